@@ -1,0 +1,62 @@
+# make demo   set up, then reproduce CFM's Table 6 on the embedded data
+# make test   set up, then everything that CI checks
+# make lab    the notebooks in JupyterLab        make export   notebooks -> library, after editing
+# make outputs [NB=nbs/...]   run notebooks at laptop scale and store what they show        make clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+CONSTRAINTS ?=
+CATEGORIES ?= cap block
+PYTEST ?=
+NB ?=
+say = @printf '\n== %s  %s\n' "$$(date +%H:%M:%S)"
+
+.PHONY: demo test lab export outputs setup clean
+
+setup: $(READY)
+
+# Everything below runs once, and again when the list of dependencies changes.
+$(READY): settings.ini setup.py
+	@[ -n "$(PYTHON)" ] || { echo "mvad needs Python 3.10 or newer; none was found. make PYTHON=/path/to/python3 names one." >&2; exit 1; }
+	$(say) "system libraries"
+	@.ci/system $(PYTHON) venv open3d
+	$(say) "installing into $(VENV) (about 3 minutes, 7 GB: torch brings its GPU libraries)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
+	$(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[dev]'
+	@# open3d brings dash, whose old extension makes JupyterLab ask for a rebuild over every page: do not ask
+	@mkdir -p $(VENV)/etc/jupyter/labconfig
+	@printf '%s\n' '{"buildCheck": false, "buildAvailable": false, "disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}' \
+		> $(VENV)/etc/jupyter/labconfig/page_config.json
+	@touch $@
+
+demo: $(READY)
+	$(say) "CFM, Table 6, on embedded data: $(CATEGORIES)"
+	$(BIN)/mvad reproduce cfm/6 --category $(CATEGORIES) --seed 0 --out out/demo
+
+# The gates "export changes nothing" and "clean changes nothing" are tests too (tests/test_export.py): they work on a copy.
+test: $(READY)
+	@.ci/system $(PYTHON) browser || [ -z "$${CI:-}" ]
+	$(say) "ruff"
+	$(BIN)/ruff check .
+	$(say) "pytest"
+	$(BIN)/python -m pytest --durations=15 $(PYTEST)
+	$(say) "all checks passed"
+
+lab: $(READY)
+	$(BIN)/jupyter-lab nbs/index.ipynb
+
+export: $(READY)
+	$(BIN)/nbdev_export && $(BIN)/nbdev_clean
+
+outputs: $(READY)
+	$(BIN)/python tests/outputs.py $(NB)
+
+clean:
+	rm -rf out build dist *.egg-info nbs/_* nbs/.last_checked .coverage* .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,28 @@
+"""What a notebook in git shows is what its code shows: outputs older than the code are named."""
+import copy
+import json
+
+import outputs
+import pytest
+
+
+@pytest.mark.parametrize("path", outputs.notebooks(), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_stored_outputs_belong_to_the_code(path):
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    assert outputs.state(nb) != "stale", f"the code of {path.name} changed after its outputs were stored: make outputs NB={path.relative_to(outputs.ROOT)}"
+    failed = [o["ename"] for c in nb["cells"] for o in c.get("outputs", []) if o["output_type"] == "error"]
+    assert not failed, f"{path.name} stores an error: {failed}"
+
+
+def test_a_changed_cell_is_seen():
+    cell = {"cell_type": "code", "source": ["1 + 1"], "outputs": [{"output_type": "stream", "name": "stdout", "text": ["2"]}]}
+    nb = {"cells": [cell, {"cell_type": "markdown", "source": ["words"]}], "metadata": {}}
+    assert outputs.state(nb) == "stale"
+    nb["metadata"]["mvad"] = {"outputs_of": outputs.code_hash(nb)}
+    assert outputs.state(nb) == "fresh"
+    other = copy.deepcopy(nb); other["cells"][1]["source"] = ["other words"]
+    assert outputs.state(other) == "fresh"
+    other["cells"][0]["source"] = ["1 + 2"]
+    assert outputs.state(other) == "stale"
+    other["cells"][0]["outputs"] = []
+    assert outputs.state(other) == "none"

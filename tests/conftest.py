@@ -1,9 +1,12 @@
 """One setting for all tests: the checkout's own library, no user's cache, no window, no network by accident."""
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = tempfile.mkdtemp(prefix="mvad-test-cache-")
@@ -26,3 +29,36 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     shutil.rmtree(CACHE, ignore_errors=True)
+
+
+def start(command: list, cwd: Path, **env) -> subprocess.CompletedProcess:
+    "Run a program that must succeed."
+    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, env={**os.environ, **env})
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    "The wheel of this checkout, built from a copy of it."
+    folder = tmp_path_factory.mktemp("build")
+    left_out = shutil.ignore_patterns(".git", ".venv", "venv", "out*", "runs", "build", "dist", "*.egg-info", "__pycache__", ".pytest_cache", ".ruff_cache")
+    shutil.copytree(ROOT, folder/"checkout", ignore=left_out)
+    start([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder/"dist", folder/"checkout"], folder)
+    return next((folder/"dist").glob("mvad-*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory) -> Path:
+    "A folder into which the wheel is installed; as PYTHONPATH it comes before the checkout."
+    target = tmp_path_factory.mktemp("installed")
+    start([sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", target, wheel], target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def reproduced(installed, tmp_path_factory) -> tuple[Path, str]:
+    "The installed command reproduced CFM's Table 6 at smoke scale: the folder with its report, and what it printed."
+    folder = tmp_path_factory.mktemp("reproduced")
+    done = start([sys.executable, "-m", "mvad.reproduce.cli", "reproduce", "cfm/6", "--scale", "smoke", "--out", folder/"out"], folder, PYTHONPATH=str(installed))
+    return folder/"out", done.stdout

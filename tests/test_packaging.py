@@ -1,38 +1,12 @@
 """The wheel holds what an installed kit needs, and works away from the checkout."""
-import os
-import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import start
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "venv", "out*", "runs", "build", "dist", "*.egg-info", "__pycache__", ".pytest_cache", ".ruff_cache")
-
-
-def start(command: list, cwd: Path, **env) -> subprocess.CompletedProcess:
-    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, env={**os.environ, **env})
-    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("build")
-    shutil.copytree(ROOT, folder/"checkout", ignore=LEFT_OUT)
-    start([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder/"dist", folder/"checkout"], folder)
-    return next((folder/"dist").glob("mvad-*.whl"))
-
-
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    target = tmp_path_factory.mktemp("installed")
-    start([sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", target, wheel], target)
-    return target
-
-
 def public(folder: Path, pattern: str = "*") -> set[str]:
     "Files below a folder that belong to the project."
     names = (p.relative_to(folder) for p in folder.rglob(pattern) if p.is_file())
@@ -72,8 +46,8 @@ def test_installed_command_lists_tables(installed, tmp_path):
 
 
 @needs_cli
-def test_installed_command_reproduces(installed, tmp_path):
+def test_installed_command_reproduces(reproduced):
     "The notebooks, the values and the loaders of the wheel, without the checkout."
-    done = start([sys.executable, "-m", "mvad.reproduce.cli", "reproduce", "cfm/6", "--scale", "smoke", "--out", tmp_path/"out"], tmp_path,
-                 PYTHONPATH=str(installed))
-    assert "psi" in done.stdout and (tmp_path/"out/report.html").exists()
+    out, printed = reproduced
+    assert "psi" in printed and (out/"report.html").stat().st_size > 0
+    assert list(out.rglob("*.ipynb")) and list(out.rglob("*.json")), sorted(out.rglob("*"))

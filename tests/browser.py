@@ -56,6 +56,17 @@ def until(page, script: str, seconds: float = 60):
     except TimeoutException: raise AssertionError(f"not true after {seconds} s: {script}") from None
 
 
+def settled(page, script: str, quiet: float = 1.5, seconds: float = 60):
+    "Wait until a JavaScript expression keeps its value for a while, and return it."
+    end, since, last = time.monotonic() + seconds, time.monotonic(), None
+    while time.monotonic() < end:
+        now = page.execute_script(f"return {script}")
+        if now != last: since, last = time.monotonic(), now
+        elif time.monotonic() - since > quiet: return now
+        time.sleep(.1)
+    raise AssertionError(f"still changing after {seconds} s: {script}")
+
+
 def requests(page) -> list[str]:
     "Addresses that the page asked for since the last call, those inside the page itself left out."
     events = (json.loads(e["message"])["message"] for e in page.get_log("performance"))

@@ -35,10 +35,11 @@ def state(nb: dict) -> str:
 
 
 def kept(output: dict) -> dict | None:
-    "What a reader needs of one output: no progress bars, no warnings, no widgets without a kernel."
+    "What a reader needs of one output: no progress bars, no warnings; of a widget its still picture, if it has one."
     if output["output_type"] == "stream": return output if output["name"] == "stdout" else None
-    if WIDGET in output.get("data", {}): return None
-    return output
+    if WIDGET not in output.get("data", {}): return output
+    data = {k: v for k, v in output["data"].items() if k != WIDGET}
+    return {**output, "data": data} if data.keys() - {"text/plain"} else None
 
 
 def store(path: Path):

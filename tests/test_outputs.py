@@ -26,3 +26,12 @@ def test_a_changed_cell_is_seen():
     assert outputs.state(other) == "stale"
     other["cells"][0]["outputs"] = []
     assert outputs.state(other) == "none"
+
+
+def test_only_what_a_reader_needs_is_kept():
+    def shown(**data): return {"output_type": "display_data", "metadata": {}, "data": {k.replace("_", "/"): v for k, v in data.items()}}
+    widget = {outputs.WIDGET: {"model_id": "1"}}
+    assert outputs.kept({"output_type": "stream", "name": "stderr", "text": "50%"}) is None
+    assert outputs.kept({"output_type": "stream", "name": "stdout", "text": "0.97"}) is not None
+    assert outputs.kept(shown(text_plain="VBox()", **widget)) is None
+    assert outputs.kept(shown(text_plain="sample 1", image_png="...", **widget)) == shown(text_plain="sample 1", image_png="...")

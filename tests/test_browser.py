@@ -1,0 +1,103 @@
+"""What a user sees, in a real browser: the explorer in JupyterLab, and the report without a network.
+
+Screenshots lie in $MVAD_SCREENSHOTS, or in pytest's temporary folder."""
+import base64
+import io
+import os
+from pathlib import Path
+
+import browser
+import nbformat
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FIGURE = "document.querySelector('.widget-box .js-plotly-plot')"
+
+EXPLORE = '''
+import numpy as np
+from mvad.core.detector import Prediction
+from mvad.core.sample import Sample, View
+from mvad.core.show import explorer
+
+v, u = np.mgrid[:48, :64].astype(np.float32)
+bump = np.exp(-((u - 40)**2 + (v - 20)**2) / 60)
+def seen(height, gt):
+    xyz = np.stack([u, v, 60 - height * bump]).astype(np.float32) / 1000
+    return View(rgb=np.stack([u / 64, v / 48, .4 + 0 * u]).astype(np.float32), xyz=xyz, valid=np.ones((48, 64), bool), gt=(bump > .5) & gt)
+samples = [Sample("000", "toy", "test", "good", (seen(4, False),)), Sample("001", "toy", "test", "bump", (seen(12, True),))]
+predictions = [Prediction(maps=(h * bump + .1 * u / 64)[None].astype(np.float32), score=float(h)) for h in (.2, 1.)]
+'''
+
+
+@pytest.fixture
+def page():
+    with browser.chromium() as driver: yield driver
+
+
+@pytest.fixture
+def screenshots(tmp_path) -> Path:
+    folder = Path(os.environ.get("MVAD_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def pixels(element) -> np.ndarray:
+    "What an element looks like, (H, W, 3) in 0..255."
+    from PIL import Image
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(element.screenshot_as_base64))).convert("RGB")).astype(int)
+
+
+@pytest.mark.skipif(not (ROOT/"mvad/core/show.py").exists(), reason="mvad.core.show is not exported yet")
+def test_explorer_in_jupyterlab(page, screenshots, tmp_path):
+    "Cells run, the threshold's slider is moved with the keyboard, and the picture changes."
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    nb = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "python3"}})
+    nb.cells = [nbformat.v4.new_code_cell(EXPLORE.strip()), nbformat.v4.new_code_cell("explorer(samples, predictions, sample=1)")]
+    (tmp_path/"lab").mkdir()
+    nbformat.write(nb, tmp_path/"lab/explore.ipynb")
+
+    with browser.jupyter_lab(tmp_path/"lab") as address:
+        browser.run_all(page, address, "explore.ipynb")
+        browser.until(page, f"(() => {{const g = {FIGURE}; return !!(g && g._fullLayout && g.data && g.data[0].source)}})()", 120)
+        page.execute_script(f"{FIGURE}.scrollIntoView({{block: 'end'}})")
+        browser.until(page, f"{FIGURE}.layout.title.text.includes('toy')")
+        figure = page.find_element(By.CSS_SELECTOR, ".widget-box .js-plotly-plot")
+        before, text, image = pixels(figure), *page.execute_script(f"const g = {FIGURE}; return [g.layout.title.text, g.data[0].source]")
+        handle = page.find_element(By.CSS_SELECTOR, ".widget-slider .noUi-handle")
+        for _ in range(20): handle.send_keys(Keys.ARROW_RIGHT)
+        browser.until(page, f"{FIGURE}.data[0].source !== {image!r} && {FIGURE}.layout.title.text !== {text!r}", 30)
+        browser.settled(page, f"{FIGURE}.layout.title.text")
+        after = pixels(figure)
+        page.save_screenshot(str(screenshots/"explorer.png"))
+        outside = [u for u in browser.requests(page) if not u.startswith((address, address.replace("http", "ws")))]
+    assert before.std() > 5, "the figure is blank"
+    changed = (np.abs(after[:before.shape[0], :before.shape[1]] - before[:after.shape[0], :after.shape[1]]).max(-1) > 20).mean()
+    assert changed > .002, f"the slider moved and {changed:.2%} of the pixels changed"
+    assert not outside, f"JupyterLab asked for {outside}"
+
+
+@pytest.mark.skipif(not (ROOT/"mvad/reproduce/cli.py").exists(), reason="the command line is not exported yet")
+def test_report_opens_without_a_network(page, screenshots, reproduced):
+    "One file: nothing is fetched, the maps are drawn, and the cloud stands in a scene of its own."
+    from selenium.webdriver.common.by import By
+    out, _ = reproduced
+    report = out/"report.html"
+    page.execute_cdp_cmd("Network.enable", {})
+    page.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0})
+    browser.requests(page)                                                  # forget the browser's own start page
+    page.get(report.as_uri())
+    browser.until(page, "document.readyState === 'complete' && !!document.querySelector('.js-plotly-plot .gl-container canvas, .js-plotly-plot canvas')", 60)
+    asked = [u for u in browser.requests(page) if u != report.as_uri()]
+    assert not asked, f"the report asks for {asked}"
+    broken = page.execute_script("return [...document.images].filter(i => !i.complete || !i.naturalWidth).length")
+    assert page.execute_script("return document.images.length") > 0 and broken == 0
+    cloud = page.find_element(By.CSS_SELECTOR, ".js-plotly-plot")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", cloud)
+    browser.until(page, "document.querySelector('.js-plotly-plot')._fullLayout !== undefined")
+    assert pixels(cloud).std() > 5, "the cloud's figure is blank"
+    assert page.execute_script("return document.querySelector('.js-plotly-plot').data.some(t => t.type === 'scatter3d')")
+    page.save_screenshot(str(screenshots/"report.png"))
+    errors = [e["message"] for e in page.get_log("browser") if e["level"] == "SEVERE"]
+    assert not errors, errors

@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 CONSTRAINTS ?=
-CATEGORIES ?= cap block
+CATEGORIES ?= puck tile
 PYTEST ?=
 NB ?=
 say = @printf '\n== %s  %s\n' "$$(date +%H:%M:%S)"

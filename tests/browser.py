@@ -116,3 +116,11 @@ def run_all(page, address: str, notebook: str):
     until(page, "!!(window.jupyterapp && document.querySelector('.jp-Notebook .jp-CodeCell'))", 90)
     until(page, r"/\| Idle/.test((document.querySelector('#jp-main-statusbar') || {}).innerText || '')", 90)
     page.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells'); return 1")
+
+
+def drag(page, element, dx: int, dy: int, steps: int = 8):
+    "Press the mouse in the middle of an element, move it by (dx, dy) pixels and release it."
+    from selenium.webdriver.common.action_chains import ActionChains
+    mouse = ActionChains(page, duration=50).move_to_element(element).click_and_hold()
+    for _ in range(steps): mouse = mouse.move_by_offset(dx // steps, dy // steps)
+    mouse.release().perform()

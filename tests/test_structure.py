@@ -121,15 +121,3 @@ def test_library_reads_safely():
                                     "np.load(f, allow_pickle=True)", "tar.extractall(out)", "eval(x)"])
 def test_unsafe_reading_would_be_seen(source):
     assert list(unsafe_calls(ast.parse(source)))
-
-
-def test_readme_and_index_agree():
-    "Same title, same one-line summary; and every notebook that they name exists."
-    readme = (ROOT/"README.md").read_text(encoding="utf-8")
-    index = "\n\n".join(c["source"] for c in cells_of(ROOT/"nbs/index.ipynb") if c["cell_type"] == "markdown")
-    def opening(text): return re.match(r"# (.+)\n\s*> (.+?)\n\s*\n", text + "\n\n", re.S).groups()
-    assert opening(readme) == opening(index)
-    for text, base in ((readme, ROOT), (index, ROOT/"nbs")):
-        links = re.findall(r"\]\(([^)#\s]+)\)", text)
-        lost = [link for link in links if "://" not in link and not (base/link).exists()]
-        assert not lost, f"links to nothing: {lost}"

@@ -1,6 +1,7 @@
 "Bad data: one clear error that names the file, what was found and what was expected; nothing half-written."
 import errno
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -273,6 +274,14 @@ def test_nothing_but_the_table(tree, stain, tmp_path):
     write_xyz_tiff(stain/"xyz/000.tiff", flat)
     with pytest.raises(base.DatasetError) as e: preprocess(tree, tmp_path/"out", workers=1, progress=False)
     says(e, "no object is left", stain/"xyz/000.tiff", "found 0 of")
+
+
+def test_open3d_without_its_system_libraries(tree, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "open3d", None)
+    with pytest.raises(MvadError) as e: preprocess(tree, tmp_path/"out", workers=1, progress=False)
+    says(e, "Open3D cannot be loaded", "apt-get install", "libusb-1.0-0 libegl1 libgl1")
+    assert not [f for f in files_in(tmp_path/"out") if "ball" in f]
+    assert load(tree).label == 1                                                            # reading needs none of it
 
 
 # writing

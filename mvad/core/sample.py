@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 # %% auto #0
-__all__ = ['MvadError', 'Camera', 'View', 'refused', 'Sample', 'pad_square', 'resize', 'map_views']
+__all__ = ['MvadError', 'Camera', 'View', 'refused', 'Sample', 'pad_square', 'resize', 'map_views', 'open3d']
 
 # %% ../../nbs/core/01_sample.ipynb #fb60d127
 class MvadError(Exception):
@@ -149,3 +149,12 @@ def resize(view: View, size: int | tuple[int, int]) -> View:
 def map_views(sample: Sample, f: Callable[[View], View]) -> Sample:
     "The sample with `f` applied to each view; missing views stay missing."
     return replace(sample, views=tuple(v if v is None else f(v) for v in sample.views))
+
+# %% ../../nbs/core/01_sample.ipynb #08063cf6
+def open3d():
+    "The module `open3d`, or an `MvadError` with the one command that makes it importable."
+    try: import open3d
+    except (ImportError, OSError) as e:
+        raise MvadError("Open3D cannot be loaded", found=str(e).splitlines()[0], expected="pip package open3d and its system libraries",
+                        fix="on Debian or Ubuntu: apt-get install --no-install-recommends libusb-1.0-0 libegl1 libgl1") from e
+    return open3d

@@ -68,12 +68,12 @@ def _planes_through(samples: Float[np.ndarray, "m k 3"]) -> tuple[Float[np.ndarr
     sign = np.where(d < 0, -1., 1.)
     return normal * sign[:, None], d * sign, np.sqrt(np.maximum(variance, 0))
 
-# %% ../../nbs/core/02_geometry.ipynb #7687ff08
+# %% ../../nbs/core/02_geometry.ipynb #a0235830
 def _best_hypothesis(points: Float[np.ndarray, "N 3"], threshold: float, ransac_n: int, iterations: int, seed: int) -> Bool[np.ndarray, "N"]:
-    "The points within `threshold` of the sampled plane that most points agree with. At most 10,000 random points vote; ten finalists face them all."
+    "The points within `threshold` of the sampled plane that most points agree with. At most 2,000 random points vote; ten finalists face them all."
     rng = np.random.default_rng(seed)
     normal, d, _ = _planes_through(points[rng.integers(len(points), size=(iterations, ransac_n))])
-    voters = points if len(points) <= 10_000 else points[rng.choice(len(points), 10_000, replace=False)]
+    voters = points if len(points) <= 2000 else points[rng.choice(len(points), 2000, replace=False)]
     votes = np.concatenate([(np.abs(n @ voters.T + o[:, None]) < threshold).sum(1) for n, o in zip(np.array_split(normal, 20), np.array_split(d, 20))])
     near = np.abs(points @ normal[(last := np.argsort(-votes, kind="stable")[:10])].T + d[last]) < threshold
     return near[:, near.sum(0).argmax()]

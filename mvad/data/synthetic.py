@@ -247,7 +247,7 @@ def albedo(o: Object, look: Look, rest: Float[np.ndarray, "k 3"], inside: Float[
     colour = colour + .75 * stain[:, None] * (look.stain - colour)
     return colour * (1 - .8 * dark[:, None])
 
-# %% ../../nbs/data/21_synthetic.ipynb #e7a327fc
+# %% ../../nbs/data/21_synthetic.ipynb #87a8efc1
 _TARGET, _DISTANCE = np.array([0, 0, .012]), .40
 
 def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> Float[np.ndarray, "4 4"]:
@@ -257,7 +257,7 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> Float[np.nda
     E = np.eye(4); E[:3, :3] = np.stack([x, np.cross(z, x), z]); E[:3, 3] = -E[:3, :3] @ eye
     return E
 
-def rig(views: int = 1, size: int = 224) -> list[Camera]:
+def rig(views: int = 1, size: int = 200) -> list[Camera]:
     "The cameras of a station with `views` views of `size` x `size` pixels."
     f = 2.9 * size
     K = np.array([[f, 0, (size - 1) / 2], [0, f, (size - 1) / 2], [0, 0, 1]])
@@ -342,13 +342,13 @@ def _measured(hits: dict, camera: Camera, rng: np.random.Generator, normals: np.
     xyz = xyz * (1 + rng.normal(0, _DEPTH_NOISE, distance.shape) / np.maximum(distance, 1e-6))
     return dict(xyz=xyz.transpose(2, 0, 1), depth=xyz[..., 2], normals=(normals @ R.T).transpose(2, 0, 1))
 
-# %% ../../nbs/data/21_synthetic.ipynb #b616ec31
+# %% ../../nbs/data/21_synthetic.ipynb #e17ba4d3
 _SPLITS = ("train", "validation", "dev", "test")
 
 def _seed(*words) -> np.random.SeedSequence:
     return np.random.SeedSequence([VERSION] + [w if isinstance(w, int) else zlib.crc32(str(w).encode()) for w in words])
 
-def make_sample(category: str, split: str, defect: str, index: int, *, views: int = 1, size: int = 224, background: bool = True) -> Sample:
+def make_sample(category: str, split: str, defect: str, index: int, *, views: int = 1, size: int = 200, background: bool = True) -> Sample:
     """Object number `index` of that category, split and defect ('good' or one of `DEFECTS`), seen by `rig(views, size)`.
 
     Not every object has a spot that exactly one of several cameras sees; a `hidden` defect takes the first object of its number's series that has one."""
@@ -365,7 +365,7 @@ def make_sample(category: str, split: str, defect: str, index: int, *, views: in
         return Sample(f"{category}/{split}/{defect}/{index:03d}", category, split, defect, tuple(looks))
     raise NoSuchSpot("no object has a spot that exactly one view sees", found=f"{views} views, 40 objects tried", fix="use fewer views")
 
-# %% ../../nbs/data/21_synthetic.ipynb #f046fa07
+# %% ../../nbs/data/21_synthetic.ipynb #e16e9778
 @dataclass(frozen=True)
 class Size:
     "How many objects a category has in each split, and how many pixels a side."
@@ -375,7 +375,7 @@ class Size:
     test: tuple[int, int]
     pixels: int
 
-SIZES = {"smoke": Size(6, 2, (2, 1), (3, 1), 112), "laptop": Size(60, 10, (12, 3), (30, 12), 224)}
+SIZES = {"smoke": Size(6, 2, (2, 1), (3, 1), 100), "laptop": Size(60, 10, (12, 3), (30, 12), 200)}
 
 def contents(split: str, size: str) -> list[tuple[str, int]]:
     "(defect, index) of every object of a split."

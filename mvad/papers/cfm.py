@@ -205,10 +205,10 @@ class CFM(Detector):
         scores = {b: float(np.max(image_score(m, IMAGE_SCORE[s.protocol]))) for b, m in branches.items()}
         return Prediction(branches[s.aggregation], scores[s.aggregation], branches=branches, branch_scores=scores)
 
-# %% ../../nbs/papers/40_cfm.ipynb #5f45dcef
+# %% ../../nbs/papers/40_cfm.ipynb #657eef08
 SCALES = {
-    "smoke": dict(encoder_2d="efficientnet_lite0", size=112, image_size=112, centres=256, radii=(.008,), epochs=3, pixels=300, standardise=True),
-    "laptop": dict(encoder_2d="efficientnet_lite0", layers=(1, 2, 3), epochs=30, pixels=1000, standardise=True),
+    "smoke": dict(encoder_2d="efficientnet_lite0", size=100, image_size=112, centres=256, radii=(.008,), epochs=3, pixels=300, standardise=True),
+    "laptop": dict(encoder_2d="efficientnet_lite0", layers=(1, 2, 3), size=200, epochs=30, pixels=1000, standardise=True),
     "paper": {},
 }
 VARIANTS = {"ours": {}}

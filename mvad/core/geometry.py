@@ -156,13 +156,13 @@ def fps(points: Float[np.ndarray, "N 3"], n: int, start: int = 0, skip_norm2: fl
     picked = usable[fpsample.fps_sampling(points[usable], m, start_idx=first).astype(np.int64)]
     return np.r_[picked, np.zeros(n - m, np.int64)]
 
-# %% ../../nbs/core/02_geometry.ipynb #bd2509fa
+# %% ../../nbs/core/02_geometry.ipynb #a6cec444
 def knn(points: Float[np.ndarray, "N d"], queries: Float[np.ndarray, "Q d"], k: int) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
     "Euclidean distances and indices of the `k` points nearest to each query, nearest first, by k-d tree with as many threads as torch uses."
     from scipy.spatial import cKDTree
     if not 0 < k <= len(points): raise MvadError("not enough points for that many neighbours", found=len(points), expected=f"at least {k}")
     if not (np.isfinite(points).all() and np.isfinite(queries).all()): raise MvadError("neighbours need finite points", expected="no NaN, no infinity")
-    tree = cKDTree(points, leafsize=8 if k < 16 else 32)
+    tree = cKDTree(points, leafsize=12 if k < 16 else 32)
     distance, index = tree.query(queries, np.arange(1, k + 1), workers=torch.get_num_threads())
     return distance, index.astype(np.int64, copy=False)
 
@@ -172,7 +172,7 @@ def group(points: Float[np.ndarray, "N 3"], centres: Float[np.ndarray, "G 3"], m
     n = min(m, len(points))
     return knn(points, centres, n)[1][:, np.arange(m) % n] if n else knn(points, centres, m)[1]
 
-# %% ../../nbs/core/02_geometry.ipynb #c64fa15b
+# %% ../../nbs/core/02_geometry.ipynb #45de5e01
 def nn3_weights(points: Float[np.ndarray, "N 3"], centres: Float[np.ndarray, "G 3"], k: int = 3, eps: float = 1e-8,
                 form: Literal["direct", "expanded"] = "direct") -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
     """Indices and weights (they sum to 1) of the `k` nearest centres (or all, if there are fewer), nearest first.
@@ -180,17 +180,18 @@ def nn3_weights(points: Float[np.ndarray, "N 3"], centres: Float[np.ndarray, "G 
     `form`: how d^2 is computed, "direct" from differences or "expanded" in float32 as in the released CFM code (facts, 3.5)."""
     if form not in ("direct", "expanded"): raise MvadError("unknown form", found=form, expected="direct or expanded")
     k = min(k, len(centres))
-    distance, index = knn(centres, points, max(k if form == "direct" else min(k + 5, len(centres)), 1))
+    distance, index = knn(centres, points, max(min(k + 2 * (form == "expanded"), len(centres)), 1))
     d2 = distance**2
     if form == "expanded":
-        a, b = np.asarray(points, np.float32)[:, None], np.asarray(centres, np.float32)[index]
-        dot = a[..., 0] * b[..., 0]                                     # one rounding per multiply-add, as matrix products do it
-        for i in (1, 2): dot = (a[..., i].astype(float) * b[..., i] + dot).astype(np.float32)
-        d2 = -2 * dot + (a**2).sum(2) + (b**2).sum(2)
-        order = d2.argsort(1, kind="stable")[:, :k]
-        d2, index = np.take_along_axis(d2, order, 1), np.take_along_axis(index, order, 1)
-    r = 1 / (d2 + eps)
-    return index, (r / r.sum(1, keepdims=True)).astype(np.float32)
+        a, b = np.asarray(points, np.float32), np.asarray(centres, np.float32)
+        dot = a[:, :1] * b[index, 0]                                    # one rounding per multiply-add, as matrix products do it
+        for i in (1, 2): dot = (a[:, i:i + 1].astype(float) * b[index, i] + dot).astype(np.float32)
+        d2 = -2 * dot + (a**2).sum(1)[:, None] + (b**2).sum(1)[index]
+        swapped = np.flatnonzero((d2[:, 1:] < d2[:, :-1]).any(1))        # rounding may change who is nearest: two candidates more than needed
+        order = d2[swapped].argsort(1, kind="stable")
+        d2[swapped], index[swapped] = np.take_along_axis(d2[swapped], order, 1), np.take_along_axis(index[swapped], order, 1)
+    r = 1 / (d2[:, :k] + eps)
+    return index[:, :k], (r / r.sum(1, keepdims=True)).astype(np.float32)
 
 # %% ../../nbs/core/02_geometry.ipynb #386a5194
 class _Csr:
@@ -300,7 +301,11 @@ def nn3_operator(points: Float[np.ndarray, "N 3"], centres: Float[np.ndarray, "G
     "`nn3_weights` as an (N x G) operator."
     return SparseOperator.from_weights(*nn3_weights(points, centres, k, eps, form), len(centres))
 
-# %% ../../nbs/core/02_geometry.ipynb #aac54662
+# %% ../../nbs/core/02_geometry.ipynb #fcb134ae
+def _check_mean3(size: tuple[int, int], protocol: str) -> None:
+    if protocol not in ("paper", "released"): raise MvadError("unknown protocol", found=protocol, expected="paper or released")
+    if min(size) < 3: raise MvadError("a 3 x 3 mean needs at least 3 x 3 pixels", found=size)
+
 def _mean3_taps(n: int, protocol: str) -> tuple[Int[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:
     "Sources and weights of the 3-tap mean along one axis, padded to four taps by weight 0."
     i, tap = np.arange(n)[:, None], np.arange(4)
@@ -311,18 +316,21 @@ def _mean3_taps(n: int, protocol: str) -> tuple[Int[np.ndarray, "n 4"], Float[np
         index = first + tap; weight = np.where(first == last, (tap < 3) / 3, np.array([1, 2, 2, 1]) / 6)
     return index.clip(0, n - 1), weight
 
-# %% ../../nbs/core/02_geometry.ipynb #c910f9d6
+# %% ../../nbs/core/02_geometry.ipynb #8bf4940c
 def mean3_operator(size: tuple[int, int], protocol: Literal["paper", "released"] = "paper", pixels: Int[np.ndarray, "P"] | None = None) -> SparseOperator:
     "The 3 x 3 mean of a `size` (H, W) map as an operator from all its pixels to all, or to the flat `pixels` (CFM section 3.1; facts, 3.6)."
-    if protocol not in ("paper", "released"): raise MvadError("unknown protocol", found=protocol, expected="paper or released")
-    if min(size) < 3: raise MvadError("a 3 x 3 mean needs at least 3 x 3 pixels", found=size)
+    _check_mean3(size, protocol)
     return _separable(_mean3_taps(size[0], protocol), _mean3_taps(size[1], protocol), size[1], size[0] * size[1], pixels)
 
-# %% ../../nbs/core/02_geometry.ipynb #05eaf01c
+# %% ../../nbs/core/02_geometry.ipynb #d471c9d8
 def pooled_mask(valid: Bool[np.ndarray, "H W"], protocol: Literal["paper", "released"] = "released") -> Bool[np.ndarray, "H W"]:
     "Pixels that a point reaches through the 3 x 3 mean: the foreground of the released CFM code (facts, 3.6)."
-    reach = mean3_operator(valid.shape, protocol)(torch.from_numpy(valid.reshape(-1, 1).astype(np.float32)))
-    return (reach > 0).numpy().reshape(valid.shape)
+    _check_mean3(valid.shape, protocol)
+    def matrix(n):                                                              # one axis as a dense (n, n) matrix: the mean is separable
+        index, weight = _mean3_taps(n, protocol)
+        out = np.zeros((n, n), np.float32); np.add.at(out, (np.arange(n)[:, None], index), weight)
+        return out
+    return matrix(valid.shape[0]) @ valid.astype(np.float32) @ matrix(valid.shape[1]).T > 0
 
 # %% ../../nbs/core/02_geometry.ipynb #d9b43437
 def voxel_index(points: Float[np.ndarray, "N 3"], origin: Float[np.ndarray, "3"], size: float, shape: tuple[int, int, int]) -> tuple[Int[np.ndarray, "M"], Bool[np.ndarray, "N"]]:

@@ -353,13 +353,13 @@ class ImageSettings(Encoder):
     def identity(self) -> str:
         return settings_hash(encoder="timm", code=1, library=_version("timm"), weights=self.file and file_sha256(self.file), **settings_of(self))
 
-# %% ../../nbs/encoders/10_features.ipynb #857501f7
+# %% ../../nbs/encoders/10_features.ipynb #dee91474
 def check_network(net: nn.Module, settings: ImageSettings) -> None:
     "That the network gives the `output` that is asked for, and that the image size is a whole number of patches."
     tokens = is_transformer(net)
     if settings.output != "auto" and (settings.output == "tokens") != tokens:
         raise MvadError(f"this network has no {settings.output} output", found=settings.model, fix="leave output='auto'")
-    if tokens and settings.size and any(s % p for s, p in zip(settings.size, net.patch_embed.patch_size)):
+    if tokens and settings.size and any(np.array(settings.size) % net.patch_embed.patch_size):
         raise MvadError("the image does not divide into patches", found=settings.size, expected=f"multiples of {net.patch_embed.patch_size}")
 
 # %% ../../nbs/encoders/10_features.ipynb #b6cce320

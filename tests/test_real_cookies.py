@@ -1,0 +1,71 @@
+"""An RGB memory bank on real photographs: cracked cookies against whole ones, not part of the project. Skips where they are absent.
+
+Looks in $MVAD_REAL_DATA, else in ../shared/data beside the project, for cookie_photos in the layout of MVTec AD.
+The settings are the defaults of `MemoryBank`, fixed before the test photographs were first looked at."""
+from __future__ import annotations
+import os
+from pathlib import Path
+import numpy as np
+import pytest
+from mvad.baselines.memory_bank import MemoryBank
+from mvad.core.evaluate import Result, evaluate
+from mvad.core.metrics import i_auroc
+from mvad.core.sample import Sample, View
+
+ROOT = Path(os.environ.get("MVAD_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data") / "cookie_photos"
+if not ROOT.is_dir(): pytest.skip(f"no photographs at {ROOT} (set MVAD_REAL_DATA to the folder that holds cookie_photos)", allow_module_level=True)
+
+
+def photo(path: Path, split: str) -> Sample:
+    "One photograph with its mask, if it has one."
+    from PIL import Image
+    defect, mask = path.parent.name, ROOT / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
+    gt = np.asarray(Image.open(mask).convert("L")) > 0 if mask.exists() else None
+    rgb = np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1) / np.float32(255)
+    return Sample(f"cookie/{split}/{defect}/{path.stem}", "cookie", split, defect, (View(rgb, gt=gt, name=str(path)),))
+
+
+def photos(split: str) -> list[Sample]: return [photo(p, split) for p in sorted((ROOT / split).glob("*/*.jpg"))]
+
+
+@pytest.fixture(scope="module")
+def bank() -> MemoryBank: return MemoryBank().fit(photos("train"), progress=False)
+
+
+@pytest.fixture(scope="module")
+def result(bank) -> Result: return evaluate(bank, photos("test"), progress=False)
+
+
+def test_counts():
+    defects = [s.defect for s in photos("test")]
+    assert len(photos("train")) == 31 and defects.count("good") == 14 and defects.count("cracked") == 32
+    assert all(s.view.gt is not None and s.view.gt.any() for s in photos("test") if s.label)
+
+
+def test_cracked_from_whole(result):
+    print({r["metric"]: round(r["value"], 4) for r in result.rows if r["defect"] == "all"})
+    assert result.value("I-AUROC") >= .97
+
+
+@pytest.fixture(scope="module")
+def prepared(bank) -> tuple[list[Sample], list[np.ndarray]]:
+    samples = [bank.prepare(s) for s in photos("test")]
+    return samples, [p.maps[0] for p in bank.predict_batch(samples)]
+
+
+def test_maps_lie_on_the_cracks(prepared, result):
+    assert result.value("P-AUROC") > .9
+    on = [m[s.view.gt].mean() / m[~s.view.gt].mean() for s, m in zip(*prepared) if s.label]
+    assert np.median(on) > 1.5 and min(on) > 1, on
+
+
+def test_the_cracks_alone_would_do(prepared):
+    "Crumbs and neighbours on the tray are strange too, but the score must not live on them."
+    from scipy.ndimage import binary_dilation
+    scores = [(m[binary_dilation(s.view.gt, iterations=4)] if s.label else m).max() for s, m in zip(*prepared)]
+    assert i_auroc(scores, [s.label for s in prepared[0]]) >= .97
+
+
+def test_padding_is_not_scored(prepared):
+    "512 x 384 becomes 28 + 168 + 28 columns; smoothing carries a little into them."
+    for s, m in zip(*prepared): assert not s.view.valid[:, :28].any() and m[:, :12].max() < .05 * m.max()

@@ -178,14 +178,14 @@ def _pixel_metrics(parts: Sequence[StreamingPRO | None], ranks: Sequence[Streami
     values = [rank.auroc(), rank.average_precision()] + [v for e in estimators for v in pro.aupro(limits, e).values()]
     return dict(zip(names, map(float, values)))
 
-# %% ../../nbs/core/06_evaluate.ipynb #0b9e0fef
+# %% ../../nbs/core/06_evaluate.ipynb #ed329889
 def evaluate(detector: Detector, samples: Iterable[Sample], *, branches: Sequence[str] | None = None, estimators: Sequence[str] = ("exact",),
              limits: Sequence[float] = (.3, .1, .05, .01), progress: bool = True, clock: Clock | None = None, memory: bool = True) -> Result:
     """Predict every sample once; metrics over all defects and for each type against the good samples, for each branch.
 
     `estimators`: "exact", "sampled" or both, for AUPRO at the FPR `limits`. `clock`: one that already holds the seconds of fit. `memory=False` skips the two extra predictions."""
     from tqdm.auto import tqdm
-    clock = clock or Clock(detector.device); seen, measured = [], {}
+    clock = clock or Clock(detector.device); seen, measured, before = [], {}, clock.seconds.get("predict", 0.)
     with _Spool() as spool:
         for i, sample in enumerate(tqdm(samples, desc=f"evaluate {detector.name}", disable=not progress)):
             if sample.label is None: raise MvadError("cannot evaluate an unlabelled sample", file=sample.id, expected="'good' or a defect type")
@@ -196,7 +196,7 @@ def evaluate(detector: Detector, samples: Iterable[Sample], *, branches: Sequenc
         if not seen: raise MvadError("nothing to evaluate", found="0 samples", expected="at least one")
         with clock("metrics"): rows = list(_rows(seen, spool, detector, tuple(estimators), tuple(limits), progress))
     scores = [{"id": s.id, "defect": s.defect, **s.scores} for s in seen]
-    return Result(rows, scores, {"seconds": {**clock.seconds, "predict_each": clock.seconds["predict"] / len(seen)}, **measured})
+    return Result(rows, scores, {"seconds": {**clock.seconds, "predict_each": (clock.seconds["predict"] - before) / len(seen)}, **measured})
 
 # %% ../../nbs/core/06_evaluate.ipynb #f3a1c21d
 def _measured(detector: Detector, sample: Sample, memory: bool) -> dict:

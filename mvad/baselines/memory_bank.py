@@ -36,13 +36,14 @@ def nearest(queries: Float[Tensor, "q c"], bank: Float[Tensor, "m c"], k: int = 
     if not distance: return queries.new_zeros(0, k), torch.zeros(0, k, dtype=torch.long, device=queries.device)
     return torch.cat(distance), torch.cat(index)
 
-# %% ../../nbs/baselines/30_memory_bank.ipynb #b480401d
+# %% ../../nbs/baselines/30_memory_bank.ipynb #63ee8e81
 def projected(x: Float[Tensor, "n c"], dim: int | None, seed: int = 0) -> Float[Tensor, "n dim"]:
     "A seeded Gaussian projection to `dim` numbers that keeps distances approximately (Johnson and Lindenstrauss); None or a larger `dim` keeps x."
     if dim is None or dim >= x.shape[1]: return x
     matrix = torch.randn(x.shape[1], dim, generator=torch.Generator().manual_seed(seed)) / dim**.5
     return x @ matrix.to(x)
 
+# %% ../../nbs/baselines/30_memory_bank.ipynb #a1c326c5
 def greedy_coreset(x: Float[Tensor, "n c"], m: int, *, projection: int | None = 128, seed: int = 0, progress: bool = False) -> Int[Tensor, "m"]:
     """Indices of `m` rows chosen greedily, each the farthest from those before (PatchCore, Alg. 1), in `projection` dimensions; fewer if x has fewer different rows.
 

@@ -167,13 +167,14 @@ def _raw_header(path: Path) -> dict:
     if size < end: raise MvadError("the checkpoint is truncated", file=path, found=f"{size} bytes", expected=f"{end} bytes" if header else "a whole file", fix="copy or train it again")
     return header
 
-# %% ../../nbs/core/05_detector.ipynb #c59cd50e
+# %% ../../nbs/core/05_detector.ipynb #8f57c62f
 def checkpoint_header(path: str | Path) -> dict:
     "What a checkpoint says about itself (`method`, `settings`, ...), without reading its tensors."
     try: return json.loads(_raw_header(Path(path))["__metadata__"][HEADER])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise MvadError("the file is safetensors, but no checkpoint of this library", file=path, found="no settings in its header", expected="a file written by save()") from None
 
+# %% ../../nbs/core/05_detector.ipynb #0869f7f7
 def load_checkpoint(path: str | Path, method: str | None = None, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict]:
     "Tensors and settings of a checkpoint of `method` (None: of any); a pickle is never opened."
     from safetensors.torch import load_file
@@ -216,13 +217,14 @@ def epoch_batches(n: int, batch_size: int, epoch: int, seed: int) -> list[np.nda
     order = np.random.default_rng([seed, epoch]).permutation(n)
     return [order[i:i + batch_size] for i in range(0, n, batch_size)]
 
-# %% ../../nbs/core/05_detector.ipynb #89e1e1de
+# %% ../../nbs/core/05_detector.ipynb #100059b0
 def save_training(path: str | Path, parts: Mapping[str, object], plan: Mapping, losses: Sequence[float]):
     "Everything a training needs to go on: the parts' state dicts, the generators, the plan, the losses so far."
     tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
     tree = pack({"parts": {k: p.state_dict() for k, p in parts.items()}, "rng": rng_state()}, tensors)
     save_checkpoint(path, tensors, plan, "training", tree=tree)
 
+# %% ../../nbs/core/05_detector.ipynb #e343f660
 def load_training(path: str | Path, parts: Mapping[str, object], plan: Mapping) -> list[float]:
     "Put parts and generators back to a saved training; returns the losses so far. Refuses another plan (`epochs` and `steps` may differ)."
     tensors, saved = load_checkpoint(path, "training")
@@ -260,7 +262,7 @@ def train(step: Callable[[list], Tensor], items: Sequence, parts: Mapping[str, o
         for net in nets: net.eval()
     return np.asarray(losses)
 
-# %% ../../nbs/core/05_detector.ipynb #c96aba3d
+# %% ../../nbs/core/05_detector.ipynb #007ed99d
 def _batches(items, batch_size, seed, done, total, progress, name, losses):
     "The batches from step `done` to `total`, with a progress bar that shows the last loss."
     from tqdm.auto import tqdm
@@ -272,6 +274,7 @@ def _batches(items, batch_size, seed, done, total, progress, name, losses):
                 yield [items[int(i)] for i in index]
                 bar.update(); bar.set_postfix(loss=f"{losses[-1]:.4g}", refresh=False); done += 1
 
+# %% ../../nbs/core/05_detector.ipynb #9f035fea
 def _update(step, batch, optimiser, schedule, done, checkpoint) -> float:
     "One step of the optimiser; a loss that is no number ends the training with an error."
     if optimiser: optimiser.zero_grad(set_to_none=True)
@@ -307,7 +310,7 @@ class Detector(ABC):
     def encoders(self) -> dict[str, str]: return {}
     def sizes(self) -> dict[str, int]: return {"parameters": tensor_bytes(self.state()), "banks": 0}
 
-# %% ../../nbs/core/05_detector.ipynb #6d636859
+# %% ../../nbs/core/05_detector.ipynb #a8932f7c
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
     "Bytes of the numbers in a state."
     return sum(t.numel() * t.element_size() for t in tensors.values())
@@ -316,6 +319,7 @@ def save(self: Detector, path: str | Path):
     "Write settings, state and the encoders' hashes to one .safetensors file."
     save_checkpoint(path, self.state(), dataclasses.asdict(self.settings), self.name, encoders=self.encoders())
 
+# %% ../../nbs/core/05_detector.ipynb #0cf17f0f
 def load(cls: type[Detector], path: str | Path, device: str | torch.device = "cpu", **options) -> Detector:
     "The detector in a checkpoint; refuses one of another method or of other encoder weights. `options` go to the constructor (a feature cache, say)."
     tensors, settings = load_checkpoint(path, cls.name, device)

@@ -116,7 +116,7 @@ def _masks(sample: Sample) -> list[np.ndarray | None]:
     "The mask of each view: all false for good samples, None where it is not known or the view is missing."
     return [None if v is None or (v.gt is None and sample.label) else np.zeros(v.size, bool) if v.gt is None else v.gt for v in sample.views]
 
-# %% ../../nbs/core/06_evaluate.ipynb #f044585e
+# %% ../../nbs/core/06_evaluate.ipynb #0d4041f5
 @dataclass
 class _Seen:
     "What is kept of one evaluated sample; maps and masks are in the spool under (branch, key) and key."
@@ -128,6 +128,7 @@ class _Seen:
     keys: list[tuple[int, int]]
     sizes: set[tuple[int, int]]
 
+# %% ../../nbs/core/06_evaluate.ipynb #269f19b6
 def _seen(i: int, sample: Sample, p: Prediction, branches: Sequence[str] | None, spool: _Spool) -> _Seen:
     "Check one prediction against its prepared sample, put maps and masks into the spool."
     masks, present, single = _masks(sample), sample.present, len(sample.views) == 1
@@ -198,13 +199,14 @@ def evaluate(detector: Detector, samples: Iterable[Sample], *, branches: Sequenc
     scores = [{"id": s.id, "defect": s.defect, **s.scores} for s in seen]
     return Result(rows, scores, {"seconds": {**clock.seconds, "predict_each": (clock.seconds["predict"] - before) / len(seen)}, **measured})
 
-# %% ../../nbs/core/06_evaluate.ipynb #f3a1c21d
+# %% ../../nbs/core/06_evaluate.ipynb #3c7cffc4
 def _measured(detector: Detector, sample: Sample, memory: bool) -> dict:
     "Bytes of parameters, banks and activations, and how the last was measured."
     if not memory: detector.predict(sample); return {"memory_bytes": detector.sizes()}               # a warm-up, so that the clock sees no first call
     activations, how = activation_bytes(detector, sample)
     return {"memory_bytes": {**detector.sizes(), "activations": activations}, "memory_how": how}
 
+# %% ../../nbs/core/06_evaluate.ipynb #ca00edb9
 def _rows(seen: Sequence[_Seen], spool: _Spool, detector: Detector, estimators, limits, progress) -> Iterator[dict]:
     from tqdm.auto import tqdm
     sizes = set.union(*(s.sizes for s in seen)); size = list(sizes.pop()) if len(sizes) == 1 else None
@@ -283,7 +285,7 @@ def code_hash() -> str:
     for p in sorted(root.rglob("*.py")): h.update(f"|{p.relative_to(root).as_posix()}|".encode() + p.read_bytes())
     return h.hexdigest()
 
-# %% ../../nbs/core/06_evaluate.ipynb #57194cac
+# %% ../../nbs/core/06_evaluate.ipynb #949e1c06
 def environment(device: str | torch.device = "cpu") -> dict:
     "Device and versions, by name."
     name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else f"{platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
@@ -293,6 +295,7 @@ def environment(device: str | torch.device = "cpu") -> dict:
         except metadata.PackageNotFoundError: pass
     return {"device": f"{torch.device(device).type}: {name}", "versions": versions}
 
+# %% ../../nbs/core/06_evaluate.ipynb #08246193
 def make_record(run: RunSettings, result: Result, hashes: Mapping[str, str], encoders: Mapping[str, str] | None = None) -> dict:
     "The record of a run, schema 1. `hashes` must hold that of the data; those of settings and code are added unless given. NaN becomes None."
     if "data" not in hashes: raise MvadError("a record needs the hash of its data", found=sorted(hashes), expected="'data'")
@@ -302,7 +305,7 @@ def make_record(run: RunSettings, result: Result, hashes: Mapping[str, str], enc
     return {"schema": 1, "run": who, "hashes": {"settings": stable_hash(settings), "code": code_hash(), **hashes}, "encoders": dict(encoders or {}),
             "rows": rows, "scores": result.scores, "measured": result.measured, "environment": environment(run.device)}
 
-# %% ../../nbs/core/06_evaluate.ipynb #435644c8
+# %% ../../nbs/core/06_evaluate.ipynb #d04974cf
 KEYS = {"schema", "run", "hashes", "encoders", "rows", "scores", "measured", "environment"}
 
 def write_record(out: str | Path, record: Mapping) -> Path:
@@ -312,6 +315,7 @@ def write_record(out: str | Path, record: Mapping) -> Path:
     with by_rename(path) as part: part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     return path
 
+# %% ../../nbs/core/06_evaluate.ipynb #8c722063
 def read_records(out: str | Path) -> list[dict]:
     "All records below `out` in order of their paths; a broken one is an error that names it."
     records = []

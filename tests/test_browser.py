@@ -3,6 +3,7 @@
 Screenshots lie in $MVAD_SCREENSHOTS, or in pytest's temporary folder."""
 import base64
 import io
+import json
 import os
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURE = "document.querySelector('.widget-box .js-plotly-plot')"
+EYE = f"JSON.stringify({FIGURE}._fullLayout.scene._scene.getCamera().eye)"
 
 EXPLORE = '''
 import numpy as np
-from mvad.core.detector import Prediction
+from types import SimpleNamespace as Prediction      # the detectors' own imports torch
 from mvad.core.sample import Sample, View
 from mvad.core.show import explorer
 
@@ -50,7 +52,7 @@ def pixels(element) -> np.ndarray:
 
 @pytest.mark.skipif(not (ROOT/"mvad/core/show.py").exists(), reason="mvad.core.show is not exported yet")
 def test_explorer_in_jupyterlab(page, screenshots, tmp_path):
-    "Cells run, the threshold's slider is moved with the keyboard, and the picture changes."
+    "Cells run, the threshold's slider is moved with the keyboard and the picture changes; the cloud turns with the mouse and stays as it was turned."
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
     nb = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "python3"}})
@@ -70,11 +72,20 @@ def test_explorer_in_jupyterlab(page, screenshots, tmp_path):
         browser.until(page, f"{FIGURE}.data[0].source !== {image!r} && {FIGURE}.layout.title.text !== {text!r}", 30)
         browser.settled(page, f"{FIGURE}.layout.title.text")
         after = pixels(figure)
+        scene = page.find_element(By.CSS_SELECTOR, ".widget-box .js-plotly-plot .gl-container canvas")
+        eyes = [browser.settled(page, EYE)]
+        browser.drag(page, scene, 90, 40)
+        browser.until(page, f"{EYE} !== {eyes[0]!r}", 30)
+        eyes, image = [*eyes, browser.settled(page, EYE)], page.execute_script(f"return {FIGURE}.data[0].source")
+        handle.send_keys(Keys.ARROW_RIGHT)
+        browser.until(page, f"{FIGURE}.data[0].source !== {image!r}", 30)
+        first, turned, kept = (np.array(list(json.loads(e).values())) for e in [*eyes, browser.settled(page, EYE)])
         page.save_screenshot(str(screenshots/"explorer.png"))
         outside = [u for u in browser.requests(page) if not u.startswith((address, address.replace("http", "ws")))]
     assert before.std() > 5, "the figure is blank"
     changed = (np.abs(after[:before.shape[0], :before.shape[1]] - before[:after.shape[0], :after.shape[1]]).max(-1) > 20).mean()
     assert changed > .002, f"the slider moved and {changed:.2%} of the pixels changed"
+    assert np.linalg.norm(kept - turned) < .2 * np.linalg.norm(turned - first), "moving the slider turned the cloud back"
     assert not outside, f"JupyterLab asked for {outside}"
 
 

@@ -44,7 +44,7 @@ def lightness(colours: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
     y = linear @ [.2126, .7152, .0722]
     return np.where(y > .008856, 116 * np.cbrt(y) - 16, 903.3 * y)
 
-# %% ../../nbs/core/07_show.ipynb #9beba2fc
+# %% ../../nbs/core/07_show.ipynb #f284e840
 def styled(draw):
     "Run a drawing function with the kit's fonts; the figure it returns shows once, as the value of its cell, and needs no `plt.show`."
     @functools.wraps(draw)
@@ -54,9 +54,8 @@ def styled(draw):
                  "xtick.labelsize": LOOK.font - 2, "ytick.labelsize": LOOK.font - 2, "legend.fontsize": LOOK.font - 1}
         with plt.rc_context({**fonts, "axes.prop_cycle": plt.cycler(color=LOOK.palette), "figure.dpi": LOOK.dpi}):
             fig = draw(*args, **kwargs)
-            if hasattr(fig, "draw_without_rendering"):
-                fig.draw_without_rendering()                 # ticks are made now, with these fonts
-                plt.close(fig)
+            for ax in fig.axes: ax.tick_params(labelsize=LOOK.font - 2)      # ticks are made later, outside of this context
+            plt.close(fig)
         return fig
     return inner
 

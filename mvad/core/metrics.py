@@ -191,11 +191,12 @@ def _checked_mask(mask, shape: tuple, what: str, name: str) -> Bool[np.ndarray, 
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all(): raise MvadError(f"{what} is not binary", file=name, found=f"{mask.min()} to {mask.max()}", expected="false and true", fix="pass mask > 0")
     return mask.astype(bool, copy=False)
 
-# %% ../../nbs/core/04_metrics.ipynb #e22de075
+# %% ../../nbs/core/04_metrics.ipynb #b56c7948
 def regions(gt: Bool[np.ndarray, "V H W"], connectivity: int = 8) -> Int[np.ndarray, "V H W"]:
     "Connected components numbered 1, 2, ... in reading order, 0 elsewhere. Connectivity 4 or 8: view by view; 6, 18 or 26: the array is a volume. (H, W) is taken as one view."
     import cc3d
     if connectivity not in (4, 8, 6, 18, 26): raise MvadError("unknown connectivity", found=connectivity, expected="4 or 8 for images, 6, 18 or 26 for volumes")
+    gt = np.require(gt, requirements="W")                                      # cc3d wants a writable array, a loader's may be read-only
     out, n = np.zeros(gt.shape, np.int32), 0
     for part, numbered in [(gt, out)] if connectivity in (6, 18, 26) or gt.ndim == 2 else zip(gt, out):
         if not part.any(): continue

@@ -332,13 +332,13 @@ def plotted(points: Float[np.ndarray, "N 3"]) -> dict:
     "Points in a camera frame (metres) as plotly's coordinates in millimetres."
     return dict(zip("xyz", (1000 * points.T[list(DRAWN)]).astype(np.float32)))
 
-# %% ../../nbs/core/07_show.ipynb #ca162d48
+# %% ../../nbs/core/07_show.ipynb #4d32b340
 def eye_of(points: Float[np.ndarray, "N 3"], towards: Float[np.ndarray, "3"], wide: float = 1.1) -> Float[np.ndarray, "3"]:
     "Nearest place in direction `towards` from which all points (around 0) are seen by plotly's camera of 45 degrees; `wide` = width over height of the picture."
     back = towards / np.linalg.norm(towards) if np.linalg.norm(towards) > 0 else np.array([0, 0, -1.])
     right = np.cross(back, [0, 1., 0]); right = right / np.linalg.norm(right) if np.linalg.norm(right) > 1e-6 else np.array([1., 0, 0])
     u, v, near = np.abs(points @ right), np.abs(points @ np.cross(right, back)), points @ back
-    return back * 1.25 * max((np.maximum(u / wide, v) / np.tan(np.pi / 8) + near).max(), .1)
+    return back * 1.45 * max((np.maximum(u / wide, v) / np.tan(np.pi / 8) + near).max(), .1)
 
 # %% ../../nbs/core/07_show.ipynb #5faf9b68
 def scene_of(points: Float[np.ndarray, "N 3"]) -> dict:
@@ -353,7 +353,7 @@ def scene_of(points: Float[np.ndarray, "N 3"]) -> dict:
     axes = {f"{p}axis": dict(title=dict(text=f"{'xyz'[i]} / mm"), range=e, **look) for p, i, e in zip("xyz", DRAWN, ends)}
     return dict(**axes, aspectmode="manual", aspectratio=dict(zip("xyz", ratio[list(DRAWN)])), dragmode="turntable", camera=dict(eye=dict(zip("xyz", eye))))
 
-# %% ../../nbs/core/07_show.ipynb #194287a2
+# %% ../../nbs/core/07_show.ipynb #66340545
 def cloud(views: View | Sample | Sequence[View | None], score=None, *, max_points: int = 6000, limits: tuple | None = None,
           name: str = "anomaly score", title: str = ""):
     """A plotly figure of the 3D points of one view or of several merged ones, in their own colours or, with `score` (H, W) or one a view (V, H, W), coloured
@@ -374,7 +374,7 @@ def cloud(views: View | Sample | Sequence[View | None], score=None, *, max_point
         hover = f"<br>{name} %{{marker.color:.3g}}"
     trace = go.Scatter3d(**plotted(points), mode="markers", marker=dict(size=size, **marker), hovertemplate=HOVER + hover + "<extra></extra>")
     width, height = LOOK.cloud
-    return go.Figure(trace, dict(template="none", scene=scene_of(points), width=width, height=height, margin=dict(l=0, r=0, t=30 if title else 0, b=0), title=dict(text=title, font=dict(size=13), x=.01)))
+    return go.Figure(trace, dict(template="none", scene=scene_of(points), width=width, height=height, margin=dict(l=0, r=0, t=30, b=0), title=dict(text=title, font=dict(size=13), x=.01)))
 
 # %% ../../nbs/core/07_show.ipynb #7aaaa6e6
 def _uv(views, which, where):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbrun
+import results
 from conftest import start
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +28,12 @@ def test_index_leads_to_every_notebook():
     there = {p.relative_to(ROOT/"nbs").as_posix() for p in (ROOT/"nbs").rglob("[0-9]*.ipynb") if not any(s.startswith(("_", ".")) for s in p.relative_to(ROOT).parts)}
     missing = there - set(re.findall(r"\]\(([^)]+\.ipynb)\)", INDEX))
     assert not missing, f"notebooks that the index does not name: {missing}"
+
+
+def test_results_are_those_of_the_records():
+    expected = results.lines()
+    lost = [line for line in expected if line not in [given.strip() for given in README.splitlines()]]
+    assert not lost, "the README's results are not the committed records'; python tests/results.py prints:\n" + "\n".join(expected)
 
 
 def test_index_runs():

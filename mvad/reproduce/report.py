@@ -15,7 +15,7 @@ from .runner import KEEP, Outcome, Reproduction
 from .tables import CANNOT, DOES_NOT, SHOWS, TableSpec, Verdict, defect_matrix, judge, table
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'RATES', 'LABELS', 'PAPERS', 'BADGES', 'STYLE', 'Example', 'choose_examples', 'save_examples',
+__all__ = ['EXAMPLES', 'RATES', 'LABELS', 'PAPERS', 'BADGES', 'CURVES', 'STYLE', 'Example', 'choose_examples', 'save_examples',
            'load_examples', 'esc', 'label', 'tag', 'cell', 'rows_html', 'wide_table', 'long_table', 'verdict_html',
            'matrix_html', 'image_uri', 'map_uri', 'gallery', 'cloud_figure', 'curve_figure', 'figure_html',
            'table_section', 'matrix_section', 'pictures_section', 'runs_section', 'report']
@@ -55,7 +55,7 @@ def _arrays_of(sample: Sample, prediction, names: Sequence[str]) -> dict[str, np
         out |= {"valid": v.valid, "centre": centre, "xyz": ((v.xyz - centre[:, None, None]) * v.valid).astype(np.float16)}
     return out
 
-# %% ../../nbs/reproduce/52_report.ipynb #dc39a6f6
+# %% ../../nbs/reproduce/52_report.ipynb #c2f6ef2e
 def save_examples(out: str | Path, detector, samples: Sequence[Sample], *, per_defect: int = 2, curves: bool = True, progress: bool = True) -> Path:
     "Predict `samples` once more and write `maps.npz` into `out`: a few with their maps, and the PRO curve of each branch over all. Returns the path."
     from tqdm.auto import tqdm
@@ -81,7 +81,8 @@ def load_examples(path: str | Path) -> tuple[list[Example], dict[str, Float[np.n
     try:
         with np.load(path, allow_pickle=False) as z: a = dict(z)
         heads, names = json.loads(str(a["heads"])), json.loads(str(a["names"]))
-        return [_example(h, names, {k.split("/", 1)[1]: v for k, v in a.items() if k.startswith(f"{i}/")}) for i, h in enumerate(heads)], {k[4:]: v for k, v in a.items() if k.startswith("pro/")}
+        examples = [_example(h, names, {k.split("/", 1)[1]: v for k, v in a.items() if k.startswith(f"{i}/")}) for i, h in enumerate(heads)]
+        return sorted(examples, key=lambda e: (e.defect != "good", e.defect, e.id)), {k[4:]: v for k, v in a.items() if k.startswith("pro/")}
     except MvadError: raise
     except Exception as e: raise MvadError("cannot read the example maps", file=path, found=str(e)[:120], expected="a file that save_examples wrote", fix="run it again") from e
 
@@ -191,7 +192,7 @@ def gallery(examples: Sequence[Example]) -> str:
     scale = [tag("th", "scale"), "", "", *(tag("td", f"{limits[n][0]:.2g} … {limits[n][1]:.2g}", "scale") for n in names)]
     return rows_html(["", "image", "ground truth", *map(label, names)], [*map(line, examples), scale], "gallery")
 
-# %% ../../nbs/reproduce/52_report.ipynb #d0e2a7d8
+# %% ../../nbs/reproduce/52_report.ipynb #992f7e0f
 def cloud_figure(examples: Sequence[Example], name: str):
     "A plotly figure with two linked scenes, own colours and the map `name`; a menu switches between the examples (those with 3D points)."
     from plotly.subplots import make_subplots
@@ -206,29 +207,33 @@ def cloud_figure(examples: Sequence[Example], name: str):
     every = np.concatenate([e.view.xyz[:, e.view.valid].T for e in some])
     buttons = [dict(label=f"{e.defect}, {e.id.split('/')[-1]}", method="restyle", args=[{"visible": [j // 2 == k for j in range(2 * len(some))]}]) for k, e in enumerate(some)]
     menu = dict(buttons=buttons, x=0, xanchor="left", y=1.0, yanchor="bottom", bgcolor="white", showactive=True)
-    fig.update_layout(scene=scene_of(every), scene2=scene_of(every), height=520, margin=dict(l=0, r=0, t=44, b=0), template="none", updatemenus=[menu], font=dict(family="system-ui, sans-serif", size=12))
+    scene = scene_of(every)
+    for axis in ("xaxis", "yaxis", "zaxis"): scene[axis]["nticks"] = 3 if scene[axis]["title"]["text"].startswith("z") else 5
+    fig.update_layout(scene=scene, scene2=scene, height=520, margin=dict(l=0, r=0, t=44, b=0), template="none", updatemenus=[menu], font=dict(family="system-ui, sans-serif", size=12))
     return fig
 
-# %% ../../nbs/reproduce/52_report.ipynb #8623af5a
-def curve_figure(curves: dict[str, dict[str, Float[np.ndarray, "R"]]], limits: Sequence[float] = (.01, .05, .1, .3)):
+# %% ../../nbs/reproduce/52_report.ipynb #9fb3a374
+CURVES = {"psi_2d": ("Ψ2D", "#0072B2", "dash"), "psi_3d": ("Ψ3D", "#E69F00", "dash"), "sum": ("sum", "#CC79A7", "dot"), "max": ("max", "#56B4E9", "dashdot"), "product": ("product", "#111111", "solid")}
+
+def curve_figure(curves: dict[str, dict[str, Float[np.ndarray, "R"]]], limits: Sequence[float] = (.01, .05, .1, .3), columns: int = 4):
     "PRO curves by category and branch up to the largest limit, on a logarithmic axis, where the small rates are to be seen."
     from plotly.subplots import make_subplots
     import plotly.graph_objects as go
-    from mvad.core.show import LOOK
-    fig = make_subplots(1, len(curves), subplot_titles=list(curves), shared_yaxes=True, horizontal_spacing=.04)
-    plain = {"psi_2d": "Ψ2D", "psi_3d": "Ψ3D", "sum": "sum", "max": "max", "product": "product", "map": "final map"}
+    rows, columns = -(-len(curves) // columns), min(columns, len(curves))
+    fig = make_subplots(rows, columns, subplot_titles=list(curves), shared_yaxes=True, horizontal_spacing=.03, vertical_spacing=.25 / rows)
     names = [n for n in next(iter(curves.values())) if n != "map"] or ["map"]
-    for column, c in enumerate(curves.values(), 1):
+    for i, c in enumerate(curves.values()):
+        at = dict(row=i // columns + 1, col=i % columns + 1)
         for k, n in enumerate(names):
-            line = dict(color=LOOK.palette[k % len(LOOK.palette)], width=3 if n == "product" else 1.8, dash=("solid", "dash", "dot", "dashdot", "longdash")[k % 5] if n != "product" else "solid")
-            fig.add_trace(go.Scatter(x=RATES[1:].astype(np.float32), y=c[n][1:], name=plain.get(n, n), line=line, showlegend=column == 1, legendgroup=n), row=1, col=column)
-        for l in limits: fig.add_vline(l, line=dict(color="#999", width=1, dash="dot"), row=1, col=column)
-    fig.update_xaxes(type="log", range=[-3, float(np.log10(max(limits))) + .05], title="false positive rate", tickvals=[.001, .01, .05, .1, .3], ticktext=["0.1 %", "1 %", "5 %", "10 %", "30 %"])
-    fig.update_yaxes(range=[0, 1.02]); fig.update_yaxes(title="per-region overlap", col=1)
-    fig.update_layout(height=360, template="plotly_white", margin=dict(l=60, r=10, t=40, b=50), legend=dict(orientation="h", y=-.25), font=dict(family="system-ui, sans-serif", size=12))
+            text, colour, dash = CURVES.get(n, (n, ("#009E73", "#D55E00", "#F0E442", "#444444")[k % 4], "solid"))
+            fig.add_trace(go.Scatter(x=RATES[1:].astype(np.float32), y=c[n][1:], name=text, line=dict(color=colour, dash=dash, width=3 if n == "product" else 1.8), showlegend=i == 0, legendgroup=n), **at)
+        for l in limits: fig.add_vline(l, line=dict(color="#999", width=1, dash="dot"), **at)
+    fig.update_xaxes(type="log", range=[-3, float(np.log10(max(limits))) + .05], tickvals=[.001, .01, .05, .1, .3], ticktext=["0.1 %", "1 %", "5 %", "10 %", "30 %"], tickfont=dict(size=10))
+    fig.update_xaxes(title="false positive rate", row=rows); fig.update_yaxes(range=[0, 1.02]); fig.update_yaxes(title="per-region overlap", col=1)
+    fig.update_layout(height=90 + 270 * rows, template="plotly_white", margin=dict(l=60, r=10, t=40, b=50), legend=dict(orientation="h", y=-.25 / rows), font=dict(family="system-ui, sans-serif", size=12))
     return fig
 
-# %% ../../nbs/reproduce/52_report.ipynb #af3d1ec8
+# %% ../../nbs/reproduce/52_report.ipynb #8aae6eb2
 STYLE = """
 :root { --ink:#1c2430; --soft:#5b6675; --line:#dfe3e8; --pale:#f6f7f9; --accent:#0b5fa5 }
 * { box-sizing:border-box } body { margin:0; color:var(--ink); background:#fff; font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif }
@@ -244,9 +249,9 @@ tbody th { font-weight:600 } td.word { color:#b3261e; font-weight:600 } td.quote
 ul.notes { margin:8px 0; padding-left:18px; color:var(--soft); font-size:13.5px } .claim { border:1px solid var(--line); border-radius:8px; padding:10px 14px; margin:8px 0; max-width:84ch }
 .claim p { margin:2px 0; color:var(--soft) } .claim ul { margin:4px 0; padding-left:18px; columns:2; font-variant-numeric:tabular-nums }
 .badge { display:inline-block; margin-right:10px; padding:1px 10px; border-radius:99px; font-size:12.5px; font-weight:600; color:#fff } .yes { background:#1a7f48 } .no { background:#b3261e } .open { background:#6b7480 }
-table.matrix td.heat { text-align:center; min-width:64px; border:2px solid #fff; font-variant-numeric:tabular-nums } td.none { background:#c4c4c4 }
+.matrix thead th { text-align:center } td.wrap { white-space:normal; min-width:200px; font-size:13px } table.matrix td.heat { text-align:center; min-width:64px; border:2px solid #fff; font-variant-numeric:tabular-nums } td.none { background:#c4c4c4 }
 table.gallery th,table.gallery td { border:0; padding:3px 6px; text-align:center } table.gallery tbody th { text-align:left } table.gallery small { display:block; font-weight:400 }
-table.gallery img { display:block; width:132px; height:auto; border-radius:4px } td.scale { color:var(--soft); font-size:12px } code { font-size:12.5px; background:var(--pale); padding:1px 5px; border-radius:4px }
+table.gallery img { display:block; width:124px; height:auto; border-radius:4px } td.scale { color:var(--soft); font-size:12px } code { font-size:12.5px; background:var(--pale); padding:1px 5px; border-radius:4px }
 details { margin:10px 0 } summary { cursor:pointer; color:var(--accent) } @media print { nav,details:not([open]) { display:none } }
 """
 
@@ -279,7 +284,7 @@ def table_section(spec: TableSpec, r: Reproduction) -> str:
         parts.append(tag("details", tag("summary", "The same with AUPRO computed exactly") + tag("p", why) + long_table(exact.drop(columns=["paper", "difference"], errors="ignore").assign(paper=np.nan, difference=np.nan))))
     return "\n".join(parts)
 
-# %% ../../nbs/reproduce/52_report.ipynb #710189f7
+# %% ../../nbs/reproduce/52_report.ipynb #9082b393
 def matrix_section(r: Reproduction) -> str:
     "Which map sees which defect, for each variant that ran; tables that share runs share the matrix."
     seen, parts = set(), []
@@ -309,18 +314,19 @@ def pictures_section(r: Reproduction) -> str:
     name = "product" if "product" in examples[0].maps else "map"
     defective = sorted((e for e in examples if e.view.xyz is not None), key=lambda e: e.defect == "good")
     parts = [tag("h2", "What the maps look like", id="maps"), tag("p", "The first test samples of every defect type by name; nobody picked them. The border on the image is the ground truth. All maps of a column share one colour scale.")]
-    parts += [tag("h3", esc(c)) + gallery(e) for c, (e, _) in found.items()]
+    shown = [(esc(c), gallery(e)) for c, (e, _) in found.items()]
+    parts += [tag("h3", c) + g if i < 2 else tag("details", tag("summary", c) + g) for i, (c, g) in enumerate(shown)]
     if defective: parts += [tag("h2", "Turn it", id="cloud"), tag("p", f"Left the points in their own colours, right coloured by {label(name)}. Drag to turn, scroll to zoom, choose another object in the menu."), figure_html(cloud_figure(defective, name), "cloud-figure")]
     if curves := {c: v for c, (_, v) in found.items() if v}: parts += [tag("h2", "PRO curves", id="curves"), tag("p", "All thresholds. The dotted lines are the limits of AUPRO@1 %, 5 %, 10 % and 30 %."), figure_html(curve_figure(curves), "curve-figure")]
     return "\n".join(parts)
 
-# %% ../../nbs/reproduce/52_report.ipynb #4bd68007
+# %% ../../nbs/reproduce/52_report.ipynb #be823961
 def _run_line(o: Outcome, record: dict | None, out: Path) -> list[str]:
     link = tag("a", "notebook", href=os.path.relpath(o.folder / KEEP, out)) if (o.folder / KEEP).is_file() else ""
     seconds, size = ((record or {}).get("measured") or {}).get("seconds", {}), ((record or {}).get("measured") or {}).get("memory_bytes", {})
     told = ", ".join(f"{esc(k.replace('_', ' '))} {v:.3g} s" for k, v in seconds.items()), ", ".join(f"{esc(k)} {v / 1e6:.1f} MB" for k, v in size.items())
-    how = tag("td", esc(o.says), "word") if o.says else tag("td", esc(o.status) + (f", {o.seconds:.0f} s" if o.seconds else ""))
-    return [tag("th", esc(o.run.category)), esc(o.run.variant), str(o.run.seed), how, *told, link]
+    how = tag("td", esc(o.says), "word") if o.says else tag("td", f"done in {o.seconds:.0f} s" if o.seconds else "done before")
+    return [tag("th", esc(o.run.category)), esc(o.run.variant), str(o.run.seed), how, *(tag("td", t, "wrap") for t in told), link]
 
 def runs_section(r: Reproduction) -> str:
     "Every run: what became of it, seconds, memory, its notebook; settings, hashes and versions below."

@@ -56,8 +56,8 @@ def store(path: Path):
         new = path.with_name(f"_{path.name}")
         new.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     clean(new)
-    if new.stat().st_size >= LIMIT:
-        new.unlink(); raise SystemExit(f"{path}: its outputs would make it {new.stat().st_size // 1000} kB, {LIMIT // 1000} kB are allowed")
+    if (size := new.stat().st_size) >= LIMIT:
+        new.unlink(); raise SystemExit(f"{path}: its outputs would make it {size // 1000} kB, {LIMIT // 1000} kB are allowed")
     os.replace(new, path)
 
 

@@ -1,6 +1,8 @@
 """The command line as a person meets it: clear errors, runs that are skipped, cut, resumed and never half-written.
 
 Most tests put a small notebook in the place of CFM's, through MVAD_NOTEBOOKS, and a tiny folder in the place of its data: what is tested is the runner."""
+import contextlib
+import io
 import json
 import os
 import re
@@ -62,8 +64,15 @@ def mvad(*words, cwd: Path, **env) -> subprocess.CompletedProcess:
     return subprocess.run([*COMMAND, *map(str, words)], cwd=cwd, capture_output=True, text=True, env={**os.environ, **env})
 
 
-def reproduce(folder: Path, *categories: str, out: str = "out", more: tuple = ()) -> subprocess.CompletedProcess:
-    return mvad("reproduce", "cfm/6", "--root", folder/"data", "--scale", "smoke", "--out", out, "--category", *categories, *more, cwd=folder)
+def here(*words) -> subprocess.CompletedProcess:
+    "The command in this very process, which has imported torch already; runs have kernels of their own as always."
+    from mvad.reproduce.cli import main
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()) as told: status = main([str(w) for w in words])
+    return subprocess.CompletedProcess(words, status, said.getvalue(), told.getvalue())
+
+
+def reproduce(folder: Path, *categories: str, out: str = "out", more: tuple = (), tables: tuple = ("cfm/6",)) -> subprocess.CompletedProcess:
+    return here("reproduce", *tables, "--root", folder/"data", "--scale", "smoke", "--out", folder/out, "--category", *categories, *more)
 
 
 def records(out: Path) -> list[dict]:
@@ -105,12 +114,10 @@ def refusal(done: subprocess.CompletedProcess) -> str:
     ("train cfn", "invalid choice"),
     ("predict model.safetensors --rgb a.png --xyz a.tiff", "cannot read the checkpoint"),
 ])
-def test_bad_input_is_one_line(toy, words, says, monkeypatch, capsys):
-    from mvad.reproduce.cli import main
+def test_bad_input_is_one_line(toy, words, says, monkeypatch):
     monkeypatch.chdir(toy)
     before = {p for p in toy.rglob("*") if p.name != ".lock"}
-    status = main(words.split())
-    assert says in refusal(subprocess.CompletedProcess(words, status, *capsys.readouterr()))
+    assert says in refusal(here(*words.split()))
     left = {p for p in toy.rglob("*") if p.name != ".lock"} - before
     assert not [p for p in left if p.is_file()], f"left behind: {left}"
 
@@ -124,7 +131,7 @@ def test_a_foreign_checkpoint_is_refused(toy):
     (toy/"cut.safetensors").write_bytes((toy/"other.safetensors").read_bytes()[:-100])
     torch.save({"w": torch.ones(3)}, toy/"pickle.safetensors")
     for name, says in {"foreign": "no checkpoint of this library", "other": "somebody_elses", "cut": "truncated", "pickle": "pickle"}.items():
-        line = refusal(mvad("predict", f"{name}.safetensors", "--rgb", "a.png", "--xyz", "a.tiff", cwd=toy))
+        line = refusal(here("predict", toy/f"{name}.safetensors", "--rgb", "a.png", "--xyz", "a.tiff"))
         assert says in line and f"{name}.safetensors" in line
 
 
@@ -141,7 +148,7 @@ def test_table_report_and_what_is_done_is_skipped(toy):
     assert "runs" in done.stderr, "there is no progress bar"
     files = {p: p.stat().st_mtime_ns for p in (toy/"out/runs").rglob("*") if p.is_file()}
     assert sum(p.name == "notebook.ipynb" for p in files) == sum(p.name.endswith(".record.json") for p in files) == 2
-    again = mvad("reproduce", "cfm/6", "cfm/9", "--root", "data", "--scale", "smoke", "--category", "plate", "--seed", "0", "1", cwd=toy)
+    again = reproduce(toy, "plate", more=("--seed", "0", "1"), tables=("cfm/6", "cfm/9"))
     assert again.returncode == 0, again.stderr
     assert {p: p.stat().st_mtime_ns for p in (toy/"out/runs").rglob("*") if p.is_file()} == files, "something ran twice; table 9 uses the runs of table 6"
     executed = nbformat.read(next(p for p in files if p.name == "notebook.ipynb"), 4)
@@ -171,8 +178,8 @@ def test_several_at_a_time(toy):
 
 def start_slow(toy: Path, out: str) -> subprocess.Popen:
     "A run of the slow category that is in the middle of its training."
-    command = [*COMMAND, "reproduce", "cfm/6", "--root", toy/"data", "--scale", "smoke", "--category", "slow", "--out", out]
-    child = subprocess.Popen([str(c) for c in command], cwd=toy, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [*COMMAND, "reproduce", "cfm/6", "--root", "data", "--scale", "smoke", "--category", "slow", "--out", out]
+    child = subprocess.Popen(command, cwd=toy, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: any(len(json.loads(p.read_text())) > 5 for p in (toy/out).rglob("cfm-ours-slow-*/steps.json")), 120)
     return child
 
@@ -205,6 +212,21 @@ def test_killed_in_the_middle_it_resumes_to_the_same_result(toy):
     assert resumed[0] > 5 and not list((toy/"cut/runs").glob("*.part")), "it began anew instead of going on"
 
 
+def test_cfm_killed_in_the_middle_gives_the_record_of_an_uninterrupted_run(reproduced, tmp_path):
+    "The real notebook at smoke scale: two runs with one seed are equal, one of them killed during training and from a wheel the other."
+    command = [*COMMAND, "reproduce", "cfm/6", "--scale", "smoke", "--category", "puck", "--out", "cut"]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: child.poll() is not None or list(tmp_path.glob("cut/runs/*.part/training.safetensors")), 300)
+    assert child.poll() is None, "it ended before it could be killed"
+    child.kill(); child.wait()
+    assert not records(tmp_path/"cut") or list(tmp_path.glob("cut/runs/*.part")), "a killed run looks finished"
+    until(lambda: not kernels_in(tmp_path/"cut/runs"), 15)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    uninterrupted = [r for r in records(reproduced[0]) if r["run"]["category"] == "puck"]
+    assert records(tmp_path/"cut") == uninterrupted and len(uninterrupted) == 1
+
+
 def test_interrupted_it_says_so_and_leaves_no_kernel(toy):
     child = start_slow(toy, "stopped")
     child.send_signal(signal.SIGINT)
@@ -230,7 +252,7 @@ def test_tables_and_data_are_listed(toy):
     done = mvad("tables", cwd=toy)
     assert done.returncode == 0 and re.search(r"cfm/6 +ready +Analysis of aggregation", done.stdout) and re.search(r"modmap/10 +later", done.stdout)
     assert len([x for x in done.stdout.splitlines() if re.match(r"\w+/\w+ ", x)]) == 46
-    assert "mvtec3d" in mvad("data", "list", cwd=toy).stdout
+    assert "mvtec3d" in here("data", "list").stdout
 
 
 def test_own_scan_through_train_and_predict(toy):
@@ -246,4 +268,4 @@ def test_own_scan_through_train_and_predict(toy):
     found = np.load(toy/"found/map.npy")
     assert found.ndim == 2 and np.isfinite(found).all() and found.std() > 0 and {p.name for p in (toy/"found").iterdir()} == {"map.npy", "map.png", "picture.png"}
     write_xyz_tiff(toy/"small.tiff", view.xyz[:, :50, :50])
-    assert "differ in size" in refusal(mvad("predict", "bank.safetensors", "--rgb", "scan.png", "--xyz", "small.tiff", cwd=toy))
+    assert "differ in size" in refusal(here("predict", toy/"bank.safetensors", "--rgb", toy/"scan.png", "--xyz", toy/"small.tiff"))

@@ -320,7 +320,7 @@ def pictures_section(r: Reproduction) -> str:
     if curves := {c: v for c, (_, v) in found.items() if v}: parts += [tag("h2", "PRO curves", id="curves"), tag("p", "All thresholds. The dotted lines are the limits of AUPRO@1 %, 5 %, 10 % and 30 %."), figure_html(curve_figure(curves), "curve-figure")]
     return "\n".join(parts)
 
-# %% ../../nbs/reproduce/52_report.ipynb #be823961
+# %% ../../nbs/reproduce/52_report.ipynb #25fcdd53
 def _run_line(o: Outcome, record: dict | None, out: Path) -> list[str]:
     link = tag("a", "notebook", href=os.path.relpath(o.folder / KEEP, out)) if (o.folder / KEEP).is_file() else ""
     seconds, size = ((record or {}).get("measured") or {}).get("seconds", {}), ((record or {}).get("measured") or {}).get("memory_bytes", {})
@@ -333,6 +333,7 @@ def runs_section(r: Reproduction) -> str:
     outcomes = list(dict.fromkeys(o for spec in r.specs for o in r.outcomes[spec.name]))
     records = {o: next(iter(r.records_of([o])), None) for o in outcomes}
     parts = [tag("h2", "Runs, seconds, memory", id="runs"), rows_html(["category", "variant", "seed", "result", "seconds", "memory", "executed"], (_run_line(o, records[o], r.out) for o in outcomes))]
+    if records: parts.append(tag("p", "Frozen features are extracted once and cached, so the first run of a category pays for them in <code>fit</code> and <code>predict</code>, and later seeds read them.", "soft"))
     for o in outcomes:
         if o.error: parts.append(tag("div", f"<b>{esc(o.run)}</b>: {esc(o.error)}", "note bad"))
     parts.append(tag("h3", "Settings, hashes, versions"))

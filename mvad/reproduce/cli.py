@@ -102,7 +102,7 @@ def _train_parsers(commands):
     p.add_argument("--remove-plane", action="store_true", help="remove the table as `mvad data preprocess` does, if the training data were preprocessed so")
     p.add_argument("--device", default="cpu"); p.add_argument("--out", default="prediction", metavar="DIR")
 
-# %% ../../nbs/reproduce/53_cli.ipynb #68049596
+# %% ../../nbs/reproduce/53_cli.ipynb #8a941399
 def roots_of(words: Sequence[str], names: Sequence[str] = DATASETS) -> dict[str, str]:
     "`--root` values: {data set, or \"\" for any: folder}. A path may hold a `=`, as long as what stands before it is no data set's name."
     out = {}
@@ -124,8 +124,10 @@ def reproduce_command(args) -> int:
     for spec in specs: print_table(spec, r)
     from mvad.reproduce.report import report
     print(f"\nreport: {report(r)}")
-    for o in dict.fromkeys(o for os_ in r.outcomes.values() for o in os_):
+    every = list(dict.fromkeys(o for os_ in r.outcomes.values() for o in os_))
+    for o in every:
         if o.status == "failed": print(f"mvad: failed: {o.run}: {o.error}; notebook: {o.folder}", file=sys.stderr)
+    for told in dict.fromkeys(o.error for o in every if o.status == "needs"): print(f"mvad: note: {told}", file=sys.stderr)
     return 0 if r.ok else 1
 
 def print_table(spec, r):

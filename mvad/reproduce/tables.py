@@ -295,7 +295,7 @@ def paired_bootstrap(groups: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
     low, high = np.percentile(total / len(groups), [2.5, 97.5])
     return point / len(groups), float(low), float(high)
 
-# %% ../../nbs/reproduce/50_tables.ipynb #da9a5eb7
+# %% ../../nbs/reproduce/50_tables.ipynb #344b2bd7
 SHOWS, DOES_NOT, CANNOT = "shows", "does not show", "cannot be judged here"
 
 @dataclass(frozen=True)
@@ -310,7 +310,8 @@ def _paired(records: Sequence[dict], a: Row, b: Row) -> list[tuple[np.ndarray, n
     "The groups for `paired_bootstrap`, or the reason why there are none."
     of = {k: {(r["run"]["category"], r["run"]["seed"]): r["scores"] for r in choose(records, method=k[0], variant=k[1])} for k in {(a.method, a.variant), (b.method, b.variant)}}
     runs_a, runs_b = of[a.method, a.variant], of[b.method, b.variant]
-    if set(runs_a) != set(runs_b) or not runs_a: return "the two were not run on the same categories and seeds"
+    if not runs_a and not runs_b: return "there are no results"
+    if set(runs_a) != set(runs_b): return "the two were not run on the same categories and seeds"
     categories, seeds = sorted({c for c, _ in runs_a}), sorted({s for _, s in runs_a})
     if len(runs_a) < len(categories) * len(seeds): return "some runs are missing"
     if len(seeds) < 3: return f"it needs at least three seeds, not {len(seeds)}"

@@ -61,4 +61,4 @@ def test_a_scan_turns_in_the_browser(tmp_path):
         page.save_screenshot(str(screenshots/"kinect_turned.png"))
     assert before.std() > 10, "the cloud's figure is blank"
     changed = (np.abs(after - before).max(-1) > 20).mean()
-    assert changed > .1, f"the mouse was dragged and {changed:.1%} of the pixels changed"
+    assert changed > .05, f"the mouse was dragged and {changed:.1%} of the pixels changed"

@@ -140,7 +140,7 @@ def print_table(spec, r):
         branches = list(dict.fromkeys(row.branch for row in spec.rows if row.variant))
         print(f"\nWhich map sees which defect: I-AUROC, mean over categories and seeds\n\n{as_text(defect_matrix(records, branches))}")
 
-# %% ../../nbs/reproduce/53_cli.ipynb #38ae1aec
+# %% ../../nbs/reproduce/53_cli.ipynb #69469145
 def tables_command(args) -> int:
     "One line a table: name, title, data, and what it waits for."
     from mvad.reproduce.tables import DATASETS as FULL, SPECS, TABLES, missing, variants_of
@@ -148,8 +148,9 @@ def tables_command(args) -> int:
     ready = {n: not missing(s, have) for n, s in SPECS.items()}
     for name in TABLES:
         s = SPECS.get(name)
-        status = "ready" if ready.get(name) else "later" + (f": lacks {', '.join(missing(s, have))}" if s else "")
-        print(f"{name:10s} {status:8s} {s.title + ', ' + FULL[s.dataset] if s else ''}".rstrip() if not s or ready[name] else f"{name:10s} {'later':8s} {s.title}, {FULL[s.dataset]} ({status[7:]})")
+        about = s.title + ("" if FULL[s.dataset] in s.title else f", {FULL[s.dataset]}") if s else ""
+        if s and not ready[name]: about += f" (lacks {', '.join(missing(s, have))})"
+        print(f"{name:10s} {'ready' if ready.get(name) else 'later':8s} {about}".rstrip())
     print(f"\n{sum(ready.values())} of {len(TABLES)} tables can be reproduced now: mvad reproduce {next((n for n in ('cfm/6', *ready) if ready.get(n)), 'TABLE')}")
     return 0
 

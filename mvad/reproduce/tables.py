@@ -195,14 +195,14 @@ def _mean(cells: dict[str, dict[int, float] | str]) -> tuple[float | str, float]
     by_seed = [np.mean([c[s] for c in cells.values()]) for s in seeds]
     return float(np.mean(by_seed)), float(np.std(by_seed, ddof=1)) if len(seeds) > 1 else np.nan
 
-# %% ../../nbs/reproduce/50_tables.ipynb #daa5321b
+# %% ../../nbs/reproduce/50_tables.ipynb #3aa1cc47
 DATASETS = {"mvtec3d": "MVTec 3D-AD", "eyecandies": "Eyecandies", "realiad": "Real-IAD", "realiad_d3": "Real-IAD D3", "sim3d": "SiM3D", "synthetic": "the embedded objects"}
 
 def notes(spec: TableSpec, records: Sequence[dict], estimator: str | None = None) -> list[str]:
     "The lines that belong below a table: whether the data differ, the encoders really used, the estimator, seeds, known misprints."
     lines, data = [], _only(records, "data")
-    if data == "embedded":
-        lines.append(f"The data differ: the paper's numbers are from {DATASETS[spec.dataset]}, ours from the embedded synthetic objects. The difference stays blank.")
+    theirs, ours = DATASETS[spec.dataset], "the embedded synthetic objects" if data == "embedded" else DATASETS.get(_only(records, "dataset"), "other data")
+    if records and ours != theirs: lines.append(f"The data differ: the paper's numbers are from {theirs}, ours from {ours}. The difference stays blank.")
     used = sorted({f"{k} {v}" for r in records for k, v in (r.get("encoders") or {}).items()})
     if used: lines.append(f"Encoders in our runs: {', '.join(used)}. The paper's: {', '.join(spec.weights)}.")
     kinds = sorted({estimator or m.estimator for m in spec.metrics if m.name.startswith("AUPRO")})
@@ -229,7 +229,7 @@ def _line(row: Row, cells: dict, printed: dict[str, float], own_data: bool, all_
             line[f"{c} (difference)"] = np.nan if isinstance(cell, str) else line[c] - printed[c]
     return line
 
-# %% ../../nbs/reproduce/50_tables.ipynb #f7110180
+# %% ../../nbs/reproduce/50_tables.ipynb #dc7dc940
 def table(spec: TableSpec, records: Iterable[dict], failures: Iterable[dict] = (), *, estimator: str | None = None) -> pd.DataFrame:
     """Paper beside ours: index (row, metric), columns paper, ours, spread (over seeds), difference, then ours per category.
 
@@ -241,7 +241,7 @@ def table(spec: TableSpec, records: Iterable[dict], failures: Iterable[dict] = (
     categories = sorted({r["run"]["category"] for r in (*records, *failures)})
     own_data = (_only(records, "data"), _only(records, "dataset")) == ("user", spec.dataset)
     printed = paper_values(spec.paper).query("table == @spec.name").set_index(["row", "metric", "category"]).value.sort_index()
-    lines, all_there = {}, set(categories) >= paper_categories(spec)
+    lines, all_there = {}, set(categories) == paper_categories(spec)
     for row in spec.rows:
         for m in spec.metrics:
             metric = Metric(m.name, estimator or m.estimator) if m.name.startswith("AUPRO") else m
@@ -250,7 +250,7 @@ def table(spec: TableSpec, records: Iterable[dict], failures: Iterable[dict] = (
     df = pd.DataFrame.from_dict(lines, orient="index")
     df.index = pd.MultiIndex.from_tuples(lines, names=["row", "metric"])
     df.attrs["notes"] = notes(spec, records, estimator)
-    if own_data and not all_there: df.attrs["notes"].append(f"Only {len(categories)} of {len(paper_categories(spec))} categories were run, so the means are not compared.")
+    if own_data and not all_there: df.attrs["notes"].append(f"Of the paper's {len(paper_categories(spec))} categories {len(paper_categories(spec) & set(categories))} were run, and {len(set(categories) - paper_categories(spec))} others, so the means are not compared.")
     return df
 
 # %% ../../nbs/reproduce/50_tables.ipynb #86a7e797

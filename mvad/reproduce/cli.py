@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
         near = get_close_matches(name, parser.options(), n=1, cutoff=.5)
         raise MvadError("unknown parameter" if name.startswith("-") else "unexpected word", found=name, fix=f"did you mean {near[0]}?" if near else f"`{parser.prog} --help` lists the options")
 
-# %% ../../nbs/reproduce/53_cli.ipynb #4749d94a
+# %% ../../nbs/reproduce/53_cli.ipynb #660f5d27
 SCALES, PROTOCOLS = ("smoke", "laptop", "paper"), ("paper", "released")
 DATASETS = ("synthetic", "mvtec3d", "eyecandies", "realiad", "realiad_d3", "sim3d")
 METHODS = {"cfm": "mvad.papers.cfm:CFM", "memory_bank": "mvad.baselines.memory_bank:MemoryBank"}
@@ -53,6 +53,7 @@ def _common(p: argparse.ArgumentParser, *which: str):
         device=lambda: p.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:0"))
     for w in which: add[w]()
 
+# %% ../../nbs/reproduce/53_cli.ipynb #ba79c7ee
 def _reproduce_parser(commands):
     p = commands.add_parser("reproduce", help="run what tables need, print them beside the paper's numbers, write report.html")
     p.add_argument("tables", nargs="+", metavar="TABLE", help="for example cfm/6; `mvad tables` lists them")
@@ -64,6 +65,7 @@ def _reproduce_parser(commands):
     p.add_argument("--out", default="out", metavar="DIR", help="where records, executed notebooks and report.html go (default: out)")
     p.set_defaults(run=reproduce_command)
 
+# %% ../../nbs/reproduce/53_cli.ipynb #0876e28c
 def parser() -> Parser:
     "The whole command line."
     top = Parser(prog="mvad", description="Understand, run and reproduce multi-view and multimodal anomaly detection.")
@@ -74,7 +76,7 @@ def parser() -> Parser:
     _train_parsers(commands)
     return top
 
-# %% ../../nbs/reproduce/53_cli.ipynb #6fd57cbf
+# %% ../../nbs/reproduce/53_cli.ipynb #abce3951
 def _data_parsers(commands):
     data = commands.add_parser("data", help="make the embedded data, preprocess real ones, list what there is")
     kinds = data.add_subparsers(dest="what", metavar="make|preprocess|list", required=True, parser_class=Parser)
@@ -90,6 +92,7 @@ def _data_parsers(commands):
     p = kinds.add_parser("list", help="the data sets, or the categories and samples under a root")
     p.add_argument("dataset", nargs="?", choices=DATASETS, default="mvtec3d", metavar="DATASET"); p.add_argument("--root", metavar="DIR"); p.set_defaults(run=list_command)
 
+# %% ../../nbs/reproduce/53_cli.ipynb #9645a069
 def _train_parsers(commands):
     p = commands.add_parser("train", help="train a method on one category and save a checkpoint")
     p.add_argument("method", metavar="METHOD", choices=sorted(METHODS), help=" or ".join(sorted(METHODS)))
@@ -102,7 +105,7 @@ def _train_parsers(commands):
     p.add_argument("--remove-plane", action="store_true", help="remove the table as `mvad data preprocess` does, if the training data were preprocessed so")
     p.add_argument("--device", default="cpu"); p.add_argument("--out", default="prediction", metavar="DIR")
 
-# %% ../../nbs/reproduce/53_cli.ipynb #8a941399
+# %% ../../nbs/reproduce/53_cli.ipynb #f64ced30
 def roots_of(words: Sequence[str], names: Sequence[str] = DATASETS) -> dict[str, str]:
     "`--root` values: {data set, or \"\" for any: folder}. A path may hold a `=`, as long as what stands before it is no data set's name."
     out = {}
@@ -114,6 +117,7 @@ def roots_of(words: Sequence[str], names: Sequence[str] = DATASETS) -> dict[str,
         out[name] = folder
     return out
 
+# %% ../../nbs/reproduce/53_cli.ipynb #5dd8415f
 def reproduce_command(args) -> int:
     "Run, print, report. 0 only if every run that could run succeeded."
     from mvad.reproduce.runner import reproduce
@@ -130,6 +134,7 @@ def reproduce_command(args) -> int:
     for told in dict.fromkeys(o.error for o in every if o.status == "needs"): print(f"mvad: note: {told}", file=sys.stderr)
     return 0 if r.ok else 1
 
+# %% ../../nbs/reproduce/53_cli.ipynb #c60ac816
 def print_table(spec, r):
     "A table, its verdicts and the matrix of defects on stdout."
     from mvad.reproduce.tables import as_text, defect_matrix, judge, table
@@ -154,7 +159,7 @@ def tables_command(args) -> int:
     print(f"\n{sum(ready.values())} of {len(TABLES)} tables can be reproduced now: mvad reproduce {next((n for n in ('cfm/6', *ready) if ready.get(n)), 'TABLE')}")
     return 0
 
-# %% ../../nbs/reproduce/53_cli.ipynb #a89d4f27
+# %% ../../nbs/reproduce/53_cli.ipynb #a7598b9b
 def make_command(args) -> int:
     from mvad.reproduce.runner import embedded_categories, embedded_root
     names = embedded_categories(args.category)
@@ -168,6 +173,7 @@ def preprocess_command(args) -> int:
     print(f"preprocessed: {preprocess(args.root, args.out, rgb=args.rgb, categories=args.category or None, seed=args.seed, workers=args.jobs)}")
     return 0
 
+# %% ../../nbs/reproduce/53_cli.ipynb #072645c8
 def list_command(args) -> int:
     from mvad.data.base import REGISTRY, categories, dataset_class, load_dataset
     if not args.root and args.dataset != "synthetic":
@@ -181,7 +187,7 @@ def list_command(args) -> int:
             else: print(f"{c:16s} {split:11s} {len(d):5d}  {', '.join(f'{k} {n}' for k, n in d.counts.items())}")
     return 0
 
-# %% ../../nbs/reproduce/53_cli.ipynb #c987fcf2
+# %% ../../nbs/reproduce/53_cli.ipynb #4ed3cc18
 def _class_of(method: str) -> type:
     "The detector class of a method."
     from importlib import import_module
@@ -197,6 +203,7 @@ def _new_detector(method: str, args):
     from mvad.encoders.features import FeatureCache
     return cls(settings, device=args.device, cache=FeatureCache())
 
+# %% ../../nbs/reproduce/53_cli.ipynb #0d960c42
 def train_command(args) -> int:
     from mvad.data.base import categories, load_dataset
     from mvad.reproduce.runner import embedded_root, embedded_categories
@@ -210,7 +217,7 @@ def train_command(args) -> int:
     print(f"{args.method} on {len(samples)} samples of {category}: {out}")
     return 0
 
-# %% ../../nbs/reproduce/53_cli.ipynb #88bac96f
+# %% ../../nbs/reproduce/53_cli.ipynb #6e90da04
 def own_sample(rgb: str, xyz: str, remove_plane: bool = False):
     "One RGB image and one organised cloud from disk as an unlabelled sample; sizes must agree."
     from dataclasses import replace
@@ -226,6 +233,7 @@ def own_sample(rgb: str, xyz: str, remove_plane: bool = False):
         view = replace(view, xyz=points * keep, valid=valid & keep)
     return Sample(Path(rgb).stem, "own", "predict", None, (view,))
 
+# %% ../../nbs/reproduce/53_cli.ipynb #c303a508
 def predict_command(args) -> int:
     import numpy as np
     from mvad.core.detector import by_rename, checkpoint_header
@@ -243,7 +251,7 @@ def predict_command(args) -> int:
     print(f"score {p.score:.6g}\nmap.npy, map.png ({'x'.join(map(str, p.maps[0].shape))} pixels, brightest {top:.4g}) and picture.png in {out}")
     return 0
 
-# %% ../../nbs/reproduce/53_cli.ipynb #008bd5eb
+# %% ../../nbs/reproduce/53_cli.ipynb #d8efcdf8
 EXTRA = {"papermill", "nbformat", "nbclient", "ipykernel", "plotly", "jupyterlab", "ipywidgets", "anywidget"}
 
 def explain(e: BaseException) -> tuple[int, str]:
@@ -254,6 +262,7 @@ def explain(e: BaseException) -> tuple[int, str]:
     if isinstance(e, OSError): return 2, f"{e.strerror or e}" + (f"; in {e.filename}" if e.filename else "")
     return 2, f"{type(e).__name__}: {e}; set MVAD_DEBUG=1 to see where"
 
+# %% ../../nbs/reproduce/53_cli.ipynb #6c61ba52
 def main(words: Sequence[str] | None = None) -> int:
     "The command `mvad`. Returns the exit status: 0 all well, 1 a run failed, 2 bad input, 130 interrupted."
     import warnings
@@ -274,4 +283,5 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"mvad: {' '.join(line.split())}", file=sys.stderr)
             return status
 
+# %% ../../nbs/reproduce/53_cli.ipynb #ca589eb2
 if __name__ == "__main__" and getattr(globals().get("__spec__"), "name", "") == "mvad.reproduce.cli": sys.exit(main())

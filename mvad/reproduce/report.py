@@ -55,7 +55,7 @@ def _arrays_of(sample: Sample, prediction, names: Sequence[str]) -> dict[str, np
         out |= {"valid": v.valid, "centre": centre, "xyz": ((v.xyz - centre[:, None, None]) * v.valid).astype(np.float16)}
     return out
 
-# %% ../../nbs/reproduce/52_report.ipynb #c2f6ef2e
+# %% ../../nbs/reproduce/52_report.ipynb #0ad33633
 def save_examples(out: str | Path, detector, samples: Sequence[Sample], *, per_defect: int = 2, curves: bool = True, progress: bool = True) -> Path:
     "Predict `samples` once more and write `maps.npz` into `out`: a few with their maps, and the PRO curve of each branch over all. Returns the path."
     from tqdm.auto import tqdm
@@ -76,6 +76,7 @@ def save_examples(out: str | Path, detector, samples: Sequence[Sample], *, per_d
         np.savez_compressed(f, heads=np.array(json.dumps(heads)), names=np.array(json.dumps(names)), **arrays)
     return Path(out) / EXAMPLES
 
+# %% ../../nbs/reproduce/52_report.ipynb #5df812c7
 def load_examples(path: str | Path) -> tuple[list[Example], dict[str, Float[np.ndarray, "R"]]]:
     "The examples of a run and its PRO curves by branch at `RATES`."
     try:
@@ -112,7 +113,7 @@ def rows_html(head: Sequence[str], rows: Iterable[Sequence[str]], cls: str = "")
     body = "".join(tag("tr", "".join(c if c.startswith(("<td", "<th")) else tag("td", c) for c in r)) for r in rows)
     return tag("div", tag("table", tag("thead", tag("tr", "".join(tag("th", h) for h in head))) + tag("tbody", body), cls), "wide")
 
-# %% ../../nbs/reproduce/52_report.ipynb #04ff5fc7
+# %% ../../nbs/reproduce/52_report.ipynb #791fce08
 def _numbers(df, column: str) -> list[float]: return [v for v in df[column] if not isinstance(v, str) and not np.isnan(v)]
 
 def wide_table(df) -> str:
@@ -127,6 +128,7 @@ def wide_table(df) -> str:
                    for r in dict.fromkeys(df.index.get_level_values("row")))
     return tag("div", tag("table", tag("thead", tag("tr", top) + tag("tr", sub)) + tag("tbody", body), "paper"), "wide")
 
+# %% ../../nbs/reproduce/52_report.ipynb #804f18fa
 def long_table(df) -> str:
     "One line per row and metric, the categories across: for per-category tables."
     columns = ["paper", "ours", *(c for c in ("spread", "difference") if _numbers(df, c)), *(c for c in df.columns if c not in ("paper", "ours", "spread", "difference"))]
@@ -154,7 +156,7 @@ def matrix_html(df) -> str:
         return tag("td", f"{v:.2f}", "heat", style=f"background:{matplotlib.colors.to_hex(c)};color:{'#fff' if lightness(c[None])[0] < 60 else '#111'}")
     return rows_html(["", *(tag("span", esc(c)) for c in df.columns)], [[tag("th", label(b)), *(one(float(v)) for v in df.loc[b])] for b in df.index], "matrix")
 
-# %% ../../nbs/reproduce/52_report.ipynb #a0044a46
+# %% ../../nbs/reproduce/52_report.ipynb #a3d66616
 def _uri(image, kind: str) -> str:
     buffer = io.BytesIO(); image.save(buffer, kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -169,6 +171,7 @@ def image_uri(rgb: Float[np.ndarray, "3 H W"], gt=None) -> str:
     if gt is not None and gt.any(): a[:, binary_dilation(gt, iterations=1 + min(gt.shape) // 200) & ~gt] = np.array(to_rgb(LOOK.outline))[:, None]
     return _uri(Image.fromarray(np.round(255 * np.moveaxis(a, 0, -1)).astype(np.uint8)), "JPEG")
 
+# %% ../../nbs/reproduce/52_report.ipynb #bdb67929
 def map_uri(score: Float[np.ndarray, "H W"], limits: tuple[float, float], colours: str | None = None) -> str:
     "A map as a data URI, coloured between `limits` (by default as scores are)."
     import matplotlib
@@ -233,7 +236,7 @@ def curve_figure(curves: dict[str, dict[str, Float[np.ndarray, "R"]]], limits: S
     fig.update_layout(height=90 + 270 * rows, template="plotly_white", margin=dict(l=60, r=10, t=40, b=50), legend=dict(orientation="h", y=-.25 / rows), font=dict(family="system-ui, sans-serif", size=12))
     return fig
 
-# %% ../../nbs/reproduce/52_report.ipynb #8aae6eb2
+# %% ../../nbs/reproduce/52_report.ipynb #a2402dcf
 STYLE = """
 :root { --ink:#1c2430; --soft:#5b6675; --line:#dfe3e8; --pale:#f6f7f9; --accent:#0b5fa5 }
 * { box-sizing:border-box } body { margin:0; color:var(--ink); background:#fff; font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif }
@@ -255,6 +258,7 @@ table.gallery img { display:block; width:124px; height:auto; border-radius:4px }
 details { margin:10px 0 } summary { cursor:pointer; color:var(--accent) } @media print { nav,details:not([open]) { display:none } }
 """
 
+# %% ../../nbs/reproduce/52_report.ipynb #a145ffcd
 def _script() -> str:
     "plotly.js itself, so that the page needs no network."
     from plotly.offline import get_plotlyjs
@@ -284,7 +288,7 @@ def table_section(spec: TableSpec, r: Reproduction) -> str:
         parts.append(tag("details", tag("summary", "The same with AUPRO computed exactly") + tag("p", why) + long_table(exact.drop(columns=["paper", "difference"], errors="ignore").assign(paper=np.nan, difference=np.nan))))
     return "\n".join(parts)
 
-# %% ../../nbs/reproduce/52_report.ipynb #9082b393
+# %% ../../nbs/reproduce/52_report.ipynb #6882df23
 def matrix_section(r: Reproduction) -> str:
     "Which map sees which defect, for each variant that ran; tables that share runs share the matrix."
     seen, parts = set(), []
@@ -298,6 +302,7 @@ def matrix_section(r: Reproduction) -> str:
             parts += [tag("p", about), matrix_html(defect_matrix(records, names or None))]
     return tag("h2", "Which map sees which defect", id="matrix") + "".join(parts) if parts else ""
 
+# %% ../../nbs/reproduce/52_report.ipynb #4e63cfc2
 def _all_examples(r: Reproduction) -> dict[str, tuple[list[Example], dict]]:
     "Examples and curves by category, of the first run of each that left some."
     out = {}
@@ -306,6 +311,7 @@ def _all_examples(r: Reproduction) -> dict[str, tuple[list[Example], dict]]:
         if o.status in ("done", "skipped") and o.run.category not in out and path.is_file(): out[o.run.category] = load_examples(path)
     return out
 
+# %% ../../nbs/reproduce/52_report.ipynb #9cec9566
 def pictures_section(r: Reproduction) -> str:
     "Maps on images, the cloud, the PRO curves."
     found = _all_examples(r)
@@ -320,7 +326,7 @@ def pictures_section(r: Reproduction) -> str:
     if curves := {c: v for c, (_, v) in found.items() if v}: parts += [tag("h2", "PRO curves", id="curves"), tag("p", "All thresholds. The dotted lines are the limits of AUPRO@1 %, 5 %, 10 % and 30 %."), figure_html(curve_figure(curves), "curve-figure")]
     return "\n".join(parts)
 
-# %% ../../nbs/reproduce/52_report.ipynb #25fcdd53
+# %% ../../nbs/reproduce/52_report.ipynb #50182b7c
 def _run_line(o: Outcome, record: dict | None, out: Path) -> list[str]:
     link = tag("a", "notebook", href=os.path.relpath(o.folder / KEEP, out)) if (o.folder / KEEP).is_file() else ""
     seconds, size = ((record or {}).get("measured") or {}).get("seconds", {}), ((record or {}).get("measured") or {}).get("memory_bytes", {})
@@ -328,6 +334,7 @@ def _run_line(o: Outcome, record: dict | None, out: Path) -> list[str]:
     how = tag("td", esc(o.says), "word") if o.says else tag("td", f"done in {o.seconds:.0f} s" if o.seconds else "done before")
     return [tag("th", esc(o.run.category)), esc(o.run.variant), str(o.run.seed), how, *(tag("td", t, "wrap") for t in told), link]
 
+# %% ../../nbs/reproduce/52_report.ipynb #a62d9a8b
 def runs_section(r: Reproduction) -> str:
     "Every run: what became of it, seconds, memory, its notebook; settings, hashes and versions below."
     outcomes = list(dict.fromkeys(o for spec in r.specs for o in r.outcomes[spec.name]))
@@ -341,6 +348,7 @@ def runs_section(r: Reproduction) -> str:
         if rec: parts.append(tag("details", tag("summary", esc(o.run)) + tag("pre", esc(json.dumps({k: rec[k] for k in ("run", "hashes", "encoders", "environment")}, indent=1)))))
     return "\n".join(parts)
 
+# %% ../../nbs/reproduce/52_report.ipynb #9b238ccb
 def report(r: Reproduction) -> Path:
     "Write `report.html` of a reproduction into its folder; returns the path."
     names = ", ".join(f"{PAPERS[s.paper]} Table {s.name.split('/')[1]}" for s in r.specs)

@@ -66,7 +66,7 @@ class Run:
         return {k: v for k, v in asdict(self).items() if k != "root"} | {"data": self.data}
     def __str__(self) -> str: return f"{self.method} {self.variant}, {self.category}, seed {self.seed}"
 
-# %% ../../nbs/reproduce/51_runner.ipynb #e0d225da
+# %% ../../nbs/reproduce/51_runner.ipynb #6afefd78
 def _imports(source: str, package: str) -> set[str]:
     "The mvad modules that a piece of code names in its imports, `package` being where relative ones start."
     out = set()
@@ -78,6 +78,7 @@ def _imports(source: str, package: str) -> set[str]:
             out |= {name, *(f"{name}.{a.name}" for a in node.names)}
     return {n for n in out if n.split(".")[0] == "mvad" and not n.startswith("mvad.reproduce")}
 
+# %% ../../nbs/reproduce/51_runner.ipynb #335a366a
 def code_hash(notebook: Path, also: Sequence[str] = ()) -> str:
     "Hash of the code that a run executes: the notebook's cells without lessons, and every mvad module that they or `also` import, directly or not."
     import mvad
@@ -121,7 +122,7 @@ def valid_record(folder: Path, run: Run) -> dict | None:
     fits = isinstance(record, dict) and record.get("schema") == 1 and {"rows", "scores"} <= set(record)
     return record if fits and {k: record["run"].get(k) for k in run.settings()} == run.settings() else None
 
-# %% ../../nbs/reproduce/51_runner.ipynb #bd0a2556
+# %% ../../nbs/reproduce/51_runner.ipynb #ff238f29
 class ProgressFile:
     "Where a run is: the cell, and the state of the bar that moved last, as JSON in a file that is replaced twice a second at most."
     def __init__(self, path: str | Path, cells: int = 1):
@@ -133,6 +134,7 @@ class ProgressFile:
         try: part.write_text(json.dumps(self.state)); os.replace(part, self.path)
         except OSError: pass                                    # progress is a courtesy, never a reason to fail
 
+# %% ../../nbs/reproduce/51_runner.ipynb #776f67bc
 def report_progress(path: str | Path, cells: int):
     "Make every tqdm bar of this process write its state to `path` instead of drawing, and count executed cells."
     import tqdm, tqdm.auto, tqdm.std
@@ -145,6 +147,7 @@ def report_progress(path: str | Path, cells: int):
     except NameError: pass
     return file
 
+# %% ../../nbs/reproduce/51_runner.ipynb #276390f0
 def read_progress(path: str | Path) -> tuple[float, str]:
     "How far a run is (0 to 1) and what it does, from its progress file."
     try: s = json.loads(Path(path).read_text())
@@ -173,7 +176,7 @@ def live_bar(total: int, title: str, *, show: bool = True) -> Iterator[Callable]
     try: yield working
     finally: stop.set(); thread.join(); bar.close()
 
-# %% ../../nbs/reproduce/51_runner.ipynb #0e6e4a19
+# %% ../../nbs/reproduce/51_runner.ipynb #4b507742
 KEEP = "notebook.ipynb"            # the executed notebook, beside the record
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ class Outcome:
     seconds: float = 0.
     def failure(self) -> dict: return {"run": self.run.settings(), "says": self.says, "error": self.error}
 
+# %% ../../nbs/reproduce/51_runner.ipynb #f2d91c26
 @contextmanager
 def kernel_environment() -> Iterator[None]:
     "The environment for kernels: this very mvad first on the path, no export from inside a run, small plotly output."
@@ -199,7 +203,7 @@ def kernel_environment() -> Iterator[None]:
     finally:
         for k, v in old.items(): os.environ.pop(k) if v is None else os.environ.update({k: v})
 
-# %% ../../nbs/reproduce/51_runner.ipynb #649110ec
+# %% ../../nbs/reproduce/51_runner.ipynb #0c11925b
 def _papermill():
     try: import papermill
     except ImportError as e: raise MvadError("this needs papermill", found="an installation without notebooks", fix="pip install 'mvad[notebooks]'") from e
@@ -213,6 +217,7 @@ def _logged_kernel(log: Path) -> type:
             with open(log, "ab") as f: return await super().start_kernel(**kw | {"stdout": f, "stderr": f})
     return Logged
 
+# %% ../../nbs/reproduce/51_runner.ipynb #9f0dbc4c
 def run_notebook(notebook: Path, output: Path, parameters: dict, *, engine: str | None = None, progress: Path | None = None):
     "Execute a notebook without its lessons through papermill; `progress` gets its progress file. Raises PapermillExecutionError."
     import nbformat
@@ -230,7 +235,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, *, engine: str 
                                 kernel_manager_class=_logged_kernel(output.with_name("kernel.log")), **({"engine_name": engine} if engine else {}))
     finally: log.setLevel(level); source.unlink(missing_ok=True)
 
-# %% ../../nbs/reproduce/51_runner.ipynb #adf67dd4
+# %% ../../nbs/reproduce/51_runner.ipynb #edd02bf9
 def _reason(e: BaseException) -> tuple[str, str, str]:
     "status, the word for the table cell, and the error in one line."
     name, value = (e.ename, e.evalue) if hasattr(e, "evalue") else (type(e).__name__, str(e))
@@ -238,6 +243,7 @@ def _reason(e: BaseException) -> tuple[str, str, str]:
     if m := re.match(r"needs weights [^;]*", str(value)): return "needs", m[0].strip(), text
     return "failed", "failed", text
 
+# %% ../../nbs/reproduce/51_runner.ipynb #d71766a0
 def execute(run: Run, folder: Path, *, table: str = "", device: str = "cpu", engine: str | None = None) -> Outcome:
     "Execute one run into `folder`, by way of `folder`.part; returns how it went, raises only what must stop everything."
     part, start = folder.with_name(folder.name + ".part"), time.monotonic()
@@ -257,11 +263,12 @@ def execute(run: Run, folder: Path, *, table: str = "", device: str = "cpu", eng
     os.replace(part, folder)
     return Outcome(run, folder, "done", seconds=time.monotonic() - start)
 
+# %% ../../nbs/reproduce/51_runner.ipynb #1f169f97
 def _write(path: Path, value):
     part = path.with_suffix(".tmp")
     part.write_text(json.dumps(value, indent=1), encoding="utf-8"); os.replace(part, path)
 
-# %% ../../nbs/reproduce/51_runner.ipynb #19debbde
+# %% ../../nbs/reproduce/51_runner.ipynb #243ea981
 EMBEDDED_LAYOUTS = ("mvtec3d",)                # the data sets that the embedded objects can be written as, so far
 EMBEDDED_CATEGORIES = 2                        # how many of them a table uses unless told otherwise
 
@@ -277,6 +284,7 @@ def _size(scale: str) -> str:
     if scale == "paper": raise MvadError("scale paper needs the real data", found="no --root", expected="the table's data set", fix="give --root DIR, or use --scale laptop")
     return scale
 
+# %% ../../nbs/reproduce/51_runner.ipynb #54909469
 def embedded_root(dataset: str = "mvtec3d", categories: Sequence[str] = (), scale: str = "laptop", *, splits: Sequence[str] = ("train", "test"),
                   workers: int = 2, progress: bool = True) -> Path | None:
     "The embedded objects in a data set's layout, made if need be: the folder to give its loader as root. None for `synthetic` itself, which needs no files."
@@ -294,7 +302,7 @@ def embedded_root(dataset: str = "mvtec3d", categories: Sequence[str] = (), scal
             if todo := [c for c in categories if not complete(c)]: _make_embedded(home, todo, _size(scale), splits, workers, progress)
     return home / "ready"
 
-# %% ../../nbs/reproduce/51_runner.ipynb #13a7ad72
+# %% ../../nbs/reproduce/51_runner.ipynb #bfc77974
 def _make_embedded(home: Path, categories: Sequence[str], size: str, splits: Sequence[str], workers: int, progress: bool):
     "Generate, write, preprocess, mark."
     from joblib.externals.loky import ProcessPoolExecutor, as_completed
@@ -313,6 +321,7 @@ def _make_embedded(home: Path, categories: Sequence[str], size: str, splits: Seq
     preprocess(home / "raw", home / "ready", categories=list(categories), workers=workers, progress=progress)
     for c in categories: write_json(home / f"{c}.complete.json", sorted(p.name for p in (home / "ready" / c).iterdir() if p.is_dir()))
 
+# %% ../../nbs/reproduce/51_runner.ipynb #4f47e371
 def _write_part(raw: Path, size: str, category: str, split: str, part: slice):
     from mvad.data.mvtec3d import write_mvtec3d
     from mvad.data.synthetic import Synthetic
@@ -334,7 +343,7 @@ def only_runner(out: Path) -> Iterator[None]:
         except OSError: raise MvadError("another runner works in this folder", file=out, expected="one at a time", fix="wait for it, or choose another folder with --out") from None
         yield
 
-# %% ../../nbs/reproduce/51_runner.ipynb #08859d7a
+# %% ../../nbs/reproduce/51_runner.ipynb #b94e3d0d
 EXECUTORS = ("sequential", "processes", "ray")
 
 def _check_executor(executor: str, jobs: int):
@@ -350,6 +359,7 @@ def _follow_parent():
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
 
+# %% ../../nbs/reproduce/51_runner.ipynb #5871821f
 def run_all(runs: Iterable[tuple[Run, Path]], *, jobs: int = 1, executor: str = "sequential", progress: bool = True, title: str = "runs", **how) -> list[Outcome]:
     """Execute (run, folder) pairs, each once; done ones are skipped, failed ones do not stop the others. `how` goes to `execute`.
 
@@ -365,12 +375,13 @@ def run_all(runs: Iterable[tuple[Run, Path]], *, jobs: int = 1, executor: str = 
             outcomes[outcome.run] = outcome; working.done(outcome.run)
     return [outcomes[r] for r in todo]
 
-# %% ../../nbs/reproduce/51_runner.ipynb #519fac83
+# %% ../../nbs/reproduce/51_runner.ipynb #e0c0518c
 def _in_sequence(left: dict[Run, Path], jobs: int, working: Callable, how: dict) -> Iterator[Outcome]:
     for run, folder in left.items():
         working(run, folder.with_name(folder.name + ".part") / "progress.json")
         yield execute(run, folder, **how)
 
+# %% ../../nbs/reproduce/51_runner.ipynb #bc5eb6b3
 def _in_processes(left: dict[Run, Path], jobs: int, working: Callable, how: dict) -> Iterator[Outcome]:
     from concurrent.futures import ThreadPoolExecutor, as_completed
     children: list = []
@@ -385,6 +396,7 @@ def _in_processes(left: dict[Run, Path], jobs: int, working: Callable, how: dict
             for child in children: child.terminate()
             raise
 
+# %% ../../nbs/reproduce/51_runner.ipynb #e5f48114
 def _in_child(run: Run, folder: Path, how: dict, children: list) -> Outcome:
     "`execute` in a Python process of its own; that process ends with this one."
     import subprocess
@@ -403,7 +415,7 @@ def _child():
     o = execute(Run(**job["run"]), Path(job["folder"]), **job["how"])
     print(json.dumps({"folder": str(o.folder), "status": o.status, "says": o.says, "error": o.error, "seconds": o.seconds}))
 
-# %% ../../nbs/reproduce/51_runner.ipynb #be4eb7bc
+# %% ../../nbs/reproduce/51_runner.ipynb #179fe19d
 def _categories(dataset: str, root: str, wanted: Sequence[str]) -> list[str]:
     if not root: return embedded_categories(wanted)
     from mvad.data.base import categories, close
@@ -418,12 +430,14 @@ def _loader(dataset: str):
     from mvad.data.base import dataset_class
     return importlib.import_module(dataset_class(dataset).__module__)
 
+# %% ../../nbs/reproduce/51_runner.ipynb #189e11c1
 def _data_hash(run: Run) -> str:
     "What stands for the data in an address: the generator's version and code, or the fingerprint of the user's files."
     if run.root: return fingerprint(getattr(_loader(run.dataset), "find_root", Path)(run.root), run.category)
     from mvad.data import synthetic
     return f"synthetic {synthetic.VERSION} {_size(run.scale)} {hashlib.sha256(_plain(Path(synthetic.__file__).read_text()).encode()).hexdigest()}"
 
+# %% ../../nbs/reproduce/51_runner.ipynb #27840b0e
 def plan(specs: Sequence[TableSpec], out: Path, *, dataset: str | None = None, roots: dict[str, str] | None = None, categories: Sequence[str] = (),
          scale: str = "laptop", protocol: str = "paper", seeds: Sequence[int] = (0,)) -> dict[str, dict[Run, Path]]:
     "The runs of each table and their folders. `roots` maps a data set's name, or \"\" for any, to a folder."
@@ -440,7 +454,7 @@ def plan(specs: Sequence[TableSpec], out: Path, *, dataset: str | None = None, r
     if lost := set(roots) - used - {""}: raise MvadError("a root for a data set that no table here uses", found=", ".join(lost), expected=", ".join(sorted(used)))
     return plans
 
-# %% ../../nbs/reproduce/51_runner.ipynb #c318413f
+# %% ../../nbs/reproduce/51_runner.ipynb #b0e896b8
 @dataclass(frozen=True)
 class Reproduction:
     "All that a report needs: the tables, what became of their runs, and where."
@@ -454,6 +468,7 @@ class Reproduction:
     def records_of(self, outcomes: Sequence[Outcome]) -> list[dict]: return [valid_record(o.folder, o.run) for o in outcomes if o.status in ("done", "skipped")]
     def failures(self, table: str) -> list[dict]: return [o.failure() for o in self.outcomes[table] if o.status in ("failed", "needs")]
 
+# %% ../../nbs/reproduce/51_runner.ipynb #fda58f45
 def reproduce(specs: Sequence[TableSpec], out: str | Path, *, device: str = "cpu", jobs: int = 1, executor: str = "sequential", engine: str | None = None,
               progress: bool = True, **which) -> Reproduction:
     "Run what the tables need (`which` goes to `plan`) into `out`, one runner a folder; done runs are skipped."

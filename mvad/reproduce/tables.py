@@ -40,7 +40,7 @@ MISPRINTS = {
     ("cfm/13", "M3DM", "AUPRO@30%"): "mean printed 0.882; its ten categories give 0.887",
 }
 
-# %% ../../nbs/reproduce/50_tables.ipynb #9529e3eb
+# %% ../../nbs/reproduce/50_tables.ipynb #2f512fce
 @dataclass(frozen=True)
 class Metric:
     "A metric by its usual name, as in the records, and how it is estimated."
@@ -55,6 +55,7 @@ class Row:
     branch: str = "product"         # which map of it
     method: str = "cfm"
 
+# %% ../../nbs/reproduce/50_tables.ipynb #e244d5c6
 @dataclass(frozen=True)
 class Claim:
     "What the authors read from a table: row `better` is above each row of `than`."
@@ -295,7 +296,7 @@ def paired_bootstrap(groups: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
     low, high = np.percentile(total / len(groups), [2.5, 97.5])
     return point / len(groups), float(low), float(high)
 
-# %% ../../nbs/reproduce/50_tables.ipynb #344b2bd7
+# %% ../../nbs/reproduce/50_tables.ipynb #1d59535f
 SHOWS, DOES_NOT, CANNOT = "shows", "does not show", "cannot be judged here"
 
 @dataclass(frozen=True)
@@ -306,6 +307,7 @@ class Verdict:
     why: str
     differences: dict[str, tuple[float, float, float]]
 
+# %% ../../nbs/reproduce/50_tables.ipynb #8dea1cf3
 def _paired(records: Sequence[dict], a: Row, b: Row) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | str:
     "The groups for `paired_bootstrap`, or the reason why there are none."
     of = {k: {(r["run"]["category"], r["run"]["seed"]): r["scores"] for r in choose(records, method=k[0], variant=k[1])} for k in {(a.method, a.variant), (b.method, b.variant)}}

@@ -227,7 +227,7 @@ def test_unknown_split_data_set_and_defect(tree):
     with pytest.raises(base.UnknownSplit) as e: MVTec3D(tree, "ball", "val")
     says(e, "found val", "test or train")
     with pytest.raises(MvadError) as e: base.load_dataset("mvtec_3d", tree, "ball", "test")
-    says(e, "did you mean mvtec3d?")
+    says(e, "did you mean mvtec3d")
     with pytest.raises(MvadError) as e: MVTec3D(tree, "ball", "test").only("stains")
     says(e, "did you mean stain?", "found good, stain")
 

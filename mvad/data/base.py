@@ -432,11 +432,11 @@ class FileDataset(Dataset):
         if faults is not None: faults += errors
         super().__init__(home, category, split, records)
 
-# %% ../../nbs/data/20_base.ipynb #e3df4a96
+# %% ../../nbs/data/20_base.ipynb #105e1855
 def _known(self: FileDataset, home: Path, category: str, split: str) -> None:
     "Refuse a category or split that is not there."
     known = self.categories_in(home)
-    if category not in known and not (home/category).is_dir(): raise UnknownCategory(f"{self.name}: unknown category {category}", file=home, found=category, expected=" or ".join(known), fix=close(category, known))
+    if category not in known + [p.name for p in visible(home) if p.is_dir()]: raise UnknownCategory(f"{self.name}: unknown category {category}", file=home, found=category, expected=" or ".join(known), fix=close(category, known))
     splits = self.splits(home, category)
     if splits and split not in splits: raise UnknownSplit(f"{self.name}: {category} has no split {split}", file=home/category, found=split, expected=" or ".join(splits), fix=close(split, splits))
 

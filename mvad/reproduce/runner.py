@@ -13,10 +13,10 @@ from ..core.sample import MvadError
 from .tables import TableSpec
 
 # %% auto #0
-__all__ = ['KEEP', 'EMBEDDED_LAYOUTS', 'EMBEDDED_CATEGORIES', 'EXECUTORS', 'notebook_folder', 'notebook_of', 'stripped', 'Run',
-           'code_hash', 'fingerprint', 'address', 'valid_record', 'ProgressFile', 'report_progress', 'read_progress',
-           'live_bar', 'Outcome', 'kernel_environment', 'run_notebook', 'execute', 'embedded_categories',
-           'embedded_root', 'only_runner', 'run_all', 'plan', 'Reproduction', 'reproduce']
+__all__ = ['KEEP', 'EMBEDDED_CATEGORIES', 'EXECUTORS', 'notebook_folder', 'notebook_of', 'stripped', 'Run', 'code_hash',
+           'fingerprint', 'address', 'valid_record', 'ProgressFile', 'report_progress', 'read_progress', 'live_bar',
+           'Outcome', 'kernel_environment', 'run_notebook', 'execute', 'embedded_categories', 'embedded_root',
+           'only_runner', 'run_all', 'plan', 'Reproduction', 'reproduce']
 
 # %% ../../nbs/reproduce/51_runner.ipynb #c36145a3
 def notebook_folder() -> Path:
@@ -268,8 +268,7 @@ def _write(path: Path, value):
     part = path.with_suffix(".tmp")
     part.write_text(json.dumps(value, indent=1), encoding="utf-8"); os.replace(part, path)
 
-# %% ../../nbs/reproduce/51_runner.ipynb #243ea981
-EMBEDDED_LAYOUTS = ("mvtec3d",)                # the data sets that the embedded objects can be written as, so far
+# %% ../../nbs/reproduce/51_runner.ipynb #b8dd7ca9
 EMBEDDED_CATEGORIES = 2                        # how many of them a table uses unless told otherwise
 
 def embedded_categories(wanted: Sequence[str] = ()) -> list[str]:
@@ -281,51 +280,41 @@ def embedded_categories(wanted: Sequence[str] = ()) -> list[str]:
     return list(wanted) or list(CATEGORIES)[:EMBEDDED_CATEGORIES]
 
 def _size(scale: str) -> str:
+    "How `make` calls the objects of a scale."
     if scale == "paper": raise MvadError("scale paper needs the real data", found="no --root", expected="the table's data set", fix="give --root DIR, or use --scale laptop")
-    return scale
+    from mvad.data.layout import SIZES
+    return next(size for size, name in SIZES.items() if name == scale)
 
-# %% ../../nbs/reproduce/51_runner.ipynb #54909469
+# %% ../../nbs/reproduce/51_runner.ipynb #4e3b9093
 def embedded_root(dataset: str = "mvtec3d", categories: Sequence[str] = (), scale: str = "laptop", *, splits: Sequence[str] = ("train", "test"),
-                  workers: int = 2, progress: bool = True) -> Path | None:
+                  workers: int | None = None, progress: bool = True) -> Path | None:
     "The embedded objects in a data set's layout, made if need be: the folder to give its loader as root. None for `synthetic` itself, which needs no files."
     if dataset == "synthetic": return None
-    if dataset not in EMBEDDED_LAYOUTS: raise MvadError(f"the embedded data cannot be written as {dataset} yet", expected=", ".join(EMBEDDED_LAYOUTS), fix="give --root DIR with the real data")
+    from mvad.core.files import cache_root
     from mvad.data.base import locked
+    from mvad.data.layout import layout_class
     from mvad.data.synthetic import VERSION
-    from mvad.encoders.features import cache_root
-    home, categories = cache_root() / "data" / f"synthetic-{VERSION}" / _size(scale) / dataset, embedded_categories(categories)
+    size, categories = _size(scale), embedded_categories(categories)
+    home, splits = cache_root() / "data" / f"synthetic-{VERSION}" / size / dataset, [s for s in splits if s in layout_class(dataset).splits]
     def complete(category):
         marker = home / f"{category}.complete.json"
         return marker.is_file() and set(splits) <= set(json.loads(marker.read_text()))
-    if not all(map(complete, categories)):
-        with locked(home):
-            if todo := [c for c in categories if not complete(c)]: _make_embedded(home, todo, _size(scale), splits, workers, progress)
-    return home / "ready"
+    with locked(home):
+        if todo := [c for c in categories if not complete(c)]: _make_embedded(home, dataset, todo, size, splits, workers, progress)
+    return home / "ready" if dataset == "mvtec3d" else home / "raw"
 
-# %% ../../nbs/reproduce/51_runner.ipynb #bfc77974
-def _make_embedded(home: Path, categories: Sequence[str], size: str, splits: Sequence[str], workers: int, progress: bool):
-    "Generate, write, preprocess, mark."
-    from joblib.externals.loky import ProcessPoolExecutor, as_completed
-    from tqdm.auto import tqdm
+# %% ../../nbs/reproduce/51_runner.ipynb #7a4e67b7
+def _make_embedded(home: Path, dataset: str, categories: Sequence[str], size: str, splits: Sequence[str], workers: int | None, progress: bool):
+    "Write the layout, take the table away where the papers do, mark."
     from mvad.data.base import write_json
-    from mvad.data.mvtec3d import preprocess
-    from mvad.data.synthetic import Synthetic
-    parts = [(c, s, slice(i, i + 4)) for c in categories for s in splits for i in range(0, len(Synthetic(None, c, s, size=size)), 4)]
-    pool = ProcessPoolExecutor(workers, env=dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
-    try:
-        futures = [pool.submit(_write_part, home / "raw", size, *part) for part in parts]
-        with tqdm(total=len(parts), desc=f"making {', '.join(categories)}", unit="part", disable=not progress) as bar:
-            for f in as_completed(futures): f.result(); bar.update()
-    except BaseException: pool.shutdown(wait=True, kill_workers=True); raise
-    pool.shutdown(wait=True)
-    preprocess(home / "raw", home / "ready", categories=list(categories), workers=workers, progress=progress)
-    for c in categories: write_json(home / f"{c}.complete.json", sorted(p.name for p in (home / "ready" / c).iterdir() if p.is_dir()))
-
-# %% ../../nbs/reproduce/51_runner.ipynb #4f47e371
-def _write_part(raw: Path, size: str, category: str, split: str, part: slice):
-    from mvad.data.mvtec3d import write_mvtec3d
-    from mvad.data.synthetic import Synthetic
-    write_mvtec3d(Synthetic(None, category, split, size=size, background=True)[part], raw, skip_existing=True, progress=False)
+    from mvad.data.layout import make
+    make(dataset, home / "raw", size=size, categories=categories, splits=splits, workers=workers, progress=progress)
+    if dataset == "mvtec3d":
+        from mvad.data.mvtec3d import preprocess
+        preprocess(home / "raw", home / "ready", categories=list(categories), workers=workers, progress=progress)
+    for c in categories:
+        marker = home / f"{c}.complete.json"
+        write_json(marker, sorted({*splits, *(json.loads(marker.read_text()) if marker.is_file() else ())}))
 
 # %% ../../nbs/reproduce/51_runner.ipynb #5f5bbfb1
 @contextmanager

@@ -106,7 +106,7 @@ def in_step(rgb: Float[np.ndarray, "3 h w"], xyz: Float[np.ndarray, "3 H W"], gt
     side = xyz.shape[-1]
     return pad_to(rgb, side, "edge"), pad_to(gt, side, "edge")
 
-# %% ../../nbs/data/22_mvtec3d.ipynb #bac5bb51
+# %% ../../nbs/data/22_mvtec3d.ipynb #fc71d386
 _ROLES = {"rgb": (".png",), "xyz": (".tiff", ".tif"), "gt": (".png",)}
 
 def _pairs(folder: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
@@ -115,17 +115,17 @@ def _pairs(folder: Path, category: str, split: str) -> Iterator[Record | Dataset
     except DatasetError as e: yield e; return
     for stem, files in pairs.items(): yield Record(f"{category}/{split}/{folder.name}/{stem}", category, split, folder.name, (files,))
 
-def _mask_faults(records: Sequence[Record]) -> Iterator[DatasetError]:
-    "Defective samples without mask, and good ones whose mask marks something."
-    lacking = [r.id for r in records if r.label and "gt" not in r.files[0]]
-    if lacking: yield MissingMask("anomalous samples without mask", file=lacking[0], found=f"{len(lacking)} such: {', '.join(lacking[:5])}", expected="gt/<stem>.png for each")
-    for r in records:
-        if r.label or "gt" not in r.files[0]: continue
-        try: n = int(read_mask(r.files[0]["gt"]).sum())
-        except DatasetError as e: yield e; continue
-        if n: yield LabelMaskConflict("a good sample's mask marks a defect", file=r.files[0]["gt"], found=f"{n} pixels > 0", expected="none, or no mask", fix="is it in the wrong folder?")
+def _lacks_mask(x: Record | DatasetError) -> bool: return isinstance(x, Record) and bool(x.label) and "gt" not in x.files[0]
 
-# %% ../../nbs/data/22_mvtec3d.ipynb #d8fb0a18
+def _mask_faults(found: Sequence[Record | DatasetError]) -> Iterator[DatasetError]:
+    "Defective samples without mask, and good ones whose mask marks something."
+    if lacking := [x.id for x in found if _lacks_mask(x)]: yield MissingMask("anomalous samples without mask", file=lacking[0], found=f"{len(lacking)} such: {', '.join(lacking[:5])}", expected="gt/<stem>.png for each")
+    for mask in (x.files[0]["gt"] for x in found if isinstance(x, Record) and not x.label and "gt" in x.files[0]):
+        try: n = int(read_mask(mask).sum())
+        except DatasetError as e: yield e; continue
+        if n: yield LabelMaskConflict("a good sample's mask marks a defect", file=mask, found=f"{n} pixels > 0", expected="none, or no mask", fix="is it in the wrong folder?")
+
+# %% ../../nbs/data/22_mvtec3d.ipynb #383f6f9b
 def _has_role(folder: Path) -> bool: return any((folder/role).is_dir() for role in _ROLES)
 
 class MVTec3D(FileDataset):
@@ -145,8 +145,8 @@ class MVTec3D(FileDataset):
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         found = [x for folder in visible(home/category/split) if _has_role(folder) for x in _pairs(folder, category, split)]
-        yield from found
-        yield from _mask_faults([x for x in found if isinstance(x, Record)])
+        yield from (x for x in found if not _lacks_mask(x))
+        yield from _mask_faults(found)
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #002dbd00
 def read(self: MVTec3D, record: Record) -> Sample:

@@ -176,16 +176,16 @@ class RealIAD(FileDataset):
         views = tuple(read_view(f, record, f"C{i + 1}", self.strict) if f else None for i, f in enumerate(record.files))
         return Sample(record.id, record.category, record.split, record.defect, views)
 
-# %% ../../nbs/data/24_realiad.ipynb #8e860679
+# %% ../../nbs/data/24_realiad.ipynb #90a47b83
 def samples_of(path: Path, data: dict, images: Path, category: str, split: str, views: int, strict: bool) -> Iterator[Record | DatasetError]:
-    "The records of one split of a list (folder by folder, natural order), and an error for every sample that has one."
+    "The records of one split of a list (folder by folder, good ones first), and an error for every sample that has one."
     normal, parts, bad = data["meta"]["normal_class"], {}, set()
     elsewhere = {_folder_of(e): s for s in data.keys() - {"meta", split} for e in data[s]}
     for entry in data.get(split, []):
         key = _folder_of(entry)
         try: parts.setdefault(key, []).append(parse_entry(entry, category, normal, images, views, path))
         except DatasetError as e: bad.add(key); yield e
-    for key in sorted(parts.keys() - bad, key=natural):
+    for key in sorted(parts.keys() - bad, key=lambda k: (not k.startswith(f"{normal}/"), natural(k))):
         try:
             if key in elsewhere: raise DuplicateSample("a sample is in two splits", file=path, found=f"{key} in {split} and {elsewhere[key]}", expected="each sample in one split")
             if split == "train" and parts[key][0]["kind"] != normal and "fuiad" not in path.parent.name:

@@ -21,10 +21,10 @@ from .synthetic import (_AMBIENT, CATEGORIES, SIZES, Look, NoSuchSpot, Object, S
 
 # %% auto #0
 __all__ = ['KINDS', 'layout_files', 'items_of', 'metres', 'quantise', 'read_bounds', 'read_pose', 'write_pose', 'camera_of',
-           'unpack_normals', 'pack_normals', 'view_of', 'label_of', 'group_files', 'Eyecandies', 'read', 'headers',
-           'inspect', 'expected_counts', 'candy_camera', 'Still', 'lit', 'stage', 'Candy', 'candy', 'EyecandiesLayout',
-           'write_candy', 'normals_from_cloud', 'Organising', 'in_frame', 'belt_of', 'candy_mask', 'organise_one',
-           'organise']
+           'unpack_normals', 'pack_normals', 'view_of', 'label_of', 'group_files', 'Eyecandies', 'read',
+           'check_png_end', 'headers', 'inspect', 'candy_camera', 'Still', 'lit', 'stage', 'Candy', 'candy',
+           'EyecandiesLayout', 'write_candy', 'normals_from_cloud', 'Organising', 'in_frame', 'belt_of', 'candy_mask',
+           'organise_one', 'organise']
 
 # %% ../../nbs/data/23_eyecandies.ipynb #d368ae61
 def layout_files() -> dict:
@@ -84,19 +84,19 @@ def camera_of(size: tuple[int, int], world_to_camera: Float[np.ndarray, "4 4"] |
     f = c["focal"] * w / c["width"]
     return Camera(np.array([[f, 0, w / 2 - c["first_pixel"]], [0, f, h / 2 - c["first_pixel"]], [0, 0, 1]]), np.eye(4) if world_to_camera is None else world_to_camera)
 
-# %% ../../nbs/data/23_eyecandies.ipynb #64665c86
+# %% ../../nbs/data/23_eyecandies.ipynb #3132d57b
 def unpack_normals(rgb: Float[np.ndarray, "3 H W"], flip: Sequence[int] = (1, -1, -1)) -> Float[np.ndarray, "3 H W"]:
     "Unit normals in the camera frame from colours in [0, 1]; 0 where the colour is no direction (shorter than 0.5)."
-    n = (2 * np.asarray(rgb, np.float64) - 1) * np.reshape(flip, (3, 1, 1))
-    length = np.linalg.norm(n, axis=0)
-    return np.where(length < .5, 0, n / np.maximum(length, .5)).astype(np.float32)
+    n = (2 * np.asarray(rgb, np.float32) - 1) * np.reshape(flip, (3, 1, 1)).astype(np.float32)
+    length = np.sqrt((n * n).sum(0))
+    return np.where(length < .5, 0, n / np.maximum(length, .5))
 
 def pack_normals(normals: Float[np.ndarray, "3 H W"], flip: Sequence[int] = (1, -1, -1)) -> Float[np.ndarray, "3 H W"]:
     "The inverse of `unpack_normals`, as colours in [0, 1]."
     return (np.asarray(normals) * np.reshape(flip, (3, 1, 1)) + 1) / 2
 
-# %% ../../nbs/data/23_eyecandies.ipynb #8d8e3151
-def view_of(files: dict[str, Path], spec: dict | None = None) -> View:
+# %% ../../nbs/data/23_eyecandies.ipynb #ffd79a16
+def view_of(files: dict[str, Path], spec: dict | None = None, name: str = "") -> View:
     """The view that lies in `files`: roles rgb, depth, bounds, pose and, if there, normals and gt. Lengths in metres, camera frame.
 
     Raises `UnreadableFile`, `DTypeError`, `ShapeMismatch`, `InvalidDepth`, `BadIndex`, `DatasetError`."""
@@ -111,7 +111,7 @@ def view_of(files: dict[str, Path], spec: dict | None = None) -> View:
         if a is not None and a.shape[-2:] != rgb.shape[1:]: raise ShapeMismatch(f"{role} has another size than its image", file=files[role], found=a.shape[-2:], expected=rgb.shape[1:])
     if spec["pose_is"] not in ("world_to_camera", "camera_to_world"): raise BadIndex("unknown pose_is in the recipe eyecandies", found=spec["pose_is"], expected="world_to_camera or camera_to_world")
     camera = camera_of(depth.shape, pose if spec["pose_is"] == "world_to_camera" else np.linalg.inv(pose), spec)
-    return View(rgb, xyz=back_project(depth, camera), valid=depth > 0, depth=depth, normals=normals, gt=gt, camera=camera)
+    return View(rgb, xyz=back_project(depth, camera), valid=depth > 0, depth=depth, normals=normals, gt=gt, camera=camera, name=name)
 
 # %% ../../nbs/data/23_eyecandies.ipynb #8f0400f3
 def label_of(files: dict[str, Path], spec: dict) -> tuple[int, str | None]:
@@ -188,7 +188,7 @@ def _record(self: Eyecandies, folder: Path, items: dict[str, str], files: dict[s
 
 Eyecandies._record = _record
 
-# %% ../../nbs/data/23_eyecandies.ipynb #eadd95c8
+# %% ../../nbs/data/23_eyecandies.ipynb #2b2ab968
 def _agree(record: Record, view: View, spec: dict) -> None:
     "Raise `LabelMaskConflict` unless the metadata, the split and the mask say the same."
     files, n = record.files[0], int(view.gt.sum())
@@ -199,28 +199,39 @@ def _agree(record: Record, view: View, spec: dict) -> None:
 
 def read(self: Eyecandies, record: Record) -> Sample:
     "Read a sample's files. Raises the errors of `view_of`, and `LabelMaskConflict`."
-    view = view_of(record.files[0], self.spec)
+    view = view_of(record.files[0], self.spec, f"light {self.light}")
     if view.gt is not None: _agree(record, view, self.spec)
-    return Sample(record.id, record.category, record.split, record.defect, (replace(view, name=f"light {self.light}"),))
+    return Sample(record.id, record.category, record.split, record.defect, (view,))
 
 Eyecandies.read = read
 
-# %% ../../nbs/data/23_eyecandies.ipynb #be07c7b4
+# %% ../../nbs/data/23_eyecandies.ipynb #3382fe7e
+def check_png_end(path: str | Path) -> None:
+    "Raise `UnreadableFile` if a PNG breaks off. Costs one short read where it does not."
+    from PIL import Image
+    with reading(path, "image"):
+        with open(path, "rb") as f:
+            f.seek(max(0, Path(path).stat().st_size - 12)); end = f.read()
+        if end == b"\0\0\0\0IEND\xaeB`\x82": return
+        with Image.open(path) as im: im.load()
+
+# %% ../../nbs/data/23_eyecandies.ipynb #0f1e6138
 def headers(self: Eyecandies, record: Record) -> None:
-    "Headers of all 17 (10) files, the bounds and the pose; no pixels. Raises `UnreadableFile`, `DTypeError`, `ShapeMismatch`, `BadIndex` ..."
+    "Headers and last bytes of all 17 (10) files, the bounds and the pose; no pixels. Raises `UnreadableFile`, `DTypeError`, `ShapeMismatch`, `BadIndex` ..."
     files = {**record.files[0], **record.info["more"]}
     size = header(files["rgb"]).size
     for role, path in files.items():
         if path.suffix.lower() != ".png": continue
+        check_png_end(path)
         h, colour = header(path), role in ("rgb", "normals") or role.startswith("light_")
         want = ("uint16", 1) if role == "depth" else ("uint8", 3) if colour else ("uint8", 1)
-        if (h.dtype, h.channels) != want: raise DTypeError(f"{role} has the wrong number type", file=path, found=f"{h.dtype}, {h.channels} channels", expected=f"{want[0]}, {want[1]} channels", fix="the file may have been re-encoded: take the original")
+        if (h.dtype, h.channels) != want: raise DTypeError(f"{role} has the wrong number type", file=path, found=f"{h.dtype}, {h.channels} channel{'s' * (h.channels > 1)}", expected=f"{want[0]}, {want[1]} channel{'s' * (want[1] > 1)}", fix="the file may have been re-encoded: take the original")
         if h.size != size: raise ShapeMismatch(f"{role} has another size than its image", file=path, found=h.size, expected=size)
     read_bounds(files["bounds"], self.spec["bounds_keys"]); read_pose(files["pose"])
 
 Eyecandies.headers = headers
 
-# %% ../../nbs/data/23_eyecandies.ipynb #b2ff34b2
+# %% ../../nbs/data/23_eyecandies.ipynb #ff524b9b
 def inspect(self: Eyecandies, record: Record) -> Sample:
     "Like `read`, but every file is decoded, and the union of the masks compared. Raises what `read` raises, and `LabelMaskConflict`."
     sample, more = self.read(record), record.info["more"]
@@ -233,11 +244,7 @@ def inspect(self: Eyecandies, record: Record) -> Sample:
         if differ: raise LabelMaskConflict("the mask is not the union of the masks of the kinds", file=record.files[0]["gt"], found=f"{differ} pixels differ", expected="0")
     return sample
 
-def expected_counts(self: Eyecandies) -> dict[str, int] | None:
-    "Published counts; None for the split without labels."
-    return None if self.split in self.spec["unlabelled"] else super(Eyecandies, self).expected_counts()
-
-Eyecandies.inspect, Eyecandies.expected_counts = inspect, expected_counts
+Eyecandies.inspect = inspect
 
 # %% ../../nbs/data/23_eyecandies.ipynb #c9057a6a
 def candy_camera(size: int, spec: dict | None = None) -> Camera:
@@ -269,13 +276,13 @@ def lit(scene: Still, camera: Camera, size: int, light: np.ndarray, seed: np.ran
     cos = np.maximum(scene.cast(camera, size)["normals"] @ light, 0)
     return replace(view, rgb=np.clip(view.rgb * (ambient + (1 - ambient) * cos) / (_AMBIENT + (1 - _AMBIENT) * cos), 0, 1))
 
-# %% ../../nbs/data/23_eyecandies.ipynb #fa30ad1e
+# %% ../../nbs/data/23_eyecandies.ipynb #b00a89df
 KINDS = {"colour": ("colors",), "mismatch": ("colors",), "bump": ("bumps",), "dent": ("dents",), "hole": ("dents", "colors"), "hidden": ("dents", "colors")}
 
 def stage(item: Item, size: str) -> tuple[Still, list[np.random.SeedSequence]]:
     "The posed scene of an embedded object and seeds for six pictures. Objects of the private split continue the series of dev, so that no object comes twice."
     split, index = item.split, item.index
-    if split == "test_private": split, index = "dev", index + getattr(SIZES[size], "dev")[item.defect != "good"]
+    if split == "test_private": split, index = "dev", index + SIZES[size].dev[item.defect != "good"]
     camera = candy_camera(64)
     for attempt in range(40):
         shape, flaw, sensor = (_seed(item.category, split, item.defect, index, k, attempt) for k in range(3))

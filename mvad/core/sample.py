@@ -42,17 +42,17 @@ class Camera:
         "The camera after the image became `sx` times as wide and `sy` times as high: u' + 1/2 = sx (u + 1/2)."
         return replace(self, K=np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1.]]) @ self.K)
 
-# %% ../../nbs/core/01_sample.ipynb #6137c6a1
+# %% ../../nbs/core/01_sample.ipynb #98eb0663
 def _checked(name: str, a, shape: tuple, dtype) -> np.ndarray:
     a = np.asarray(a)
     if a.shape != shape: raise MvadError(f"{name} has the wrong shape", found=a.shape, expected=shape)
     if dtype is bool and a.dtype != bool: raise MvadError(f"{name} must be boolean", found=a.dtype, expected="bool")
     a = a.astype(dtype, copy=False)
-    if dtype is not bool and not np.isfinite(a).all():
+    if dtype is not bool and a.size and not np.isfinite([a.min(), a.max()]).all():            # NaN and infinity show in the extremes
         raise MvadError(f"{name} holds NaN or infinity", found=f"{int((~np.isfinite(a)).sum())} such values", expected="finite numbers, and `valid` for what is missing")
     return a
 
-# %% ../../nbs/core/01_sample.ipynb #40285e03
+# %% ../../nbs/core/01_sample.ipynb #2b32374d
 @dataclass(frozen=True, eq=False)
 class View:
     "One camera's look at native resolution. Missing 3D points: `valid` false and `xyz`, `depth`, `normals` zero there."
@@ -76,9 +76,10 @@ class View:
             raise MvadError("rgb is out of range", found=f"{self.rgb.min():.3g} to {self.rgb.max():.3g}", expected="0 to 1")
         if self.valid is None and any(a is not None for a in (self.xyz, self.depth, self.normals)):
             raise MvadError("a view with 3D data needs `valid`", expected="a boolean image, true where the sensor measured")
+        lost = np.flatnonzero(~self.valid) if self.valid is not None else ()
         for name in ("xyz", "depth", "normals"):
             a = getattr(self, name)
-            if a is not None and (a * ~self.valid).any(): object.__setattr__(self, name, a * self.valid)
+            if a is not None and len(lost) and a.reshape(-1, self.valid.size)[:, lost].any(): object.__setattr__(self, name, a * self.valid)
 
     @property
     def size(self) -> tuple[int, int]: return self.rgb.shape[1:]

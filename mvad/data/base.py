@@ -158,14 +158,15 @@ def locked(folder: str | Path) -> Iterator[Path]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield folder
 
-# %% ../../nbs/data/20_base.ipynb #3ef693ad
+# %% ../../nbs/data/20_base.ipynb #e556bf4b
 def read_rgb(path: str | Path) -> Float[np.ndarray, "3 H W"]:
     "An 8-bit image file as float32 in [0, 1]. Raises `UnreadableFile`, `DTypeError`."
     from PIL import Image
     with reading(path, "image"), Image.open(path) as im:
         if im.mode[0] in "IF": raise DTypeError("image is not 8-bit", file=path, found=f"mode {im.mode}", expected="8 bits a channel", fix="the file may have been re-encoded, or is a depth map")
-        a = np.asarray(im.convert("RGB"))
-    return np.ascontiguousarray(a.transpose(2, 0, 1), dtype=np.float32) / 255
+        a = np.ascontiguousarray(np.asarray(im if im.mode == "RGB" else im.convert("RGB")).transpose(2, 0, 1)).astype(np.float32)
+    a /= 255
+    return a
 
 def read_mask(path: str | Path) -> Bool[np.ndarray, "H W"]:
     "A one-channel image file, true wherever the value is > 0. Raises `UnreadableFile`, `DTypeError`."
@@ -174,24 +175,31 @@ def read_mask(path: str | Path) -> Bool[np.ndarray, "H W"]:
         if len(im.getbands()) != 1: raise DTypeError("mask has several channels", file=path, found=f"mode {im.mode}", expected="1 channel", fix="the file may have been re-encoded, or is a colour image")
         return np.asarray(im) > 0
 
-# %% ../../nbs/data/20_base.ipynb #a002dc69
+# %% ../../nbs/data/20_base.ipynb #978fef0b
+def _read_tiff(path: str | Path) -> np.ndarray:
+    "The array of a TIFF; mapped instead of copied where it is stored plainly."
+    import tifffile
+    try: return tifffile.memmap(path, mode="r")
+    except ValueError: return tifffile.imread(path)              # compressed, or truncated: then this says so
+
 def read_xyz_tiff(path: str | Path, *, missing: str = "zero", min_valid: float = .01) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
     """An organised cloud and its valid mask; xyz is 0 where not valid.
 
     `missing`: "zero" (missing points are (0, 0, 0); NaN and infinity are refused) or "nan" (NaN and infinity are missing as well).
     At least `min_valid` of the points must be there. Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`."""
-    import tifffile
     if missing not in ("zero", "nan"): raise MvadError("unknown rule for missing points", found=missing, expected="zero or nan")
-    with reading(path, "point cloud"): a = tifffile.imread(path)
+    with reading(path, "point cloud"): a = _read_tiff(path)
     if a.ndim != 3 or a.shape[2] != 3: raise ShapeMismatch("point cloud has the wrong shape", file=path, found=a.shape, expected="(H, W, 3)")
     if a.dtype.kind != "f" or a.dtype.itemsize != 4: raise DTypeError("point cloud has the wrong number type", file=path, found=a.dtype, expected="float32", fix="the file may have been re-encoded")
-    finite = np.isfinite(a).all(2)
-    if missing == "zero" and not finite.all():
-        raise InvalidDepth("point cloud holds NaN or infinity", file=path, found=f"{int((~finite).sum())} such points", expected="finite numbers, (0, 0, 0) where nothing was measured", fix="set those points to 0")
-    valid = finite & a.any(2)
-    if valid.mean() < min_valid or not valid.any():
-        raise InvalidDepth("point cloud is (nearly) empty", file=path, found=f"{int(valid.sum())} of {valid.size} points", expected=f"at least {min_valid:.2%} of them")
-    return np.ascontiguousarray(np.where(valid, a.transpose(2, 0, 1), 0), dtype=np.float32), valid
+    xyz = np.ascontiguousarray(a.transpose(2, 0, 1), dtype=np.float32)
+    if not np.isfinite(xyz).all():
+        lost = ~np.isfinite(xyz).all(0)
+        if missing == "zero": raise InvalidDepth("point cloud holds NaN or infinity", file=path, found=f"{int(lost.sum())} such points", expected="finite numbers, (0, 0, 0) where nothing was measured", fix="set those points to 0")
+        xyz[:, lost] = 0
+    valid = (xyz[0] != 0) | (xyz[1] != 0) | (xyz[2] != 0)
+    if (n := np.count_nonzero(valid)) < max(min_valid * valid.size, 1):
+        raise InvalidDepth("point cloud is (nearly) empty", file=path, found=f"{n} of {valid.size} points", expected=f"at least {min_valid:.2%} of them")
+    return xyz, valid
 
 # %% ../../nbs/data/20_base.ipynb #65e3f510
 def read_depth_png(path: str | Path) -> UInt16[np.ndarray, "H W"]:

@@ -44,7 +44,8 @@ setup(
     install_requires=words("requirements"),
     extras_require={
         "notebooks": words("notebooks_requirements"),
-        "dev": words("notebooks_requirements") + words("dev_requirements"),
+        "depth": words("depth_requirements"),
+        "dev": words("notebooks_requirements") + words("depth_requirements") + words("dev_requirements"),
         "ray": words("notebooks_requirements") + words("ray_requirements"),
     },
     entry_points={

@@ -175,24 +175,19 @@ def read_mask(path: str | Path) -> Bool[np.ndarray, "H W"]:
         if len(im.getbands()) != 1: raise DTypeError("mask has several channels", file=path, found=f"mode {im.mode}", expected="1 channel", fix="the file may have been re-encoded, or is a colour image")
         return np.asarray(im) > 0
 
-# %% ../../nbs/data/20_base.ipynb #978fef0b
-def _read_tiff(path: str | Path) -> np.ndarray:
-    "The array of a TIFF; mapped instead of copied where it is stored plainly."
-    import tifffile
-    try: return tifffile.memmap(path, mode="r")
-    except ValueError: return tifffile.imread(path)              # compressed, or truncated: then this says so
-
+# %% ../../nbs/data/20_base.ipynb #c86c3bd3
 def read_xyz_tiff(path: str | Path, *, missing: str = "zero", min_valid: float = .01) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
     """An organised cloud and its valid mask; xyz is 0 where not valid.
 
     `missing`: "zero" (missing points are (0, 0, 0); NaN and infinity are refused) or "nan" (NaN and infinity are missing as well).
     At least `min_valid` of the points must be there. Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`."""
+    import tifffile
     if missing not in ("zero", "nan"): raise MvadError("unknown rule for missing points", found=missing, expected="zero or nan")
-    with reading(path, "point cloud"): a = _read_tiff(path)
+    with reading(path, "point cloud"): a = tifffile.imread(path)
     if a.ndim != 3 or a.shape[2] != 3: raise ShapeMismatch("point cloud has the wrong shape", file=path, found=a.shape, expected="(H, W, 3)")
     if a.dtype.kind != "f" or a.dtype.itemsize != 4: raise DTypeError("point cloud has the wrong number type", file=path, found=a.dtype, expected="float32", fix="the file may have been re-encoded")
     xyz = np.ascontiguousarray(a.transpose(2, 0, 1), dtype=np.float32)
-    if not np.isfinite(xyz).all():
+    if not (np.isfinite(xyz.min()) and np.isfinite(xyz.max())):                    # the extremes show NaN and infinity
         lost = ~np.isfinite(xyz).all(0)
         if missing == "zero": raise InvalidDepth("point cloud holds NaN or infinity", file=path, found=f"{int(lost.sum())} such points", expected="finite numbers, (0, 0, 0) where nothing was measured", fix="set those points to 0")
         xyz[:, lost] = 0

@@ -133,6 +133,12 @@ def no_masks(root):
     _edit(root, change)
 
 
+def link_loop(root):
+    path = _file(root, part="OK/S0005", split="train", view="C3")
+    path.unlink()
+    path.symlink_to(path.name)
+
+
 def in_both(root):
     def change(d): d["test"] += [dict(e) for e in d["train"] if "OK/S0004/" in e["image_path"]]
     _edit(root, change)
@@ -163,8 +169,9 @@ FAULTS = {
     "a list without test": (no_test_list, "puck.json", "the list lacks test", "found keys dev, meta, train", "expected keys meta, train, test"),
     "a list that is not JSON": (not_json, "puck.json", "not JSON", "line", "expected JSON"),
     "no list at all": (no_list, "realiad_jsons/puck.json", "no such list", "expected a JSON file"),
-    "a mask that is not there": (no_mask_file, "_NG_YW_", ".png", "found no such file", "expected the mask of view"),
-    "an image that is not there": (no_image_file, "puck_8001_NG_QS_C5", ".jpg", "found no such file", "expected the image of view C5"),
+    "a mask that is not there": (no_mask_file, "_NG_YW_", ".png", "found No such file", "expected the mask of view"),
+    "an image that is not there": (no_image_file, "puck_8001_NG_QS_C5", ".jpg", "found No such file", "expected the image of view C5"),
+    "an image that links to itself": (link_loop, "puck_0005_OK_C3", "found Too many levels of symbolic links", "expected the image of view C3"),
     "a truncated JPEG": (cut_jpeg, "puck_0002_OK_C2", "cannot read this image", "truncated"),
     "a mask on a good part": (marked_good, "puck_8001_OK_C1", ".png", "found 10000 pixels > 0", "expected none"),
     "an empty mask on a defective view": (empty_mask, "_NG_AK_", ".png", "found 0 pixels > 0", "expected at least 1"),

@@ -42,7 +42,7 @@ def rotations(views: int = 5, tilt: float = 20.) -> Float[np.ndarray, "V 3 3"]:
     cross = np.cross(axis[:, None], np.eye(3)[None]).transpose(0, 2, 1)    # cross @ v = axis x v
     return np.eye(3) + np.sin(t) * cross + (1 - np.cos(t)) * cross @ cross
 
-# %% ../../nbs/data/26_multiview.ipynb #4ac7b9b1
+# %% ../../nbs/data/26_multiview.ipynb #f846f92f
 FAR = 1000.                  # distance of the camera of a parallel projection, in radii of the object
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Rendering:
         for name, known in (("projection", (None, "camera", "orthographic")), ("raster", ("splat", "mesh"))):
             if getattr(self, name) not in known: raise MvadError(f"unknown {name}", found=getattr(self, name), expected=" or ".join(map(str, known)))
         for name, low in (("views", 1), ("size", 2), ("radius", 0), ("step", 0)):
+            if name in ("views", "size") and not isinstance(getattr(self, name), (int, np.integer)): raise MvadError(f"{name} must be a whole number", found=getattr(self, name))
             if not getattr(self, name) >= low: raise MvadError(f"{name} is out of range", found=getattr(self, name), expected=f"at least {low}")
         if not 0 <= self.tilt < 90: raise MvadError("tilt is out of range", found=self.tilt, expected="0 to 90 degrees, 90 excluded")
         if self.scale is not None and not self.scale > 0: raise MvadError("scale is out of range", found=self.scale, expected="pixels a metre, above 0")
@@ -398,7 +399,7 @@ def read_views(path: str | Path) -> list[dict]:
             if not ok: raise BadIndex(f"view {i + 1}: bad {k}", file=path, found=str(v[k])[:60], expected="a plain name" if k == "name" else f"finite numbers, shape {shape}", fix="render this sample again")
     return views
 
-# %% ../../nbs/data/26_multiview.ipynb #38131d7c
+# %% ../../nbs/data/26_multiview.ipynb #72841a25
 class Rendered(FileDataset):
     "Views that `render_dataset` made: one category and split, N views a sample."
     name, expects = "rendered", "folders such as bagel/train/good/000/views.json"
@@ -413,7 +414,7 @@ class Rendered(FileDataset):
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         from mvad.data.jobs import JOURNAL, read_manifest
         if ((home/JOURNAL).exists() or (home/"manifest.json").exists()) and category not in (read_manifest(home) or {}).get("complete", []):
-            yield DatasetError(f"rendered: the rendering of {category} was not finished", file=home, fix="run it again: it goes on where it stopped")
+            yield DatasetError(f"rendered: the rendering of {category} was not finished", file=home, found=f"manifest.json without {category}", expected="it among the complete categories", fix="run it again: it goes on where it stopped")
         found, names = [], Counter()
         for folder in (s for d in visible(home/category/split) if d.is_dir() for s in visible(d) if s.is_dir()):
             try: found.append((folder, views := read_views(folder/"views.json"))); names[tuple(v["name"] for v in views)] += 1
@@ -482,15 +483,19 @@ def category_scale(samples: Sequence[Sample], size: int = 256, *, remove_plane: 
     scales = [object_scale(points_of((v := _scan_of(s, remove_plane)).xyz, v.valid)[0].astype(np.float64), size) for s in some]
     return float(1 / np.percentile(1 / np.array(scales), 99))
 
-# %% ../../nbs/data/26_multiview.ipynb #75117b14
+# %% ../../nbs/data/26_multiview.ipynb #3547465a
 def render_job(job: Job, parameters: dict) -> dict:
     "Render one sample (`job.extra`: a data set that holds it alone, and the scale); what the manifest says about it."
     (sample,), scale = job.extra
     view, p = _scan_of(sample, parameters["remove_plane"]), Rendering(**{k: parameters[k] for k in Rendering.__dataclass_fields__})
     if scale is not None: p = replace(p, scale=scale)
+    masks = any(r.startswith("gt_") for r in job.outputs)
+    if masks and view.gt is None:
+        if sample.label: raise MissingMask("an anomalous sample without mask", file=job.id, found="gt is None", expected="a bool mask")
+        view = replace(view, gt=np.zeros(view.size, bool))
     try: views, coverage = render_views(view, p)
     except MvadError as e: raise DatasetError(e.what, file=job.id, found=e.found, expected=e.expected, fix=e.fix) from e
-    write_rendered(views, job.outputs["views"].parent, p, gt=any(r.startswith("gt_") for r in job.outputs))
+    write_rendered(views, job.outputs["views"].parent, p, gt=masks)
     lost = {} if view.gt is None or not view.gt.any() else {"gt_without_points": round(float((view.gt & ~view.valid).sum() / view.gt.sum()), 6)}
     return {"coverage": coverage.mean(), **({} if scale is None else {"scale": scale}), **lost}
 

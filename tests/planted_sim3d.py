@@ -5,11 +5,16 @@ import numpy as np
 from PIL import Image
 
 from mvad.data.base import write_exr
-from mvad.data.layout import make
+from mvad.data.layout import Item, write_sums
+from mvad.data.sim3d import SiM3DLayout
 
 
 def make_tree(root):
-    make("sim3d", root, splits=("train", "test"), progress=False)
+    "Fewer objects than `make` writes: every fault costs a deep check of all of them."
+    kind, test = SiM3DLayout("small"), [("good", 0), ("colour", 0)]
+    items = [Item(c, "train", "good", 0) for c in ("puck", "tile")] + [Item("puck", "test", *i) for i in (*test, ("good", 1), ("dent", 0))] + [Item("tile", "test", *i) for i in test]
+    for i in items: kind.write(root, i)
+    kind.finish(root, items); write_sums(root)
 
 
 def depth(path, change):
@@ -32,21 +37,12 @@ def a_missing_view(root):
     (root/"puck/puck_02/depth/7.npy").unlink(); (root/"puck/puck_02/rgb/7_2.png").unlink()
 
 
-def an_additional_view(root):
-    for place, suffix in (("depth", ".npy"), ("rgb", "_2.png")):
-        shutil.copy(root/f"puck/puck_02/{place}/7{suffix}", root/f"puck/puck_02/{place}/13{suffix}")
-
-
 def a_pickle(root):
     np.save(root/"puck/puck_real/depth/4.npy", np.array([[{"a": 1}, None]], object), allow_pickle=True)
 
 
 def an_empty_rendering(root):
     write_exr(root/"tile/tile_synth/DEPTH/4_depth.exr", {c: np.full((100, 100), 1e10) for c in "BGR"})
-
-
-def unnamed_channels(root):
-    write_exr(root/"tile/tile_synth/DEPTH/4_depth.exr", {c: np.ones((100, 100)) for c in "XY"})
 
 
 def no_bad_one(root):
@@ -66,7 +62,6 @@ def a_volume(root, name, change):
 
 def a_labelled_good_one(root): a_volume(root, "puck/puck_01/volume.npz", lambda a: a)
 def an_empty_volume(root): a_volume(root, "puck/puck_04_bad/volume.npz", lambda a: {**a, "labels": a["labels"] & False})
-def a_volume_without_origin(root): a_volume(root, "puck/puck_04_bad/volume.npz", lambda a: {k: v for k, v in a.items() if k != "origin"})
 
 
 def a_pickled_volume(root): a_volume(root, "puck/puck_04_bad/volume.npz", lambda a: {**a, "labels": np.array([{}], object)})
@@ -81,29 +76,24 @@ def another_setup_in_the_same_class(root): shutil.copytree(root/"tile/tile_real"
 
 FAULTS = {
     "missing view": (a_missing_view, "puck/puck_02", "found missing 7", "expected 12 views"),
-    "additional view": (an_additional_view, "puck/puck_02", "found extra 13", "expected 12 views"),
-    "image without depth map": (lambda r: (r/"puck/puck_03/depth/11.npy").unlink(), "puck/puck_03/depth/11.npy", "found no such file", "expected the partner of 11_2.png"),
+    "image without depth map": (lambda r: (r/"puck/puck_02/depth/11.npy").unlink(), "puck/puck_02/depth/11.npy", "found no such file", "expected the partner of 11_2.png"),
     "depth map without image": (lambda r: (r/"tile/tile_synth/RGB/2_2.png").unlink(), "tile/tile_synth/RGB/2_2.png", "found no such file", "expected the partner of 2_depth.exr"),
     "NaN for missing": (lambda r: depth(r/"puck/puck_01/depth/3.npy", poked(np.nan)), "puck/puck_01/depth/3.npy", "found 1 NaN", "expected +inf where nothing was measured"),
     "negative depth": (lambda r: depth(r/"puck/puck_01/depth/3.npy", poked(-1)), "puck/puck_01/depth/3.npy", "found 1 values < 0", "expected positive depth"),
-    "depth in whole millimetres": (lambda r: depth(r/"puck/puck_06_bad/depth/10.npy", lambda a: np.nan_to_num(a, posinf=0).astype(np.int16)), "puck/puck_06_bad/depth/10.npy", "found int16", "expected float32 or float64"),
+    "depth in whole millimetres": (lambda r: depth(r/"puck/puck_05_bad/depth/10.npy", lambda a: np.nan_to_num(a, posinf=0).astype(np.int16)), "puck/puck_05_bad/depth/10.npy", "found int16", "expected float32 or float64"),
     "cloud for depth": (lambda r: depth(r/"tile/tile_01/depth/1.npy", lambda a: np.stack([a, a, a], -1)), "tile/tile_01/depth/1.npy", "found (100, 100, 3)", "expected 2 axes"),
-    "depth map of another size": (lambda r: depth(r/"tile/tile_01/depth/1.npy", lambda a: a[:90]), "tile/tile_01/depth/1.npy", "found (90, 100)", "expected (100, 100)"),
     "pickled objects": (a_pickle, "puck/puck_real/depth/4.npy", "cannot read", "found", "bject"),
     "nothing measured": (lambda r: depth(r/"puck/puck_05_bad/depth/6.npy", lambda a: np.full_like(a, np.inf)), "puck/puck_05_bad/depth/6.npy", "found 0 of 10000 pixels", "expected at least 1%"),
     "truncated EXR": (lambda r: cut(r/"puck/puck_synth/DEPTH/9_depth.exr", .6), "puck/puck_synth/DEPTH/9_depth.exr", "cannot read", "truncated"),
     "EXR of background only": (an_empty_rendering, "tile/tile_synth/DEPTH/4_depth.exr", "found 0 of 10000 pixels", "expected at least 1%"),
-    "EXR with other channels": (unnamed_channels, "tile/tile_synth/DEPTH/4_depth.exr", "found X, Y", "expected B"),
     "calibration with another view": (lambda r: (r/"tile/calibration/pose_7.txt").rename(r/"tile/calibration/pose_77.txt"), "tile/calibration", "found missing 7; extra 77", "expected 12 views"),
     "pose that is no rotation": (a_reflected_pose, "tile/calibration/pose_2.txt", "found R = ", "expected an orthonormal right-handed R"),
-    "calibration that is no number": (lambda r: (r/"tile/calibration/intrinsics.txt").write_text("f = 290\n"), "tile/calibration/intrinsics.txt", "cannot read this matrix", "found"),
-    "no bad test instance": (no_bad_one, "/tile;", "found 3 good, 0 bad", "expected at least one of each"),
+    "no bad test instance": (no_bad_one, "/tile;", "found 1 good, 0 bad", "expected at least one of each"),
     "no scanned training instance": (lambda r: shutil.rmtree(r/"puck/puck_real"), "/puck;", "found no folder with real in its name", "expected puck_real"),
     "two training instances": (another_setup_in_the_same_class, "/tile;", "found tile_real, tile_real_again", "expected tile_real"),
     "labels on a good instance": (a_labelled_good_one, "puck/puck_01/volume.npz", "voxels", "expected none"),
     "empty volume of a bad instance": (an_empty_volume, "puck/puck_04_bad/volume.npz", "found 0 labelled voxels", "expected at least 1"),
-    "volume without origin": (a_volume_without_origin, "puck/puck_04_bad/volume.npz", "found labels, size", "expected origin"),
     "pickled volume": (a_pickled_volume, "puck/puck_04_bad/volume.npz", "cannot read this volume", "allow_pickle=False"),
-    "image of 16 bits": (lambda r: Image.fromarray(np.full((100, 100), 40_000, np.uint16)).save(r/"tile/tile_02/rgb/12_2.png"), "tile/tile_02/rgb/12_2.png", "mode I;16", "expected 8 bits"),
+    "image of 16 bits": (lambda r: Image.fromarray(np.full((100, 100), 40_000, np.uint16)).save(r/"tile/tile_01/rgb/12_2.png"), "tile/tile_01/rgb/12_2.png", "mode I;16", "expected 8 bits"),
     "the same instance twice": (a_test_instance_twice, "same content", "puck/test/good/puck_01 and puck/test/good/puck_02", "each scan once"),
 }

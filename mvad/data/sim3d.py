@@ -23,9 +23,9 @@ from .synthetic import CATEGORIES, DEFECTS, VERSION, Object, Scene, good_object,
 # %% auto #0
 __all__ = ['KINDS', 'GREY', 'Grid', 'grid_around', 'Volume', 'write_volume', 'read_volume', 'description', 'fill', 'matching',
            'read_depth', 'z_of_range', 'read_camera', 'world_points', 'cad', 'posed', 'real_scene', 'synthetic_scene',
-           'scanned', 'rendered', 'flaw_voxels', 'seen_labels', 'SiM3DLayout', 'kind_of', 'instances', 'pairs_in',
-           'view_fault', 'calibration_of', 'SiM3D', 'scan', 'read_view', 'read', 'volume', 'headers', 'content',
-           'view_gap', 'reprojection_error']
+           'scanned', 'rendered', 'flaw_voxels', 'seen_labels', 'SiM3DLayout', 'kind_of', 'instances', 'exposures_in',
+           'pairs_in', 'view_fault', 'calibration_of', 'SiM3D', 'scan', 'read_view', 'read', 'volume', 'headers',
+           'content', 'view_gap', 'reprojection_error']
 
 # %% ../../nbs/data/25_sim3d.ipynb #391d04b0
 @dataclass(frozen=True, eq=False)
@@ -82,14 +82,23 @@ def write_volume(path: str | Path, volume: Volume) -> None:
     with atomic(path) as p, open(p, "wb") as f:
         np.savez_compressed(f, labels=volume.labels, origin=np.asarray(volume.origin, np.float64), size=np.float64(volume.size))
 
-# %% ../../nbs/data/25_sim3d.ipynb #7b06b573
-def read_volume(path: str | Path, keys: dict | None = None) -> Volume:
-    "Read a volume; `keys` names its arrays and its `unit` in metres. Raises `UnreadableFile`, `BadIndex`, `ShapeMismatch`, `DTypeError`."
+# %% ../../nbs/data/25_sim3d.ipynb #d9d272cc
+def _arrays(path: Path, names: list[str], grid: Path | None) -> dict[str, np.ndarray]:
+    "Labels, origin and size under the given names: from an .npz, or from a .npy of labels and the JSON file `grid`."
+    if path.suffix == ".npy":
+        found, path = {names[0]: read_npy(path, 3), **{k: np.asarray(v) for k, v in (read_json(grid) if grid else {}).items()}}, grid or path
+    else:
+        with reading(path, "volume"), np.load(path, allow_pickle=False) as f: found = {n: f[n] for n in f.files}
+    if lacking := [n for n in names if n not in found]: raise BadIndex("this volume lacks arrays", file=path, found=", ".join(found), expected=", ".join(lacking))
+    return {n: found[n] for n in names}
+
+# %% ../../nbs/data/25_sim3d.ipynb #43e44fff
+def read_volume(path: str | Path, keys: dict | None = None, grid: str | Path | None = None) -> Volume:
+    """Read a volume: .npz, or .npy of labels with the JSON file `grid`; `keys` names the arrays and their `unit` in metres.
+
+    Raises `UnreadableFile`, `BadIndex`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`."""
     keys = {"labels": "labels", "origin": "origin", "size": "size", "unit": 1., **(keys or {})}
-    names = [keys[k] for k in ("labels", "origin", "size")]
-    with reading(path, "volume"), np.load(path, allow_pickle=False) as f:
-        if lacking := [n for n in names if n not in f.files]: raise BadIndex("this volume lacks arrays", file=path, found=", ".join(f.files), expected=", ".join(lacking))
-        labels, origin, size = (f[n] for n in names)
+    labels, origin, size = _arrays(Path(path), [keys[k] for k in ("labels", "origin", "size")], grid and Path(grid)).values()
     if labels.dtype.kind not in "bui": raise DTypeError("labels are neither bool nor integer", file=path, found=labels.dtype, expected="bool")
     if labels.ndim != 3 or origin.shape != (3,) or size.size != 1: raise ShapeMismatch("this is no grid", file=path, found=f"labels {labels.shape}, origin {origin.shape}, size {size.shape}", expected="(X, Y, Z), (3,) and one number")
     if not (np.isfinite(origin).all() and np.isfinite(size).all() and size > 0): raise InvalidDepth("this is no grid", file=path, found=f"origin {origin}, size {size}", expected="finite numbers, size > 0")
@@ -147,7 +156,7 @@ def z_of_range(distance: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.n
     "Depth along the optical axis from the distance along each pixel's ray."
     return (distance / np.linalg.norm(back_project(np.ones(distance.shape), camera).astype(np.float64), axis=0)).astype(np.float32)
 
-# %% ../../nbs/data/25_sim3d.ipynb #b10b217d
+# %% ../../nbs/data/25_sim3d.ipynb #7f9651fb
 def _matrix(path: Path, view: str) -> np.ndarray:
     "A matrix from .txt, .npy or .json; a JSON object maps view ids to matrices."
     if path.suffix == ".npy": return read_npy(path, 2).astype(float)
@@ -158,6 +167,7 @@ def _matrix(path: Path, view: str) -> np.ndarray:
             value = value[view]
         return np.asarray(value, float)
 
+# %% ../../nbs/data/25_sim3d.ipynb #4d82d18d
 def read_camera(intrinsics: Path, pose: Path, view: str, rules: dict) -> Camera:
     "The camera of a view; `rules` is the recipe's `files.calibration`. Raises `ShapeMismatch`, `ViewMismatch`, `DatasetError`."
     K, M = _matrix(intrinsics, view), _matrix(pose, view)
@@ -177,13 +187,14 @@ def world_points(view: View) -> Float[np.ndarray, "N 3"]:
     E = view.camera.world_to_camera
     return (points_of(view.xyz, view.valid)[0].astype(np.float64) - E[:3, 3]) @ E[:3, :3]
 
-# %% ../../nbs/data/25_sim3d.ipynb #c053d233
+# %% ../../nbs/data/25_sim3d.ipynb #62600e57
 KINDS = tuple(d for d in DEFECTS if d != "hidden")
 GREY = np.array([.45, .50, .05])         # how much of red, green, blue a monochrome camera with a yellow filter sees; it tells the paints of all categories apart
 
 def _seed(*words) -> np.random.SeedSequence:
     return np.random.SeedSequence([VERSION] + [int.from_bytes(hashlib.sha256(str(w).encode()).digest()[:4], "big") for w in ("sim3d", *words)])
 
+# %% ../../nbs/data/25_sim3d.ipynb #bad6d724
 @lru_cache(maxsize=4)
 def cad(category: str) -> Object:
     "The one model of a class."
@@ -215,10 +226,11 @@ def synthetic_scene(category: str) -> Scene:
     scene.look = replace(scene.look, body=np.full(3, .72), paints=.30 + .45 * scene.look.paints, bright=1., light=np.array([0, 0, 1.]), grain=0)
     return scene
 
-# %% ../../nbs/data/25_sim3d.ipynb #443cd659
+# %% ../../nbs/data/25_sim3d.ipynb #8aaf0360
 def _grey(rgb: np.ndarray) -> np.ndarray:
     return np.repeat(np.clip(np.tensordot(GREY, rgb, 1), 0, 1)[None], 3, 0).astype(np.float32)
 
+# %% ../../nbs/data/25_sim3d.ipynb #be6cc56c
 def scanned(scene: Scene, views: int, pixels: int, seed: np.random.SeedSequence, table: bool = False) -> list[View]:
     "Grey images and noisy depth from `rig(views, pixels)`, with ground truth; depth of the table only if asked for."
     seen = [render(scene, c, pixels, s, table, str(i + 1)) for i, (c, s) in enumerate(zip(rig(views, pixels), seed.spawn(views)))]
@@ -342,21 +354,30 @@ def instances(folder: Path, files: dict) -> dict[str, list[Path]]:
             out.setdefault(kind_of(p.name, folder.name, files), []).append(p)
     return out
 
-# %% ../../nbs/data/25_sim3d.ipynb #5a70edf2
+# %% ../../nbs/data/25_sim3d.ipynb #86f349a9
+def exposures_in(folder: Path, images: str) -> list[str]:
+    "The exposures of which an instance has images."
+    place, name = os.path.split(images)
+    free = re.escape(name).replace("<view>", ".+").replace("<exposure>", "(.+?)")
+    return sorted({m[1] for p in visible(folder/place) if (m := re.fullmatch(free, p.name)) and m.groups()}, key=natural)
+
+def _unpaired(folder: Path, role: str, pattern: str, partners: dict[str, Path], alone: list[str], fix: str | None) -> PairingError:
+    found = f"no such file ({len(alone)} such: {', '.join(alone[:5])}{', ...' * (len(alone) > 5)})"
+    return PairingError(f"a view has no {'image' if role == 'rgb' else 'depth map'}", file=folder/fill(pattern, view=alone[0]), found=found, expected=f"the partner of {partners[alone[0]].name}", fix=fix)
+
+# %% ../../nbs/data/25_sim3d.ipynb #7a730f5f
 def pairs_in(folder: Path, where: dict, exposure: str) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
     "View id -> {rgb, depth} of an instance, in natural order, and what has no partner."
     patterns = {"rgb": fill(where["images"], exposure=exposure), "depth": where["depth"]}
-    found = {role: matching(folder, p) for role, p in patterns.items()}
-    both = sorted(found["rgb"].keys() & found["depth"].keys(), key=natural)
-    faults = []
+    found, faults = {role: matching(folder, p) for role, p in patterns.items()}, []
     for role, other in (("rgb", "depth"), ("depth", "rgb")):
         if alone := sorted(found[other].keys() - found[role].keys(), key=natural):
-            known = sorted({v.rsplit("_", 1)[-1] for v in matching(folder, fill(where["images"], view="<view>").replace("_<exposure>", ""))}) if role == "rgb" else []
-            faults.append(PairingError(f"a view has no {'image' if role == 'rgb' else 'depth map'}", file=folder/fill(patterns[role], view=alone[0]), found=f"no such file ({len(alone)} such: {', '.join(alone[:5])})",
-                                       expected=f"the partner of {found[other][alone[0]].name}", fix=f"exposures here: {', '.join(known)}" if known else None))
+            there = exposures_in(folder, where["images"]) if role == "rgb" else []
+            faults.append(_unpaired(folder, role, patterns[role], found[other], alone, f"exposures here: {', '.join(there)}" if there else None))
+    both = sorted(found["rgb"].keys() & found["depth"].keys(), key=natural)
     return {v: {r: found[r][v] for r in found} for v in both}, faults
 
-# %% ../../nbs/data/25_sim3d.ipynb #c3b437b6
+# %% ../../nbs/data/25_sim3d.ipynb #1d29bfa1
 def _usual(view_sets: list[tuple[str, ...]]) -> tuple[str, ...]:
     "The most frequent set of views; of equally frequent ones the largest."
     return max(Counter(view_sets).items(), key=lambda c: (c[1], len(c[0])))[0] if view_sets else ()
@@ -368,6 +389,7 @@ def view_fault(found, expected, file: Path, what: str) -> ViewMismatch | None:
     told = "; ".join(f"{word} {', '.join(ids[:12])}{' ...' if len(ids) > 12 else ''}" for word, ids in (("missing", missing), ("extra", extra)) if ids)
     return ViewMismatch(f"{what} has other views than the class", file=file, found=told, expected=f"{len(expected)} views: {', '.join(expected[:36])}")
 
+# %% ../../nbs/data/25_sim3d.ipynb #7a48b4ca
 def calibration_of(folder: Path, views: tuple[str, ...], rules: dict) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
     "View id -> {intrinsics, pose} of a class, empty where nothing is calibrated, and what is wrong."
     given = {role: matching(folder, rules[k]) if "<view>" in rules[k] else {v: folder/rules[k] for v in views if (folder/rules[k]).is_file()}
@@ -420,7 +442,7 @@ def scan(self: SiM3D, home: Path, category: str, split: str) -> Iterator[Record 
     yield from faults
     yield from _census(folder, category, kind, found, self.files)
 
-# %% ../../nbs/data/25_sim3d.ipynb #4b195ce5
+# %% ../../nbs/data/25_sim3d.ipynb #464a90e8
 def _bad(p: Path, files: dict) -> bool: return files["bad_name"] in p.name.lower().removeprefix(p.parent.name.lower())
 
 def _census(folder: Path, category: str, kind: str, found: list[Path], files: dict) -> Iterator[DatasetError]:
@@ -431,15 +453,16 @@ def _census(folder: Path, category: str, kind: str, found: list[Path], files: di
     if kind == "test" and bad in (0, len(found)):
         yield EmptyCategory("the test instances are all of one sort", file=folder, found=f"{len(found) - bad} good, {bad} bad", expected=f"at least one of each; {files['bad_name']} in the name of the anomalous")
 
+# %% ../../nbs/data/25_sim3d.ipynb #f1afc689
 def _record(self: SiM3D, folder: Path, kind: str, pairs: dict, cameras: dict) -> Record:
     category, split, defect = folder.parent.name, "train" if kind in ("real", "synth") else kind, "bad" if _bad(folder, self.files) else "good"
-    volume = folder.parent/fill(self.files["volume"]["file"], instance=folder.name, **{"class": category})
+    volume, grid = (folder.parent/fill(p, instance=folder.name, **{"class": category}) if p else None for p in map(self.files["volume"].get, ("file", "grid")))
     return Record(f"{category}/{split}/{defect}/{folder.name}", category, split, defect, tuple({**files, **cameras.get(v, {})} for v, files in pairs.items()),
-                  {"views": tuple(pairs), "volume": volume if volume.is_file() else None})
+                  {"views": tuple(pairs), "volume": volume if volume.is_file() else None, "grid": grid})
 
 SiM3D.scan, SiM3D.record = scan, _record
 
-# %% ../../nbs/data/25_sim3d.ipynb #2ca0ecf3
+# %% ../../nbs/data/25_sim3d.ipynb #f0039f26
 def read_view(self: SiM3D, record: Record, which: int) -> View:
     "View number `which` (0-based, in natural order of the ids), prepared if there is a `prepare`."
     files, name, rules = record.files[which], record.info["views"][which], self.files["depth"]
@@ -457,23 +480,25 @@ def read_view(self: SiM3D, record: Record, which: int) -> View:
         view = replace(view, gt=np.zeros(view.size, bool) if record.defect == "good" else seen_labels(self.volume(record), view))
     return view if self.prepare is None else self.prepare(view)
 
+# %% ../../nbs/data/25_sim3d.ipynb #d05f5754
 def read(self: SiM3D, record: Record) -> Sample:
     "All views of an instance. Raises the errors of `mvad.data.base` for what is wrong in its files."
     return Sample(record.id, record.category, record.split, record.defect, tuple(self.read_view(record, i) for i in range(len(record.files))))
 
 SiM3D.read_view, SiM3D.read = read_view, read
 
-# %% ../../nbs/data/25_sim3d.ipynb #952806a0
+# %% ../../nbs/data/25_sim3d.ipynb #365d1888
 def volume(self: SiM3D, record: Record) -> Volume | None:
     "The ground truth of an instance, or None where there is no file. Raises `LabelMaskConflict`, `MissingMask`."
     path = record.info["volume"]
     if path is None: return None
-    v = read_volume(path, {k: self.files["volume"][k] for k in ("labels", "origin", "size", "unit") if k in self.files["volume"]})
+    v = read_volume(path, {k: self.files["volume"][k] for k in ("labels", "origin", "size", "unit") if k in self.files["volume"]}, record.info["grid"])
     n = int(v.labels.sum())
     if record.defect == "good" and n: raise LabelMaskConflict("a good instance's volume marks a defect", file=path, found=f"{n} voxels", expected="none, or no volume")
     if record.defect != "good" and not n: raise MissingMask("an anomalous instance's volume is empty", file=path, found="0 labelled voxels", expected="at least 1")
     return v
 
+# %% ../../nbs/data/25_sim3d.ipynb #ffdfaf31
 def headers(self: SiM3D, record: Record) -> None:
     "Sizes and number types of all files, and the volume. Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`."
     for files in record.files:
@@ -490,7 +515,7 @@ def content(self: SiM3D, record: Record, masks: bool = True) -> str:
 
 SiM3D.volume, SiM3D.headers, SiM3D.content = volume, headers, content
 
-# %% ../../nbs/data/25_sim3d.ipynb #b9c3f9ef
+# %% ../../nbs/data/25_sim3d.ipynb #20f76748
 def view_gap(a: View, b: View, most: int = 5000) -> Float[np.ndarray, "K"]:
     "How far (metres, along b's axis) points of `a` (at most `most`) lie from the surface that `b` measured where they land; bilinear between pixels that are all valid."
     p = world_points(a)
@@ -502,6 +527,7 @@ def view_gap(a: View, b: View, most: int = 5000) -> Float[np.ndarray, "K"]:
     sound = np.logical_and.reduce([b.valid[r, c] for r, c, _ in corners])
     return np.abs(sum(b.depth[r, c] * weight for r, c, weight in corners) - z)[sound]
 
+# %% ../../nbs/data/25_sim3d.ipynb #02b6c702
 def reprojection_error(dataset, longest: int = 256, grid: Grid | None = None, neighbours: int = 4) -> float:
     "Median distance, in voxels, between the surfaces that neighbouring views of the first sample see; `grid`: by default that around its points. Infinite where nothing overlaps."
     views = [v for v in dataset[0].views if v is not None]

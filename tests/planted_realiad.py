@@ -4,7 +4,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from mvad.data.layout import make
+
 LIST = "realiad_jsons/puck.json"
+
+
+def make_tree(root: Path):
+    "Fifteen objects are enough."
+    make("realiad", root, categories=["puck"], splits=["train", "test"], progress=False)
 
 
 def _edit(root: Path, change, name=LIST):
@@ -166,7 +173,7 @@ FAULTS = {
     "files of two parts swapped": (swapped_names, "puck_8002_OK_C1", "found S8002", "expected S8001"),
     "an entry twice": (listed_twice, "puck_8001_OK_C3", "two entries in test", "expected each image once"),
     "an entry without mask_path": (lacking_key, "puck.json", "lacks mask_path", "expected keys category, anomaly_class, image_path, mask_path"),
-    "a list without test": (no_test_list, "puck.json", "the list lacks test", "found keys dev, meta, train", "expected keys meta, train, test"),
+    "a list without test": (no_test_list, "puck.json", "the list lacks test", "found keys meta, train", "expected keys meta, train, test"),
     "a list that is not JSON": (not_json, "puck.json", "not JSON", "line", "expected JSON"),
     "no list at all": (no_list, "realiad_jsons/puck.json", "no such list", "expected a JSON file"),
     "a mask that is not there": (no_mask_file, "_NG_YW_", ".png", "found No such file", "expected the mask of view"),

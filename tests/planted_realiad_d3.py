@@ -5,7 +5,14 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from mvad.data.layout import make
+
 PUCK, TILE = "puck/test", "tile/test"               # the two spellings: GOOD and gt; good and gt/rgb
+
+
+def make_tree(root: Path):
+    "Both spellings, two splits."
+    make("realiad_d3", root, splits=["train", "test"], progress=False)
 
 
 def _cloud(path: Path, change):

@@ -52,7 +52,7 @@ class MVTec2(ImageDataset):
         called = {folder: split for split, folder in cls.pattern("splits").items()}
         return sorted(called.get(f, f) for f in folders(cls.folder(home, category)))
 
-# %% ../../nbs/data/27b_mvtec2.ipynb #b4f76f56
+# %% ../../nbs/data/27b_mvtec2.ipynb #3188cffb
 def scan(self: MVTec2, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
     "Records with `info` {object, light}, and what is wrong."
     images = self.folder(home, category)/self.pattern("splits").get(split, split)
@@ -61,7 +61,7 @@ def scan(self: MVTec2, home: Path, category: str, split: str) -> Iterator[Record
     for f in found:
         if not isinstance(f, Record): yield f; continue
         (number, light), path = object_and_light(f.id.split("/")[-1], self.pattern("lights")), f.files[0]["rgb"]
-        if light is None and f.defect is not None: yield PairingError("an image of an unknown light", file=path, found=path.name, expected=" or ".join(f"{number}_{k}" for k in self.pattern("lights")), fix="add it to `lights` in the recipe")
+        if light is None and f.defect is not None: yield PairingError("an image of an unknown light", file=path, found=path.name, expected=f"a name that ends in {' or '.join(self.pattern('lights'))}", fix="add it to `lights` in the recipe")
         elif self.lights is None or light in self.lights: yield replace(f, info={"object": f"{f.id.rpartition('/')[0]}/{number}", "light": light or ""})
 
 def unlabelled(self: MVTec2, images: Path, category: str, split: str) -> Iterator[Record | DatasetError]:

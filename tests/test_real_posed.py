@@ -37,7 +37,7 @@ def room(tmp_path_factory):
 def test_depth_to_points_and_back(room):
     out, camera, _, clouds = room
     xyz_to_depth_files(out / "xyz", out / "depth", camera=camera, progress=False)
-    for name, (xyz, valid) in clouds.items():
+    for name, (_, valid) in clouds.items():
         depth, measured = read_depth(ROOM / f"{name}.depth.png")
         assert (valid == measured).all() and .7 < valid.mean() < .99 and depth.max() < 10              # 65535 is not a wall at 65 m
         assert np.abs(np.load(out / "depth" / f"{name}.depth.npy") - depth).max() <= 1e-5

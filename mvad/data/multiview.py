@@ -335,14 +335,14 @@ def render_views(view: View, p: Rendering | None = None, **settings) -> tuple[tu
         shares.append(share)
     return tuple(views), Coverage(**{f: np.array([s[f] for s in shares]) for f in Coverage.__dataclass_fields__})
 
-# %% ../../nbs/data/26_multiview.ipynb #a43e4e38
+# %% ../../nbs/data/26_multiview.ipynb #dc283f08
 def show_views(views: Sequence[View], coverage: Coverage | None = None):
     "A matplotlib figure: a column a view; rows rgb, depth (each view on its own scale), normals, ground truth."
     import matplotlib.pyplot as plt
     rows = [("rgb", lambda v: v.rgb.transpose(1, 2, 0)), ("depth", lambda v: np.where(v.valid, v.depth, np.nan)),
             ("normals", lambda v: (v.normals.transpose(1, 2, 0) + 1) / 2 * v.valid[..., None]), ("gt", lambda v: v.gt)]
     rows = [r for r in rows if all(getattr(v, r[0]) is not None for v in views)]
-    fig, axes = plt.subplots(len(rows), len(views), figsize=(1.6 * len(views), 1.65 * len(rows) + .2), dpi=70, squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(len(rows), len(views), figsize=(1.6 * len(views), 1.65 * len(rows) + .2), dpi=56, squeeze=False, layout="constrained")
     for i, (name, image) in enumerate(rows):
         for j, v in enumerate(views):
             axes[i, j].imshow(image(v), cmap="gray" if name == "gt" else "viridis", interpolation="nearest"); axes[i, j].set(xticks=[], yticks=[])

@@ -23,8 +23,8 @@ from .synthetic import (_AMBIENT, CATEGORIES, SIZES, Look, NoSuchSpot, Object, S
 __all__ = ['KINDS', 'layout_files', 'items_of', 'metres', 'quantise', 'read_bounds', 'read_pose', 'write_pose', 'camera_of',
            'unpack_normals', 'pack_normals', 'view_of', 'label_of', 'group_files', 'Eyecandies', 'read',
            'check_png_end', 'headers', 'inspect', 'candy_camera', 'Still', 'lit', 'stage', 'Candy', 'candy',
-           'EyecandiesLayout', 'write_candy', 'normals_from_cloud', 'Organising', 'in_frame', 'belt_of', 'candy_mask',
-           'organise_one', 'organise']
+           'EyecandiesLayout', 'write_candy', 'Organising', 'in_frame', 'belt_of', 'candy_mask', 'organise_one',
+           'organise']
 
 # %% ../../nbs/data/23_eyecandies.ipynb #d368ae61
 def layout_files() -> dict:
@@ -45,7 +45,7 @@ def quantise(depth: Float[np.ndarray, "H W"], low: float, high: float) -> UInt16
     "The inverse of `metres`, to the nearest step."
     return np.round((np.asarray(depth, np.float64) - low) / (high - low) * 65535).astype(np.uint16)
 
-# %% ../../nbs/data/23_eyecandies.ipynb #fd360688
+# %% ../../nbs/data/23_eyecandies.ipynb #26161f59
 def read_bounds(path: str | Path, keys: Sequence[str] = ("normalization.min", "normalization.max")) -> tuple[float, float]:
     "The two bounds of a depth map; a dot in a key leads one level down. Raises `UnreadableFile`, `BadIndex`, `InvalidDepth`."
     value, found = read_yaml(path), []
@@ -53,7 +53,7 @@ def read_bounds(path: str | Path, keys: Sequence[str] = ("normalization.min", "n
         v = value
         for part in key.split("."):
             if not isinstance(v, dict) or part not in v:
-                raise BadIndex(f"the depth bounds lack {key}", file=path, found=", ".join(map(str, value)) if isinstance(value, dict) else repr(value), expected=" and ".join(keys), fix="get the file again, or correct bounds_keys in the recipe")
+                raise BadIndex(f"the depth bounds lack {key}", file=path, found=", ".join(map(str, value)) or "no key" if isinstance(value, dict) else repr(value), expected=" and ".join(keys), fix="get the file again, or correct bounds_keys in the recipe")
             v = v[part]
         if isinstance(v, bool) or not isinstance(v, (int, float)): raise BadIndex(f"{key} is not a number", file=path, found=repr(v), expected="a number")
         found.append(float(v))
@@ -358,14 +358,6 @@ def write_candy(stem: Path, item: Item, c: Candy, spec: dict) -> None:
     write_yaml(at["metadata"], {spec["metadata_label"]: int(item.defect != "good"), **{k: int(v) for k, v in kinds.items()}} | ({spec["metadata_kind"]: item.defect} if item.defect != "good" else {}))
     for k, v in kinds.items(): write_png(at[f"mask_{k}"], c.gt & v)
     write_png(at["gt"], c.gt)
-
-# %% ../../nbs/data/23_eyecandies.ipynb #d236a1ea
-def normals_from_cloud(xyz: Float[np.ndarray, "3 H W"]) -> Float[np.ndarray, "3 H W"]:
-    "Unit normals towards the camera from central differences of an organised cloud; 0 at the border."
-    du, dv = np.zeros_like(xyz, np.float64), np.zeros_like(xyz, np.float64)
-    du[:, 1:-1, 1:-1], dv[:, 1:-1, 1:-1] = xyz[:, 1:-1, 2:] - xyz[:, 1:-1, :-2], xyz[:, 2:, 1:-1] - xyz[:, :-2, 1:-1]
-    n = np.cross(dv, du, axis=0)
-    return n / np.maximum(np.linalg.norm(n, axis=0), 1e-12)
 
 # %% ../../nbs/data/23_eyecandies.ipynb #34f12714
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ __all__ = ['HEADED', 'REGISTRY', 'DatasetError', 'DatasetNotFound', 'UnknownCate
            'UnreadableFile', 'WriteError', 'BadIndex', 'close', 'reading', 'atomic', 'write_png', 'write_jpeg',
            'write_xyz_tiff', 'write_json', 'copy_file', 'write_text', 'write_yaml', 'write_npy', 'write_exr', 'locked',
            'read_rgb', 'read_mask', 'read_xyz_tiff', 'read_depth_png', 'read_npy', 'read_exr', 'read_json', 'read_yaml',
-           'Header', 'header', 'inside', 'natural', 'visible', 'pair_by_stem', 'Record', 'Records', 'Dataset',
+           'Header', 'header', 'decode', 'inside', 'natural', 'visible', 'pair_by_stem', 'Record', 'Records', 'Dataset',
            'recipe_folder', 'recipes', 'recipe', 'FileDataset', 'find_root', 'how_to_get', 'expected_counts', 'headers',
-           'file_hash', 'array_hash', 'content', 'data_hash', 'verify_archive', 'find_duplicates', 'verify',
+           'read_all', 'file_hash', 'array_hash', 'content', 'data_hash', 'verify_archive', 'find_duplicates', 'verify',
            'dataset_class', 'load_dataset', 'categories']
 
 # %% ../../nbs/data/20_base.ipynb #b981dab7
@@ -269,6 +269,20 @@ def _npy_header(path) -> tuple[tuple, np.dtype]:
     a = np.load(path, mmap_mode="r", allow_pickle=False)
     return a.shape, a.dtype
 
+# %% ../../nbs/data/20_base.ipynb #6273ab7a
+def decode(path: str | Path) -> None:
+    "Decode all of an image, TIFF, .npy or OpenEXR file and forget it. Raises `UnreadableFile`."
+    suffix = Path(path).suffix.lower()
+    if suffix == ".exr": read_exr(path); return
+    with reading(path, "image" if suffix in _IMAGES else "array"):
+        if suffix in _IMAGES:
+            from PIL import Image
+            with Image.open(path) as im: im.load()
+        elif suffix == ".npy": np.load(path, allow_pickle=False)
+        else:
+            import tifffile
+            tifffile.imread(path)
+
 # %% ../../nbs/data/20_base.ipynb #c661bb05
 def inside(root: str | Path, relative: str, *, index: str | Path | None = None) -> Path:
     "The file that `index` names, below `root`. Raises `BadIndex` for a name that leads out."
@@ -458,7 +472,7 @@ def find_root(cls, root: str | Path) -> Path:
 
 FileDataset._known, FileDataset.find_root = _known, classmethod(find_root)
 
-# %% ../../nbs/data/20_base.ipynb #ef2870ce
+# %% ../../nbs/data/20_base.ipynb #e8cf8024
 def how_to_get(cls) -> str:
     "Where a person gets the data and under which terms, from the recipe."
     r = recipe(cls.name)
@@ -478,7 +492,17 @@ def headers(self: FileDataset, record: Record) -> None:
         for role, size in sizes.items():
             if size != sizes[first]: raise ShapeMismatch(f"{role} has another size than its {first}", file=files[role], found=size, expected=sizes[first])
 
-FileDataset.how_to_get, FileDataset.expected_counts, FileDataset.headers = classmethod(how_to_get), expected_counts, headers
+_READ = ("rgb", "xyz", "gt", "depth", "normals")                                     # the roles that every `read` decodes
+
+def read_all(self: FileDataset, record: Record) -> None:
+    "Read a sample and forget it; decode as well what `read` leaves alone: other lights, masks of single defects, paths in `info`."
+    self.read(record)
+    more = [p for files in record.files for role, p in files.items() if role not in _READ]
+    more += [p for value in record.info.values() if isinstance(value, dict) for p in value.values() if isinstance(p, Path)]
+    for p in more:
+        if p.suffix.lower() in HEADED: decode(p)
+
+FileDataset.how_to_get, FileDataset.expected_counts, FileDataset.headers, FileDataset.read_all = classmethod(how_to_get), expected_counts, headers, read_all
 FileDataset.categories = classmethod(lambda cls, root: cls.categories_in(cls.find_root(root)))
 
 # %% ../../nbs/data/20_base.ipynb #24d6dd6b

@@ -69,13 +69,13 @@ def _row(d: Dataset) -> tuple[dict, DatasetError | None]:
     wrong = None if told is None or told == found or None in d.labels and sum(told.values()) == len(d) else CountMismatch(f"{d.category}/{d.split}: other counts than published", file=d.root, found=found, expected=told)
     return row, wrong
 
-# %% ../../nbs/data/20c_check.ipynb #e25594ac
+# %% ../../nbs/data/20c_check.ipynb #0c8faee9
 def _look(d: Dataset, r: Record, deep: bool) -> tuple[Fault | None, str]:
     "What is wrong with one sample, and (deep) the hash of what it holds."
     try:
         d.headers(r)
         if not deep: return None, ""
-        d.read(r)
+        d.read_all(r)
         return None, d.content(r, masks=False)
     except MvadError as e: return Fault.of(e, r.id), ""
 

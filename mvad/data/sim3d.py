@@ -24,8 +24,8 @@ from .synthetic import CATEGORIES, DEFECTS, VERSION, Object, Scene, good_object,
 __all__ = ['KINDS', 'GREY', 'Grid', 'grid_around', 'Volume', 'write_volume', 'read_volume', 'description', 'fill', 'matching',
            'read_depth', 'z_of_range', 'read_camera', 'world_points', 'cad', 'posed', 'real_scene', 'synthetic_scene',
            'scanned', 'rendered', 'flaw_voxels', 'seen_labels', 'SiM3DLayout', 'kind_of', 'instances', 'exposures_in',
-           'pairs_in', 'view_fault', 'calibration_of', 'SiM3D', 'scan', 'read_view', 'read', 'volume', 'headers',
-           'content', 'view_gap', 'reprojection_error']
+           'pairs_in', 'view_fault', 'calibration_of', 'SiM3D', 'scan', 'read_view', 'read', 'read_all', 'volume',
+           'headers', 'content', 'view_gap', 'reprojection_error']
 
 # %% ../../nbs/data/25_sim3d.ipynb #391d04b0
 @dataclass(frozen=True, eq=False)
@@ -480,12 +480,16 @@ def read_view(self: SiM3D, record: Record, which: int) -> View:
         view = replace(view, gt=np.zeros(view.size, bool) if record.defect == "good" else seen_labels(self.volume(record), view))
     return view if self.prepare is None else self.prepare(view)
 
-# %% ../../nbs/data/25_sim3d.ipynb #d05f5754
+# %% ../../nbs/data/25_sim3d.ipynb #54550a4c
 def read(self: SiM3D, record: Record) -> Sample:
     "All views of an instance. Raises the errors of `mvad.data.base` for what is wrong in its files."
     return Sample(record.id, record.category, record.split, record.defect, tuple(self.read_view(record, i) for i in range(len(record.files))))
 
-SiM3D.read_view, SiM3D.read = read_view, read
+def read_all(self: SiM3D, record: Record) -> None:
+    "Read the views one by one and forget them: 36 views of 12 megapixels do not fit into memory together."
+    for i in range(len(record.files)): self.read_view(record, i)
+
+SiM3D.read_view, SiM3D.read, SiM3D.read_all = read_view, read, read_all
 
 # %% ../../nbs/data/25_sim3d.ipynb #365d1888
 def volume(self: SiM3D, record: Record) -> Volume | None:

@@ -91,7 +91,7 @@ def test_a_copy_without_the_other_lights(tree):
     with pytest.raises(base.PairingError): Eyecandies(tree, "tile", "test")
     d = Eyecandies(tree, "tile", "test", complete=False)
     assert len(d) == 9 and d[3].label == 1
-    for r in d.records: d.headers(r); d.inspect(r)
+    for r in d.records: d.headers(r); d.read_all(r)
     with pytest.raises(base.PairingError) as e: Eyecandies(tree, "tile", "test", complete=False, light=0)
     assert "00_image_0.png" in str(e.value)
 
@@ -111,7 +111,7 @@ def test_masks_that_are_no_union(tree):
     base.write_png(kinds, np.eye(100, dtype=bool))
     d = Eyecandies(tree, "tile", "test")
     d[4]
-    with pytest.raises(base.LabelMaskConflict) as e: d.inspect(d.records[4])
+    with pytest.raises(base.LabelMaskConflict) as e: d.read_all(d.records[4])
     assert "04_mask.png" in str(e.value) and "pixels differ" in str(e.value)
 
 

@@ -22,7 +22,7 @@ from .synthetic import (_AMBIENT, CATEGORIES, SIZES, Look, NoSuchSpot, Object, S
 # %% auto #0
 __all__ = ['KINDS', 'layout_files', 'items_of', 'metres', 'quantise', 'read_bounds', 'read_pose', 'write_pose', 'camera_of',
            'unpack_normals', 'pack_normals', 'view_of', 'label_of', 'group_files', 'Eyecandies', 'read',
-           'check_png_end', 'headers', 'inspect', 'candy_camera', 'Still', 'lit', 'stage', 'Candy', 'candy',
+           'check_png_end', 'headers', 'read_all', 'candy_camera', 'Still', 'lit', 'stage', 'Candy', 'candy',
            'EyecandiesLayout', 'write_candy', 'Organising', 'in_frame', 'belt_of', 'candy_mask', 'organise_one',
            'organise']
 
@@ -231,8 +231,8 @@ def headers(self: Eyecandies, record: Record) -> None:
 
 Eyecandies.headers = headers
 
-# %% ../../nbs/data/23_eyecandies.ipynb #ff524b9b
-def inspect(self: Eyecandies, record: Record) -> Sample:
+# %% ../../nbs/data/23_eyecandies.ipynb #c2533d00
+def read_all(self: Eyecandies, record: Record) -> None:
     "Like `read`, but every file is decoded, and the union of the masks compared. Raises what `read` raises, and `LabelMaskConflict`."
     sample, more = self.read(record), record.info["more"]
     for role, path in more.items():
@@ -242,9 +242,8 @@ def inspect(self: Eyecandies, record: Record) -> Sample:
     if len(kinds) == len(self.spec["kinds"]) and sample.view.gt is not None:
         differ = int((np.any(list(kinds.values()), axis=0) != sample.view.gt).sum())
         if differ: raise LabelMaskConflict("the mask is not the union of the masks of the kinds", file=record.files[0]["gt"], found=f"{differ} pixels differ", expected="0")
-    return sample
 
-Eyecandies.inspect = inspect
+Eyecandies.read_all = read_all
 
 # %% ../../nbs/data/23_eyecandies.ipynb #c9057a6a
 def candy_camera(size: int, spec: dict | None = None) -> Camera:

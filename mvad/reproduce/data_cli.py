@@ -11,7 +11,8 @@ from ..data.base import REGISTRY, dataset_class, recipe, recipes
 from ..data.layout import LAYOUTS, SIZES
 
 # %% auto #0
-__all__ = ['list_command', 'check_command', 'make_command', 'unpack_command', 'convert_mvtec3d', 'data_parsers']
+__all__ = ['list_command', 'check_command', 'make_command', 'unpack_command', 'convert_mvtec3d', 'convert_eyecandies',
+           'convert_depth', 'convert_xyz', 'render_command', 'data_parsers']
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #0e6b728f
 def _short(text: str, width: int) -> str: return text if len(text) <= width else text[:width - 3] + "..."
@@ -61,13 +62,39 @@ def unpack_command(args) -> int:
     print(f"unpacked: {unpack_dataset(args.dataset, args.archive, args.out)}")
     return 0
 
-# %% ../../nbs/reproduce/53a_data_cli.ipynb #68e18242
+# %% ../../nbs/reproduce/53a_data_cli.ipynb #bc054918
 def convert_mvtec3d(args) -> int:
     from mvad.data.mvtec3d import preprocess
     print(f"the table is gone: {preprocess(args.root, args.out, rgb=args.rgb, fit=args.fit, categories=args.category or None, seed=args.seed, workers=args.jobs)}")
     return 0
 
-# %% ../../nbs/reproduce/53a_data_cli.ipynb #763e9dd5
+def convert_eyecandies(args) -> int:
+    from mvad.data.eyecandies import organise
+    out = organise(args.root, args.out, light=args.light, background=args.background, frame=args.frame, categories=args.category, seed=args.seed, workers=args.jobs)
+    print(f"organised clouds in the layout of mvtec3d: {out}")
+    return 0
+
+def convert_depth(args) -> int:
+    from mvad.data.multiview import depth_to_xyz_files, read_intrinsics
+    done = depth_to_xyz_files(args.root, args.out, camera=read_intrinsics(args.camera), scale=args.scale, missing=args.missing, pattern=args.pattern, workers=args.jobs)
+    print(f"{len(done)} clouds: {args.out}")
+    return 0
+
+def convert_xyz(args) -> int:
+    from mvad.data.multiview import read_intrinsics, xyz_to_depth_files
+    done = xyz_to_depth_files(args.root, args.out, camera=read_intrinsics(args.camera) if args.camera else None, scale=args.scale, format=args.format, pattern=args.pattern, workers=args.jobs)
+    print(f"{len(done)} depth maps: {args.out}")
+    return 0
+
+# %% ../../nbs/reproduce/53a_data_cli.ipynb #6b3c0d3c
+def render_command(args) -> int:
+    from mvad.data.multiview import render_dataset
+    told = render_dataset(args.dataset, args.root, args.out, categories=args.category or None, remove_plane=args.remove_plane or False, workers=args.jobs,
+                          views=args.views, tilt=args.tilt, size=args.size, raster=args.raster)
+    print(f"{args.views} views of each scan: {args.out}\n" + "\n".join(f"{k:18s} {v}" for k, v in told.items()))
+    return 0
+
+# %% ../../nbs/reproduce/53a_data_cli.ipynb #6c36ccba
 def _shared(p: argparse.ArgumentParser, *which: str) -> argparse.ArgumentParser:
     add = dict(root=lambda: p.add_argument("--root", required=True, metavar="DIR", help="the folder that holds the category folders"),
                out=lambda: p.add_argument("--out", required=True, metavar="DIR", help="a new folder, or one to go on with"),
@@ -81,7 +108,7 @@ def data_parsers(commands, Parser: type) -> None:
     "Add `data` and its commands to the command line."
     data = commands.add_parser("data", help="list, check, make, convert, render and unpack data sets")
     kinds = data.add_subparsers(dest="what", metavar="list|check|make|convert|render|unpack", required=True, parser_class=Parser)
-    for add in (_list_parser, _check_parser, _make_parser, _convert_parsers, _unpack_parser): add(kinds, Parser)
+    for add in (_list_parser, _check_parser, _make_parser, _convert_parsers, _render_parser, _unpack_parser): add(kinds, Parser)
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #d547d971
 def _list_parser(kinds, Parser):
@@ -106,10 +133,34 @@ def _unpack_parser(kinds, Parser):
     p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME")
     p.add_argument("archive", metavar="ARCHIVE"); p.set_defaults(run=unpack_command)
 
-# %% ../../nbs/reproduce/53a_data_cli.ipynb #726f48be
+# %% ../../nbs/reproduce/53a_data_cli.ipynb #79ff9711
 def _convert_parsers(kinds, Parser):
     top = kinds.add_parser("convert", help="into the form that a method reads; a copy, resumable")
-    which = top.add_subparsers(dest="kind", metavar="mvtec3d", required=True, parser_class=Parser)
+    which = top.add_subparsers(dest="kind", metavar="mvtec3d|eyecandies|depth|xyz", required=True, parser_class=Parser)
     p = _shared(which.add_parser("mvtec3d", help="take the table out of a raw MVTec 3D-AD tree, as CFM, MAFR and M3DM do"), "root", "out", "category", "seed", "jobs")
     p.add_argument("--rgb", choices=("original", "black"), default="original", help="leave images as they are (CFM), or blacken their background")
     p.add_argument("--fit", choices=("border", "cloud"), default="border", help="where the table is looked for: at the image border (published), or in the whole cloud"); p.set_defaults(run=convert_mvtec3d)
+    p = _shared(which.add_parser("eyecandies", help="raw Eyecandies to organised clouds, in the layout of MVTec 3D-AD"), "root", "out", "category", "seed", "jobs")
+    p.add_argument("--light", type=int, choices=range(6), default=4, help="0 all spots, 1 bottom, 2 right, 3 top, 4 left (default, as published), 5 global")
+    p.add_argument("--background", choices=("remove", "keep"), default="remove")
+    p.add_argument("--frame", choices=("released", "camera"), default="released", help="axes as in the released clouds, or metres in the camera's frame"); p.set_defaults(run=convert_eyecandies)
+    _depth_parsers(which)
+
+def _depth_parsers(which):
+    p = _shared(which.add_parser("depth", help="depth maps (16-bit PNG or .npy) to xyz"), "root", "out", "jobs")
+    p.add_argument("--camera", required=True, metavar="FILE", help="intrinsics: a 3 x 3 text file, or JSON with K or fx fy cx cy")
+    p.add_argument("--missing", type=float, nargs="+", default=[0, 65535], metavar="VALUE", help="raw values that mean: not measured"); p.set_defaults(run=convert_depth)
+    q = _shared(which.add_parser("xyz", help="xyz (TIFF) to depth maps"), "root", "out", "jobs")
+    q.add_argument("--camera", metavar="FILE", help="check that the clouds belong to these intrinsics")
+    q.add_argument("--format", choices=("npy", "png"), default="npy"); q.set_defaults(run=convert_xyz)
+    for x in (p, q):
+        x.add_argument("--scale", type=float, default=1000., metavar="N", help="raw steps a metre (default 1000: millimetres)")
+        x.add_argument("--pattern", default="*", metavar="GLOB", help="only files whose name fits, for example '*.depth.png'")
+
+# %% ../../nbs/reproduce/53a_data_cli.ipynb #0a4d0a7c
+def _render_parser(kinds, Parser):
+    p = _shared(kinds.add_parser("render", help="views of each scan from several sides: colour, depth, normals, masks"), "root", "out", "category", "jobs")
+    p.add_argument("dataset", choices=[n for n in LAYOUTS if n not in ("realiad", "mvtec", "loco", "mvtec2", "visa", "dtd")], metavar="NAME"); p.set_defaults(run=render_command)
+    p.add_argument("--views", type=int, default=5, metavar="N"); p.add_argument("--tilt", type=float, default=20., metavar="DEGREES")
+    p.add_argument("--size", type=int, default=256, metavar="PIXELS"); p.add_argument("--raster", choices=("splat", "mesh"), default="splat")
+    p.add_argument("--remove-plane", choices=("border", "cloud"), help="take the table out first, if the tree still has it")

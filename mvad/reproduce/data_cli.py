@@ -11,7 +11,7 @@ from ..data.layout import LAYOUTS, SIZES
 
 # %% auto #0
 __all__ = ['list_command', 'check_command', 'make_command', 'unpack_command', 'convert_mvtec3d', 'convert_eyecandies',
-           'convert_depth', 'convert_xyz', 'render_command', 'data_parsers']
+           'convert_depth', 'convert_xyz', 'convert_pseudo_depth', 'render_command', 'data_parsers']
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #0e6b728f
 def _short(text: str, width: int) -> str: return text if len(text) <= width else text[:width - 3] + "..."
@@ -85,6 +85,13 @@ def convert_xyz(args) -> int:
     print(f"{len(done)} depth maps: {args.out}")
     return 0
 
+# %% ../../nbs/reproduce/53a_data_cli.ipynb #ddd157f5
+def convert_pseudo_depth(args) -> int:
+    from mvad.data.pseudo_depth import pseudo_depth
+    told = pseudo_depth(args.dataset, args.root, args.out, weights=args.weights, download=args.download, categories=args.category or None, device=args.device, workers=args.jobs or 1)
+    print(f"{len(told)} pseudo-depth maps: {args.out}")
+    return 0
+
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #6b3c0d3c
 def render_command(args) -> int:
     from mvad.data.multiview import render_dataset
@@ -132,10 +139,10 @@ def _unpack_parser(kinds, Parser):
     p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME")
     p.add_argument("archive", metavar="ARCHIVE"); p.set_defaults(run=unpack_command)
 
-# %% ../../nbs/reproduce/53a_data_cli.ipynb #79ff9711
+# %% ../../nbs/reproduce/53a_data_cli.ipynb #6555e7fb
 def _convert_parsers(kinds, Parser):
     top = kinds.add_parser("convert", help="into the form that a method reads; a copy, resumable")
-    which = top.add_subparsers(dest="kind", metavar="mvtec3d|eyecandies|depth|xyz", required=True, parser_class=Parser)
+    which = top.add_subparsers(dest="kind", metavar="mvtec3d|eyecandies|depth|xyz|pseudo-depth", required=True, parser_class=Parser)
     p = _shared(which.add_parser("mvtec3d", help="take the table out of a raw MVTec 3D-AD tree, as CFM, MAFR and M3DM do"), "root", "out", "category", "seed", "jobs")
     p.add_argument("--rgb", choices=("original", "black"), default="original", help="leave images as they are (CFM), or blacken their background")
     p.add_argument("--fit", choices=("border", "cloud"), default="border", help="where the table is looked for: at the image border (published), or in the whole cloud"); p.set_defaults(run=convert_mvtec3d)
@@ -144,6 +151,10 @@ def _convert_parsers(kinds, Parser):
     p.add_argument("--background", choices=("remove", "keep"), default="remove")
     p.add_argument("--frame", choices=("released", "camera"), default="released", help="axes as in the released clouds, or metres in the camera's frame"); p.set_defaults(run=convert_eyecandies)
     _depth_parsers(which)
+    p = _shared(which.add_parser("pseudo-depth", help="depth for images that have none, by Depth Anything V2"), "root", "out", "category", "jobs")
+    p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME"); p.set_defaults(run=convert_pseudo_depth)
+    p.add_argument("--weights", metavar="DIR", help="folder of the model, or its name on the hub (default: the small model, from the hub's local cache)")
+    p.add_argument("--download", action="store_true", help="fetch the weights if they are not here"); p.add_argument("--device", default="cpu")
 
 def _depth_parsers(which):
     p = _shared(which.add_parser("depth", help="depth maps (16-bit PNG or .npy) to xyz"), "root", "out", "jobs")

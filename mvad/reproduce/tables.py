@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from ..core.sample import MvadError
 
 # %% auto #0
-__all__ = ['NOT_LEGIBLE', 'NOT_GIVEN', 'MISPRINTS', 'SPECS', 'RESERVED', 'TABLES', 'DATASETS', 'SHOWS', 'DOES_NOT', 'CANNOT',
-           'paper_values', 'Metric', 'Row', 'Claim', 'TableSpec', 'variants_of', 'missing', 'find_table', 'choose',
-           'value_of', 'notes', 'paper_categories', 'table', 'as_text', 'defect_matrix', 'pair_wins',
-           'paired_bootstrap', 'Verdict', 'judge', 'kept_records']
+__all__ = ['NOT_LEGIBLE', 'NOT_GIVEN', 'MISPRINTS', 'SPECS', 'RESERVED', 'TABLES', 'MEASURED', 'DATASETS', 'SHOWS', 'DOES_NOT',
+           'CANNOT', 'paper_values', 'Metric', 'Row', 'Claim', 'TableSpec', 'variants_of', 'missing', 'find_table',
+           'choose', 'measured_of', 'value_of', 'notes', 'paper_categories', 'table', 'as_text', 'defect_matrix',
+           'pair_wins', 'paired_bootstrap', 'Verdict', 'judge', 'kept_records']
 
 # %% ../../nbs/reproduce/50_tables.ipynb #e46cbc8c
 NOT_LEGIBLE, NOT_GIVEN = "not legible in the source", "not given in the paper"
@@ -64,7 +64,7 @@ class Claim:
     better: str
     than: tuple[str, ...]
 
-# %% ../../nbs/reproduce/50_tables.ipynb #4f32b63a
+# %% ../../nbs/reproduce/50_tables.ipynb #a5340a80
 @dataclass(frozen=True)
 class TableSpec:
     "A table: its rows, metrics, the paper's configuration, what it needs, and what it claims."
@@ -76,6 +76,7 @@ class TableSpec:
     epochs: int = 250
     weights: tuple[str, ...] = ()   # what the paper's encoders need
     stand_ins: str = ""             # what a run without those weights uses instead
+    laptop: str = ""                # what else the smaller scales do differently
     claims: tuple[Claim, ...] = ()
     twin: str = ""                  # the table whose claims cover this one: same runs, more columns
 
@@ -85,47 +86,65 @@ class TableSpec:
         "The different (method, variant) that the rows need, in order."
         return tuple(dict.fromkeys((r.method, r.variant) for r in self.rows if r.variant))
 
-# %% ../../nbs/reproduce/50_tables.ipynb #cb99bdcb
+# %% ../../nbs/reproduce/50_tables.ipynb #7e4bf2bb
 def _metrics(*names: str) -> tuple[Metric, ...]: return tuple(Metric(n, "sampled" if n.startswith("AUPRO") else "exact") for n in names)
 def _quoted(*labels: str) -> tuple[Row, ...]: return tuple(Row(label) for label in labels)
 
 _AGGREGATIONS = ("psi_2d", "psi_3d", "sum", "max", "product")
+_OURS = ("Ours", "Ours-M", "Ours-S", "Ours-T")
 _PRUNED = (Row("Ours", "ours"), Row("Ours-M", "ours-m"), Row("Ours-S", "ours-s"), Row("Ours-T", "ours-t"))
 _I, _P, _30, _10, _5, _1 = ("I-AUROC", "P-AUROC", "AUPRO@30%", "AUPRO@10%", "AUPRO@5%", "AUPRO@1%")
 _FOUR, _FIVE = _metrics(_I, _P, _30, _1), _metrics(_I, _30, _10, _5, _1)
 _CFM = dict(weights=("DINO ViT-B/8", "Point-MAE"), stand_ins="EfficientNet-Lite0 for DINO ViT-B/8, FPFH for Point-MAE")
 
-def _best(row: str, than: Sequence[str], what: str, *metrics: str) -> tuple[Claim, ...]:
-    return tuple(Claim(f"{what} ({m.name})", m, row, tuple(t for t in than if t != row)) for m in _metrics(*metrics))
+_STAGES = "Pruning on EfficientNet-Lite0: Ours-M, -S, -T stop after its stages 2, 1, 0 instead of DINO's blocks 8, 4, 1; FPFH has no layers to drop"
 
-# %% ../../nbs/reproduce/50_tables.ipynb #991dde99
+def _above(row: str, than: Sequence[str] | str, what: str, *metrics: str) -> tuple[Claim, ...]:
+    return tuple(Claim(f"{what} ({m.name})", m, row, (than,) if isinstance(than, str) else tuple(than)) for m in _metrics(*metrics))
+
+def _best(row: str, than: Sequence[str], what: str, *metrics: str) -> tuple[Claim, ...]:
+    return _above(row, [t for t in than if t != row], what, *metrics)
+
+# %% ../../nbs/reproduce/50_tables.ipynb #a3a0f015
 _SPECS = [
     TableSpec("cfm/1", "I-AUROC and AUPRO@30% on MVTec 3D-AD", "mvtec3d", _quoted("DepthGAN", "DepthAE", "DepthVM", "VoxelGAN", "VoxelAE", "VoxelVM",
-              "BTF", "AST", "M3DM") + _PRUNED[:2], _metrics(_I, _30), **_CFM),
-    TableSpec("cfm/2", "AUPRO@1% on MVTec 3D-AD", "mvtec3d", _quoted("BTF", "AST", "M3DM") + _PRUNED[:2], _metrics(_1), **_CFM),
-    TableSpec("cfm/3", "Eyecandies", "eyecandies", _quoted("AST", "M3DM") + _PRUNED[:2], _FOUR, **_CFM),
+              "BTF", "AST", "M3DM") + _PRUNED[:2], _metrics(_I, _30), **_CFM, laptop=_STAGES, claims=_above("Ours", "M3DM", "ours is above the best memory bank", _I, _30)),
+    TableSpec("cfm/2", "AUPRO@1% on MVTec 3D-AD", "mvtec3d", _quoted("BTF", "AST", "M3DM") + _PRUNED[:2], _metrics(_1), **_CFM, laptop=_STAGES,
+              claims=_above("Ours", ("BTF", "AST", "M3DM"), "the lead is larger at a strict limit", _1)),
+    TableSpec("cfm/3", "Eyecandies", "eyecandies", _quoted("AST", "M3DM") + _PRUNED[:2], _FOUR, **_CFM, laptop=_STAGES,
+              claims=_above("Ours", "M3DM", "two metrics are won on Eyecandies", _30, _1)),
     TableSpec("cfm/4", "Few-shot detection and segmentation", "mvtec3d", tuple(Row(f"{m} {s}", v if m == "Ours" else None) for m in ("BTF", "AST", "M3DM", "Ours")
-              for s, v in (("5-shot", "5-shot"), ("10-shot", "10-shot"), ("50-shot", "50-shot"), ("Full", "ours"))), _FOUR, **_CFM),
+              for s, v in (("5-shot", "5-shot"), ("10-shot", "10-shot"), ("50-shot", "50-shot"), ("Full", "ours"))), _FOUR, **_CFM, claims=(
+              *_above("Ours 5-shot", ("BTF 5-shot", "AST 5-shot", "M3DM 5-shot"), "five samples give the best segmentation", _P, _30, _1),
+              *_above("Ours Full", ("Ours 5-shot", "Ours 10-shot"), "more good samples, a better detector (the rows; the text leaves it unsaid)", _I))),
     TableSpec("cfm/5", "Inference speed, memory footprint and performance", "mvtec3d", _quoted("BTF", "AST", "M3DM") + _PRUNED,
-              _metrics("Frame Rate", "Memory") + _FOUR, **_CFM),
+              _metrics("Frame Rate", "Memory") + _FOUR, **_CFM, laptop=_STAGES, claims=(
+              *_best("Ours-T", _OURS, "the smallest is the fastest", "Frame Rate"), *_best("Ours", _OURS, "the whole needs the most memory", "Memory"),
+              *_above("Ours-M", "Ours", "a medium encoder loses nothing", _I), *_above("Ours", "Ours-T", "one block is too little", _I))),
     TableSpec("cfm/6", "Analysis of aggregation functions", "mvtec3d", tuple(Row(b, "ours", b) for b in _AGGREGATIONS), _FOUR, **_CFM, claims=(
               *_best("product", _AGGREGATIONS, "the product is the best map", _I, _30),
               *_best("product", ("psi_2d", "psi_3d"), "the product is above either modality alone", _I))),
 ]
 
-# %% ../../nbs/reproduce/50_tables.ipynb #16a225dc
+# %% ../../nbs/reproduce/50_tables.ipynb #d75d8594
+_EPOCHS = "Trained for 30 epochs (smoke: 3), since the 50 of the paper are a cap"
 _SPECS += [
     TableSpec("cfm/7", "Crossmodal against intramodal", "mvtec3d", tuple(Row(f"{kind} {label}", variant, branch) for kind, variant in (("Intra", "intra"), ("Cross", "ours-50ep"))
-              for label, branch in (("2d", "psi_2d"), ("3d", "psi_3d"), ("product", "product"))), _FOUR, epochs=50, **_CFM),
+              for label, branch in (("2d", "psi_2d"), ("3d", "psi_3d"), ("product", "product"))), _FOUR, epochs=50, **_CFM, laptop=_EPOCHS,
+              claims=tuple(c for k in ("2d", "3d", "product") for c in _above(f"Cross {k}", f"Intra {k}", f"crossmodal is above intramodal, {k}", _I, _30))),
     TableSpec("cfm/8", "Feature mapping networks", "mvtec3d", (Row("MLP Encoder-Decoder", "encoder-decoder"), Row("MLP Projection", "ours-50ep"),
-              Row("Convolutional Encoder-Decoder", "convolutional")), _FIVE + _metrics("Frame Rate", "Memory"), epochs=50, **_CFM),
+              Row("Convolutional Encoder-Decoder", "convolutional")), _FIVE + _metrics("Frame Rate", "Memory"), epochs=50, **_CFM,
+              laptop=f"{_EPOCHS}. The convolutional network sees every eighth pixel (smoke: fourth), so its speed and memory are not those of the paper's", claims=(
+              *_above("Convolutional Encoder-Decoder", ("MLP Encoder-Decoder", "MLP Projection"), "convolutions are slightly better", _I, _30),
+              *_above("MLP Projection", "Convolutional Encoder-Decoder", "but slower", "Frame Rate"), *_above("Convolutional Encoder-Decoder", "MLP Projection", "and larger", "Memory"))),
     TableSpec("cfm/9", "Analysis of aggregation functions, per category", "mvtec3d", tuple(Row(b, "ours", b) for b in _AGGREGATIONS), _FIVE, twin="cfm/6", **_CFM),
     TableSpec("cfm/10", "2D feature extractors", "mvtec3d", (Row("DINO", "ours-50ep"), Row("SAM", "sam"), Row("CLIP", "clip"), Row("DINO-v2", "dinov2")), _FOUR, epochs=50,
-              weights=("DINO ViT-B/8", "SAM ViT-B/16", "CLIP ViT-B/16", "DINOv2 ViT-B/14", "Point-MAE"), stand_ins="FPFH for Point-MAE"),
-    TableSpec("cfm/11", "Layers pruning, per category", "mvtec3d", _PRUNED, _FIVE, twin="cfm/5", **_CFM),
+              weights=("DINO ViT-B/8", "SAM ViT-B/16", "CLIP ViT-B/16", "DINOv2 ViT-B/14", "Point-MAE"), stand_ins="EfficientNet-Lite0 for DINO ViT-B/8, FPFH for Point-MAE; none for SAM, CLIP and DINOv2", laptop=_EPOCHS,
+              claims=(*_above("DINO", ("SAM", "CLIP"), "DINO is above what was trained otherwise", _I), *_above("DINO-v2", ("SAM", "CLIP"), "and so is DINO-v2", _I))),
+    TableSpec("cfm/11", "Layers pruning, per category", "mvtec3d", _PRUNED, _FIVE, twin="cfm/5", laptop=_STAGES, **_CFM),
     TableSpec("cfm/12", "P-AUROC on MVTec 3D-AD", "mvtec3d", _quoted("BTF", "AST", "M3DM") + _PRUNED[:1], _metrics(_P), **_CFM),
     TableSpec("cfm/13", "Eyecandies, per category", "eyecandies", _quoted("RGB-D", "RGB-cD-n", "M3DM", "M3DM*", "AST") + _PRUNED[:2],
-              _metrics(_I, _P, _30, _10, _5, _1), twin="cfm/3", **_CFM),
+              _metrics(_I, _P, _30, _10, _5, _1), twin="cfm/3", laptop=_STAGES, **_CFM),
 ]
 SPECS: dict[str, TableSpec] = {s.name: s for s in _SPECS}
 RESERVED = {"cfm": 13, "mafr": 5, "crd": 14, "idif": 3, "modmap": 10}
@@ -170,9 +189,19 @@ def _only(records: Sequence[dict], key: str):
     if len(found) > 1: raise MvadError(f"records of different {key} cannot share a table", found=", ".join(found), expected="one; choose first")
     return records[0]["run"][key] if records else None
 
-# %% ../../nbs/reproduce/50_tables.ipynb #a998b269
+# %% ../../nbs/reproduce/50_tables.ipynb #3fb7fcd9
+MEASURED = {"Frame Rate": "frames a second", "Memory": "MB"}                       # not scores: from what the record measured, on whatever machine
+
+def measured_of(record: dict, name: str) -> float:
+    "Frame Rate (samples a second, feature cache set aside) or Memory (MB: weights of encoders and networks, banks, activations) of a record; NaN where it was not measured."
+    measured = record.get("measured") or {}
+    frame, size = (measured.get("seconds") or {}).get("frame"), measured.get("memory_bytes") or {}
+    if name == "Frame Rate": return 1 / frame if frame else float("nan")
+    return sum(size.values()) / 1e6 if "encoders" in size else float("nan")
+
 def value_of(record: dict, branch: str, metric: Metric, defect: str = "all") -> float:
     "The value of a metric in a record: all defects together, or one type. NaN where the record has none."
+    if metric.name in MEASURED: return measured_of(record, metric.name) if defect == "all" else float("nan")
     for r in record["rows"]:
         if (r["branch"], r["defect"], r["metric"]) == (branch, defect, metric.name) and (not metric.name.startswith("AUPRO") or r["estimator"] == metric.estimator):
             return float("nan") if r["value"] is None else float(r["value"])
@@ -196,7 +225,7 @@ def _mean(cells: dict[str, dict[int, float] | str]) -> tuple[float | str, float]
     by_seed = [np.mean([c[s] for c in cells.values()]) for s in seeds]
     return float(np.mean(by_seed)), float(np.std(by_seed, ddof=1)) if len(seeds) > 1 else np.nan
 
-# %% ../../nbs/reproduce/50_tables.ipynb #3aa1cc47
+# %% ../../nbs/reproduce/50_tables.ipynb #d85c4385
 DATASETS = {"mvtec3d": "MVTec 3D-AD", "eyecandies": "Eyecandies", "realiad": "Real-IAD", "realiad_d3": "Real-IAD D3", "sim3d": "SiM3D", "synthetic": "the embedded objects"}
 
 def notes(spec: TableSpec, records: Sequence[dict], estimator: str | None = None) -> list[str]:
@@ -209,6 +238,10 @@ def notes(spec: TableSpec, records: Sequence[dict], estimator: str | None = None
     kinds = sorted({estimator or m.estimator for m in spec.metrics if m.name.startswith("AUPRO")})
     if kinds: lines.append(f"AUPRO estimator of our values: {' and '.join(kinds)}. The printed values were sampled at 99 thresholds.")
     if records: lines.append(f"Protocol {_only(records, 'protocol')}, scale {_only(records, 'scale')}, seeds {', '.join(map(str, sorted({r['run']['seed'] for r in records})))}.")
+    if records and any(m.name in MEASURED for m in spec.metrics):
+        here = sorted({(r.get("environment") or {}).get("device", "a machine that the record does not name") for r in records})
+        lines.append(f"Frame Rate in frames a second and Memory in MB, ours on {' and '.join(here)}, encoders included, five maps a sample; the paper's on an NVIDIA GeForce RTX 4090.")
+    if records and spec.laptop and _only(records, "scale") != "paper": lines.append(f"At this scale: {spec.laptop}.")
     if _only(records, "scale") == "smoke": lines.append("Scale smoke proves that it runs; its numbers mean nothing.")
     return lines + [f"Misprint, we think: {row}, {metric}: {say}." for (t, row, metric), say in MISPRINTS.items() if t == spec.name]
 
@@ -230,7 +263,7 @@ def _line(row: Row, cells: dict, printed: dict[str, float], own_data: bool, all_
             line[f"{c} (difference)"] = np.nan if isinstance(cell, str) else line[c] - printed[c]
     return line
 
-# %% ../../nbs/reproduce/50_tables.ipynb #dc7dc940
+# %% ../../nbs/reproduce/50_tables.ipynb #69e81c46
 def table(spec: TableSpec, records: Iterable[dict], failures: Iterable[dict] = (), *, estimator: str | None = None) -> pd.DataFrame:
     """Paper beside ours: index (row, metric), columns paper, ours, spread (over seeds), difference, then ours per category.
 
@@ -242,12 +275,13 @@ def table(spec: TableSpec, records: Iterable[dict], failures: Iterable[dict] = (
     categories = sorted({r["run"]["category"] for r in (*records, *failures)})
     own_data = (_only(records, "data"), _only(records, "dataset")) == ("user", spec.dataset)
     printed = paper_values(spec.paper).query("table == @spec.name").set_index(["row", "metric", "category"]).value.sort_index()
+    told = set(printed.index.droplevel("category"))                 # not every row prints every metric (Table 13)
     lines, all_there = {}, set(categories) == paper_categories(spec)
     for row in spec.rows:
         for m in spec.metrics:
             metric = Metric(m.name, estimator or m.estimator) if m.name.startswith("AUPRO") else m
             cells = {c: _cell(row, metric, c, records, failures) for c in categories} if row.variant else {}
-            lines[row.label, m.name] = _line(row, cells, printed.loc[row.label, m.name].to_dict(), own_data, all_there)
+            lines[row.label, m.name] = _line(row, cells, printed.loc[row.label, m.name].to_dict() if (row.label, m.name) in told else {}, own_data and m.name not in MEASURED, all_there)
     df = pd.DataFrame.from_dict(lines, orient="index")
     df.index = pd.MultiIndex.from_tuples(lines, names=["row", "metric"])
     df.attrs["notes"] = notes(spec, records, estimator)
@@ -328,15 +362,32 @@ def _paired(records: Sequence[dict], a: Row, b: Row) -> list[tuple[np.ndarray, n
         groups.append((labels, *map(np.array, scores)))
     return groups
 
-# %% ../../nbs/reproduce/50_tables.ipynb #65d709d2
+# %% ../../nbs/reproduce/50_tables.ipynb #b2359f99
+def _measured_apart(records: Sequence[dict], claim: Claim, rows: dict[str, Row]) -> tuple[str, dict[str, tuple[float, float, float]]]:
+    "(why it cannot be judged, {rival: (mean, smallest, largest difference over runs)}) of a measured metric."
+    def of(label): return {(r["run"]["category"], r["run"]["seed"]): value_of(r, "", claim.metric) for r in choose(records, method=rows[label].method, variant=rows[label].variant)}
+    ours, found = of(claim.better), {}
+    for rival in claim.than:
+        theirs = of(rival)
+        if not ours and not theirs: return "there are no results", {}
+        if set(ours) != set(theirs): return "the two were not run on the same categories and seeds", {}
+        d = np.array([ours[k] - theirs[k] for k in ours])
+        if len(d) < 3: return f"it needs at least three runs, not {len(d)}", {}
+        if np.isnan(d).any(): return "it was not measured in every run", {}
+        found[rival] = float(d.mean()), float(d.min()), float(d.max())
+    return "", found
+
+# %% ../../nbs/reproduce/50_tables.ipynb #340a0801
 def judge(spec: TableSpec, records: Iterable[dict], *, draws: int = 2000, seed: int = 0) -> list[Verdict]:
     "A verdict for each claim of a table: it shows when the whole 95 % interval lies above zero for every rival."
     records, rows, out = list(records), {r.label: r for r in spec.rows}, []
     for key in ("dataset", "data", "protocol", "scale"): _only(records, key)
     for claim in spec.claims:
         reason, found = "", {}
-        if claim.metric.name != "I-AUROC": reason = f"the records hold one score per object; {claim.metric.name} has none to draw from"
-        for rival in claim.than if not reason else ():
+        if quoted := [r for r in (claim.better, *claim.than) if rows[r].variant is None]: reason = f"{', '.join(quoted)} {'is' if len(quoted) == 1 else 'are'} quoted, not run"
+        elif claim.metric.name in MEASURED: reason, found = _measured_apart(records, claim, rows)
+        elif claim.metric.name != "I-AUROC": reason = f"the records hold one score per object; {claim.metric.name} has none to draw from"
+        for rival in claim.than if not reason and not found else ():
             groups = _paired(records, rows[claim.better], rows[rival])
             if isinstance(groups, str): reason = groups; break
             found[rival] = paired_bootstrap(groups, draws=draws, seed=seed)

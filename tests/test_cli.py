@@ -108,7 +108,7 @@ def refusal(done: subprocess.CompletedProcess) -> str:
     ("reproduce cfm/6 --root data --out nbs/papers/40_cfm.ipynb/out", "cannot write into the output folder"),
     ("reproduce cfm/6 --root data --out /proc/mvad", "cannot write into the output folder"),
     ("data list mvtec3d --root nowhere", "no category folder"),
-    ("data preprocess mvtec3d --root nowhere --out out", "no category folder"),
+    ("data convert mvtec3d --root nowhere --out out", "no category folder"),
     ("train cfm --out model.pth", ".safetensors"),
     ("train cfn", "invalid choice"),
     ("predict model.safetensors --rgb a.png --xyz a.tiff", "cannot read the checkpoint"),

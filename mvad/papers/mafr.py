@@ -316,10 +316,10 @@ class MAFR(Detector):
         scores = {b: float(np.max(image_score(m, IMAGE_SCORE[s.protocol]))) for b, m in branches.items()}
         return Prediction(branches[s.aggregation], scores[s.aggregation], branches=branches, branch_scores=scores)
 
-# %% ../../nbs/papers/41_mafr.ipynb #9c3a6fa3
+# %% ../../nbs/papers/41_mafr.ipynb #27966454
 SCALES = {
     "smoke": dict(encoder_2d="efficientnet_lite0", size=100, image_size=112, centres=256, radii=(.008,), epochs=3, stride=2, window=12, standardise=True, layer_norm=True),
-    "laptop": dict(encoder_2d="efficientnet_lite0", layers=(1, 2, 3), size=200, epochs=60, stride=4, window=12, standardise=True, layer_norm=True),
+    "laptop": dict(encoder_2d="efficientnet_lite0", layers=(1, 2, 3), size=200, fused=8, epochs=60, stride=4, window=12, standardise=True, layer_norm=True),
     "paper": {},
 }
 VARIANTS = {"ours": {}, "5-shot": dict(shots=5), "10-shot": dict(shots=10), "50-shot": dict(shots=50),                      # Table III

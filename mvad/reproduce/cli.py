@@ -38,10 +38,10 @@ class Parser(argparse.ArgumentParser):
         near = get_close_matches(name, parser.options(), n=1, cutoff=.5)
         raise MvadError("unknown parameter" if name.startswith("-") else "unexpected word", found=name, fix=f"did you mean {near[0]}?" if near else f"`{parser.prog} --help` lists the options")
 
-# %% ../../nbs/reproduce/53_cli.ipynb #d5a64e6a
+# %% ../../nbs/reproduce/53_cli.ipynb #95ede604
 SCALES, PROTOCOLS = ("smoke", "laptop", "paper"), ("paper", "released")
 DATASETS = ("synthetic", "mvtec3d", "eyecandies", "realiad", "realiad_d3", "sim3d", "rendered", "mvtec", "loco", "mvtec2", "visa", "dtd")
-METHODS = {"cfm": "mvad.papers.cfm:CFM", "memory_bank": "mvad.baselines.memory_bank:MemoryBank"}
+METHODS = {"cfm": "mvad.papers.cfm:CFM", "mafr": "mvad.papers.mafr:MAFR", "memory_bank": "mvad.baselines.memory_bank:MemoryBank"}
 
 def _common(p: argparse.ArgumentParser, *which: str):
     "Options that several commands share."

@@ -375,17 +375,19 @@ class Records(Sequence):
 class Dataset(Records):
     "A lazy `Sequence[Sample]` of one category and split. Subclasses find the records and define `read(record) -> Sample` and `categories(root)`."
     name = "dataset"
-    obtain = ""          # where a person gets the data, and the licence
 
     def __init__(self, root: str | Path | None, category: str, split: str, records: Iterable[Record]):
         self.root, self.category, self.split, self.records = None if root is None else Path(root), category, split, tuple(records)
-        if not self.records: raise EmptyCategory(f"{self.name}: no sample in split {split} of {category}", file=root, found="0 samples", expected="at least 1", fix=self.obtain or None)
+        if not self.records: raise EmptyCategory(f"{self.name}: no sample in split {split} of {category}", file=root, found="0 samples", expected="at least 1", fix=self.how_to_get())
         twice = [i for i, n in Counter(self.ids).items() if n > 1]
         if twice: raise DuplicateSample(f"{self.name}: sample ids are not unique", file=root, found=", ".join(twice[:5]), expected="each id once")
 
     def read(self, record: Record) -> Sample: raise NotImplementedError
     @classmethod
     def categories(cls, root: str | Path | None = None) -> list[str]: raise NotImplementedError
+    @classmethod
+    def how_to_get(cls) -> str | None:
+        "Where a person gets the data and under which terms, if that is known."
     def expected_counts(self) -> dict[str, int] | None:
         "{'good': n, 'anomalous': n} as published, if known."
 

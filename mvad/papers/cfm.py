@@ -17,13 +17,13 @@ from ..core.crossmodal import MappingConv, MappingEncoderDecoder, MappingMLP, co
 from ..core.detector import Detector, Prediction, by_rename, load_pth, require_good, seeded, tensor_bytes, train
 from ..core.evaluate import Clock, activation_bytes
 from ..core.sample import MvadError, Sample, View, map_views, pad_square, resize
-from ..encoders.features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
-from ..encoders.lifted import BRANCHES, Lifted, Standardiser, encode, foreground, lift, maps_of
+from ..encoders.features import Encoder, FeatureCache, Features
+from ..encoders.lifted import BRANCHES, Lifted, Standardiser, encode, extractors, foreground, lift, maps_of
 
 # %% auto #0
-__all__ = ['Ways', 'SCALES', 'VARIANTS', 'STAGES', 'both_ways', 'crossmodal_loss', 'CFMSettings', 'encoders_of', 'networks_of',
-           'WholeMap', 'whole_map', 'whole_ways', 'Mappings', 'frozen_bytes', 'view_maps', 'CFM', 'lifted',
-           'settings_for', 'author_files', 'save_as_authors', 'load_from_authors', 'inference_cost']
+__all__ = ['Ways', 'SCALES', 'VARIANTS', 'STAGES', 'both_ways', 'crossmodal_loss', 'CFMSettings', 'networks_of', 'WholeMap',
+           'whole_map', 'whole_ways', 'Mappings', 'frozen_bytes', 'view_maps', 'CFM', 'lifted', 'settings_for',
+           'author_files', 'save_as_authors', 'load_from_authors', 'inference_cost']
 
 # %% ../../nbs/papers/40_cfm.ipynb #1fb84239
 Ways = tuple[Float[Tensor, "P c2"], Float[Tensor, "P c2"], Float[Tensor, "P c3"], Float[Tensor, "P c3"]]
@@ -64,12 +64,6 @@ class CFMSettings:
     seed: int = 0
 
 # %% ../../nbs/papers/40_cfm.ipynb #e28d6c20
-def encoders_of(s: CFMSettings, device: str = "cpu") -> tuple[Encoder, Encoder]:
-    "The frozen extractors F_2D and F_3D that the settings name."
-    if s.encoder_3d != "fpfh": raise MvadError("unknown 3D encoder", found=s.encoder_3d, expected="fpfh", fix="or give CFM(encoders=(F_2D, F_3D))")
-    f2 = TimmEncoder(s.encoder_2d, layers=s.layers, size=s.image_size, blocks=s.blocks, device=device)
-    return f2, FPFHEncoder(radii=s.radii, n_centres=s.centres)
-
 def networks_of(s: CFMSettings, c2: int, c3: int) -> tuple[nn.Module, nn.Module]:
     "(M_2D->3D, M_3D->2D), or both intramodal with the hidden width of the crossmodal ones (facts, 8)."
     def net(c_in, c_out):
@@ -173,7 +167,7 @@ class CFM(Detector):
 
     def __init__(self, settings: CFMSettings | Mapping | None = None, *, device: str = "cpu", encoders: tuple[Encoder, Encoder] | None = None, cache: FeatureCache | None = None, **changes):
         super().__init__(settings, device=device, **changes)
-        self.f2, self.f3 = encoders or encoders_of(self.settings, str(device))
+        self.f2, self.f3 = encoders or extractors(self.settings, str(device))
         self.cache, self.losses, self.mappings = cache, np.zeros(0), None
 
     def prepare(self, sample: Sample) -> Sample: return map_views(sample, lambda v: resize(pad_square(v), self.settings.size))

@@ -44,11 +44,11 @@ class DTDLayout(Layout):
 
     @property
     def known(self) -> tuple[str, ...]:
-        from mvad.data.pseudo_anomaly import KINDS
+        from mvad.core.pseudo_anomaly import KINDS
         return KINDS
 
     def items(self, category: str) -> list[Item]: return [Item(category, "train", "good", i) for _, i in contents("train", self.size)]
 
     def write(self, root: Path, item: Item) -> None:
-        from mvad.data.pseudo_anomaly import procedural_texture
+        from mvad.core.pseudo_anomaly import procedural_texture
         write_jpeg(root/"images"/item.category/f"{item.category}_{item.index:04d}.jpg", procedural_texture(item.index, self.pixels, item.category), quality=95)

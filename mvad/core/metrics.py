@@ -12,7 +12,8 @@ from .sample import MvadError
 
 # %% auto #0
 __all__ = ['ScoreSet', 'above', 'at', 'distinct', 'StreamingAUROC', 'auroc', 'i_auroc', 'average_precision', 'i_ap', 's_auroc',
-           'regions', 'area_under', 'StreamingPRO', 'pro_curve', 'aupro', 'p_auroc', 'p_ap', 'reach', 'two_pass_curve']
+           'regions', 'area_under', 'StreamingPRO', 'region_areas', 'pro_curve', 'aupro', 'p_auroc', 'p_ap', 'reach',
+           'two_pass_curve']
 
 # %% ../../nbs/core/04_metrics.ipynb #8026b7d9
 def _cut(values: Float[np.ndarray, "n"], bits: int | None) -> Float[np.ndarray, "n"]:
@@ -299,6 +300,18 @@ def _curve(pixels: StreamingPRO, estimator: str, num_thresholds: int, ties: str 
 def _areas(curve, limits: float | Sequence[float]) -> float | dict[float, float]:
     "One area for one limit, {limit: area} for several, all from the same curve."
     return area_under(*curve, limits) if np.ndim(limits) == 0 else {l: area_under(*curve, l) for l in limits}
+
+# %% ../../nbs/core/04_metrics.ipynb #6fcb4127
+def region_areas(pixels: StreamingPRO, limits: Sequence[float]) -> Float[np.ndarray, "regions limits"]:
+    "Each region's share in the exact AUPRO at these FPR limits: the mean over regions is `aupro(limits)`. Good pixels count as they are."
+    pixels._both()
+    n, size = pixels.good.n, [len(r) for r in pixels.regions]
+    s, region = np.concatenate(pixels.regions), np.repeat(np.arange(len(size)), size)
+    a, b = above(pixels.good, s)[:, None] / n, above(pixels.good, s, strict=False)[:, None] / n        # FPR where the ramp starts and ends
+    limits = np.asarray(limits, float)
+    cut = np.minimum(b, limits)                                             # a ramp that the limit cuts is left at its height there
+    area = np.where(a < limits, (limits - cut) + (cut - a) ** 2 / (2 * np.maximum(b - a, 1e-300)), 0)
+    return np.stack([np.bincount(region, column / l) / size for column, l in zip(area.T, limits)], 1)
 
 # %% ../../nbs/core/04_metrics.ipynb #1739b259
 def _collected(maps: Iterable, gts: Iterable, domain: Iterable | None, names: Iterable | None, connectivity: int = 8) -> StreamingPRO:

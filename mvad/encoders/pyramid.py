@@ -48,7 +48,7 @@ class TeacherSettings:
     @functools.cached_property
     def identity(self) -> str: return settings_hash(teacher=1, encoder=self.encoder.identity, size=self.size)
 
-# %% ../../nbs/encoders/14_pyramid.ipynb #6bb1ac69
+# %% ../../nbs/encoders/14_pyramid.ipynb #85a61428
 class Teacher(TeacherSettings):
     "A frozen image network that gives the maps of several stages, fine to coarse."
     @functools.cached_property
@@ -61,6 +61,12 @@ class Teacher(TeacherSettings):
     def channels(self) -> tuple[int, ...]: return tuple(self.network.feature_info[l]["num_chs"] for l in self.layers)
     @property
     def strides(self) -> tuple[int, ...]: return tuple(self.network.feature_info[l]["reduction"] for l in self.layers)
+
+    @functools.cached_property
+    def signed(self) -> bool:
+        "Whether the maps have negative values, tried on an image of noise: EfficientNet's do, ResNet's end in a ReLU and do not. A student has to know."
+        noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        return any(bool((l < 0).any()) for l in self.levels(noise))
 
     def levels(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], ...]:
         "The maps of a batch of images in [0, 1], one for each of `layers`. No gradient."

@@ -21,7 +21,7 @@ __all__ = ['S', 'HEADER', 'Prediction', 'settings_from', 'seed_everything', 'rng
            'save_checkpoint', 'checkpoint_header', 'load_checkpoint', 'load_pth', 'pack', 'unpack', 'epoch_batches',
            'save_training', 'load_training', 'train', 'Detector', 'tensor_bytes', 'save', 'load', 'require_good']
 
-# %% ../../nbs/core/05_detector.ipynb #50d73fa6
+# %% ../../nbs/core/05_detector.ipynb #249071f0
 @dataclass(frozen=True, eq=False)
 class Prediction:
     "What a detector says about one sample: a map per view, a score (larger = more anomalous), and both again for each branch."
@@ -29,7 +29,7 @@ class Prediction:
     score: float
     branches: dict[str, Float[np.ndarray, "V H W"]] = field(default_factory=dict)
     branch_scores: dict[str, float] = field(default_factory=dict)
-    volume: np.ndarray | None = None                      # a method's own 3D result, if it has one
+    volume: object | None = None                          # a method's own 3D result, if it has one: a `ScoreVolume`
     view_scores: Float[np.ndarray, "V"] | None = None     # one score per view; None means the maximum of each map
 
     def __post_init__(self):
@@ -147,7 +147,7 @@ def save_checkpoint(path: str | Path, tensors: Mapping[str, Tensor], settings: M
     plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     with by_rename(path) as part: save_file(plain, part, metadata={HEADER: header})
 
-# %% ../../nbs/core/05_detector.ipynb #10797bb7
+# %% ../../nbs/core/05_detector.ipynb #d2aaf2ac
 def _raw_header(path: Path) -> dict:
     "The JSON header of a safetensors file, after checks that tell a truncated, a pickled and a foreign file apart."
     want = "a .safetensors checkpoint written by save()"
@@ -155,7 +155,7 @@ def _raw_header(path: Path) -> dict:
     except OSError as e: raise MvadError("cannot read the checkpoint", file=path, found=e.strerror, expected=want) from None
     with f:
         start = f.read(10)
-        if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
+        if start[8:9] != b"{" and (start[:4] == b"PK\x03\x04" or start[:1] == b"\x80"):
             raise MvadError("this is a pickle, which can run code when it is opened", file=path, found="a .pth or pickle file", expected=want,
                             fix="the authors' weights are read by load_pth, which takes tensors and nothing else")
         n = struct.unpack("<Q", start[:8])[0] if len(start) == 10 else size

@@ -184,12 +184,13 @@ def _pixel_metrics(parts: Sequence[StreamingPRO | None], ranks: Sequence[Streami
     values = [rank.auroc(), rank.average_precision()] + [v for e in estimators for v in pro.aupro(limits, e).values()]
     return dict(zip(names, map(float, values)))
 
-# %% ../../nbs/core/06_evaluate.ipynb #372de9ee
+# %% ../../nbs/core/06_evaluate.ipynb #1c22e58b
 def evaluate(detector: Detector, samples: Iterable[Sample], *, branches: Sequence[str] | None = None, estimators: Sequence[str] = ("exact",),
-             limits: Sequence[float] = (.3, .1, .05, .01), progress: bool = True, clock: Clock | None = None, memory: bool = True) -> Result:
+             limits: Sequence[float] = (.3, .1, .05, .01), progress: bool = True, clock: Clock | None = None, memory: bool = True, extra=None) -> Result:
     """Predict every sample once; metrics over all defects and for each type against the good samples, for each branch.
 
-    `estimators`: "exact", "sampled" or both, for AUPRO at the FPR `limits`. `clock`: one that already holds the seconds of fit. `memory=False` skips the two extra predictions."""
+    `estimators`: "exact", "sampled" or both, for AUPRO at the FPR `limits`. `clock`: one that already holds the seconds of fit. `memory=False` skips the two extra predictions.
+    `extra`: a collector of further metrics, such as `VolumeScores`: its `update(sample, prediction)` sees each, its `rows()` and `areas()` join the result's."""
     from tqdm.auto import tqdm
     clock = clock or Clock(detector.device); seen, measured, before = [], {}, clock.seconds.get("predict", 0.)
     with _Spool() as spool:
@@ -199,9 +200,13 @@ def evaluate(detector: Detector, samples: Iterable[Sample], *, branches: Sequenc
             if not seen: measured = _measured(detector, sample, memory)
             with clock("predict"): prediction = detector.predict(sample)
             seen.append(_seen(i, sample, prediction, branches, spool))
+            if extra is not None: extra.update(sample, prediction)
         if not seen: raise MvadError("nothing to evaluate", found="0 samples", expected="at least one")
         areas = {"regions": [0] * len(seen)}
         with clock("metrics"): rows = list(_rows(seen, spool, detector, tuple(estimators), tuple(limits), progress, areas))
+    if extra is not None:
+        rows += extra.rows()
+        for k, v in extra.areas().items(): areas[k] = {**areas.get(k, {}), **v} if isinstance(v, dict) else v
     scores = [{"id": s.id, "defect": s.defect, **s.scores} for s in seen]
     return Result(rows, scores, {"seconds": {**clock.seconds, "predict_each": (clock.seconds["predict"] - before) / len(seen)}, **measured}, areas)
 

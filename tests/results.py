@@ -6,7 +6,7 @@ BANKS = {"rgb": "memory bank of colours", "fpfh": "memory bank of shapes", "btf"
 
 def lines() -> list[str]:
     from mvad.reproduce.tables import defect_matrix, kept_records
-    cfm, banks = defect_matrix(kept_records("cfm_6")), kept_records("memory_bank")
+    cfm, banks = defect_matrix(kept_records("cfm/6")), kept_records("memory_bank")
     rows = {label: cfm.loc[branch] for branch, label in CFM.items()}
     rows |= {label: defect_matrix([r for r in banks if r["run"]["variant"] == v]).loc["map"] for v, label in BANKS.items()}
     head = ["| |" + "".join(f" {c} |" for c in COLUMNS), "|---|" + "---|" * len(COLUMNS)]

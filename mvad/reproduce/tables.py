@@ -40,7 +40,7 @@ def paper_values(paper: str) -> pd.DataFrame:
     "All printed cells of a paper (\"cfm\"): columns table, row, category, metric, value (NaN where empty), source. Category \"mean\" is the printed mean."
     return _values(paper).copy()
 
-# %% ../../nbs/reproduce/50_tables.ipynb #df608f86
+# %% ../../nbs/reproduce/50_tables.ipynb #4659153c
 def means_apart(values: pd.DataFrame, tolerance: float = .001) -> tuple[dict[tuple[str, str, str], float], int]:
     "{(table, row, metric): mean of the printed categories minus the printed mean} where they are more than `tolerance` apart, and how many were compared (a row with an empty cell is not)."
     per_row = values[values.category != "mean"].groupby(["table", "row", "metric"], sort=False).value
@@ -49,8 +49,9 @@ def means_apart(values: pd.DataFrame, tolerance: float = .001) -> tuple[dict[tup
     return gap[gap.abs() > tolerance].to_dict(), len(gap)
 
 def printed_mean(table: str, row: str, metric: str, category: str = "mean") -> float:
-    "One printed cell, by default the mean over categories; NaN where it is empty."
-    return _cells(table.split("/")[0])[table, row, metric, category]
+    "One printed cell, by default the mean over categories or the only category there is; NaN where it is empty."
+    cells = {c: v for (t, r, m, c), v in _cells(table.split("/")[0]).items() if (t, r, m) == (table, row, metric)}
+    return cells[category] if category in cells or len(cells) != 1 else next(iter(cells.values()))
 
 # %% ../../nbs/reproduce/50_tables.ipynb #bd6b190e
 def verify() -> tuple[list[str], list[str]]:
@@ -111,7 +112,7 @@ def _of_row(spec: TableSpec, row: Row, records: Sequence[dict]) -> Sequence[dict
     if len(spec.datasets) == 1 or not {r["run"]["dataset"] for r in records} & set(spec.datasets): return records
     return choose(records, dataset=row.dataset or spec.dataset)
 
-# %% ../../nbs/reproduce/50_tables.ipynb #2346ca13
+# %% ../../nbs/reproduce/50_tables.ipynb #3871c8eb
 MEASURED = {"Frame Rate": "frames a second", "Memory": "MB", "Inference Time": "ms"}                       # not scores: from what the record measured, on whatever machine
 
 def measured_of(record: dict, name: str) -> float:
@@ -123,7 +124,7 @@ def measured_of(record: dict, name: str) -> float:
 
 def value_of(record: dict, branch: str, metric: Metric, defect: str = "all") -> float:
     "The value of a metric in a record: all defects together, or one type. NaN where the record has none."
-    if metric.name in MEASURED: return measured_of(record, metric.name) if defect == "all" else float("nan")
+    if metric.recorded in MEASURED: return measured_of(record, metric.name) if defect == "all" else float("nan")
     for r in record["rows"]:
         if (r["branch"], r["defect"], r["metric"]) == (branch, defect, metric.recorded) and ("AUPRO" not in metric.name or r["estimator"] == metric.estimator):
             return float("nan") if r["value"] is None else float(r["value"])
@@ -312,7 +313,7 @@ def _paired(records: Sequence[dict], a: Row, b: Row) -> list[tuple[np.ndarray, n
         groups.append((labels, *map(np.array, scores)))
     return groups
 
-# %% ../../nbs/reproduce/50_tables.ipynb #42bae9e5
+# %% ../../nbs/reproduce/50_tables.ipynb #1ce01ecf
 def _paired_areas(records: Sequence[dict], a: Row, b: Row, metric: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | str:
     "The groups for `paired_bootstrap_areas`, or the reason why there are none."
     sides, groups = _both_sides(records, a, b), []
@@ -323,13 +324,14 @@ def _paired_areas(records: Sequence[dict], a: Row, b: Row, metric: str) -> list[
         found = [[r.get("areas", {}).get(row.branch, {}).get(metric) for r in (runs[c, s] for s in seeds)] for runs, row in ((runs_a, a), (runs_b, b))]
         if any(v is None for side in found for v in side): return f"the records keep no object's share in {metric}"
         if any([o["id"] for o in runs[c, s]["scores"]] != ids for runs in (runs_a, runs_b) for s in seeds): return f"the objects of {c} differ"
-        groups.append((np.array(runs_a[c, seeds[0]]["areas"]["regions"]), *map(np.array, found)))
+        regions = "volume regions" if metric.startswith("V-") else "regions"              # those of a volume are counted apart
+        groups.append((np.array(runs_a[c, seeds[0]]["areas"][regions]), *map(np.array, found)))
     return groups
 
-# %% ../../nbs/reproduce/50_tables.ipynb #b2359f99
+# %% ../../nbs/reproduce/50_tables.ipynb #1615491f
 def _measured_apart(records: Sequence[dict], claim: Claim, rows: dict[str, Row]) -> tuple[str, dict[str, tuple[float, float, float]]]:
     "(why it cannot be judged, {rival: (mean, smallest, largest difference over runs)}) of a measured metric."
-    def of(label): return {(r["run"]["category"], r["run"]["seed"]): value_of(r, "", claim.metric) for r in choose(records, method=rows[label].method, variant=rows[label].variant)}
+    def of(label): return {(r["run"]["category"], r["run"]["seed"]): value_of(r, rows[label].branch, claim.metric) for r in choose(records, method=rows[label].method, variant=rows[label].variant)}
     ours, found = of(claim.better), {}
     for rival in claim.than:
         theirs = of(rival)
@@ -341,7 +343,7 @@ def _measured_apart(records: Sequence[dict], claim: Claim, rows: dict[str, Row])
         found[rival] = float(d.mean()), float(d.min()), float(d.max())
     return "", found
 
-# %% ../../nbs/reproduce/50_tables.ipynb #d04b4252
+# %% ../../nbs/reproduce/50_tables.ipynb #bebdc131
 def judge(spec: TableSpec, records: Iterable[dict], *, draws: int = 2000, seed: int = 0) -> list[Verdict]:
     "A verdict for each claim of a table: it shows when the whole 95 % interval lies above zero for every rival. AUPRO is judged by its exact estimator, whatever the table prints."
     records, rows, out = list(records), {r.label: r for r in spec.rows}, []
@@ -350,9 +352,9 @@ def judge(spec: TableSpec, records: Iterable[dict], *, draws: int = 2000, seed: 
         reason, found = "", {}
         if quoted := [r for r in (claim.better, *claim.than) if rows[r].variant is None]: reason = f"{', '.join(quoted)} {'is' if len(quoted) == 1 else 'are'} quoted, not run"
         elif claim.metric.name in MEASURED: reason, found = _measured_apart(records, claim, rows)
-        elif claim.metric.recorded not in ("I-AUROC", "S-AUROC") and not claim.metric.recorded.startswith("AUPRO"): reason = f"the records hold one score per object; {claim.metric.name} has none to draw from"
+        elif claim.metric.recorded not in ("I-AUROC", "S-AUROC") and "AUPRO" not in claim.metric.recorded: reason = f"the records hold one score per object; {claim.metric.name} has none to draw from"
         for rival in claim.than if not reason and not found else ():
-            regional, pair = claim.metric.recorded.startswith("AUPRO"), (_of_row(spec, rows[rival], records), rows[claim.better], rows[rival])
+            regional, pair = "AUPRO" in claim.metric.recorded, (_of_row(spec, rows[rival], records), rows[claim.better], rows[rival])
             groups = _paired_areas(*pair, claim.metric.recorded) if regional else _paired(*pair)
             if isinstance(groups, str): reason = groups; break
             found[rival] = (paired_bootstrap_areas if regional else paired_bootstrap)(groups, draws=draws, seed=seed)

@@ -8,7 +8,7 @@ from papermill.exceptions import PapermillExecutionError
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = [p for p in sorted((ROOT/"nbs").rglob("[0-9]*.ipynb")) if not any(s.startswith(("_", ".")) for s in p.relative_to(ROOT).parts)]
 TABLES = [p for p in NOTEBOOKS if p.parent.name == "papers"]
-SCALED = [p for p in NOTEBOOKS if p.parent.name in ("papers", "benchmarks")]
+SCALED = [p for p in NOTEBOOKS if p.parent.name in ("papers", "benchmarks") or "scale" in nbrun.parameters_of(p)]
 OTHERS = [p for p in NOTEBOOKS if p not in SCALED]
 
 
@@ -23,8 +23,8 @@ def smoke(path: Path, out: Path) -> dict:
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=name)
-def test_room(path):
-    nbrun.run(path)
+def test_room(path, tmp_path):
+    nbrun.run(path, smoke(path, tmp_path/"out"))
 
 
 @pytest.mark.parametrize("path", SCALED, ids=name)

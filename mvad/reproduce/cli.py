@@ -11,7 +11,7 @@ from ..core.sample import MvadError
 from .data_cli import data_parsers
 
 # %% auto #0
-__all__ = ['SCALES', 'PROTOCOLS', 'DATASETS', 'METHODS', 'EXTRA', 'Parser', 'parser', 'roots_of', 'reproduce_command',
+__all__ = ['SCALES', 'PROTOCOLS', 'DATASETS', 'METHODS', 'DATA_OF', 'EXTRA', 'Parser', 'parser', 'roots_of', 'reproduce_command',
            'print_table', 'tables_command', 'train_command', 'own_sample', 'predict_command', 'explain', 'main']
 
 # %% ../../nbs/reproduce/53_cli.ipynb #f6f4fb87
@@ -38,10 +38,12 @@ class Parser(argparse.ArgumentParser):
         near = get_close_matches(name, parser.options(), n=1, cutoff=.5)
         raise MvadError("unknown parameter" if name.startswith("-") else "unexpected word", found=name, fix=f"did you mean {near[0]}?" if near else f"`{parser.prog} --help` lists the options")
 
-# %% ../../nbs/reproduce/53_cli.ipynb #95ede604
+# %% ../../nbs/reproduce/53_cli.ipynb #aa894d8e
 SCALES, PROTOCOLS = ("smoke", "laptop", "paper"), ("paper", "released")
 DATASETS = ("synthetic", "mvtec3d", "eyecandies", "realiad", "realiad_d3", "sim3d", "rendered", "mvtec", "loco", "mvtec2", "visa", "dtd")
-METHODS = {"cfm": "mvad.papers.cfm:CFM", "mafr": "mvad.papers.mafr:MAFR", "memory_bank": "mvad.baselines.memory_bank:MemoryBank"}
+METHODS = {"cfm": "mvad.papers.cfm:CFM", "mafr": "mvad.papers.mafr:MAFR", "crd": "mvad.papers.crd:CRD", "idif": "mvad.papers.idif:IDIF", "modmap": "mvad.papers.modmap:MODMAP",
+           "memory_bank": "mvad.baselines.memory_bank:MemoryBank", "reverse_distillation": "mvad.baselines.reverse_distillation:ReverseDistillation", "destseg": "mvad.baselines.destseg:DeSTSeg"}
+DATA_OF = {"idif": "realiad", "modmap": "sim3d"}            # what a method is trained on unless told otherwise; all others: mvtec3d
 
 def _common(p: argparse.ArgumentParser, *which: str):
     "Options that several commands share."
@@ -65,13 +67,14 @@ def _reproduce_parser(commands):
     p.add_argument("--out", default="out", metavar="DIR", help="where records, executed notebooks and report.html go (default: out)")
     p.set_defaults(run=reproduce_command)
 
-# %% ../../nbs/reproduce/53_cli.ipynb #238d83af
+# %% ../../nbs/reproduce/53_cli.ipynb #9a03cf87
 def parser() -> Parser:
     "The whole command line."
     top = Parser(prog="mvad", description="Understand, run and reproduce multi-view and multimodal anomaly detection.")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     _reproduce_parser(commands)
-    commands.add_parser("tables", help="the tables, and which can be reproduced now").set_defaults(run=tables_command)
+    tables = commands.add_parser("tables", help="the tables, and which can be reproduced now"); tables.set_defaults(run=tables_command)
+    tables.add_argument("--verify", action="store_true", help="recompute the printed means from the printed cells and list the known misprints")
     data_parsers(commands, Parser)
     _train_parsers(commands)
     return top
@@ -129,43 +132,54 @@ def print_table(spec, r):
         branches = list(dict.fromkeys(row.branch for row in spec.rows if row.variant))
         print(f"\nWhich map sees which defect: I-AUROC, mean over categories and seeds\n\n{as_text(defect_matrix(records, branches))}")
 
-# %% ../../nbs/reproduce/53_cli.ipynb #69469145
+# %% ../../nbs/reproduce/53_cli.ipynb #b426fec8
 def tables_command(args) -> int:
-    "One line a table: name, title, data, and what it waits for."
-    from mvad.reproduce.tables import DATASETS as FULL, SPECS, TABLES, missing, variants_of
+    "One line a table: name, title, data, and what it waits for; or whether the printed means are the means of what is printed."
+    from mvad.reproduce.tables import DATASETS as FULL, SPECS, TABLES, missing, variants_of, verify
+    if args.verify:
+        known, unknown = verify()
+        print(*known, f"\n{len(known)} known misprints, {len(unknown)} others", *unknown, sep="\n")
+        return 1 if unknown else 0
     have = {m: variants_of(m) for m in {m for s in SPECS.values() for m, _ in s.runs()}}
     ready = {n: not missing(s, have) for n, s in SPECS.items()}
     for name in TABLES:
         s = SPECS.get(name)
-        about = s.title + ("" if FULL[s.dataset] in s.title else f", {FULL[s.dataset]}") if s else ""
+        about = s.title + "".join(f", {FULL[d]}" for d in s.datasets if FULL[d] not in s.title) if s else ""
         if s and not ready[name]: about += f" (lacks {', '.join(missing(s, have))})"
         print(f"{name:10s} {'ready' if ready.get(name) else 'later':8s} {about}".rstrip())
     print(f"\n{sum(ready.values())} of {len(TABLES)} tables can be reproduced now: mvad reproduce {next((n for n in ('cfm/6', *ready) if ready.get(n)), 'TABLE')}")
     return 0
 
-# %% ../../nbs/reproduce/53_cli.ipynb #4ed3cc18
+# %% ../../nbs/reproduce/53_cli.ipynb #c6112d97
 def _class_of(method: str) -> type:
     "The detector class of a method."
     from importlib import import_module
     if method not in METHODS: raise MvadError("unknown method", found=method, expected=" or ".join(sorted(METHODS)))
     module, name = METHODS[method].split(":")
-    return getattr(import_module(module), name)
+    try: return getattr(import_module(module), name)
+    except (ModuleNotFoundError, AttributeError) as e:
+        if e.name not in (module, name): raise
+        raise MvadError(f"{method} is not available yet", fix="it comes with a later version") from e
 
 def _new_detector(method: str, args):
-    "A detector at the scale and protocol that were asked for; baselines have one configuration."
+    "A detector at the scale and protocol that were asked for: the method itself, or a baseline's first variant."
     from importlib import import_module
-    cls, module = _class_of(method), import_module(METHODS[method].split(":")[0])
-    settings = module.settings_for(args.scale, "ours", args.protocol, args.seed) if hasattr(module, "settings_for") else cls.Settings()
+    from inspect import signature
     from mvad.encoders.features import FeatureCache
-    return cls(settings, device=args.device, cache=FeatureCache())
+    cls, module = _class_of(method), import_module(METHODS[method].split(":")[0])
+    wanted = dict(scale=args.scale, variant="ours" if "ours" in module.VARIANTS else next(iter(module.VARIANTS)), protocol=args.protocol, seed=args.seed, dataset=args.dataset or DATA_OF.get(method, "mvtec3d"))
+    settings = module.settings_for(**{k: v for k, v in wanted.items() if k in signature(module.settings_for).parameters})
+    return cls(settings, device=args.device, **({"cache": FeatureCache()} if "cache" in signature(cls.__init__).parameters else {}))
 
-# %% ../../nbs/reproduce/53_cli.ipynb #0d960c42
+# %% ../../nbs/reproduce/53_cli.ipynb #52a44c04
 def train_command(args) -> int:
     from mvad.data.base import categories, load_dataset
     from mvad.reproduce.runner import embedded_root, embedded_categories
-    dataset, out = args.dataset or "mvtec3d", Path(args.out).expanduser()
+    dataset, out = args.dataset or DATA_OF.get(args.method, "mvtec3d"), Path(args.out).expanduser()
+    _class_of(args.method)
     if out.suffix != ".safetensors": raise MvadError("--out must name a .safetensors file", found=out)
     root = roots_of([args.root] if args.root else []).get("") or embedded_root(dataset, embedded_categories([args.category] if args.category else [])[:1], args.scale, splits=("train",))
+    if args.method == "crd" and dataset == "mvtec3d" and not args.root: root = root.parent / "raw"        # it takes the table away itself
     category = args.category or categories(dataset, root)[0]
     samples = load_dataset(dataset, root, category, "train")
     detector = _new_detector(args.method, args).fit(samples, checkpoint=out.with_name(f".{out.stem}.training.safetensors"))

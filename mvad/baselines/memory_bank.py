@@ -20,8 +20,9 @@ from ..core.sample import MvadError, Sample, View, map_views, pad_square, resize
 from ..encoders.features import FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
-__all__ = ['nearest', 'projected', 'greedy_coreset', 'neighbourhood_mean', 'cell_means', 'foreground_cells', 'all_valid',
-           'block_scales', 'reweighted', 'MemoryBankSettings', 'Patches', 'PatchDetector', 'MemoryBank']
+__all__ = ['VARIANTS', 'SCALES', 'nearest', 'projected', 'greedy_coreset', 'neighbourhood_mean', 'cell_means', 'foreground_cells',
+           'all_valid', 'block_scales', 'reweighted', 'MemoryBankSettings', 'Patches', 'PatchDetector', 'MemoryBank',
+           'settings_for']
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #a1c96b72
 def nearest(queries: Float[Tensor, "q c"], bank: Float[Tensor, "m c"], k: int = 1, budget: int = 2**22) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
@@ -220,3 +221,13 @@ def _take(self: MemoryBank, checkpoint: str | Path) -> MemoryBank:
     return self
 
 MemoryBank._collect, MemoryBank._take = _collect, _take
+
+# %% ../../nbs/baselines/30_memory_bank.ipynb #1bd1e194
+VARIANTS = {"rgb": dict(features="rgb"), "fpfh": dict(features="fpfh"), "btf": dict(features="btf")}
+SCALES = {"smoke": dict(n_centres=256, radii=(.008,), image_size=112), "laptop": dict(radii=(.004, .008)), "paper": dict(network="wide_resnet50_2", weights="pretrained")}
+
+def settings_for(scale: str, variant: str = "rgb", protocol: str = "paper", seed: int = 0) -> MemoryBankSettings:
+    "The settings of a run; both protocols are the same."
+    for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
+        if name not in known: raise MvadError(f"unknown {what} of memory_bank", found=name, expected=", ".join(known))
+    return MemoryBankSettings(**SCALES[scale], **VARIANTS[variant], seed=seed)

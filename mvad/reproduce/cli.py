@@ -121,16 +121,14 @@ def reproduce_command(args) -> int:
     for told in dict.fromkeys(o.error for o in every if o.status == "needs"): print(f"mvad: note: {told}", file=sys.stderr)
     return 0 if r.ok else 1
 
-# %% ../../nbs/reproduce/53_cli.ipynb #c60ac816
+# %% ../../nbs/reproduce/53_cli.ipynb #efa3a79a
 def print_table(spec, r):
     "A table, its verdicts and the matrix of defects on stdout."
-    from mvad.reproduce.tables import as_text, defect_matrix, judge, table
+    from mvad.reproduce.tables import as_text, judge, matrix_metric, row_matrix, table
     records = r.records(spec.name)
     print(f"\n{spec.name}: {spec.title}\n\n{as_text(table(spec, records, r.failures(spec.name)))}")
     for v in judge(spec, records): print(f"Claim: {v.claim.text}: {v.verdict} ({v.why}).")
-    if records:
-        branches = list(dict.fromkeys(row.branch for row in spec.rows if row.variant))
-        print(f"\nWhich map sees which defect: I-AUROC, mean over categories and seeds\n\n{as_text(defect_matrix(records, branches))}")
+    if len(seen := row_matrix(spec, records)): print(f"\nWhich map sees which defect: {matrix_metric(spec)}, mean over categories and seeds\n\n{as_text(seen)}")
 
 # %% ../../nbs/reproduce/53_cli.ipynb #b426fec8
 def tables_command(args) -> int:

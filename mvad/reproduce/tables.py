@@ -16,8 +16,8 @@ from .specs import MISPRINTS, RESERVED, SPECS, TABLES, Claim, Metric, Row, Table
 # %% auto #0
 __all__ = ['NOT_LEGIBLE', 'NOT_GIVEN', 'MEASURED', 'MACHINES', 'DATASETS', 'SHOWS', 'DOES_NOT', 'CANNOT', 'paper_values',
            'means_apart', 'printed_mean', 'verify', 'variants_of', 'missing', 'find_table', 'choose', 'measured_of',
-           'value_of', 'notes', 'paper_categories', 'table', 'as_text', 'defect_matrix', 'pair_wins',
-           'paired_bootstrap', 'paired_bootstrap_areas', 'Verdict', 'judge', 'kept_records']
+           'value_of', 'notes', 'paper_categories', 'table', 'as_text', 'defect_matrix', 'matrix_metric', 'row_matrix',
+           'pair_wins', 'paired_bootstrap', 'paired_bootstrap_areas', 'Verdict', 'judge', 'kept_records']
 
 # %% ../../nbs/reproduce/50_tables.ipynb #468da7cd
 NOT_LEGIBLE, NOT_GIVEN = "not legible in the source", "not given in the paper"
@@ -239,6 +239,21 @@ def defect_matrix(records: Iterable[dict], branches: Sequence[str] | None = None
     types = sorted(c for c in m.columns if c != "all")
     return m.reindex(index=list(branches) if branches else m.index, columns=types + ["all"]).rename_axis(index=None, columns=None)
 
+# %% ../../nbs/reproduce/50_tables.ipynb #09461da2
+def matrix_metric(spec: TableSpec) -> str:
+    "The AUROC over objects by which a table's matrix of defects is made."
+    return "S-AUROC" if any(m.recorded == "S-AUROC" for m in spec.metrics) else "I-AUROC"
+
+def row_matrix(spec: TableSpec, records: Iterable[dict]) -> pd.DataFrame:
+    "`defect_matrix` with a line for each row of a table that was run; empty if none was."
+    import pandas as pd
+    records, lines, metric = list(records), {}, matrix_metric(spec)
+    for row in spec.rows:
+        mine = choose(_of_row(spec, row, records), method=row.method, variant=row.variant) if row.variant else []
+        if any(x["metric"] == metric and x["value"] is not None for r in mine for x in r["rows"]): lines[row.label] = defect_matrix(mine, [row.branch], metric).loc[row.branch]
+    m = pd.DataFrame(lines).T
+    return m[sorted(c for c in m.columns if c != "all") + ["all"]] if lines else m
+
 # %% ../../nbs/reproduce/50_tables.ipynb #14b773c9
 def pair_wins(scores: Float[np.ndarray, "seeds n"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "seeds bad good"]:
     "1 where a defective object scores above a good one, 1/2 at a tie, else 0. Its mean is the AUROC."
@@ -364,14 +379,18 @@ def judge(spec: TableSpec, records: Iterable[dict], *, draws: int = 2000, seed: 
         out.append(Verdict(claim, verdict, reason or (f"not clearly above {', '.join(lost)}" if lost else "above every rival"), found))
     return out
 
-# %% ../../nbs/reproduce/50_tables.ipynb #99938a22
-def kept_records(name: str) -> list[dict]:
-    "The laptop-scale records on embedded data that come with the library, of a method or for a table: the categories and seeds that all of its runs have. Empty if there are none."
+# %% ../../nbs/reproduce/50_tables.ipynb #52545c9b
+@cache
+def _kept(method: str) -> tuple[dict, ...]:
     from importlib.resources import files
     from mvad.core.evaluate import read_records
-    def of(method): return read_records(f) if (f := Path(str(files("mvad.reproduce"))) / "records" / method).is_dir() else []
-    if name not in SPECS: return of(name) if name.isidentifier() else []
+    folder = Path(str(files("mvad.reproduce"))) / "records" / method
+    return tuple(read_records(folder)) if folder.is_dir() else ()
+
+def kept_records(name: str) -> list[dict]:
+    "The laptop-scale records on embedded data that come with the library, of a method or for a table: the categories and seeds that all of its runs have. Empty if there are none."
+    if name not in SPECS: return list(_kept(name)) if name.isidentifier() else []
     wanted, has = SPECS[name].runs(), {}
-    found = [r for m in dict.fromkeys(m for m, _ in wanted) for r in of(m) if (m, r["run"]["variant"]) in wanted and r["run"]["dataset"] == SPECS[name].dataset]
-    for r in found: has.setdefault((r["run"]["method"], r["run"]["variant"]), set()).add((r["run"]["category"], r["run"]["seed"]))
+    found = [r for m in dict.fromkeys(m for m, _ in wanted) for r in _kept(m) if (m, r["run"]["variant"]) in wanted and r["run"]["dataset"] in SPECS[name].datasets]
+    for r in found: has.setdefault(tuple(r["run"][k] for k in ("method", "variant", "dataset")), set()).add((r["run"]["category"], r["run"]["seed"]))
     return [r for r in found if all((r["run"]["category"], r["run"]["seed"]) in there for there in has.values())]

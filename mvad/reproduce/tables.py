@@ -148,9 +148,15 @@ def _mean(cells: dict[str, dict[int, float] | str]) -> tuple[float | str, float]
     by_seed = [np.mean([c[s] for c in cells.values()]) for s in seeds]
     return float(np.mean(by_seed)), float(np.std(by_seed, ddof=1)) if len(seeds) > 1 else np.nan
 
-# %% ../../nbs/reproduce/50_tables.ipynb #46c4070d
+# %% ../../nbs/reproduce/50_tables.ipynb #d6ff0df6
 MACHINES = {"cfm": "an NVIDIA GeForce RTX 4090"}              # where a paper measured its speed
 DATASETS = {"mvtec3d": "MVTec 3D-AD", "eyecandies": "Eyecandies", "realiad": "Real-IAD", "realiad_d3": "Real-IAD D3", "sim3d": "SiM3D", "synthetic": "the embedded objects"}
+
+def _chance(spec: TableSpec, records: Sequence[dict], metric: str) -> float | None:
+    "What chance reaches in a metric, mean over the records of a table's rows; None where they do not hold it."
+    asked = {(r.method, r.variant, r.branch) for r in spec.rows if r.variant}
+    found = [x["value"] for r in records for x in r["rows"] if x["metric"] == f"chance of {metric}" and x["value"] is not None and (r["run"]["method"], r["run"]["variant"], x["branch"]) in asked]
+    return float(np.mean(found)) if found else None
 
 def notes(spec: TableSpec, records: Sequence[dict], estimator: str | None = None) -> list[str]:
     "The lines that belong below a table: whether the data differ, the encoders really used, the estimator, seeds, known misprints."
@@ -161,6 +167,7 @@ def notes(spec: TableSpec, records: Sequence[dict], estimator: str | None = None
     if used: lines.append(f"Encoders in our runs: {', '.join(used)}. The paper's: {', '.join(spec.weights)}.")
     kinds, printed = sorted({estimator or m.estimator for m in spec.metrics if m.name.startswith("AUPRO")}), {m.estimator for m in spec.metrics if m.name.startswith("AUPRO")}
     if kinds: lines.append(f"AUPRO estimator of our values: {' and '.join(kinds)}. The printed values " + ("were sampled at 99 thresholds." if "sampled" in printed else "take every score as a threshold."))
+    lines += [f"{m.name} counts every voxel of the box; scores dealt out by chance over the observed ones reach {v:.3f} on ours." for m in spec.metrics if m.name.startswith("V-") and (v := _chance(spec, records, m.recorded)) is not None]
     if records: lines.append(f"Protocol {_only(records, 'protocol')}, scale {_only(records, 'scale')}, seeds {', '.join(map(str, sorted({r['run']['seed'] for r in records})))}.")
     if records and any(m.name in MEASURED for m in spec.metrics):
         here = sorted({(r.get("environment") or {}).get("device", "a machine that the record does not name") for r in records})

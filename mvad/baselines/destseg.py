@@ -380,10 +380,10 @@ class DeSTSegEnsemble(Detector):
         each = [self.models[v].predict(replace(sample, views=(sample.views[v],))) for v in sample.present]
         return prediction(len(sample.views), sample.present, {k: np.concatenate([p.branches[k] for p in each]) for k in each[0].branches}, self.settings)
 
-# %% ../../nbs/baselines/32_destseg.ipynb #dc589be6
+# %% ../../nbs/baselines/32_destseg.ipynb #2085bed3
 SCALES = {
     "smoke": dict(teacher="efficientnet_lite0", size=64, width=8, head_width=16, steps=(8, 8), batch_size=4, textures=8, top=6, standardise=True),
-    "laptop": dict(teacher="efficientnet_lite0", size=128, width=16, head_width=32, steps=(300, 150), batch_size=8, top=25, standardise=True),
+    "laptop": dict(teacher="efficientnet_lite0", size=128, width=16, head_width=32, steps=(600, 400), batch_size=8, top=25, standardise=True),
     "paper": {},
 }
 VARIANTS = {"ours": {}, "dest": dict(score="product"), "plain": dict(denoise=False), "distances": dict(seg_input="distance"), "dkd": {}}

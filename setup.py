@@ -45,7 +45,8 @@ setup(
     extras_require={
         "notebooks": words("notebooks_requirements"),
         "depth": words("depth_requirements"),
-        "dev": words("notebooks_requirements") + words("depth_requirements") + words("dev_requirements"),
+        "train": words("train_requirements"),
+        "dev": words("notebooks_requirements") + words("depth_requirements") + words("train_requirements") + words("dev_requirements"),
         "ray": words("notebooks_requirements") + words("ray_requirements"),
     },
     entry_points={

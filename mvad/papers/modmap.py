@@ -23,12 +23,11 @@ from ..core.volume import Grid, Landing, ScoreVolume, best_landed, grid_around, 
 from ..encoders.features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
-__all__ = ['ENSEMBLES', 'GREY', 'BRANCHES', 'SCALES', 'VARIANTS', 'STAND_INS', 'PAPER_IMAGE', 'cells_operator', 'tokens_of',
-           'ModulateAndMap', 'pair_distances', 'pairs_of', 'one_cycle', 'Instance', 'PairTraining', 'batch_loss',
-           'train_pairs', 'closest', 'foreground', 'token_mask', 'MODMAPSettings', 'extractors', 'chosen_views',
-           'prepared', 'MODMAP', 'learn', 'new_nets', 'standardise', 'instance', 'grid_of', 'sources_of', 'subset_of',
-           'view_maps', 'maps_of', 'landings', 'volumes', 'look', 'with_artefacts', 'settings_for', 'beside',
-           'inference_ms']
+__all__ = ['ENSEMBLES', 'GREY', 'BRANCHES', 'SCALES', 'VARIANTS', 'PAPER_IMAGE', 'cells_operator', 'tokens_of', 'ModulateAndMap',
+           'pair_distances', 'pairs_of', 'one_cycle', 'Instance', 'PairTraining', 'batch_loss', 'train_pairs',
+           'closest', 'foreground', 'token_mask', 'MODMAPSettings', 'extractors', 'chosen_views', 'prepared', 'MODMAP',
+           'learn', 'new_nets', 'standardise', 'instance', 'grid_of', 'sources_of', 'subset_of', 'view_maps', 'maps_of',
+           'landings', 'volumes', 'look', 'with_artefacts', 'settings_for', 'beside', 'inference_ms']
 
 # %% ../../nbs/papers/44_modmap.ipynb #25b86147
 def cells_operator(pixels: Int[np.ndarray, "P"], size: tuple[int, int], grid: tuple[int, int]) -> SparseOperator:
@@ -221,7 +220,7 @@ class MODMAPSettings:
     def __post_init__(self):
         if not 0 < self.source_share <= 1: raise MvadError("a share of sources", found=self.source_share, expected="above 0, at most 1")
 
-# %% ../../nbs/papers/44_modmap.ipynb #98904766
+# %% ../../nbs/papers/44_modmap.ipynb #f8f77b54
 GREY = dict(mean=(.445,) * 3, std=(.269,) * 3)                  # the released code's normalisation of grey images (facts, 3)
 
 def extractors(s: MODMAPSettings, device: str = "cpu") -> tuple[Encoder, Encoder]:
@@ -232,7 +231,7 @@ def extractors(s: MODMAPSettings, device: str = "cpu") -> tuple[Encoder, Encoder
     if name == "point_mae":
         from mvad.encoders.point_mae import PointMAEEncoder
         return e_i, PointMAEEncoder(s.weights_depth, device=device)
-    if name != "dino_depth": return e_i, image(name, s.depth_size or s.image_size, source="depth")
+    if name != "dino_depth": return e_i, image(name, s.image_size, source="depth")
     from mvad.encoders.dino_depth import DinoDepthEncoder
     return e_i, DinoDepthEncoder(s.weights_depth, size=s.depth_size or s.size, device=device)
 
@@ -433,12 +432,12 @@ def with_artefacts(sample: Sample, seed: int = 0, radius: float = .04, what: Seq
         else: raise MvadError("unknown artefact", found=kind, expected="highlight or hole")
     return replace(sample, views=tuple(views))
 
-# %% ../../nbs/papers/44_modmap.ipynb #ccd7821f
+# %% ../../nbs/papers/44_modmap.ipynb #4768ccb7
 _SELF = dict(pairs="self", fusion="product")                    # fused as CFM does; the other rules stand in the record beside it
-_EMBEDDED = dict(encoder_image="efficientnet_lite0", encoder_depth="efficientnet_lite0", layers=(2, 3), standardise=True)
+_EMBEDDED = dict(encoder_image="efficientnet_lite0", layers=(2, 3), standardise=True, train_tokens="object", at_once=48, lr=2e-3)
 SCALES = {
-    "smoke": dict(**_EMBEDDED, size=96, image_size=64, depth_size=64, grid=8, centres=128, radii=(.008,), views=4, epochs=40, tokens=32, at_once=48, lr=2e-3, voxels=48),
-    "laptop": dict(**_EMBEDDED, size=200, image_size=256, depth_size=256, grid=16, tokens=64, at_once=48, lr=2e-3, voxels=128),
+    "smoke": dict(**_EMBEDDED, size=96, image_size=64, depth_size=112, grid=8, centres=128, radii=(.008,), views=4, epochs=40, voxels=48),
+    "laptop": dict(**_EMBEDDED, size=200, image_size=256, depth_size=448, grid=32, tokens=96, epochs=150, voxels=128),
     "paper": {},
 }
 VARIANTS = {
@@ -453,8 +452,7 @@ VARIANTS = {
     "mean": dict(ensemble="mean"), "others": dict(ensemble="others"),                                                        # ours
 }
 
-# %% ../../nbs/papers/44_modmap.ipynb #c1f2ab20
-STAND_INS = {"image": dict(encoder_depth="efficientnet_lite0"), "dinov3": dict(encoder_image="efficientnet_lite0")}
+# %% ../../nbs/papers/44_modmap.ipynb #834e2d67
 PAPER_IMAGE = {"image": "dinov2_vitb14_reg4", "dinov3": "vit_base_patch16_dinov3.lvd1689m"}      # what the names stand for at paper scale
 
 def settings_for(scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0) -> MODMAPSettings:

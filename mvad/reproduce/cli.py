@@ -169,7 +169,7 @@ def _new_detector(method: str, args):
     settings = module.settings_for(**{k: v for k, v in wanted.items() if k in signature(module.settings_for).parameters})
     return cls(settings, device=args.device, **({"cache": FeatureCache()} if "cache" in signature(cls.__init__).parameters else {}))
 
-# %% ../../nbs/reproduce/53_cli.ipynb #52a44c04
+# %% ../../nbs/reproduce/53_cli.ipynb #ca5b70ba
 def train_command(args) -> int:
     from mvad.data.base import categories, load_dataset
     from mvad.reproduce.runner import embedded_root, embedded_categories
@@ -181,7 +181,9 @@ def train_command(args) -> int:
     category = args.category or categories(dataset, root)[0]
     samples = load_dataset(dataset, root, category, "train")
     detector = _new_detector(args.method, args).fit(samples, checkpoint=out.with_name(f".{out.stem}.training.safetensors"))
-    detector.save(out); out.with_name(f".{out.stem}.training.safetensors").unlink(missing_ok=True)
+    detector.save(out)
+    for part in out.parent.iterdir():                                            # some methods train in two phases, each with a file
+        if part.name.startswith(f".{out.stem}.training.") and part.suffix == ".safetensors": part.unlink()
     print(f"{args.method} on {len(samples)} samples of {category}: {out}")
     return 0
 

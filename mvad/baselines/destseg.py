@@ -239,15 +239,17 @@ class LevelScale:
     def restore(self, tensors: Mapping[str, Tensor]):
         self.statistics = [(tensors[f"mean_{i}"], tensors[f"deviation_{i}"]) for i in range(len(tensors) // 2)]
 
-# %% ../../nbs/baselines/32_destseg.ipynb #7da81951
+# %% ../../nbs/baselines/32_destseg.ipynb #1b695afe
 class Pair(Detector):
-    "The networks of DeSTSeg: built from the settings, saved and restored. `teacher`, `textures`, `folder`: see `DeSTSeg`."
+    "A frozen teacher, a student, and a head that reads both: built from the settings, saved and restored. What they are is DeSTSeg's here; a subclass overrides `new_teacher` and `new_student`. `teacher`, `textures`, `folder`: see `DeSTSeg`."
     def __init__(self, settings=None, *, device: str = "cpu", textures: Callable | None = None, teacher: Teacher | None = None, folder: Folder | None = None, **changes):
         super().__init__(settings, device=device, **changes)
         s = self.settings; self.folder, self.losses, self.student, self.head, self.scale = folder, (np.zeros(0), np.zeros(0)), None, None, LevelScale()
-        self.teacher = teacher or Teacher(s.teacher, layers=s.layers, weights=s.weights, device=str(self.device))
+        self.teacher = teacher or self.new_teacher()
         self.textures = textures or ProceduralTextures(s.textures)
 
+    def new_teacher(self) -> Teacher: return Teacher(self.settings.teacher, layers=self.settings.layers, weights=self.settings.weights, device=str(self.device))
+    def new_student(self) -> nn.Module: return Student(self.teacher.channels, self.settings.width, self.settings.linear)
     def prepare(self, sample: Sample) -> Sample: return sample if self.settings.size is None else map_views(sample, lambda v: resize(v, self.settings.size))
     def encoders(self) -> dict[str, str]: return {"teacher": f"{self.teacher.name} [{self.teacher.identity[:12]}]"}
 
@@ -255,11 +257,11 @@ class Pair(Detector):
         "Fresh networks, from the settings' seed."
         s, c = self.settings, self.teacher.channels
         with seeded(s.seed):
-            self.student = Student(c, s.width, s.linear).to(self.device).eval()
+            self.student = self.new_student().to(self.device).eval()
             self.head = SegmentationHead(c if s.seg_input == "product" else (1,) * len(c), s.head_width, s.dilations).to(self.device).eval() if s.steps[1] else None
 
     def state(self) -> dict[str, Tensor]:
-        if self.student is None: raise MvadError("DeSTSeg has not learned anything yet", fix="call fit(samples) or DeSTSeg.load(path)")
+        if self.student is None: raise MvadError(f"{type(self).__name__} has not learned anything yet", fix=f"call fit(samples) or {type(self).__name__}.load(path)")
         nets = {"student": self.student} | ({"head": self.head} if self.head else {})
         return {f"{n}.{k}": v for n, net in nets.items() for k, v in net.state_dict().items()} | {f"scale.{k}": v for k, v in self.scale.state().items()}
 
@@ -268,23 +270,23 @@ class Pair(Detector):
         self.build(); self.student.load_state_dict(part("student.")); self.scale.restore(part("scale."))
         if self.head: self.head.load_state_dict(part("head."))
 
-# %% ../../nbs/baselines/32_destseg.ipynb #9896cef1
+# %% ../../nbs/baselines/32_destseg.ipynb #bd937609
 @torch.no_grad()
 def both_levels(d: Pair, images: Float[Tensor, "b 3 H W"]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     "What teacher and student say about the same images, without gradients."
     teacher = d.scale(tuple(l.to(d.device) for l in d.teacher.levels(images)))
     return teacher, d.student(images, [t.shape[2:] for t in teacher])
 
-def head_sees(d: Pair, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Float[Tensor, "b c h w"]:
+def head_sees(seg_input: str, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Float[Tensor, "b c h w"]:
     "The head's input: all channels of the disagreement, or one distance a level."
-    if d.settings.seg_input == "product": return head_input(teacher, student)
+    if seg_input == "product": return head_input(teacher, student)
     return torch.stack([upsample(cosine_distance(t, s), tuple(teacher[0].shape[2:])) for t, s in zip(teacher, student)], 1)
 
 @torch.no_grad()
 def maps_of(d: Pair, images: Float[Tensor, "b 3 H W"]) -> dict[str, Float[np.ndarray, "b H W"]]:
     "The maps of a batch of prepared images by branch, at the images' size."
     teacher, student = both_levels(d, images.to(d.device))
-    maps = {"head": d.head(head_sees(d, teacher, student))} if d.head else {}
+    maps = {"head": d.head(head_sees(d.settings.seg_input, teacher, student))} if d.head else {}
     return {k: upsample(m, tuple(images.shape[2:])).cpu().numpy() for k, m in (maps | {"product": product_map(teacher, student)}).items()}
 
 # %% ../../nbs/baselines/32_destseg.ipynb #b9f854e2
@@ -302,13 +304,13 @@ def fit_student(d: Pair, images: Sequence[Float[np.ndarray, "3 H W"]], progress:
     return train(step, full_batches(len(images), s.batch_size), {"student": d.student}, optimiser=optimiser, steps=s.steps[0], batch_size=s.batch_size, seed=s.seed,
                  settings=asdict(s), progress=progress, name="student", checkpoint=checkpoint, every=max(1, s.steps[0] // 10))
 
-# %% ../../nbs/baselines/32_destseg.ipynb #7fa1d908
+# %% ../../nbs/baselines/32_destseg.ipynb #54f37e8e
 def fit_head(d: Pair, images: Sequence[Float[np.ndarray, "3 H W"]], progress: bool, checkpoint: Path | None) -> Float[np.ndarray, " steps"]:
     "Phase 2: find the painted defect where teacher and student, looking at the same image, disagree. The student is frozen."
     s = d.settings
     def step(batch):
         x, mask = painted([images[i] for i in batch], d.textures, s, d.device)
-        logits = d.head.logits(head_sees(d, *both_levels(d, x)))
+        logits = d.head.logits(head_sees(s.seg_input, *both_levels(d, x)))
         return segmentation_loss(logits, shrunk(mask, logits.shape[1:]), s.gamma)
     groups = [{"params": p.parameters(), "lr": lr} for p, lr in zip((d.head.residual, d.head.rest), s.lr_head)]
     optimiser = torch.optim.SGD(groups, momentum=s.momentum, weight_decay=s.weight_decay)

@@ -89,26 +89,41 @@ def test_explorer_in_jupyterlab(page, screenshots, tmp_path):
     assert not outside, f"JupyterLab asked for {outside}"
 
 
-@pytest.mark.skipif(not (ROOT/"mvad/reproduce/cli.py").exists(), reason="the command line is not exported yet")
-def test_report_opens_without_a_network(page, screenshots, reproduced):
-    "One file: nothing is fetched, the maps are drawn, and the cloud stands in a scene of its own."
+def report_links(page) -> list[str]:
+    "Addresses of a page's links."
+    return page.execute_script("return [...document.querySelectorAll('a[href]')].map(a => a.href)")
+
+
+@pytest.mark.parametrize("width", [1400, 700])
+def test_report_opens_without_a_network(page, screenshots, reproduced, width):
+    "Index, table, runs: nothing is fetched from outside, the maps are drawn, the cloud stands in a scene of its own, and a number of ours leads to its executed notebook."
     from selenium.webdriver.common.by import By
     out, _ = reproduced
-    report = out/"report.html"
     page.execute_cdp_cmd("Network.enable", {})
     page.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0})
+    page.set_window_size(width, 1000)
     browser.requests(page)                                                  # forget the browser's own start page
-    page.get(report.as_uri())
+    page.get((out/"report.html").as_uri())
+    asked = browser.requests(page)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width, "the index is wider than the window"
+    page.save_screenshot(str(screenshots/f"report-{width}.png"))
+    page.find_element(By.LINK_TEXT, "CFM, Table 6").click()
     browser.until(page, "document.readyState === 'complete' && !!document.querySelector('.js-plotly-plot .gl-container canvas, .js-plotly-plot canvas')", 60)
-    asked = [u for u in browser.requests(page) if u != report.as_uri()]
-    assert not asked, f"the report asks for {asked}"
     broken = page.execute_script("return [...document.images].filter(i => !i.complete || !i.naturalWidth).length")
     assert page.execute_script("return document.images.length") > 0 and broken == 0
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width, "the table's page is wider than the window"
     cloud = page.find_element(By.CSS_SELECTOR, ".js-plotly-plot")
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", cloud)
     browser.until(page, "document.querySelector('.js-plotly-plot')._fullLayout !== undefined")
     assert pixels(cloud).std() > 5, "the cloud's figure is blank"
     assert page.execute_script("return document.querySelector('.js-plotly-plot').data.some(t => t.type === 'scatter3d')")
-    page.save_screenshot(str(screenshots/"report.png"))
+    page.save_screenshot(str(screenshots/f"table-{width}.png"))
+    page.get(page.find_element(By.CSS_SELECTOR, "table.paper td.num a.trace").get_attribute("href"))          # its runs
+    page.get(page.find_element(By.CSS_SELECTOR, "a.trace").get_attribute("href"))                             # one run
+    assert "The executed notebook" in page.find_element(By.TAG_NAME, "main").text
+    notebook = next(link for link in report_links(page) if link.endswith(".ipynb"))
+    assert (out/"runs").as_uri() in notebook and Path(notebook.removeprefix("file://")).is_file()
+    outside = [u for u in asked + browser.requests(page) if not u.startswith(out.as_uri())]
+    assert not outside, f"the report asks for {outside}"
     errors = [e["message"] for e in page.get_log("browser") if e["level"] == "SEVERE"]
     assert not errors, errors

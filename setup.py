@@ -46,8 +46,8 @@ setup(
         "notebooks": words("notebooks_requirements"),
         "depth": words("depth_requirements"),
         "train": words("train_requirements"),
-        "dev": words("notebooks_requirements") + words("depth_requirements") + words("train_requirements") + words("dev_requirements"),
-        "ray": words("notebooks_requirements") + words("ray_requirements"),
+        **{extra: words("notebooks_requirements") + words(f"{extra}_requirements") for extra in ("ray", "slurm")},
+        "dev": [w for extra in ("notebooks", "depth", "train", "ray", "slurm", "dev") for w in words(f"{extra}_requirements")],
     },
     entry_points={
         "console_scripts": words("console_scripts"),

@@ -62,3 +62,12 @@ def reproduced(installed, tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("reproduced")
     done = start([sys.executable, "-m", "mvad.reproduce.cli", "reproduce", "cfm/6", "--scale", "smoke", "--out", folder/"out"], folder, PYTHONPATH=str(installed))
     return folder/"out", done.stdout
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch) -> Path:
+    "A folder to work in, with a method that takes a second, and its data."
+    import toy_runs
+    toy_runs.make(tmp_path)
+    monkeypatch.setenv("MVAD_NOTEBOOKS", str(tmp_path/"nbs"))
+    return tmp_path

@@ -1,84 +1,21 @@
 """The command line as a person meets it: clear errors, runs that are skipped, cut, resumed and never half-written.
 
 Most tests put a small notebook in the place of CFM's, through MVAD_NOTEBOOKS, and a tiny folder in the place of its data: what is tested is the runner."""
-import contextlib
-import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from toy_runs import COMMAND, here, kernels_in, mvad, records, reproduce, start_slow, until
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [sys.executable, "-m", "mvad.reproduce.cli"]
-
-PARAMETERS = {"dataset": "mvtec3d", "root": "", "category": "", "table": "", "variant": "ours", "protocol": "paper", "scale": "laptop", "device": "cpu", "seed": 0, "out": ""}
-WORK = '''
-import json, os, random, time
-from pathlib import Path
-from tqdm.auto import tqdm
-if category == "broken": raise ValueError("the lamp broke")
-if category == "weightless":
-    from mvad.core.sample import MvadError
-    raise MvadError("needs weights DINO ViT-B/8", fix="put them there")
-done = Path(out) / "steps.json"                              # a training that can be resumed
-steps = json.loads(done.read_text()) if done.exists() else []
-resumed = len(steps)
-for i in tqdm(range(len(steps), 30), desc="training", initial=len(steps), total=30):
-    steps.append(random.Random(f"{category} {seed} {i}").random())
-    (Path(out) / "steps.tmp").write_text(json.dumps(steps)); os.replace(Path(out) / "steps.tmp", done)
-    time.sleep(.2 if category == "slow" else .001)
-'''
-RECORD = '''
-objects = [dict(id=f"{category}/{i}", defect=("good", "dent")[i % 2], **{b: steps[i] + (i % 2) * (.4 + .2 * k) for k, b in enumerate(("psi_2d", "psi_3d", "sum", "max", "product"))}) for i in range(20)]
-rows = [dict(branch=b, defect=d, metric=m, estimator=e, size=[8, 8], value=.5 + .08 * k, n_good=10, n_defective=10) for k, b in enumerate(("psi_2d", "psi_3d", "sum", "max", "product"))
-        for d in ("all", "dent") for m, e in (("I-AUROC", "exact"), ("P-AUROC", "exact"), *((f"AUPRO@{l}%", e) for l in (30, 10, 5, 1) for e in ("exact", "sampled")))]
-run = dict(method="cfm", variant=variant, dataset=dataset, data="user" if root else "embedded", category=category, seed=seed, protocol=protocol, scale=scale)
-record = dict(schema=1, run=run, hashes=dict(data="d", settings="s", code="c"), encoders={"2d": "toy"}, rows=rows, scores=objects, measured=dict(seconds=dict(fit=time.time()), resumed=resumed), environment={})
-(Path(out) / "part").write_text(json.dumps(record)); os.replace(Path(out) / "part", Path(out) / "toy.record.json")
-'''
-
-
-@pytest.fixture
-def toy(tmp_path, monkeypatch) -> Path:
-    "A folder to work in; beside it a stand-in for CFM's notebook and a root with categories that hold one file each."
-    def cell(text, *tags): return nbformat.v4.new_code_cell(text.strip(), metadata={"tags": list(tags)})
-    parameters = "\n".join(f"{k} = {v!r}" for k, v in PARAMETERS.items())
-    nb = nbformat.v4.new_notebook(cells=[cell(parameters, "parameters"), cell("raise RuntimeError('a lesson ran')", "lesson"), cell(WORK), cell(RECORD)])
-    (tmp_path/"nbs/papers").mkdir(parents=True); nbformat.write(nb, tmp_path/"nbs/papers/40_cfm.ipynb")
-    for category in ("plate", "ring", "slow", "broken", "weightless"):
-        for role in ("rgb", "xyz"): (tmp_path/"data"/category/"train/good"/role).mkdir(parents=True)
-        (tmp_path/"data"/category/"train/good/rgb/000.png").write_bytes(b"not looked at")
-    monkeypatch.setenv("MVAD_NOTEBOOKS", str(tmp_path/"nbs"))
-    return tmp_path
-
-
-def mvad(*words, cwd: Path, **env) -> subprocess.CompletedProcess:
-    return subprocess.run([*COMMAND, *map(str, words)], cwd=cwd, capture_output=True, text=True, env={**os.environ, **env})
-
-
-def here(*words) -> subprocess.CompletedProcess:
-    "The command in this very process, which has imported torch already; runs have kernels of their own as always."
-    from mvad.reproduce.cli import main
-    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()) as told: status = main([str(w) for w in words])
-    return subprocess.CompletedProcess(words, status, said.getvalue(), told.getvalue())
-
-
-def reproduce(folder: Path, *categories: str, out: str = "out", more: tuple = (), tables: tuple = ("cfm/6",)) -> subprocess.CompletedProcess:
-    return here("reproduce", *tables, "--root", folder/"data", "--scale", "smoke", "--out", folder/out, "--category", *categories, *more)
-
-
-def records(out: Path) -> list[dict]:
-    "All records below a folder without time, memory and environment."
-    from mvad.core.evaluate import same_part
-    return [same_part(json.loads(p.read_text())) for p in sorted(out.rglob("*.record.json"))]
 
 
 def refusal(done: subprocess.CompletedProcess) -> str:
@@ -95,7 +32,12 @@ def refusal(done: subprocess.CompletedProcess) -> str:
     ("reproduce cfm/6 --seed one", "invalid int value: 'one'"),
     ("reproduce cfm/6 --protocol strict", "choose from"),
     ("reproduce cfm/6 --device gpu", "unknown device"),
-    ("reproduce cfm/6 --executor ray", "comes with a later version"),
+    ("reproduce cfm/6 --executor grid", "invalid choice: 'grid'"),
+    ("reproduce cfm/6 --address auto", "address belong to a cluster"),
+    pytest.param("reproduce cfm/6 --executor slurm --address auto", "no address, or local", marks=pytest.mark.skipif(not find_spec("submitit"), reason="needs submitit")),
+    ("reproduce cfm/6 --executor ray --cores-per-run 0", "a run needs a core"),
+    ("reproduce cfm/6 --limit -1", "cannot be negative"),
+    ("reproduce cmf", "unknown table; found cmf"),
     ("reproduce cfm/6 --jobs 0", "jobs must be at least 1"),
     ("reproduce cfm/6 --dataset candies", "invalid choice: 'candies'"),
     ("reproduce cfm/6 --scale paper", "needs the real data"),
@@ -168,46 +110,13 @@ def test_two_runs_with_one_seed_are_equal(toy):
     assert records(toy/"one") == records(toy/"two") and len(records(toy/"one")) == 1
 
 
-def test_several_at_a_time(toy):
+def test_several_at_a_time_share_the_machine(toy, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     done = reproduce(toy, "plate", "broken", out="many", more=("--jobs", "2"))
     assert done.returncode == 1 and "ValueError: the lamp broke" in done.stderr, done.stderr
+    record, = (json.loads(p.read_text()) for p in (toy/"many").rglob("*.record.json"))
+    assert record["environment"]["OMP_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) // 2))
     assert reproduce(toy, "plate", out="single").returncode == 0 and records(toy/"many") == records(toy/"single")
-
-
-def start_slow(toy: Path, out: str) -> subprocess.Popen:
-    "A run of the slow category that is in the middle of its training."
-    command = [*COMMAND, "reproduce", "cfm/6", "--root", "data", "--scale", "smoke", "--category", "slow", "--out", out]
-    child = subprocess.Popen(command, cwd=toy, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until(lambda: any(len(json.loads(p.read_text())) > 5 for p in (toy/out).rglob("cfm-ours-slow-*/steps.json")), 120)
-    return child
-
-
-def until(true, seconds: float):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(.05)
-
-
-def kernels_in(folder: Path) -> list[int]:
-    "Processes that work in a folder or below it."
-    import psutil
-    def inside(p):
-        try: return str(folder) in p.cwd()
-        except psutil.Error: return False
-    return [p.pid for p in psutil.process_iter() if p.pid != os.getpid() and inside(p)]
-
-
-def test_killed_in_the_middle_it_resumes_to_the_same_result(toy):
-    child = start_slow(toy, "cut")
-    child.kill(); child.communicate()
-    assert not list((toy/"cut/runs").glob("cfm-ours-slow-*[!t]/*.record.json")), "a killed run looks finished"
-    until(lambda: not kernels_in(toy/"cut/runs"), 15)                        # its kernel ends by itself
-    assert reproduce(toy, "slow", out="cut").returncode == 0
-    assert reproduce(toy, "slow", out="whole").returncode == 0
-    assert records(toy/"cut") == records(toy/"whole")
-    resumed = [json.loads(p.read_text())["measured"]["resumed"] for p in (toy/"cut").rglob("*.record.json") if "slow" in p.parent.name]
-    assert resumed[0] > 5 and not list((toy/"cut/runs").glob("*.part")), "it began anew instead of going on"
 
 
 def test_cfm_killed_in_the_middle_gives_the_record_of_an_uninterrupted_run(reproduced, tmp_path):
@@ -247,9 +156,10 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing_half(toy):
 
 
 def test_tables_and_data_are_listed(toy):
-    done = mvad("tables", cwd=toy)
-    assert done.returncode == 0 and re.search(r"cfm/6 +ready +Analysis of aggregation", done.stdout) and re.search(r"modmap/10 +(ready|later) +Fusing", done.stdout)
+    done = here("tables")
+    assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 120 and re.search(r"cfm/6 +ready +Analysis of aggregation", done.stdout) and re.search(r"modmap/10 +(ready|later) +Fusing", done.stdout)
     assert len([x for x in done.stdout.splitlines() if re.match(r"\w+/\w+ ", x)]) == 46
+    assert re.search(r"^cfm/1 .*\n +here: smoke, laptop; 20 runs, about \d+ h; MVTec 3D-AD; DINO ViT-B/8\*, Point-MAE\*$", done.stdout, re.M), "data, weights, hours, and what can run here"
     assert "mvtec3d" in here("data", "list").stdout
 
 

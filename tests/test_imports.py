@@ -68,7 +68,7 @@ def third_party() -> set[str]:
 
 def test_list_of_dependencies_is_true():
     owners = {m: {d.lower().replace("_", "-") for d in dists} for m, dists in importlib.metadata.packages_distributions().items()}
-    library, extras = requirements("requirements"), set().union(*(requirements(f"{extra}_requirements") for extra in ("notebooks", "depth", "train", "ray")))
+    library, extras = requirements("requirements"), set().union(*(requirements(f"{extra}_requirements") for extra in ("notebooks", "depth", "train", "ray", "slurm")))
     undeclared = {m for m in third_party() if not owners.get(m, {m.lower()}) & (library | extras)}
     assert not undeclared, f"imported by mvad/ and missing in settings.ini: {undeclared}"
     used = set().union(*(owners.get(m, {m.lower()}) for m in third_party()))

@@ -1,4 +1,4 @@
-"""The clouds that the data notebooks store turn with the mouse, without asking the network for anything."""
+"""The clouds and volumes that notebooks store turn with the mouse, without asking the network for anything."""
 import json
 from pathlib import Path
 
@@ -11,9 +11,9 @@ CAMERA = "JSON.stringify(document.querySelector('.js-plotly-plot')._fullLayout.s
 
 
 def clouds() -> dict[str, dict]:
-    "The first stored 3D figure of each data notebook."
+    "The first stored 3D figure of each data notebook, and of those that show volumes."
     found = {}
-    for path in sorted((ROOT/"nbs/data").glob("2*.ipynb")):
+    for path in [*sorted((ROOT/"nbs/data").glob("2*.ipynb")), ROOT/"nbs/core/04a_volume.ipynb", ROOT/"nbs/papers/44_modmap.ipynb"]:
         outputs = (o for c in json.loads(path.read_text(encoding="utf-8"))["cells"] for o in c.get("outputs", []))
         figures = (f for o in outputs if (f := o.get("data", {}).get(FIGURE)))
         first = next((f for f in figures if any(t["type"] == "scatter3d" for t in f["data"])), None)
@@ -22,7 +22,7 @@ def clouds() -> dict[str, dict]:
 
 
 def test_data_sets_with_points_show_a_cloud():
-    assert {name.partition("_")[2] for name in clouds()} >= {"mvtec3d", "eyecandies", "realiad_d3", "sim3d", "multiview"}
+    assert {name.partition("_")[2] for name in clouds()} >= {"mvtec3d", "eyecandies", "realiad_d3", "sim3d", "multiview", "volume", "modmap"}
 
 
 @pytest.fixture(scope="module")

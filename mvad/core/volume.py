@@ -243,7 +243,7 @@ class VolumeScores:
                 for metric, pro in ((name, real), (f"chance of {name}", chance)): yield dict(grid_row, metric=metric, value=pro.aupro(l) if pro.pro.regions else float("nan"))
             if domain == "box": yield dict(grid_row, metric="occupied share", value=real.occupied)
 
-# %% ../../nbs/core/04a_volume.ipynb #f8fb4fc1
+# %% ../../nbs/core/04a_volume.ipynb #a11a319a
 def show_volume(volume: ScoreVolume, truth: Volume | None = None, *, share: float = .05, max_points: int = 1500, name: str = "anomaly score", title: str = ""):
     "A plotly figure of the observed voxels (millimetres, world frame): all of them grey, those in the top `share` coloured by their score, the defective ones of `truth` blue."
     import plotly.graph_objects as go
@@ -257,7 +257,8 @@ def show_volume(volume: ScoreVolume, truth: Volume | None = None, *, share: floa
     bar = dict(title=dict(text=name, side="right"), thickness=14, len=.8)
     traces = [dots(thin(volume.index), "object", size=1.5, color=LOOK.missing),
               dots(volume.index[top], f"top {100 * share:g} %", size=3.5, symbol="square", color=volume.values[top], colorscale=colour_scale(LOOK.score), colorbar=bar)]
-    if truth is not None and truth.labels.any(): traces.append(dots(thin(np.flatnonzero(truth.labels)), "true defect", size=2.5, symbol="square", color=LOOK.outline, opacity=.5))
+    if truth is not None and truth.labels.any(): traces.append(dots(thin(np.flatnonzero(truth.labels)), "true defect", size=2.5, symbol="square", color=LOOK.outline, opacity=.3))
     width, height = LOOK.cloud
-    scene = dict(aspectmode="data", dragmode="turntable", **{f"{a}axis": dict(title=dict(text=f"{a} / mm")) for a in "xyz"})
-    return go.Figure(traces, dict(template="none", scene=scene, width=width, height=height, margin=dict(l=0, r=0, t=30, b=0), title=dict(text=title, font=dict(size=13), x=.01), legend=dict(x=0, y=1)))
+    span = np.ptp(volume.grid.places(volume.index), axis=0); shape = np.maximum(span / max(span.max(), 1e-9), .05)         # within a unit cube: a flat object too is seen whole
+    scene = dict(aspectmode="manual", aspectratio=dict(zip("xyz", shape.tolist())), dragmode="turntable", **{f"{a}axis": dict(title=dict(text=f"{a} / mm")) for a in "xyz"})
+    return go.Figure(traces, dict(template="none", scene=scene, width=width, height=height, margin=dict(l=0, r=0, t=30, b=0), title=dict(text=title, font=dict(size=13), x=.01), legend=dict(x=0, y=1, itemsizing="constant")))

@@ -19,7 +19,7 @@ from ..core.sample import MvadError, View
 from .features import Encoder, Features, _setting, _version, file_sha256, settings_hash, settings_of, source_arrays
 
 # %% auto #0
-__all__ = ['RESIZES', 'POSITIONS', 'PAPER_NETWORK', 'RANDOM', 'prepared', 'resized', 'NetworkSettings', 'DepthViT',
+__all__ = ['RESIZES', 'POSITIONS', 'PAPER_NETWORK', 'RANDOM', 'prepared', 'filled', 'resized', 'NetworkSettings', 'DepthViT',
            'shipped_weights', 'weights_file', 'network_settings', 'DinoDepthSettings', 'DinoDepthEncoder']
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #f4c5e8ea
@@ -32,6 +32,19 @@ def prepared(depth: Float[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"]) ->
     low, high = float(depth[valid].min()), float(depth[valid].max())
     shift = 0. if low > 0 else .01 * max(high - low, 1.) - low
     return np.where(valid, (depth + shift) / (high + shift), 0).astype(np.float32)
+
+# %% ../../nbs/encoders/12_dino_depth.ipynb #c3922d4f
+def filled(map: Float[np.ndarray, "H W"], fill: int) -> Float[np.ndarray, "H W"]:
+    "A prepared map without its small holes (ours): pieces of up to `fill` invalid pixels (4-connected, none of them at the border) get the mean of their known neighbours, from the rim inwards."
+    from scipy.ndimage import convolve, label
+    out = np.array(map, np.float32)
+    pieces, _ = label(out == 0); size = np.bincount(pieces.ravel())
+    size[0] = size[np.unique(np.concatenate([pieces[[0, -1]].ravel(), pieces[:, [0, -1]].ravel()]))] = fill + 1
+    todo, around = size[pieces] <= fill, np.ones((3, 3), np.float32)
+    while todo.any():
+        known = (out > 0).astype(np.float32); count = convolve(known, around, mode="constant")
+        new = todo & (count > 0); out[new] = convolve(out, around, mode="constant")[new] / count[new]; todo &= ~new
+    return out
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #d67d3a27
 RESIZES = ("bilinear", "nearest")
@@ -118,13 +131,14 @@ def network_settings(weights: str | Path, file: Path | None) -> NetworkSettings:
     given, names = checkpoint_header(file)["settings"], {f.name for f in fields(NetworkSettings)}
     return settings_from(NetworkSettings, {k: v for k, v in given.items() if k in names})
 
-# %% ../../nbs/encoders/12_dino_depth.ipynb #58e316c9
+# %% ../../nbs/encoders/12_dino_depth.ipynb #959bb790
 @dataclass(frozen=True, eq=False)
 class DinoDepthSettings(Encoder):
     "The settings of a `DinoDepthEncoder`."
     weights: str = _setting("small", False)          # small, a file; random (ViT-S/14) or random-small
     size: int | tuple[int, int] | None = 224         # any multiple of the patch; None: the nearest one to the view's own size
     layers: tuple[int, ...] | None = None            # blocks that are read (from 0, negative from the end), stacked on channels; None: the last
+    fill: int = 36                                   # holes of up to so many pixels are closed first; 0: none, as in the paper
     resize: str = "bilinear"                         # of valid pixels only; "nearest" as in the released loader
     seed: int = 0                                    # of random weights
     device: str = _setting("cpu", False)
@@ -152,7 +166,7 @@ class DinoDepthSettings(Encoder):
     def identity(self) -> str:
         return settings_hash(encoder="dino_depth", code=1, library=_version("timm"), file=self.file and file_sha256(self.file), network=self.weights if self.file is None else None, **settings_of(self))
 
-# %% ../../nbs/encoders/12_dino_depth.ipynb #5e1bf7b2
+# %% ../../nbs/encoders/12_dino_depth.ipynb #0693c03b
 class DinoDepthEncoder(DinoDepthSettings):
     "The patch tokens of a DINO-Depth on a view's depth map: `Features` on a grid of one token a patch (modmap facts, 2.1 and 9)."
     @functools.cached_property
@@ -173,7 +187,8 @@ class DinoDepthEncoder(DinoDepthSettings):
     def map(self, view: View) -> Float[Tensor, "1 1 h w"]:
         "The view's prepared depth map at the encoder's size."
         a, p = self.inputs(view), self.network_settings.patch
-        m = torch.from_numpy(prepared(a["depth"] if "depth" in a else a["xyz"][2], a["valid"]))[None, None]
+        m = prepared(a["depth"] if "depth" in a else a["xyz"][2], a["valid"])
+        m = torch.from_numpy(filled(m, self.fill) if self.fill else m)[None, None]
         return resized(m, self.size or tuple(max(1, round(v / p)) * p for v in m.shape[-2:]), self.resize)
 
     @torch.no_grad()

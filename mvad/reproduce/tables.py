@@ -19,7 +19,7 @@ __all__ = ['NOT_LEGIBLE', 'NOT_GIVEN', 'MEASURED', 'MACHINES', 'DATASETS', 'SHOW
            'value_of', 'notes', 'paper_categories', 'table', 'as_text', 'defect_matrix', 'matrix_metric', 'row_matrix',
            'pair_wins', 'paired_bootstrap', 'paired_bootstrap_areas', 'Verdict', 'judge', 'kept_records']
 
-# %% ../../nbs/reproduce/50_tables.ipynb #468da7cd
+# %% ../../nbs/reproduce/50_tables.ipynb #7cf01348
 NOT_LEGIBLE, NOT_GIVEN = "not legible in the source", "not given in the paper"
 
 @cache
@@ -33,6 +33,7 @@ def _values(paper: str) -> pd.DataFrame:
 @cache
 def _cells(paper: str) -> dict[tuple[str, str, str, str], float]:
     "{(table, row, metric, category): value}."
+    if paper not in RESERVED: return {}                                      # no paper printed it
     v = _values(paper)
     return dict(zip(zip(v.table, v.row, v.metric, v.category), v.value.astype(float)))
 
@@ -78,10 +79,13 @@ def missing(spec: TableSpec, have: dict[str, Sequence[str]] | None = None) -> tu
     have = {m: variants_of(m) for m, _ in spec.runs()} if have is None else have
     return tuple(v for m, v in spec.runs() if v not in have.get(m, ()))
 
-# %% ../../nbs/reproduce/50_tables.ipynb #5cd9efcc
+# %% ../../nbs/reproduce/50_tables.ipynb #5f5fc086
 def find_table(name: str, have: dict[str, Sequence[str]] | None = None) -> TableSpec:
     "The specification of a table that can be run now; a clear `MvadError` for any other name."
     from difflib import get_close_matches
+    if name.split("/")[0] == "matrix":                                       # ours, not a paper's: it is known once it was asked for
+        from mvad.reproduce.matrix import matrix_spec
+        return SPECS.setdefault(name, matrix_spec(name.partition("/")[2]))
     if name not in TABLES:
         close = get_close_matches(name.lower(), TABLES, n=3) or [t for t in TABLES if t.startswith(name.lower().split("/")[0] + "/")][:3]
         raise MvadError("unknown table", found=name, expected=f"for example {', '.join(close)}" if close else None, fix="`mvad tables` lists all")
@@ -148,9 +152,9 @@ def _mean(cells: dict[str, dict[int, float] | str]) -> tuple[float | str, float]
     by_seed = [np.mean([c[s] for c in cells.values()]) for s in seeds]
     return float(np.mean(by_seed)), float(np.std(by_seed, ddof=1)) if len(seeds) > 1 else np.nan
 
-# %% ../../nbs/reproduce/50_tables.ipynb #d6ff0df6
+# %% ../../nbs/reproduce/50_tables.ipynb #92dcf1f8
 MACHINES = {"cfm": "an NVIDIA GeForce RTX 4090"}              # where a paper measured its speed
-DATASETS = {"mvtec3d": "MVTec 3D-AD", "eyecandies": "Eyecandies", "realiad": "Real-IAD", "realiad_d3": "Real-IAD D3", "sim3d": "SiM3D", "synthetic": "the embedded objects"}
+DATASETS = {"mvtec3d": "MVTec 3D-AD", "eyecandies": "Eyecandies", "realiad": "Real-IAD", "realiad_d3": "Real-IAD D3", "sim3d": "SiM3D", "mvtec": "MVTec AD", "synthetic": "the embedded objects"}
 
 def _chance(spec: TableSpec, records: Sequence[dict], metric: str) -> float | None:
     "What chance reaches in a metric, mean over the records of a table's rows; None where they do not hold it."
@@ -161,12 +165,13 @@ def _chance(spec: TableSpec, records: Sequence[dict], metric: str) -> float | No
 def notes(spec: TableSpec, records: Sequence[dict], estimator: str | None = None) -> list[str]:
     "The lines that belong below a table: whether the data differ, the encoders really used, the estimator, seeds, known misprints."
     lines, data, used = [], _only(records, "data"), sorted({r["run"]["dataset"] for r in records})
-    theirs, ours = " and ".join(DATASETS[d] for d in spec.datasets), "the embedded synthetic objects" if data == "embedded" else " and ".join(DATASETS.get(d, "other data") for d in spec.datasets if d in used) or " and ".join(DATASETS.get(d, "other data") for d in used)
-    if records and ours != theirs: lines.append(f"The data differ: the paper's numbers are from {theirs}, ours from {ours}. The difference stays blank.")
+    theirs, ours = " and ".join(DATASETS.get(d, d) for d in spec.datasets), "the embedded synthetic objects" if data == "embedded" else " and ".join(DATASETS.get(d, "other data") for d in spec.datasets if d in used) or " and ".join(DATASETS.get(d, "other data") for d in used)
+    printed = spec.paper in RESERVED
+    if records and printed and ours != theirs: lines.append(f"The data differ: the paper's numbers are from {theirs}, ours from {ours}. The difference stays blank.")
     used = sorted({f"{k} {v}" for r in records for k, v in (r.get("encoders") or {}).items()})
-    if used: lines.append(f"Encoders in our runs: {', '.join(used)}. The paper's: {', '.join(spec.weights)}.")
-    kinds, printed = sorted({estimator or m.estimator for m in spec.metrics if m.name.startswith("AUPRO")}), {m.estimator for m in spec.metrics if m.name.startswith("AUPRO")}
-    if kinds: lines.append(f"AUPRO estimator of our values: {' and '.join(kinds)}. The printed values " + ("were sampled at 99 thresholds." if "sampled" in printed else "take every score as a threshold."))
+    if used: lines.append(f"Encoders in our runs: {', '.join(used)}." + f" The paper's: {', '.join(spec.weights)}." * printed)
+    kinds, estimators = sorted({estimator or m.estimator for m in spec.metrics if m.name.startswith("AUPRO")}), {m.estimator for m in spec.metrics if m.name.startswith("AUPRO")}
+    if kinds: lines.append(f"AUPRO estimator of our values: {' and '.join(kinds)}." + (" The printed values " + ("were sampled at 99 thresholds." if "sampled" in estimators else "take every score as a threshold.")) * printed)
     lines += [f"{m.name} counts every voxel of the box; scores dealt out by chance over the observed ones reach {v:.3f} on ours." for m in spec.metrics if m.name.startswith("V-") and (v := _chance(spec, records, m.recorded)) is not None]
     if records: lines.append(f"Protocol {_only(records, 'protocol')}, scale {_only(records, 'scale')}, seeds {', '.join(map(str, sorted({r['run']['seed'] for r in records})))}.")
     if records and any(m.name in MEASURED for m in spec.metrics):
@@ -198,7 +203,7 @@ def _line(row: Row, cells: dict, printed: dict[str, float], own_data: bool, all_
             line[f"{c} (difference)"] = np.nan if isinstance(cell, str) else line[c] - printed[c]
     return line
 
-# %% ../../nbs/reproduce/50_tables.ipynb #2fe81188
+# %% ../../nbs/reproduce/50_tables.ipynb #e6d778c1
 def table(spec: TableSpec, records: Iterable[dict], failures: Iterable[dict] = (), *, estimator: str | None = None) -> pd.DataFrame:
     """Paper beside ours: index (row, metric), columns paper, ours, spread (over seeds), difference, then ours per category.
 
@@ -215,7 +220,7 @@ def table(spec: TableSpec, records: Iterable[dict], failures: Iterable[dict] = (
         mine, lost, theirs = _of_row(spec, row, records), _of_row(spec, row, failures), paper_categories(spec, row.dataset)
         categories = sorted({r["run"]["category"] for r in (*mine, *lost)})
         own_data = {(r["run"]["data"], r["run"]["dataset"]) for r in mine} == {("user", row.dataset or spec.dataset)}
-        if own_data and set(categories) != theirs: short[tuple(theirs)] = f"Of the paper's {len(theirs)} categories {len(theirs & set(categories))} were run, and {len(set(categories) - theirs)} others, so the means are not compared."
+        if own_data and theirs and set(categories) != theirs: short[tuple(theirs)] = f"Of the paper's {len(theirs)} categories {len(theirs & set(categories))} were run, and {len(set(categories) - theirs)} others, so the means are not compared."
         for m in spec.metrics:
             metric = replace(m, estimator=estimator or m.estimator) if m.name.startswith("AUPRO") else m
             cells = {c: _cell(row, metric, c, mine, lost) for c in categories} if row.variant else {}

@@ -13,7 +13,7 @@ import pytest
 from mvad.reproduce.runner import reproduce
 from mvad.reproduce.tables import SPECS, missing, table
 
-SUBSET = "cfm/8 mafr/4"
+SUBSET = "cfm/8 mafr/4 crd/7 modmap/6"
 asked = os.environ.get("MVAD_TABLES", SUBSET)
 NAMES = [n for n, s in SPECS.items() if s.runs() and not missing(s)] if asked == "all" else asked.split()
 

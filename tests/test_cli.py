@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import tifffile
 from toy_runs import COMMAND, here, kernels_in, mvad, records, reproduce, start_slow, until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,7 +174,7 @@ def test_own_scan_through_train_and_predict(toy):
     write_png(toy/"scan.png", view.rgb); write_xyz_tiff(toy/"scan.tiff", np.where(view.valid, view.xyz, np.nan))
     done = mvad("predict", "bank.safetensors", "--rgb", "scan.png", "--xyz", "scan.tiff", "--remove-plane", "--out", "found", cwd=toy)
     assert done.returncode == 0 and re.match(r"score \d", done.stdout), done.stderr
-    found = np.load(toy/"found/map.npy")
-    assert found.ndim == 2 and np.isfinite(found).all() and found.std() > 0 and {p.name for p in (toy/"found").iterdir()} == {"map.npy", "map.png", "picture.png"}
+    found = tifffile.imread(toy/"found/map.tiff")
+    assert found.ndim == 2 and np.isfinite(found).all() and found.std() > 0 and {p.name for p in (toy/"found").iterdir()} == {"map.tiff", "map.png", "overlay.png", "picture.png", "scores.csv"}
     write_xyz_tiff(toy/"small.tiff", view.xyz[:, :50, :50])
     assert "differ in size" in refusal(here("predict", toy/"bank.safetensors", "--rgb", toy/"scan.png", "--xyz", toy/"small.tiff"))

@@ -14,7 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 import tifffile
-from toy_runs import COMMAND, here, kernels_in, mvad, records, reproduce, start_slow, until
+from toy_runs import COMMAND, here, kernels_in, mvad, records, reproduce, start_gated, until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -136,7 +136,7 @@ def test_cfm_killed_in_the_middle_gives_the_record_of_an_uninterrupted_run(repro
 
 
 def test_interrupted_it_says_so_and_leaves_no_kernel(toy):
-    child = start_slow(toy, "stopped")
+    child = start_gated(toy, "stopped")
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130 and "Traceback" not in err and "interrupted" in err.splitlines()[-1], err

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from toy_runs import kernels_in, records, reproduce, start, start_slow, training, undisturbed, until, worker_of
+from toy_runs import kernels_in, records, release, reproduce, start, start_gated, training, undisturbed, until, worker_of
 
 
 def completes(toy: Path, *categories: str, more: tuple = (), seeds: tuple = (0,)) -> dict[str, int]:
     "One more call completes, with the records of undisturbed runs; how many steps each category did not do again."
+    release(toy)
     done = reproduce(toy, *categories, more=(*more, "--seed", *seeds))
     assert done.returncode == 0, done.stderr
     assert records(toy/"out") == undisturbed(toy, *categories, seeds=seeds) and not list((toy/"out/runs").glob("*.part"))
@@ -21,34 +22,33 @@ def completes(toy: Path, *categories: str, more: tuple = (), seeds: tuple = (0,)
 
 @pytest.mark.parametrize("more", [(), ("plate", "--jobs", "2")], ids=["sequential", "processes"])
 def test_the_runner_is_killed(toy, more):
-    child = start_slow(toy, "out", *more, category="steady")
+    child = start_gated(toy, "out", *more)
     child.kill(); child.communicate()
-    assert not list((toy/"out/runs").glob("cfm-ours-steady-*[!t]/*.record.json")), "a killed run looks finished"
-    resumed = completes(toy, "steady", *more[:1], more=more[1:])                  # at once: what the kill left behind may still be at work
-    assert resumed["steady"] > 5, "it began anew instead of going on"
+    assert not list((toy/"out/runs").glob("cfm-ours-gated-*[!t]/*.record.json")), "a killed run looks finished"
+    resumed = completes(toy, "gated", *more[:1], more=more[1:])                   # at once: what the kill left behind may still be at work
+    assert resumed["gated"] >= 8, "it began anew instead of going on"
     until(lambda: not kernels_in(toy/"out/runs"), 15)
 
 
 def test_a_worker_and_a_kernel_are_killed(toy):
-    child = start_slow(toy, "out", "--seed", 0, 1, "--jobs", 2, category="steady")
-    until(lambda: len(training(toy/"out", "steady")) == 2, 200)
-    one, other = training(toy/"out", "steady")
+    child = start_gated(toy, "out", "--seed", 0, 1, "--jobs", 2, runs=2)
+    one, other = training(toy/"out")
     worker_of(one).kill(); worker_of(other).children()[0].kill()
     _, err = child.communicate(timeout=300)
     assert child.returncode == 1 and "ended with code -9" in err and "it was killed, perhaps because memory ran out" in err and "Traceback" not in err, err
-    assert completes(toy, "steady", seeds=(0, 1))["steady"] > 5
+    assert completes(toy, "gated", seeds=(0, 1))["gated"] >= 8
 
 
 def test_a_second_runner_is_refused_and_the_first_ends_by_its_limit(toy):
-    first = start(toy, "out", "--category", "slow", "--limit", .05)                  # 3 s; the run takes 6, and its kernel a few more
+    first = start(toy, "out", "--category", "gated", "--limit", .05)                 # 3 s; this run would wait for minutes
     until(lambda: list(toy.glob("out/runs/*.part")) or first.poll() is not None, 300)
-    second = reproduce(toy, "slow")
+    second = reproduce(toy, "gated")
     assert second.returncode == 2 and "another runner works in this folder" in second.stderr
     _, err = first.communicate(timeout=300)
     assert first.returncode == 1 and "the limit of 0.05 minutes was reached" in err and "Traceback" not in err, err
-    completes(toy, "slow")
+    completes(toy, "gated")
     log = next((toy/"out/runs").glob("*/run.log")).read_text()
-    assert log.count("begins: cfm ours, slow, seed 0") == 2 and "failed after" in log and " done after " in log.splitlines()[-1]
+    assert log.count("begins: cfm ours, gated, seed 0") == 2 and "failed after" in log and " done after " in log.splitlines()[-1]
 
 
 def test_what_failed_by_itself_waits_to_be_asked_for(toy):

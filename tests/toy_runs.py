@@ -26,10 +26,13 @@ if category == "weightless":
 done = Path(out) / "steps.json"                              # a training that can be resumed
 steps = json.loads(done.read_text()) if done.exists() else []
 resumed = len(steps)
+def waits(): return category == "gated" and len(steps) >= 8 and not Path(root, "../go").exists()         # for the test, not longer than five minutes
 for i in tqdm(range(len(steps), 30), desc="training", initial=len(steps), total=30):
+    late = time.monotonic() + 300
+    while waits() and time.monotonic() < late: time.sleep(.05)
     steps.append(random.Random(f"{category} {seed} {i}").random())
     (Path(out) / "steps.tmp").write_text(json.dumps(steps)); os.replace(Path(out) / "steps.tmp", done)
-    time.sleep({"slow": .2, "steady": .1}.get(category, .001))
+    time.sleep(.2 if category == "slow" else .001)
 '''
 RECORD = '''
 objects = [dict(id=f"{category}/{i}", defect=("good", "dent")[i % 2], **{b: steps[i] + (i % 2) * (.4 + .2 * k) for k, b in enumerate(("psi_2d", "psi_3d", "sum", "max", "product"))}) for i in range(20)]
@@ -47,7 +50,7 @@ def make(folder: Path):
     parameters = "\n".join(f"{k} = {v!r}" for k, v in PARAMETERS.items())
     nb = nbformat.v4.new_notebook(cells=[cell(parameters, "parameters"), cell("raise RuntimeError('a lesson ran')", "lesson"), cell(WORK), cell(RECORD)])
     (folder/"nbs/papers").mkdir(parents=True); nbformat.write(nb, folder/"nbs/papers/40_cfm.ipynb")
-    for category in ("plate", "ring", "slow", "steady", "broken", "weightless"):
+    for category in ("plate", "ring", "slow", "gated", "broken", "weightless"):
         for role in ("rgb", "xyz"): (folder/"data"/category/"train/good"/role).mkdir(parents=True)
         (folder/"data"/category/"train/good/rgb/000.png").write_bytes(b"not looked at")
 
@@ -79,15 +82,18 @@ def start(toy: Path, out: str, *words) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=toy, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def training(out: Path, category: str = "slow", steps: int = 5) -> list[Path]:
-    "The folders of runs of a category that are in the middle of their training."
-    return [p.parent for p in out.glob(f"runs/cfm-ours-{category}-*.part/steps.json") if len(json.loads(p.read_text())) > steps]
+def training(out: Path) -> list[Path]:
+    "The folders of the runs of category `gated` that are in the middle of their training, where they wait until `release`."
+    return [p.parent for p in out.glob("runs/cfm-ours-gated-*.part/steps.json") if len(json.loads(p.read_text())) == 8]
 
 
-def start_slow(toy: Path, out: str, *words, category: str = "slow") -> subprocess.Popen:
-    "A reproduction whose run of the slow category is in the middle of its training."
-    child = start(toy, out, "--category", category, *words)
-    until(lambda: training(toy/out, category) or child.poll() is not None, 400)
+def release(toy: Path): (toy/"go").touch()
+
+
+def start_gated(toy: Path, out: str, *words, runs: int = 1) -> subprocess.Popen:
+    "A reproduction of which as many runs of category `gated` are in the middle of their training."
+    child = start(toy, out, "--category", "gated", *words)
+    until(lambda: len(training(toy/out)) == runs or child.poll() is not None, 400)
     assert child.poll() is None, child.communicate()
     return child
 
@@ -122,5 +128,6 @@ def undisturbed(folder: Path, *categories: str, seeds: tuple = (0,)) -> list[dic
     import nbrun  # noqa: F401  its engine
     from mvad.reproduce.runner import reproduce
     from mvad.reproduce.tables import SPECS
+    release(folder)
     reproduce([SPECS["cfm/6"]], folder/"undisturbed", roots={"": str(folder/"data")}, scale="smoke", categories=categories, seeds=seeds, engine="inprocess", progress=False)
     return records(folder/"undisturbed")

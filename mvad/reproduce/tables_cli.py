@@ -58,7 +58,7 @@ def weights_here(name: str, paper: str = "") -> bool:
     if name == "DINOv2 ViT-B/14" and paper == "modmap": return on_this_machine("vit_base_patch14_reg4_dinov2.lvd142m")
     return name in NETWORKS and on_this_machine(NETWORKS[name])       # the authors' DINO-Depth is not published
 
-# %% ../../nbs/reproduce/53d_tables_cli.ipynb #9da035f6
+# %% ../../nbs/reproduce/53d_tables_cli.ipynb #13dc366c
 def needs(spec: TableSpec, roots: dict[str, str], here: dict[tuple[str, str], bool]) -> str:
     "Data, weights, runs, hours of a table, and at which scales it can run on this machine; `*` marks weights that are not here."
     from mvad.reproduce.tables import DATASETS
@@ -71,17 +71,18 @@ def listing(roots: dict[str, str]) -> list[str]:
     "The lines of `mvad tables`, at most 120 columns wide."
     from textwrap import wrap
     from mvad.reproduce.tables import missing, variants_of
-    have = {m: variants_of(m) for m in {m for s in SPECS.values() for m, _ in s.runs()}}
-    here, lines = {(w, s.paper): weights_here(w, s.paper) for s in SPECS.values() for w in s.weights}, []
-    for name in TABLES:
-        s = SPECS[name]; lacks = missing(s, have)
+    specs = [SPECS[n] for n in TABLES]
+    have = {m: variants_of(m) for m in {m for s in specs for m, _ in s.runs()}}
+    here, lines = {(w, s.paper): weights_here(w, s.paper) for s in specs for w in s.weights}, []
+    for s in specs:
+        name, lacks = s.name, missing(s, have)
         lines += wrap(f"{name:10s} {'later' if lacks else 'ready':8s} {s.title}" + (f" (lacks {', '.join(lacks)})" if lacks else ""), 120, subsequent_indent=" " * 20, drop_whitespace=False)
         if not lacks: lines += wrap(needs(s, roots, here), 120, initial_indent=" " * 20, subsequent_indent=" " * 20, break_on_hyphens=False)
     return lines
 
-# %% ../../nbs/reproduce/53d_tables_cli.ipynb #e4a308eb
+# %% ../../nbs/reproduce/53d_tables_cli.ipynb #c1f07874
 EXPLAINED = f"""
-*      weights that are not on this machine: a run uses the stand-in that its table names, or its cell says what it needs
+*      weights that are not on this machine: a run uses the stand-in that its table names, or its cell names them
 hours  estimated, not measured: one seed at the paper's scale on one GPU that gets {ASSUMED:g} TFLOP/s out of such training,
        and {BESIDE:g} minutes a run beside it; tables share runs, and `mvad reproduce TABLE ... --plan` counts them
 here   smoke and laptop run on the embedded data; paper needs a GPU, the data (--root [NAME=]DIR), and the weights""".strip()
@@ -96,7 +97,8 @@ def tables_command(args) -> int:
         return 1 if unknown else 0
     ready = [n for n in TABLES if n in SPECS and not missing(SPECS[n])]
     print(*listing(roots_of(args.root)), "", EXPLAINED, sep="\n")
-    print(f"\n{len(ready)} of {len(TABLES)} tables can be reproduced now: mvad reproduce {'cfm/6' if 'cfm/6' in ready else (*ready, 'TABLE')[0]}, or a paper ({', '.join(RESERVED)}), or all")
+    print(f"\n{len(ready)} of {len(TABLES)} tables can be reproduced now: mvad reproduce {'cfm/6' if 'cfm/6' in ready else (*ready, 'TABLE')[0]}")
+    print(f"also: a whole paper ({', '.join(RESERVED)}), all, or matrix, which is every method on every data set")
     return 0
 
 def tables_parsers(commands):

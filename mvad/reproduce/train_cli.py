@@ -80,7 +80,7 @@ def train_command(args) -> int:
     print(f"{args.method} on {len(samples)} samples of {samples.category}: {out}")
     return 0
 
-# %% ../../nbs/reproduce/53b_train_cli.ipynb #ca47cbea
+# %% ../../nbs/reproduce/53b_train_cli.ipynb #324f854a
 def _to_score(method: str, args):
     "The samples that predict was given."
     from mvad.data.base import categories, load_dataset
@@ -93,10 +93,10 @@ def _names(sample) -> list[str]:
     "Endings of the files of each view: none for a single one."
     return [""] if len(sample.views) == 1 else [f"-{i}" for i in range(len(sample.views))]
 
-def _folders(out: Path, ids: Sequence[str]) -> list[Path]:
-    "Where each sample's files go: into `out` itself for one, else into a folder by its id."
+def _folders(out: Path, ids: Sequence[str], alone: bool) -> list[Path]:
+    "Where each sample's files go: into `out` itself for one image alone, else into a folder by its id."
     import re
-    return [out] if len(ids) == 1 else [out / re.sub(r"[^\w.-]+", "_", i) for i in ids]
+    return [out] if alone else [out / re.sub(r"[^\w.-]+", "_", i) for i in ids]
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #b0795824
 def write_maps(folder: Path, sample, p) -> list[Path]:
@@ -121,7 +121,7 @@ def paint_maps(folder: Path, sample, limits: tuple[float, float]):
         write_png(folder / f"map{name}.png", np.round(255 * np.clip((score - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)).astype(np.uint8))
         write_png(folder / f"overlay{name}.png", np.round(255 * overlay(sample.views[i].rgb, score, limits=limits)).astype(np.uint8))
 
-# %% ../../nbs/reproduce/53b_train_cli.ipynb #09838fbe
+# %% ../../nbs/reproduce/53b_train_cli.ipynb #c5b512d3
 def _write_scores(path: Path, lines: Sequence[dict]):
     "scores.csv: a line a sample; `label` is known only where a layout says it."
     import csv, io
@@ -130,17 +130,17 @@ def _write_scores(path: Path, lines: Sequence[dict]):
     writer = csv.DictWriter(buffer, names, lineterminator="\n"); writer.writeheader(); writer.writerows(lines)
     write_text(path, buffer.getvalue())
 
-def predict_all(detector, samples: Sequence, out: Path, progress: bool = True) -> list[dict]:
-    "Scores and maps of all samples into `out`; returns the lines of scores.csv. Every file appears by rename."
+def predict_all(detector, samples: Sequence, out: Path, *, alone: bool = False, progress: bool = True) -> list[dict]:
+    "Scores and maps of all samples into `out`, a folder each unless it is one `alone`; returns the lines of scores.csv. Every file appears by rename."
     from tqdm.auto import tqdm
     from mvad.core.show import png, score_limits, show_maps
-    folders, lines, ends = _folders(out, samples.ids), [], []; quiet = not progress or len(folders) == 1
+    folders, lines, ends = _folders(out, samples.ids, alone), [], []; quiet = not progress or alone
     for folder, sample in zip(folders, tqdm(samples, desc="score", disable=quiet)):
         ready = detector.prepare(sample); p = detector.predict(ready)
         write_maps(folder, ready, p)
         ends += [score_limits([p.maps[i] for i in ready.present])]
         lines.append({"id": sample.id, "score": f"{p.score:.6g}", **({"label": sample.defect} if sample.defect else {}), **{f"score of {b}": f"{v:.6g}" for b, v in p.branch_scores.items()}})
-        if len(folders) == 1: _write_bytes(out / "picture.png", png(show_maps(ready, p)))
+        if alone: _write_bytes(out / "picture.png", png(show_maps(ready, p)))
     limits = min(lo for lo, _ in ends), max(hi for _, hi in ends)
     for folder, sample in zip(folders, tqdm(samples, desc="paint", disable=quiet)): paint_maps(folder, detector.prepare(sample), limits)
     _write_scores(out / "scores.csv", lines)
@@ -150,7 +150,7 @@ def _write_bytes(path: Path, content: bytes):
     from mvad.core.detector import by_rename
     with by_rename(path) as part: part.write_bytes(content)
 
-# %% ../../nbs/reproduce/53b_train_cli.ipynb #5ec395ef
+# %% ../../nbs/reproduce/53b_train_cli.ipynb #e57ae89f
 def predict_command(args) -> int:
     "Score samples with a checkpoint."
     from mvad.core.detector import checkpoint_header
@@ -158,7 +158,7 @@ def predict_command(args) -> int:
     if method not in METHODS: raise MvadError("the checkpoint is of a method that cannot predict here", file=args.checkpoint, found=method, expected=" or ".join(sorted(METHODS)))
     samples, out = _to_score(method, args), Path(args.out).expanduser()
     detector = _class_of(method).load(args.checkpoint, device=args.device)
-    lines = predict_all(detector, samples, out)
+    lines = predict_all(detector, samples, out, alone=bool(args.rgb) and Path(args.rgb).is_file())
     print(f"score {lines[0]['score']}" if len(lines) == 1 else "\n".join(f"{x['id']}  {x['score']}" + (f"  {x['label']}" if "label" in x else "") for x in lines))
     labels = [x.get("label", "") != "good" for x in lines if x.get("label")]
     if len(set(labels)) == 2 and len(labels) == len(lines):

@@ -120,7 +120,7 @@ def kept_matrix() -> dict | None:
     path = Path(str(files("mvad.reproduce"))) / "records" / "matrix" / "laptop.json"
     return read_matrix(path) if path.is_file() else None
 
-# %% ../../nbs/reproduce/54_matrix.ipynb #0ef2840f
+# %% ../../nbs/reproduce/54_matrix.ipynb #e68d4aac
 def cross_matrix(data: dict, dataset: str, metric: str = "S-AUROC") -> pd.DataFrame:
     "Methods down; types of defect across, then their mean, then `all` objects together. Rows without a result are left out."
     import pandas as pd
@@ -129,24 +129,25 @@ def cross_matrix(data: dict, dataset: str, metric: str = "S-AUROC") -> pd.DataFr
     df = pd.DataFrame({label: {**{d: v.get(d, np.nan) for d in kinds}, "mean": np.mean([v.get(d, np.nan) for d in kinds]) if kinds else np.nan, "all": v.get("all", np.nan)} for label, v in lines.items()}).T
     return df.astype(float)
 
-def _costs_html(data: dict, dataset: str) -> str:
+def _costs_html(data: dict, dataset: str, href) -> str:
     "A line a method: the strict localisation, seconds, megabytes; words where there is no result."
-    def number(v, digits): return tag("td", "" if v is None else f"{v:.{digits}f}", "num")
+    def number(v, digits, where): return tag("td", "" if v is None else tag("a", f"{v:.{digits}f}", "trace", href=where) if where else f"{v:.{digits}f}", "num")
     def line(x):
+        where = href(x["label"])
         if not x["values"]: return [tag("th", esc(x["label"])), tag("td", esc(x.get("says", "not run")), "word"), "", "", "", ""]
-        return [tag("th", esc(x["label"])), number(x["values"].get(CAN[1], {}).get("all"), 3), *(number(x["costs"].get(k), d) for k, d in (("fit_s", 1), ("sample_ms", 0), ("weights_mb", 1), ("peak_mb", 0)))]
+        return [tag("th", esc(x["label"])), number(x["values"].get(CAN[1], {}).get("all"), 3, where), *(number(x["costs"].get(k), d, where) for k, d in (("fit_s", 1), ("sample_ms", 0), ("weights_mb", 1), ("peak_mb", 0)))]
     return rows_html(["", f"{CAN[1]}, all", "training, s", "a sample, ms", "weights and banks, MB", "peak, MB"], (line(x) for x in data["rows"] if x["dataset"] == dataset))
 
-# %% ../../nbs/reproduce/54_matrix.ipynb #46c4403f
+# %% ../../nbs/reproduce/54_matrix.ipynb #0dc97b75
 def matrix_section(data: dict | None = None, href=lambda row: "") -> str:
     "HTML: for each data set S-AUROC by method and type of defect, then localisation and costs. `data`: by default the matrix that comes with the library."
     data = kept_matrix() if data is None else data
     if data is None: return tag("p", "The matrix has not been computed yet: <code>mvad reproduce matrix --category puck</code>")
     parts = []
     for d in dict.fromkeys(x["dataset"] for x in data["rows"]):
-        df = cross_matrix(data, d)
-        parts += [tag("h3", f"{esc(DATASETS.get(d, d))}: {', '.join(OFFERS.get(d, ()))}"), matrix_html(df, lambda row, d=d: href(f"{row} ({DATASETS.get(d, d)})")) if len(df) else "", _costs_html(data, d)]
-    how = f"S-AUROC of objects, good against one type of defect; <b>mean</b> is over the types, <b>all</b> over all objects; 0.5 is chance. AUPRO@1% is exact. {esc(' and '.join(data['device']))}; <code>{esc(data['command'])}</code>"
+        df, find = cross_matrix(data, d), lambda row, d=d: href(f"{row} ({DATASETS.get(d, d)})")
+        parts += [tag("h3", f"{esc(DATASETS.get(d, d))}: {', '.join(OFFERS.get(d, ()))}"), matrix_html(df, find) if len(df) else "", _costs_html(data, d, find)]
+    how = f"S-AUROC of objects, good against one type of defect; <b>mean</b> is over the types, <b>all</b> over all objects; 0.5 is chance. AUPRO@1% is exact, and blank where a data set judges places in volumes instead of images. {esc(' and '.join(data['device']))}; <code>{esc(data['command'])}</code>"
     out = [f"{esc(label)} is not run on {esc(DATASETS.get(d, d))}: {esc(why)}." for (label, d), why in LEFT_OUT.items() if any(x["dataset"] == d for x in data["rows"])]
     return "\n".join([*parts, tag("p", how, "soft"), tag("details", tag("summary", "What was left out, and why") + tag("ul", "".join(tag("li", o) for o in out))) if out else ""])
 

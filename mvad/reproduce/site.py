@@ -16,9 +16,9 @@ from .runner import KEEP, Outcome, Reproduction
 from .tables import SHOWS, Row, TableSpec, Verdict, defect_matrix, judge, matrix_metric, table, value_of
 
 # %% auto #0
-__all__ = ['STYLE', 'PAGES', 'TABLES', 'INDEX', 'figure_html', 'write_page', 'write_assets', 'Site', 'anchor', 'tracer',
-           'write_trace', 'notebook_html', 'write_run', 'numbers_section', 'verdicts_section', 'matrix_section',
-           'costs_section', 'pictures_section', 'cross_section', 'write_table', 'write_site']
+__all__ = ['STYLE', 'PAGES', 'TABLES', 'INDEX', 'figure_html', 'page_html', 'write_page', 'write_assets', 'Site', 'anchor',
+           'tracer', 'write_trace', 'notebook_html', 'write_run', 'numbers_section', 'verdicts_section',
+           'matrix_section', 'costs_section', 'pictures_section', 'cross_section', 'write_table', 'write_site']
 
 # %% ../../nbs/reproduce/52b_site.ipynb #c9b798fd
 STYLE = """
@@ -45,7 +45,7 @@ pre.printed { color:var(--soft) } pre.error { background:#fdecea; color:#b3261e 
 details { margin:10px 0 } summary { cursor:pointer; color:var(--accent) } @media print { nav,details:not([open]) { display:none } }
 """
 
-# %% ../../nbs/reproduce/52b_site.ipynb #7f88f0b9
+# %% ../../nbs/reproduce/52b_site.ipynb #eb175842
 PAGES, TABLES = "pages", "tables"
 
 def figure_html(fig, id: str) -> str:
@@ -53,14 +53,19 @@ def figure_html(fig, id: str) -> str:
     import plotly.io as pio
     return pio.to_html(fig, include_plotlyjs=False, full_html=False, div_id=id, config=dict(displaylogo=False, responsive=True, displayModeBar="hover"))
 
+def page_html(title: str, header: str, body: str, head: str) -> str:
+    "A whole page: what stands on its grey head, its body, and the styles and scripts it needs."
+    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><link rel='icon' href='data:,'>{head}<title>{esc(title)}</title>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{tag('header', tag('div', header))}{tag('main', body)}</body></html>"
+
 def write_page(path: Path, title: str, about: str, links: Iterable[tuple[str, str]], body: str, root: Path) -> Path:
     "A whole page, by rename; `links` are (text, address) for its head, `root` is the folder of the report."
     from mvad.core.detector import by_rename
     up = lambda name: os.path.relpath(root / PAGES / name, path.parent)
     script = tag("script", "", src=up("plotly.min.js")) if "Plotly.newPlot" in body else ""
-    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><link rel='icon' href='data:,'><link rel='stylesheet' href='{up('style.css')}'><title>{esc(title)}</title>{script}"
     nav = tag("nav", "".join(tag("a", esc(t), href=h) for t, h in links))
-    with by_rename(path) as part: part.write_text(f"<!doctype html><html lang='en'><head>{head}</head><body>{tag('header', tag('div', tag('h1', esc(title)) + tag('p', about, 'soft') + nav))}{tag('main', body)}</body></html>", encoding="utf-8")
+    head = f"<link rel='stylesheet' href='{up('style.css')}'>{script}"
+    with by_rename(path) as part: part.write_text(page_html(title, tag("h1", esc(title)) + tag("p", about, "soft") + nav, body, head), encoding="utf-8")
     return path
 
 def write_assets(root: Path):

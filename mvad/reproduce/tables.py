@@ -79,13 +79,13 @@ def missing(spec: TableSpec, have: dict[str, Sequence[str]] | None = None) -> tu
     have = {m: variants_of(m) for m, _ in spec.runs()} if have is None else have
     return tuple(v for m, v in spec.runs() if v not in have.get(m, ()))
 
-# %% ../../nbs/reproduce/50_tables.ipynb #5f5fc086
+# %% ../../nbs/reproduce/50_tables.ipynb #ef403e11
 def find_table(name: str, have: dict[str, Sequence[str]] | None = None) -> TableSpec:
     "The specification of a table that can be run now; a clear `MvadError` for any other name."
     from difflib import get_close_matches
-    if name.split("/")[0] == "matrix":                                       # ours, not a paper's: it is known once it was asked for
+    if name.split("/")[0] == "matrix":                                       # ours, not a paper's
         from mvad.reproduce.matrix import matrix_spec
-        return SPECS.setdefault(name, matrix_spec(name.partition("/")[2]))
+        return matrix_spec(name.partition("/")[2])
     if name not in TABLES:
         close = get_close_matches(name.lower(), TABLES, n=3) or [t for t in TABLES if t.startswith(name.lower().split("/")[0] + "/")][:3]
         raise MvadError("unknown table", found=name, expected=f"for example {', '.join(close)}" if close else None, fix="`mvad tables` lists all")

@@ -39,7 +39,7 @@ def hours(spec: TableSpec) -> float:
     "Estimated hours on one GPU for one seed of all runs of a table."
     return sum(n * (BESIDE / 60 + training_tflop(m, v, d) / ASSUMED / 3600) for m, v, d, n in jobs_of(spec))
 
-# %% ../../nbs/reproduce/53d_tables_cli.ipynb #a3bf7fc5
+# %% ../../nbs/reproduce/53d_tables_cli.ipynb #891e8888
 NETWORKS = {"DINO ViT-B/8": "vit_base_patch8_224.dino", "SAM ViT-B/16": "samvit_base_patch16.sa1b", "CLIP ViT-B/16": "vit_base_patch16_clip_224.openai", "DINOv3 ViT-B/16": "vit_base_patch16_dinov3.lvd1689m",
             "DINOv2 ViT-B/14": "vit_base_patch14_dinov2.lvd142m", "WideResNet-50-2 (IMAGENET1K_V1)": "wide_resnet50_2.tv_in1k", "ResNet18 (IMAGENET1K_V1)": "resnet18.tv_in1k"}
 
@@ -52,7 +52,8 @@ def on_this_machine(model: str) -> bool:
 
 def weights_here(name: str, paper: str = "") -> bool:
     "Whether the weights that a table's specification names are at hand; MODMAP's DINOv2 is the one with registers."
-    from mvad.encoders.point_mae import PUBLIC_FILE, cache_root
+    from mvad.core.files import cache_root
+    from mvad.encoders.point_mae import PUBLIC_FILE
     if name == "FPFH": return True                                    # no weights at all
     if name == "Point-MAE": return (cache_root() / "weights" / PUBLIC_FILE).is_file()
     if name == "DINOv2 ViT-B/14" and paper == "modmap": return on_this_machine("vit_base_patch14_reg4_dinov2.lvd142m")

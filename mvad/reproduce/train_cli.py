@@ -9,8 +9,8 @@ from pathlib import Path
 from ..core.sample import MvadError
 
 # %% auto #0
-__all__ = ['METHODS', 'DATA_OF', 'POINTS', 'own_samples', 'train_command', 'write_maps', 'paint_maps', 'predict_all',
-           'predict_command', 'train_parsers']
+__all__ = ['METHODS', 'DATA_OF', 'POINTS', 'root_folder', 'own_samples', 'train_command', 'write_maps', 'paint_maps',
+           'predict_all', 'predict_command', 'train_parsers']
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #8e412c65
 METHODS = {"cfm": "mvad.papers.cfm:CFM", "mafr": "mvad.papers.mafr:MAFR", "crd": "mvad.papers.crd:CRD", "idif": "mvad.papers.idif:IDIF", "modmap": "mvad.papers.modmap:MODMAP",
@@ -28,11 +28,11 @@ def _class_of(method: str) -> type:
         if e.name not in (module, name): raise
         raise MvadError(f"{method} is not available yet", fix="it comes with a later version") from e
 
-# %% ../../nbs/reproduce/53b_train_cli.ipynb #b3ac3b13
+# %% ../../nbs/reproduce/53b_train_cli.ipynb #878b4561
 POINTS = ("cfm", "mafr", "crd", "modmap")                    # what a method cannot do without, beside images
 
-def _folder(root: str | None) -> Path | None:
-    "A folder that was named, checked; None if none was."
+def root_folder(root: str | None) -> Path | None:
+    "The folder that `--root` names, checked; None if it names none."
     if root and not Path(root).expanduser().is_dir(): raise MvadError("--root is not a folder", found=root, expected="the folder with the category folders in it", fix="check the path")
     return Path(root).expanduser() if root else None
 
@@ -44,7 +44,7 @@ def own_samples(method: str, args):
     if method in POINTS and not args.xyz: raise MvadError(f"{method} needs points, too", file=args.rgb, found="images only", expected="--xyz", fix="an organised cloud for each image, of the same name")
     return OwnFolder(args.rgb, args.xyz, remove_plane=args.remove_plane)
 
-# %% ../../nbs/reproduce/53b_train_cli.ipynb #d122ddec
+# %% ../../nbs/reproduce/53b_train_cli.ipynb #3d2076f6
 def _training_samples(args):
     "What to learn from."
     from mvad.data.base import categories, load_dataset
@@ -52,7 +52,7 @@ def _training_samples(args):
     if args.rgb: return own_samples(args.method, args)
     if args.xyz or args.remove_plane: raise MvadError("--xyz and --remove-plane belong to --rgb", fix="give --rgb, or prepare a layout with `mvad data convert`")
     dataset = args.dataset or DATA_OF.get(args.method, "mvtec3d")
-    root = _folder(args.root) or embedded_root(dataset, embedded_categories([args.category] if args.category else [])[:1], args.scale, splits=("train",))
+    root = root_folder(args.root) or embedded_root(dataset, embedded_categories([args.category] if args.category else [])[:1], args.scale, splits=("train",))
     if args.method == "crd" and dataset == "mvtec3d" and not args.root: root = root.parent / "raw"        # it takes the table away itself
     return load_dataset(dataset, root, args.category or categories(dataset, root)[0], "train")
 
@@ -80,13 +80,13 @@ def train_command(args) -> int:
     print(f"{args.method} on {len(samples)} samples of {samples.category}: {out}")
     return 0
 
-# %% ../../nbs/reproduce/53b_train_cli.ipynb #324f854a
+# %% ../../nbs/reproduce/53b_train_cli.ipynb #a800a3f1
 def _to_score(method: str, args):
     "The samples that predict was given."
     from mvad.data.base import categories, load_dataset
     if args.rgb: return own_samples(method, args)
     if not args.root: raise MvadError("nothing to score was named", expected="--rgb IMAGE or DIR, or --root DIR", fix="`mvad predict --help` explains the options")
-    dataset, root = args.dataset or DATA_OF.get(method, "mvtec3d"), _folder(args.root)
+    dataset, root = args.dataset or DATA_OF.get(method, "mvtec3d"), root_folder(args.root)
     return load_dataset(dataset, root, args.category or categories(dataset, root)[0], args.split)
 
 def _names(sample) -> list[str]:

@@ -305,11 +305,11 @@ def maps_of(d: Pair, images: Float[Tensor, "b 3 H W"]) -> dict[str, Float[np.nda
     maps = {"head": d.head(head_sees(d.settings.seg_input, teacher, student))} if d.head else {}
     return {k: upsample(m, tuple(images.shape[2:])).cpu().numpy() for k, m in (maps | {"product": product_map(teacher, student)}).items()}
 
-# %% ../../nbs/baselines/32_destseg.ipynb #ff08a96c
-def head_optimiser(s: DeSTSegSettings, head: SegmentationHead) -> tuple[torch.optim.Optimizer, object]:
+# %% ../../nbs/baselines/32_destseg.ipynb #69a3d16c
+def head_optimiser(s: DeSTSegSettings, head: SegmentationHead, momentum: float = .9, weight_decay: float = 1e-4) -> tuple[torch.optim.Optimizer, object]:
     "DeSTSeg's SGD with two learning rates, or AdamW with the same two; constant, or with `head_decay` falling along a cosine."
     groups = [{"params": p.parameters(), "lr": lr} for p, lr in zip((head.residual, head.rest), s.lr_head)]
-    optimiser = torch.optim.SGD(groups, momentum=.9, weight_decay=1e-4) if s.head_optim == "sgd" else torch.optim.AdamW(groups, weight_decay=1e-4)
+    optimiser = torch.optim.SGD(groups, momentum=momentum, weight_decay=weight_decay) if s.head_optim == "sgd" else torch.optim.AdamW(groups, weight_decay=weight_decay)
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: .5 * (1 + math.cos(math.pi * min(1., k / s.steps[1])))) if s.head_decay else None
 
 # %% ../../nbs/baselines/32_destseg.ipynb #b9f854e2
@@ -327,7 +327,7 @@ def fit_student(d: Pair, images: Sequence[Float[np.ndarray, "3 H W"]], progress:
     return train(step, full_batches(len(images), s.batch_size), {"student": d.student}, optimiser=optimiser, steps=s.steps[0], batch_size=s.batch_size, seed=s.seed,
                  settings=asdict(s), progress=progress, name="student", checkpoint=checkpoint, every=max(1, s.steps[0] // 10))
 
-# %% ../../nbs/baselines/32_destseg.ipynb #a27bd6d4
+# %% ../../nbs/baselines/32_destseg.ipynb #0d5bd756
 def fit_head(d: Pair, images: Sequence[Float[np.ndarray, "3 H W"]], progress: bool, checkpoint: Path | None) -> Float[np.ndarray, " steps"]:
     "Phase 2: find the painted defect where teacher and student, looking at the same image, disagree. The student is frozen."
     s = d.settings
@@ -335,7 +335,7 @@ def fit_head(d: Pair, images: Sequence[Float[np.ndarray, "3 H W"]], progress: bo
         x, mask = painted([images[i] for i in batch], d.textures, s, d.device)
         logits = d.head.logits(head_sees(s.seg_input, *both_levels(d, x)))
         return segmentation_loss(logits, shrunk(mask, logits.shape[1:]), s.gamma)
-    optimiser, schedule = head_optimiser(s, d.head)
+    optimiser, schedule = head_optimiser(s, d.head, s.momentum, s.weight_decay)
     return train(step, full_batches(len(images), s.batch_size), {"head": d.head}, optimiser=optimiser, schedule=schedule, steps=s.steps[1], batch_size=s.batch_size, seed=s.seed + 1,
                  settings=asdict(s), progress=progress, name="head", checkpoint=checkpoint, every=max(1, s.steps[1] // 10))
 

@@ -150,18 +150,19 @@ def turned(volume: Float[Tensor, "B c d h w"], theta: Float[Tensor, "v 3 4"]) ->
     both = volume.flatten(0, 1)[None].expand(len(theta), -1, -1, -1, -1)
     return F.grid_sample(both, grid, align_corners=False).unflatten(1, volume.shape[:2]).transpose(0, 1)
 
-# %% ../../nbs/papers/43_idif.ipynb #d565d8bd
-def landing(theta: Float[Tensor, "v 3 4"], grid: int) -> Float[Tensor, "v m 2"]:
-    "Where the grid^3 cells of the volume land in each view's plane: (x, y), -1..1. The inverse of `turned`."
+# %% ../../nbs/papers/43_idif.ipynb #fc9f6af8
+def landing(theta: Float[Tensor, "v 3 4"], grid: int) -> Float[Tensor, "v m 3"]:
+    "Where each view has the grid^3 cells of the volume: (x, y) in its plane and the depth z behind it, -1..1. The inverse of `turned`."
     k = (torch.arange(grid, device=theta.device) + .5) / grid * 2 - 1
     cells = torch.stack(torch.meshgrid(k, k, k, indexing="ij")[::-1], -1).reshape(-1, 3).to(theta)
-    return torch.linalg.solve(theta[:, None, :, :3], (cells - theta[:, None, :, 3])[..., None])[..., :2, 0]
+    return torch.linalg.solve(theta[:, None, :, :3], (cells - theta[:, None, :, 3])[..., None])[..., 0]
 
 def nearness(theta: Float[Tensor, "v 3 4"], grid: int, size: tuple[int, int], reach: float) -> Float[Tensor, "m v*h*w"]:
-    "For each cell and each place of each view: minus half the squared distance, in units of `reach` tokens, between the place and the cell's landing."
+    "For each cell and each place of each view: minus half the squared distance, in units of `reach` tokens, where a view's places lie on the near side (z = -1) of the volume as that view has it, which is as deep as the plane is wide."
     (h, w), at = size, landing(theta, grid)
     x, y = (((at[..., i] + 1) / 2 * n - .5)[..., None] - torch.arange(n).to(at) for i, n in ((0, w), (1, h)))
-    return (-.5 / reach**2 * (y.square()[..., :, None] + x.square()[..., None, :])).flatten(2).transpose(0, 1).flatten(1)
+    z = ((at[..., 2] + 1) / 2 * w).clamp_min(0)[..., None, None]
+    return (-.5 / reach**2 * (y.square()[..., :, None] + x.square()[..., None, :] + z.square())).flatten(2).transpose(0, 1).flatten(1)
 
 # %% ../../nbs/papers/43_idif.ipynb #e39aeacd
 def initial_angles(views: int, kind: str = "rig", tilt: float = 45.) -> Float[Tensor, "views 3"]:
@@ -226,7 +227,7 @@ class FusionScore(nn.Module):
         weight = self.score(volume.flatten(0, 1)).unflatten(0, f.shape[:2]).softmax(1)
         return (volume * weight).sum(1, keepdim=True).flatten(2, 3).expand_as(f)
 
-# %% ../../nbs/papers/43_idif.ipynb #f13a3161
+# %% ../../nbs/papers/43_idif.ipynb #3346aa5f
 @dataclass(frozen=True)
 class StudentSettings:
     "What the student S is built of. The paper's configuration by default, its gaps filled as section 11 says."
@@ -251,7 +252,7 @@ class StudentSettings:
     grid: int = 8                                               # A10
     n_blocks: int = 2; attention_heads: int = 8                 # A11
     key_pos: bool = True                                        # A12
-    near: float = 0.                                            # A12: a cell prefers places within so many tokens of where it lands; 0: none
+    near: float = 0.                                            # A12: how near, in tokens, a cell prefers its tokens, each view's hung on the side it looks at; 0: no preference
     stn: Literal["euler", "affine"] = "euler"                   # A13
     angle_init: Literal["rig", "rendered", "zeros"] = "rig"     # A14
     tilt: float = 45.                                           # A14, degrees
@@ -309,7 +310,7 @@ class Fused(NamedTuple):
     f_p: Float[Tensor, "B v c h w"]
     l_ib: Float[Tensor, ""]
 
-# %% ../../nbs/papers/43_idif.ipynb #91db64e0
+# %% ../../nbs/papers/43_idif.ipynb #cee94105
 class IDIFNet(nn.Module):
     "The multi-view student S (IDIF Eqs. 2-9): images (B, v, 3, H, W) of the views with the numbers `views` to the teacher's levels, (B, v, c, h, w) each. `channels`: the teacher's."
     def __init__(self, s: StudentSettings, channels: Sequence[int]):
@@ -331,7 +332,7 @@ class IDIFNet(nn.Module):
         f_c, l_ib = self.CB(f, views, keep) if self.CB else (torch.zeros_like(f[:, 0]), f.new_zeros(()))
         f_s = f - f_c[:, None]
         if not self.IVC: return Fused(f_c, f_s, None, self.mix(f_s), l_ib)
-        voxel = self.IVC(f_s, views, keep, nearness(self.STN.theta(views), self.IVC.grid, f.shape[3:], self.near) if self.near else None)
+        voxel = self.IVC(f_s, views, keep, nearness(self.STN.theta(views).detach(), self.IVC.grid, f.shape[3:], self.near) if self.near else None)
         return Fused(f_c, f_s, voxel, self.STN(voxel, views, f.shape[3:]), l_ib)
 
     def decode(self, fused: Fused, views: Sequence[int], sizes: Sequence[tuple[int, int]]) -> tuple[Float[Tensor, "B v c h w"], ...]:
@@ -563,10 +564,10 @@ def score_rows(scores: Sequence[Mapping], size=None) -> list[dict]:
             out.append(dict(branch=branch, defect=defect, metric="S-AUROC", estimator="exact", size=size, value=value, n_good=len(y) - sum(y), n_defective=sum(y)))
     return out
 
-# %% ../../nbs/papers/43_idif.ipynb #cf638b22
+# %% ../../nbs/papers/43_idif.ipynb #e5aadfd3
 SCALES = {
     "smoke": dict(teacher="efficientnet_lite0", standardise=True, size=64, width=4, fusion_stage=3, grid=3, n_blocks=1, attention_heads=4, steps=(6, 6), batch_size=2, warmup=2, paintings=1, lr=2e-3, head_width=8, dilations=(1, 2), textures=8, top=6),
-    "laptop": dict(teacher="efficientnet_lite0", standardise=True, size=128, width=16, fusion_stage=3, grid=8, near=1., n_blocks=1, attention_heads=4, steps=(300, 0), score="product", batch_size=4, warmup=15, lr=2e-3, top=25),
+    "laptop": dict(teacher="efficientnet_lite0", standardise=True, size=160, width=16, fusion_stage=3, grid=10, near=.35, n_blocks=1, attention_heads=4, steps=(190, 320), batch_size=4, warmup=15, lr=2e-2, paintings=5, head_optim="adamw", lr_head=(6e-3, 6e-3), head_decay=True, head_width=24, dilations=(2, 4, 6), top=39),
     "paper": {},
 }
 VARIANTS = {"ours": {}, "dkd": {}, "3dconv": dict(fusion="3dconv", consistency=False), "3dconv-score": dict(fusion="3dconv-score", consistency=False), "ivc": dict(consistency=False), "dropout": dict(p_drop=.2),
@@ -575,7 +576,7 @@ VARIANTS = {"ours": {}, "dkd": {}, "3dconv": dict(fusion="3dconv", consistency=F
             "angles-0": dict(angle_init="zeros"), "anywhere": dict(near=0.), "mean": dict(project="mean"), "one-decoder": dict(shared_decoder=True), "painted-half": dict(p_anomaly=.5)}
 DKD_SCALES = {
     "smoke": dict(teacher="efficientnet_lite0", standardise=True, size=64, width=4, head_width=8, dilations=(1, 2), steps=(4, 4), batch_size=2, textures=8, top=6),
-    "laptop": dict(teacher="efficientnet_lite0", standardise=True, size=128, width=16, steps=(150, 0), score="product", batch_size=8, top=25),
+    "laptop": dict(teacher="efficientnet_lite0", standardise=True, size=160, width=16, steps=(75, 125), batch_size=8, head_optim="adamw", lr_head=(6e-3, 6e-3), head_decay=True, head_width=24, dilations=(2, 4, 6), top=39),
     "paper": {},
 }
 

@@ -29,8 +29,9 @@ def test_typed_here(command, tmp_path):
     _, notebook, output, *rest = shlex.split(command)
     given = dict(zip(rest[1::3], rest[2::3]))
     assert rest[::3] == ["-p"] * len(given) and given["scale"] == "paper"
-    root = embedded_root(DATA[given["root"]], ["puck"], "smoke", progress=False)
-    if given["root"] == "mvtec_3d_anomaly_detection": root = root.parent/"raw"                          # CRD takes the table away itself
+    raw = given["root"] == "mvtec_3d_anomaly_detection"                                                 # CRD takes the table away itself, and asks for the split of good objects that the official files have
+    root = embedded_root(DATA[given["root"]], ["puck"], "smoke", progress=False, **(dict(splits=("train", "validation", "test")) if raw else {}))
+    if raw: root = root.parent/"raw"
     given |= dict(device="cpu", scale="smoke", category="puck", root=str(root), out=str(tmp_path/"run"))
     words = [w for name, value in given.items() for w in ("-p", name, value)]
     start([sys.executable, "-m", "papermill", "--no-progress-bar", PAPERS/notebook, output, *words], tmp_path)

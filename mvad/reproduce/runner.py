@@ -159,13 +159,13 @@ def read_progress(path: str | Path) -> tuple[float, str]:
     inside = min(1., s["n"] / s["total"]) if s["total"] else 0.
     return min(1., (s["cell"] + inside) / max(1, s["cells"])), f"{s['what']} {s['n']}/{s['total']}".strip() if s["total"] else s["what"] or f"cell {s['cell']}/{s['cells']}"
 
-# %% ../../nbs/reproduce/51_runner.ipynb #2d5e12a3
+# %% ../../nbs/reproduce/51_runner.ipynb #ff7410ea
 @contextmanager
 def live_bar(total: int, title: str, *, show: bool = True) -> Iterator[Callable]:
     "A tqdm bar over runs that also moves inside them. Yields `working(run, progress_file)` and `.done(run)`."
     from tqdm import tqdm
     active, finished, stop = {}, [0], threading.Event()
-    bar = tqdm(total=total, desc=title, unit="run", disable=not show, mininterval=0 if sys.stderr.isatty() else 10,
+    bar = tqdm(total=total, desc=title, unit="run", disable=not show, miniters=0, mininterval=0 if sys.stderr.isatty() else 10,
                bar_format="{desc} {percentage:3.0f}% |{bar:24}| {n:.2f}/{total_fmt} runs, {elapsed}{postfix}")
     def look():
         states = [(str(r), *read_progress(f)) for r, f in list(active.items())]

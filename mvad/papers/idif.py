@@ -24,12 +24,12 @@ from ..encoders.features import source_arrays, source_image
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
 # %% auto #0
-__all__ = ['SCALES', 'VARIANTS', 'DKD_SCALES', 'distill_loss', 'ConsistencyBottleneck', 'Attention', 'FusionBlock', 'positions',
-           'ImplicitVoxel', 'rotation', 'turned', 'landing', 'nearness', 'initial_angles', 'ViewSTN', 'drop_pattern',
-           'Fusion3D', 'FusionScore', 'StudentSettings', 'IDIFSettings', 'Fused', 'IDIFNet', 'optimiser_of',
-           'images_of', 'kept', 'combined', 'both_levels', 'heat', 'training_images', 'fit_student', 'painted_views',
-           'fit_head', 'IDIF', 'missing_order', 'without', 'Retrieve', 'Painter', 'Reconstruct', 'missing_scores',
-           'blind_scores', 'score_rows', 'settings_for', 'detector_for']
+__all__ = ['SHARED', 'SCALES', 'DKD_SCALES', 'VARIANTS', 'distill_loss', 'ConsistencyBottleneck', 'Attention', 'FusionBlock',
+           'positions', 'ImplicitVoxel', 'rotation', 'turned', 'landing', 'nearness', 'initial_angles', 'ViewSTN',
+           'drop_pattern', 'Fusion3D', 'FusionScore', 'StudentSettings', 'IDIFSettings', 'Fused', 'IDIFNet',
+           'optimiser_of', 'images_of', 'kept', 'combined', 'teacher_levels', 'heat', 'training_images', 'fit_student',
+           'painted_views', 'painted_stock', 'fit_head', 'IDIF', 'missing_order', 'without', 'Retrieve', 'Painter',
+           'Reconstruct', 'missing_scores', 'blind_scores', 'score_rows', 'settings_for', 'detector_for']
 
 # %% ../../nbs/papers/43_idif.ipynb #96e550df
 def distill_loss(teacher: Sequence[Float[Tensor, "B v c h w"]], student: Sequence[Float[Tensor, "B v c h w"]], keep: Bool[Tensor, "B v"] | None = None, reduction: str = "mean") -> Float[Tensor, ""]:
@@ -79,21 +79,21 @@ class ConsistencyBottleneck(nn.Module):
         kl = .5 * (mu.square() + log_variance.exp() - 1 - log_variance).mean() if self.kl_weight else 0.
         return self.expand(z), self.l_ib(z, f, views, keep) + self.kl_weight * kl
 
-# %% ../../nbs/papers/43_idif.ipynb #14d73003
+# %% ../../nbs/papers/43_idif.ipynb #2de1e9d4
 class Attention(nn.Module):
-    "Multi-head attention of `x` to `y`. `attend` (B, n), true where a key may be looked at: the others get -inf before the softmax (IDIF Eqs. 11, 12). `near` is added there too."
+    "Multi-head attention of `x` to `y`; one `x` (A = 1) asks every `y`. `attend` (B, n), true where a key may be looked at: the others get -inf before the softmax (IDIF Eqs. 11, 12). `near` is added there too."
     def __init__(self, c: int, heads: int = 8):
         super().__init__()
         if c % heads: raise MvadError("channels do not divide into heads", found=f"{c} channels, {heads} heads", fix="choose attention_heads that divides the width")
         self.heads = heads
         self.q, self.k, self.v, self.out = (nn.Linear(c, c) for _ in range(4))
 
-    def forward(self, x: Float[Tensor, "B m c"], y: Float[Tensor, "B n c"], attend: Bool[Tensor, "B n"] | None = None, near: Float[Tensor, "m n"] | None = None) -> Float[Tensor, "B m c"]:
+    def forward(self, x: Float[Tensor, "A m c"], y: Float[Tensor, "B n c"], attend: Bool[Tensor, "B n"] | None = None, near: Float[Tensor, "m n"] | None = None) -> Float[Tensor, "B m c"]:
         q, k, v = (layer(a).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer, a in ((self.q, x), (self.k, y), (self.v, y)))
         mask = near if attend is None else attend[:, None, None] if near is None else torch.where(attend[:, None, None], near, -math.inf)
-        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+        return self.out(F.scaled_dot_product_attention(q.expand(len(k), -1, -1, -1), k, v, attn_mask=mask).transpose(1, 2).flatten(2))
 
-# %% ../../nbs/papers/43_idif.ipynb #e694efac
+# %% ../../nbs/papers/43_idif.ipynb #7607fddf
 class FusionBlock(nn.Module):
     "One step of IDIF Eq. 7, pre-norm and residual (A11): self-attention, feed-forward, cross-attention to the views' tokens, feed-forward."
     def __init__(self, c: int, heads: int = 8, ratio: int = 4):
@@ -102,13 +102,13 @@ class FusionBlock(nn.Module):
         self.SA, self.CA = Attention(c, heads), Attention(c, heads)
         self.ffn = nn.ModuleList(nn.Sequential(nn.Linear(c, ratio * c), nn.GELU(), nn.Linear(ratio * c, c)) for _ in range(2))
 
-    def forward(self, P: Float[Tensor, "B m c"], tokens: Float[Tensor, "B n c"], attend: Bool[Tensor, "B n"] | None = None, near: Float[Tensor, "m n"] | None = None) -> Float[Tensor, "B m c"]:
+    def forward(self, P: Float[Tensor, "A m c"], tokens: Float[Tensor, "B n c"], attend: Bool[Tensor, "B n"] | None = None, near: Float[Tensor, "m n"] | None = None) -> Float[Tensor, "B m c"]:
         x = self.norms[0](P); P = P + self.SA(x, x)
         P = P + self.ffn[0](self.norms[1](P))
         P = P + self.CA(self.norms[2](P), tokens, attend, near)
         return P + self.ffn[1](self.norms[3](P))
 
-# %% ../../nbs/papers/43_idif.ipynb #baf23f16
+# %% ../../nbs/papers/43_idif.ipynb #4813d643
 def positions(h: int, w: int, c: int) -> Float[Tensor, "h*w c"]:
     "2D sine-cosine positions: half of the channels for the row, half for the column, wavelengths from 2 pi to 20 000 pi."
     if c % 4: raise MvadError("positions need channels in fours", found=c)
@@ -132,7 +132,7 @@ class ImplicitVoxel(nn.Module):
 
     def forward(self, f_s: Float[Tensor, "B v c h w"], views: Sequence[int], keep: Bool[Tensor, "B v"] | None = None, near: Float[Tensor, "m n"] | None = None) -> Float[Tensor, "B c g g g"]:
         tokens, attend = self.tokens(f_s, views), None if keep is None else keep.repeat_interleave(math.prod(f_s.shape[3:]), 1)
-        P = self.P0.expand(len(f_s), -1, -1)
+        P = self.P0[None]                  # one for all samples: what the first block does before it asks the cameras is done once
         for block in self.blocks: P = block(P, tokens, attend, near)
         return P.transpose(1, 2).unflatten(2, (self.grid,) * 3)
 
@@ -373,20 +373,18 @@ def combined(s: IDIFSettings, maps: Float[np.ndarray, "n H W"], looks: Sequence[
     score = scores[there].max() if s.sample_score == "max" else scores[there].mean()
     return Prediction(full.reshape(-1, s.views, *maps.shape[1:]).max(0), score, view_scores=scores)
 
-# %% ../../nbs/papers/43_idif.ipynb #49ecbf21
+# %% ../../nbs/papers/43_idif.ipynb #03c57070
 @torch.no_grad()
-def both_levels(self: IDIF, x: Float[Tensor, "B v 3 H W"], views: Sequence[int], keep: Bool[Tensor, "B v"] | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    "What teacher and student say about the same images, (B * v, c, h, w) each."
-    teacher = self.scale(tuple(l.to(self.device) for l in self.teacher.levels(x.flatten(0, 1))))
-    student, _ = self.student(x.to(self.device), views, [t.shape[2:] for t in teacher], None if keep is None else keep.to(self.device))
-    return teacher, tuple(l.flatten(0, 1) for l in student)
+def teacher_levels(self: IDIF, x: Float[Tensor, "n 3 H W"]) -> tuple[Float[Tensor, "n c h w"], ...]:
+    "What the teacher says of the images, each channel on the scale of the training."
+    return self.scale(tuple(l.to(self.device) for l in self.teacher.levels(x)))
 
 @torch.no_grad()
-def heat(self: IDIF, x: Float[Tensor, "n 3 H W"], looks: Sequence[int]) -> Float[np.ndarray, "n H W"]:
-    "The maps of one sample's looks, at the images' size; teacher and student see each once."
-    teacher, student = both_levels(self, x[None], looks)
+def heat(self: IDIF, teacher: Sequence[Float[Tensor, "a c h w"]], x: Float[Tensor, "n 3 H W"], looks: Sequence[int], asked: Sequence[int]) -> Prediction:
+    "What is said of one sample: the student sees all its looks, those at the places `asked` (for which the teacher's levels are given) get a map and have a say."
+    student = [l[0, list(asked)] for l in self.student(x[None].to(self.device), looks, [t.shape[2:] for t in teacher])[0]]
     m = self.head(head_sees(self.settings.seg_input, teacher, student)) if self.settings.score == "head" else product_map(teacher, student)
-    return upsample(m, tuple(x.shape[2:])).cpu().numpy()
+    return combined(self.settings, upsample(m, tuple(x.shape[2:])).cpu().numpy(), [looks[i] for i in asked])
 
 def training_images(self: IDIF, samples: Sequence[Sample]) -> Float[np.ndarray, "N looks 3 H W"]:
     "The images of good samples, all of which must be there."
@@ -415,13 +413,20 @@ def fit_student(self: IDIF, images: Float[np.ndarray, "N V 3 H W"], progress: bo
     return train(step, full_batches(len(images), s.batch_size), {"student": self.student}, optimiser=optimiser, schedule=schedule, steps=s.steps[0], batch_size=s.batch_size, seed=s.seed,
                  settings=asdict(s), progress=progress, name="student", checkpoint=checkpoint, every=max(1, s.steps[0] // 10))
 
-# %% ../../nbs/papers/43_idif.ipynb #ef67ba5e
+# %% ../../nbs/papers/43_idif.ipynb #58f9a8a0
+@torch.no_grad()
 def painted_views(self: IDIF, images: Float[np.ndarray, "N V 3 H W"], batch: Sequence[int]) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
     "What the head sees of a batch of samples with fresh defects painted on, and where they are."
-    s = self.settings; views, keep = kept(s, len(batch))
-    x, mask = painted([images[i, v] for i in batch for v in views], self.textures, s, self.device)
-    seen = head_sees(s.seg_input, *both_levels(self, x.unflatten(0, (len(batch), len(views))), views, keep)); mask = shrunk(mask, seen.shape[2:])
+    s = self.settings; views, keep = kept(s, len(batch)); keep = None if keep is None else keep.to(self.device)
+    x, mask = painted([images[i, v] for i in batch for v in views], self.textures, s, self.device); teacher = teacher_levels(self, x)
+    student, _ = self.student(x.unflatten(0, (len(batch), len(views))), views, [t.shape[2:] for t in teacher], keep)
+    seen = head_sees(s.seg_input, teacher, [l.flatten(0, 1) for l in student]); mask = shrunk(mask, seen.shape[2:])
     return (seen, mask) if keep is None else (seen[keep.flatten()], mask[keep.flatten()])
+
+def painted_stock(self: IDIF, images: Float[np.ndarray, "N V 3 H W"]) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
+    "The same of `paintings` versions of every view, in half precision."
+    seen, masks = zip(*((x.half(), mask) for _ in range(self.settings.paintings) for i in range(len(images)) for x, mask in [painted_views(self, images, [i])]))
+    return torch.cat(seen), torch.cat(masks)
 
 def fit_head(self: IDIF, images: Float[np.ndarray, "N V 3 H W"], progress: bool, checkpoint: Path | None) -> Float[np.ndarray, " steps"]:
     "Phase 2 (A21): find the painted defect where teacher and frozen student, looking at the same image, disagree. With `paintings` from a stock that is painted once."
@@ -430,14 +435,13 @@ def fit_head(self: IDIF, images: Float[np.ndarray, "N V 3 H W"], progress: bool,
         seen, mask = painted_views(self, images, batch) if not s.paintings else (stock[0][batch].float(), stock[1][batch])
         return segmentation_loss(self.head.logits(seen), mask, s.gamma)
     if s.paintings:
-        with seeded(s.seed + 1): parts = [painted_views(self, images, range(i, min(i + size, len(images)))) for _ in range(s.paintings) for i in range(0, len(images), size)]
-        stock = torch.cat([x.half() for x, _ in parts]), torch.cat([m for _, m in parts])
+        with seeded(s.seed + 1): stock = painted_stock(self, images)
         items, size = full_batches(len(stock[0]), s.batch_size * s.looks), s.batch_size * s.looks
     optimiser, schedule = head_optimiser(s, self.head)
     return train(step, items, {"head": self.head}, optimiser=optimiser, schedule=schedule, steps=s.steps[1], batch_size=size, seed=s.seed + 1,
                  settings=asdict(s), progress=progress, name="head", checkpoint=checkpoint, every=max(1, s.steps[1] // 10))
 
-# %% ../../nbs/papers/43_idif.ipynb #3c02956e
+# %% ../../nbs/papers/43_idif.ipynb #1fc1eb90
 class IDIF(Pair):
     """Intra-view Decoupling and Inter-view Fusion. `settings.views` cameras; a sample may lack some of them (None in its place).
 
@@ -457,7 +461,7 @@ class IDIF(Pair):
     def predict(self, sample: Sample) -> Prediction:
         "Maps at the size of the prepared sample; a view that is missing has zeros and no say."
         self.state(); x, looks = images_of(self.settings, self.prepare(sample))
-        return combined(self.settings, heat(self, x, looks), looks)
+        return heat(self, teacher_levels(self, x), x, looks, range(len(looks)))
 
 # %% ../../nbs/papers/43_idif.ipynb #3a4b87c7
 def missing_order(id: str, views: int, seed: int = 0) -> tuple[int, ...]:
@@ -521,35 +525,37 @@ class Reconstruct:
         painted = self.net(x.to(self.device), there.to(self.device))[0].cpu().numpy()
         return replace(sample, views=tuple(View(p, gt=np.zeros(p.shape[1:], bool)) if v is None else v for v, p in zip(sample.views, painted)))
 
-# %% ../../nbs/papers/43_idif.ipynb #6df05b22
-def missing_scores(detector: Detector, samples: Sequence[Sample], fills: Mapping[str, Callable[[Sample], Sample] | None], seed: int = 0, score_filled: bool = False, progress: bool = True) -> list[dict]:
+# %% ../../nbs/papers/43_idif.ipynb #fdba30ef
+def missing_scores(detector: IDIF, samples: Sequence[Sample], fills: Mapping[str, Callable[[Sample], Sample] | None], seed: int = 0, score_filled: bool = False, progress: bool = True) -> list[dict]:
     """Sample scores with 1 .. V-1 views missing: [{id, defect, "name-k": score}]. `fills`: how missing views are filled, by name; None: not at all.
 
-    The score is the largest of the views that are really there; with `score_filled` also of the filled ones."""
+    A view that was filled in informs the student and has no say; with `score_filled` it has one. The teacher sees each real view once."""
     from tqdm.auto import tqdm
-    out = []
+    s, out = detector.settings, []
     for sample in tqdm(samples, desc="missing views", disable=not progress):
-        sample = detector.prepare(sample); order = missing_order(sample.id, V := len(sample.views), seed); row = {"id": sample.id, "defect": sample.defect}
-        for k in range(1, V):
-            gap = without(sample, order[:k]); there = list(gap.present)
+        sample = detector.prepare(sample); order = missing_order(sample.id, s.views, seed); row = {"id": sample.id, "defect": sample.defect}
+        x, looks = images_of(s, sample); said = teacher_levels(detector, x)
+        for k in range(1, s.views):
+            gap = without(sample, order[:k])
             for name, fill in fills.items():
-                p = detector.predict(fill(gap) if fill else gap)
-                row[f"{name}-{k}"] = float(p.score if fill and score_filled else p.view_scores[there].max())
+                x, given = images_of(s, fill(gap) if fill else gap); asked = [i for i, l in enumerate(given) if score_filled or l % s.views in gap.present]
+                teacher = teacher_levels(detector, x) if score_filled else [t[[looks.index(given[i]) for i in asked]] for t in said]
+                row[f"{name}-{k}"] = float(heat(detector, teacher, x, given, asked).score)
         out.append(row)
     return out
 
-# %% ../../nbs/papers/43_idif.ipynb #60f061d8
+# %% ../../nbs/papers/43_idif.ipynb #cb175f72
 def blind_scores(detector: Detector, samples: Sequence[Sample], progress: bool = True) -> list[dict]:
     """What a blind spot costs: [{id, defect, "blind": score, "unseen": score}], of good samples and of those whose defect exactly one view shows.
 
-    "blind": the score of one view that does not show it; "unseen": the sample's score when the view that shows it is missing. Good samples take the views in turn."""
+    "blind": the score of one view that does not show it; "unseen": the sample's score when the view that shows it is missing. Good samples lose, in turn, the views that the others lose: cameras differ."""
     from tqdm.auto import tqdm
-    out = []
-    for i, sample in enumerate(tqdm(samples, desc="blind spots", disable=not progress)):
-        sample = detector.prepare(sample); V = len(sample.views)
-        shown = [k for k, v in enumerate(sample.views) if v is not None and v.gt is not None and v.gt.any()]
-        if V < 2 or len(sample.present) < V or (sample.label and len(shown) != 1): continue
-        eye = shown[0] if shown else i % V
+    shown = [[k for k, v in enumerate(detector.prepare(s).views) if v is not None and v.gt is not None and v.gt.any()] for s in samples]
+    eyes, out = [ks[0] for ks in shown if len(ks) == 1], []
+    for i, (sample, ks) in enumerate(zip(tqdm(samples, desc="blind spots", disable=not progress), shown)):
+        V = len(sample.views)
+        if V < 2 or len(sample.present) < V or len(ks) != sample.label or not eyes: continue
+        sample, eye = detector.prepare(sample), ks[0] if ks else eyes[i % len(eyes)]
         out.append({"id": sample.id, "defect": sample.defect, "blind": float(detector.predict(sample).view_scores[(eye + 1 + i % (V - 1)) % V]), "unseen": float(detector.predict(without(sample, [eye])).score)})
     return out
 
@@ -564,21 +570,25 @@ def score_rows(scores: Sequence[Mapping], size=None) -> list[dict]:
             out.append(dict(branch=branch, defect=defect, metric="S-AUROC", estimator="exact", size=size, value=value, n_good=len(y) - sum(y), n_defective=sum(y)))
     return out
 
-# %% ../../nbs/papers/43_idif.ipynb #e5aadfd3
+# %% ../../nbs/papers/43_idif.ipynb #2477a89a
+SHARED = {          # what the one model and the ensemble's five have in common
+    "smoke": dict(teacher="efficientnet_lite0", standardise=True, size=64, width=4, head_width=8, dilations=(1, 2), textures=8, top=6),
+    "laptop": dict(teacher="efficientnet_lite0", standardise=True, size=160, width=16, head_optim="adamw", lr_head=(6e-3, 6e-3), head_decay=True, head_width=24, dilations=(2, 4, 6), top=39),
+}
 SCALES = {
-    "smoke": dict(teacher="efficientnet_lite0", standardise=True, size=64, width=4, fusion_stage=3, grid=3, n_blocks=1, attention_heads=4, steps=(6, 6), batch_size=2, warmup=2, paintings=1, lr=2e-3, head_width=8, dilations=(1, 2), textures=8, top=6),
-    "laptop": dict(teacher="efficientnet_lite0", standardise=True, size=160, width=16, fusion_stage=3, grid=10, near=.35, n_blocks=1, attention_heads=4, steps=(190, 320), batch_size=4, warmup=15, lr=2e-2, paintings=5, head_optim="adamw", lr_head=(6e-3, 6e-3), head_decay=True, head_width=24, dilations=(2, 4, 6), top=39),
+    "smoke": dict(SHARED["smoke"], fusion_stage=3, grid=3, n_blocks=1, attention_heads=4, steps=(6, 6), batch_size=2, warmup=2, paintings=1, lr=2e-3),
+    "laptop": dict(SHARED["laptop"], fusion_stage=3, grid=10, near=.35, n_blocks=1, attention_heads=4, steps=(190, 320), batch_size=4, warmup=15, lr=2e-2, paintings=5),
+    "paper": {},
+}
+DKD_SCALES = {
+    "smoke": dict(SHARED["smoke"], steps=(4, 4), batch_size=2),
+    "laptop": dict(SHARED["laptop"], steps=(75, 125), batch_size=8),
     "paper": {},
 }
 VARIANTS = {"ours": {}, "dkd": {}, "3dconv": dict(fusion="3dconv", consistency=False), "3dconv-score": dict(fusion="3dconv-score", consistency=False), "ivc": dict(consistency=False), "dropout": dict(p_drop=.2),
             "cb-1/16": dict(cb_share=1 / 16), "cb-1/4": dict(cb_share=1 / 4), "cb-pooled": dict(cb_pool=True), "kl-0.001": dict(kl_weight=1e-3), "kl-0.1": dict(kl_weight=.1), "alpha-0.1": dict(alpha=.1), "alpha-10": dict(alpha=10.),
             "beta-0.1": dict(beta=.1), "beta-10": dict(beta=10.), "blocks-1": dict(n_blocks=1), "blocks-2": dict(n_blocks=2), "blocks-4": dict(n_blocks=4), "grid-4": dict(grid=4), "grid-8": dict(grid=8), "grid-12": dict(grid=12),
             "angles-0": dict(angle_init="zeros"), "anywhere": dict(near=0.), "mean": dict(project="mean"), "one-decoder": dict(shared_decoder=True), "painted-half": dict(p_anomaly=.5)}
-DKD_SCALES = {
-    "smoke": dict(teacher="efficientnet_lite0", standardise=True, size=64, width=4, head_width=8, dilations=(1, 2), steps=(4, 4), batch_size=2, textures=8, top=6),
-    "laptop": dict(teacher="efficientnet_lite0", standardise=True, size=160, width=16, steps=(75, 125), batch_size=8, head_optim="adamw", lr_head=(6e-3, 6e-3), head_decay=True, head_width=24, dilations=(2, 4, 6), top=39),
-    "paper": {},
-}
 
 # %% ../../nbs/papers/43_idif.ipynb #86a55346
 def settings_for(scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0, **data) -> IDIFSettings | DeSTSegSettings:

@@ -40,6 +40,12 @@ def sweep(toy, add, out: str, seeds: int, *categories: str):
     return start(toy, out, "--category", *categories, "--seed", *range(seeds), "--executor", "ray", "--address", add.cluster.address)
 
 
+def ended(process) -> bool:
+    import psutil
+    try: return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess: return True
+
+
 @needs_ray
 def test_a_node_and_a_worker_are_lost_in_mid_run(toy, ray_nodes):
     nodes = ray_nodes(), ray_nodes()
@@ -49,8 +55,10 @@ def test_a_node_and_a_worker_are_lost_in_mid_run(toy, ray_nodes):
     workers = [worker_of(folder).parent() for folder in training(toy/"out")]
     raylets = [n.all_processes["raylet"][0].process.pid for n in nodes]
     assert sorted(w.ppid() for w in workers) == sorted(raylets), "the runs are not spread over the nodes"
+    orphans = [p for w in workers for p in w.children(recursive=True)]
     next(w for w in workers if w.ppid() == raylets[0]).kill()
     ray_nodes.cluster.remove_node(nodes[1], allow_graceful=False)
+    until(lambda: all(map(ended, orphans)), 120)                     # what is lost works on until it notices; with the gate open it would finish first
     release(toy)
     _, err = child.communicate(timeout=400)
     assert child.returncode == 0, err

@@ -25,9 +25,9 @@ from ..encoders.pyramid import Teacher, cached_levels, pick
 __all__ = ['IMAGENET', 'SCALES', 'VARIANTS', 'BasicBlock', 'blocks', 'stage_widths', 'StudentEncoder', 'StudentDecoder',
            'Student', 'count', 'unit', 'cosine_distance', 'distillation_loss', 'head_input', 'conv_norm', 'ASPP',
            'SegmentationHead', 'focal_loss', 'segmentation_loss', 'shrunk', 'top_mean', 'product_map',
-           'DeSTSegSettings', 'full_batches', 'painted', 'LevelScale', 'cropped', 'Pair', 'both_levels', 'head_sees',
-           'maps_of', 'head_optimiser', 'fit_student', 'fit_head', 'prediction', 'DeSTSeg', 'DeSTSegEnsemble',
-           'settings_for', 'detector_for']
+           'DeSTSegSettings', 'full_batches', 'painted', 'LevelScale', 'cropped', 'Pair', 'teacher_levels',
+           'both_levels', 'head_sees', 'maps_of', 'head_optimiser', 'fit_student', 'fit_head', 'prediction', 'DeSTSeg',
+           'DeSTSegEnsemble', 'settings_for', 'detector_for']
 
 # %% ../../nbs/baselines/32_destseg.ipynb #f2eca024
 class BasicBlock(nn.Module):
@@ -289,11 +289,16 @@ class Pair(Detector):
         self.build(); self.student.load_state_dict(part("student.")); self.scale.restore(part("scale."))
         if self.head: self.head.load_state_dict(part("head."))
 
-# %% ../../nbs/baselines/32_destseg.ipynb #bd937609
+# %% ../../nbs/baselines/32_destseg.ipynb #169346cd
+@torch.no_grad()
+def teacher_levels(d: Pair, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], ...]:
+    "What the teacher says about the images, each channel on the scale of the training."
+    return d.scale(tuple(l.to(d.device) for l in d.teacher.levels(images)))
+
 @torch.no_grad()
 def both_levels(d: Pair, images: Float[Tensor, "b 3 H W"]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     "What teacher and student say about the same images, without gradients."
-    teacher = d.scale(tuple(l.to(d.device) for l in d.teacher.levels(images)))
+    teacher = teacher_levels(d, images)
     return teacher, d.student(images, [t.shape[2:] for t in teacher])
 
 def head_sees(seg_input: str, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Float[Tensor, "b c h w"]:

@@ -12,6 +12,8 @@ def test_stored_outputs_belong_to_the_code(path):
     assert outputs.state(nb) != "stale", f"the code of {path.name} changed after its outputs were stored: make outputs NB={path.relative_to(outputs.ROOT)}"
     failed = [o["ename"] for c in nb["cells"] for o in c.get("outputs", []) if o["output_type"] == "error"]
     assert not failed, f"{path.name} stores an error: {failed}"
+    chatter = [o for c in nb["cells"] for o in c.get("outputs", []) if "[Open3D" in "".join(o.get("text", ""))]
+    assert not chatter, f"{path.name} stores what a library says of itself: {chatter}"
 
 
 def test_a_changed_cell_is_seen():

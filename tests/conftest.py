@@ -1,6 +1,7 @@
 """One setting for all tests: the checkout's own library, no user's cache, no window, no network by accident."""
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")       # outside a kernel plotly would also emit HTML
 os.environ.setdefault("HF_HUB_OFFLINE", "1")                      # a test never downloads weights
 os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)     # a shell's background job ignores Ctrl-C, and so would the commands that tests interrupt
 
 
 def pytest_configure(config):

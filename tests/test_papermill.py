@@ -1,6 +1,7 @@
-"""The commands for a GPU that the paper notebooks print, typed as they stand: only device, scale and folders are this machine's.
+"""Notebooks in a kernel of their own, as JupyterLab and the shell run them.
 
-CI types the one of MAFR, for time's sake. The others:      MVAD_PAPERMILL=all pytest tests/test_papermill.py"""
+First the commands for a GPU that the paper notebooks print, typed as they stand: only device, scale and folders are this machine's. Then every other notebook, cell by cell.
+CI types the one of MAFR and opens the encoders' notebook, for time's sake. All:      MVAD_PAPERMILL=all pytest tests/test_papermill.py"""
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import start
+from test_notebooks import NOTEBOOKS, name, smoke
 
 from mvad.reproduce.runner import embedded_root
 
@@ -37,3 +39,12 @@ def test_typed_here(command, tmp_path):
     start([sys.executable, "-m", "papermill", "--no-progress-bar", PAPERS/notebook, output, *words], tmp_path)
     record, = (json.loads(p.read_text()) for p in (tmp_path/"run").glob("*.record.json"))
     assert record["run"]["data"] == "user" and record["run"]["scale"] == "smoke" and record["run"]["category"] == "puck" and (tmp_path/output).exists()
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent != PAPERS and (asked == "all" or p.stem == "10_features")], ids=name)
+def test_as_jupyter_runs_it(path, tmp_path):
+    "Its progress bars are widgets there, and libraries know that they are in a notebook."
+    words = [str(w) for key, value in smoke(path, tmp_path/"run").items() for w in ("-y", json.dumps({key: value}))]
+    start([sys.executable, "-m", "papermill", "--no-progress-bar", path, tmp_path/"ran.ipynb", *words], tmp_path)
+    said = [o.get("text", "") for c in json.loads((tmp_path/"ran.ipynb").read_text())["cells"] for o in c.get("outputs", [])]
+    assert not [s for s in said if "[Open3D" in "".join(s)]

@@ -18,9 +18,9 @@ from .base import (BadIndex, DatasetError, DuplicateSample, FileDataset, Incompl
 from .layout import Item, Layout
 
 # %% auto #0
-__all__ = ['KEYS', 'CODES', 'NOISE', 'read_list', 'parse_name', 'image_folders', 'list_folders', 'out_of_reach', 'parse_entry',
-           'assemble', 'list_of', 'images_of', 'RealIAD', 'samples_of', 'read_view', 'part_folder', 'part_name',
-           'noisy', 'RealIADLayout']
+__all__ = ['KEYS', 'MEANINGS', 'CODES', 'NOISE', 'read_list', 'parse_name', 'image_folders', 'list_folders', 'out_of_reach',
+           'parse_entry', 'assemble', 'list_of', 'images_of', 'RealIAD', 'samples_of', 'read_view', 'part_folder',
+           'part_name', 'noisy', 'RealIADLayout']
 
 # %% ../../nbs/data/24_realiad.ipynb #8ec9742f
 KEYS = ("category", "anomaly_class", "image_path", "mask_path")      # of every entry
@@ -215,7 +215,8 @@ def read_view(files: dict[str, Path], record: Record, name: str, strict: bool = 
         raise MissingMask("the mask of a defective view is empty", file=files["gt"], found="0 pixels > 0", expected="at least 1, or mask_path null", fix="made by shrinking? take the images in another size, or strict=False")
     return View(rgb, gt=gt, name=name)
 
-# %% ../../nbs/data/24_realiad.ipynb #7af16514
+# %% ../../nbs/data/24_realiad.ipynb #0783be91
+MEANINGS = {"AK": "pit", "BX": "deformation", "CH": "abrasion", "HS": "scratch", "PS": "damage", "QS": "missing part", "YW": "foreign object", "ZW": "contamination"}
 CODES = {"colour": "ZW", "dent": "AK", "bump": "YW", "hole": "QS", "mismatch": "BX", "hidden": "PS"}      # abrasion CH and scratch HS stay unused
 NOISE = (0.0, 0.1, 0.2, 0.4)                                 # shares of defective samples in the training lists called fuiad
 _FIRST = {"train": 1, "validation": 6001, "dev": 7001, "test": 8001}

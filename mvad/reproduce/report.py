@@ -252,18 +252,20 @@ def remember(r: Reproduction) -> Path:
     with by_rename(r.out / NOTE) as part: part.write_text(json.dumps(dict(schema=1, tables=tables), indent=1), encoding="utf-8")
     return r.out / NOTE
 
-# %% ../../nbs/reproduce/52_report.ipynb #34d35eec
+# %% ../../nbs/reproduce/52_report.ipynb #5bab4876
 def read_reproduction(out: str | Path, tables: Sequence[str] = ()) -> Reproduction:
-    "What `remember` wrote, or what the records of a folder without such a note are good for; `tables`: some of it."
+    "What `remember` wrote, or what the records of a folder without such a note are good for; `tables`: some of it, or others that the records are good for."
     out = Path(out).expanduser().resolve()
     try: told = json.loads((out / NOTE).read_text(encoding="utf-8"))["tables"] if (out / NOTE).is_file() else None
     except (ValueError, KeyError, TypeError) as e: raise MvadError("cannot read what was reproduced here", file=out / NOTE, found=str(e)[:100], expected="what the report wrote", fix="delete it: the records are enough") from e
-    found = {n: [Outcome(Run(**o["run"]), out / o["folder"], *(o[k] for k in ("status", "says", "error", "seconds"))) for o in os_] for n, os_ in told.items()} if told is not None else _from_records(out, SPECS | {t: find_table(t) for t in tables})
+    found = {n: [Outcome(Run(**o["run"]), out / o["folder"], *(o[k] for k in ("status", "says", "error", "seconds"))) for o in os_] for n, os_ in told.items()} if told is not None else _from_records(out, SPECS)
+    found |= _from_records(out, {t: find_table(t) for t in tables if t not in found})            # of earlier commands into the same folder
+    if not found: raise MvadError("there is no reproduction in this folder", file=out, expected="what --out of `mvad reproduce` named", fix="mvad reproduce TABLE --out DIR")
     if lost := set(tables) - set(found): raise MvadError("this folder has no such table", file=out, found=", ".join(sorted(lost)), expected=", ".join(found))
     found = {n: found[n] for n in tables or found}
     return Reproduction(out, tuple(find_table(n) for n in found), found)
 
-# %% ../../nbs/reproduce/52_report.ipynb #99ff1d8c
+# %% ../../nbs/reproduce/52_report.ipynb #d6a0cac2
 def _from_records(out: Path, specs: dict[str, TableSpec]) -> dict[str, list[Outcome]]:
     "Outcomes by table of `specs`, of a folder that keeps only runs."
     runs = {}
@@ -273,9 +275,7 @@ def _from_records(out: Path, specs: dict[str, TableSpec]) -> dict[str, list[Outc
         run = Run(**{k: v for k, v in told.items() if k != "data"}, root="" if told["data"] == "embedded" else "the user's data")
         if valid_record(path.parent, run) is not None: runs[run] = Outcome(run, path.parent, "skipped")
     def needed(spec): return [o for r, o in runs.items() if (r.method, r.variant) in spec.runs()]
-    found = {n: mine for n, s in specs.items() if (mine := needed(s)) and {(o.run.method, o.run.variant) for o in mine} == set(s.runs()) and {o.run.dataset for o in mine} <= set(s.datasets)}
-    if not found: raise MvadError("there is no reproduction in this folder", file=out, expected="what --out of `mvad reproduce` named", fix="mvad reproduce TABLE --out DIR")
-    return found
+    return {n: mine for n, s in specs.items() if (mine := needed(s)) and {(o.run.method, o.run.variant) for o in mine} == set(s.runs()) and {o.run.dataset for o in mine} <= set(s.datasets)}
 
 # %% ../../nbs/reproduce/52_report.ipynb #61d14371
 def report(r: Reproduction) -> Path:

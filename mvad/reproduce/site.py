@@ -20,7 +20,7 @@ __all__ = ['STYLE', 'PAGES', 'TABLES', 'INDEX', 'figure_html', 'page_html', 'wri
            'tracer', 'write_trace', 'notebook_html', 'write_run', 'numbers_section', 'verdicts_section',
            'matrix_section', 'costs_section', 'pictures_section', 'cross_section', 'write_table', 'write_site']
 
-# %% ../../nbs/reproduce/52b_site.ipynb #c9b798fd
+# %% ../../nbs/reproduce/52b_site.ipynb #5c48b501
 STYLE = """
 :root { --ink:#1c2430; --soft:#5b6675; --line:#dfe3e8; --pale:#f6f7f9; --accent:#0b5fa5 }
 * { box-sizing:border-box } body { margin:0; color:var(--ink); background:#fff; font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif }
@@ -34,7 +34,7 @@ thead th { color:var(--soft); font-weight:600; vertical-align:bottom } th.group 
 tbody th { font-weight:600 } td.word { color:#b3261e; font-weight:600 } td.quoted { color:var(--soft) } table.paper tbody tr:hover { background:var(--pale) }
 .note { background:#fff8e6; border-left:4px solid #e0a100; padding:10px 14px; margin:12px 0; max-width:84ch } .bad { background:#fdecea; border-left-color:#b3261e }
 ul.notes { margin:8px 0; padding-left:18px; color:var(--soft); font-size:13.5px } .claim { border:1px solid var(--line); border-radius:8px; padding:10px 14px; margin:8px 0; max-width:84ch }
-.claim p { margin:2px 0; color:var(--soft) } .claim ul { margin:4px 0; padding-left:18px; columns:2; font-variant-numeric:tabular-nums }
+.claim p { margin:2px 0; color:var(--soft) } .claim small { white-space:nowrap } .claim ul { margin:4px 0; padding-left:18px; columns:2 22em; column-gap:2.5em; font-variant-numeric:tabular-nums }
 .badge { display:inline-block; margin-right:10px; padding:1px 10px; border-radius:99px; font-size:12.5px; font-weight:600; color:#fff } .yes { background:#1a7f48 } .no { background:#b3261e } .open { background:#6b7480 }
 .matrix thead th { text-align:center } td.wrap { white-space:normal; min-width:200px; font-size:13px } table.matrix td.heat { text-align:center; min-width:64px; border:2px solid #fff; font-variant-numeric:tabular-nums } td.none { background:#c4c4c4 }
 table.gallery th,table.gallery td { border:0; padding:3px 6px; text-align:center } table.gallery tbody th { text-align:left } table.gallery small { display:block; font-weight:400 }

@@ -16,8 +16,8 @@ from .specs import MISPRINTS, RESERVED, SPECS, TABLES, Claim, Metric, Row, Table
 # %% auto #0
 __all__ = ['NOT_LEGIBLE', 'NOT_GIVEN', 'MEASURED', 'MACHINES', 'DATASETS', 'SHOWS', 'DOES_NOT', 'CANNOT', 'paper_values',
            'means_apart', 'printed_mean', 'verify', 'variants_of', 'missing', 'find_table', 'choose', 'measured_of',
-           'value_of', 'notes', 'paper_categories', 'table', 'as_text', 'defect_matrix', 'matrix_metric', 'row_matrix',
-           'pair_wins', 'paired_bootstrap', 'paired_bootstrap_areas', 'Verdict', 'judge', 'kept_records']
+           'value_of', 'notes', 'paper_categories', 'table', 'as_text', 'defect_name', 'defect_matrix', 'matrix_metric',
+           'row_matrix', 'pair_wins', 'paired_bootstrap', 'paired_bootstrap_areas', 'Verdict', 'judge', 'kept_records']
 
 # %% ../../nbs/reproduce/50_tables.ipynb #7cf01348
 NOT_LEGIBLE, NOT_GIVEN = "not legible in the source", "not given in the paper"
@@ -240,11 +240,18 @@ def as_text(df: pd.DataFrame) -> str:
     rows = ["  ".join(c.ljust(w) if k < 2 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths))).rstrip() for line in grid]
     return "\n".join([*rows, *df.attrs.get("notes", [])])
 
-# %% ../../nbs/reproduce/50_tables.ipynb #76c597d4
+# %% ../../nbs/reproduce/50_tables.ipynb #383fc479
+def defect_name(record: dict, defect: str) -> str:
+    "A defect type in words. Real-IAD has codes; where embedded objects are written in its layout, each stands for a kind of theirs."
+    from mvad.data.realiad import CODES, MEANINGS
+    if record["run"]["dataset"] != "realiad": return defect
+    if record["run"]["data"] == "embedded": return {code: kind for kind, code in CODES.items()}.get(defect, defect)
+    return f"{defect} {MEANINGS[defect]}" if defect in MEANINGS else defect
+
 def defect_matrix(records: Iterable[dict], branches: Sequence[str] | None = None, metric: str = "I-AUROC") -> pd.DataFrame:
     "Rows: maps; columns: defect types, then \"all\"; values: mean over categories and seeds of a metric on good plus that type."
     import pandas as pd
-    rows = [r for rec in records for r in rec["rows"] if r["metric"] == metric and r["value"] is not None]
+    rows = [{**r, "defect": defect_name(rec, r["defect"])} for rec in records for r in rec["rows"] if r["metric"] == metric and r["value"] is not None]
     if not rows: raise MvadError(f"no {metric} in these records", expected="records with rows per defect type")
     df = pd.DataFrame(rows)
     m = df.pivot_table(index="branch", columns="defect", values="value", aggfunc="mean", sort=False).astype(float)

@@ -252,14 +252,15 @@ def remember(r: Reproduction) -> Path:
     with by_rename(r.out / NOTE) as part: part.write_text(json.dumps(dict(schema=1, tables=tables), indent=1), encoding="utf-8")
     return r.out / NOTE
 
-# %% ../../nbs/reproduce/52_report.ipynb #5bab4876
+# %% ../../nbs/reproduce/52_report.ipynb #2ae08e68
 def read_reproduction(out: str | Path, tables: Sequence[str] = ()) -> Reproduction:
     "What `remember` wrote, or what the records of a folder without such a note are good for; `tables`: some of it, or others that the records are good for."
     out = Path(out).expanduser().resolve()
     try: told = json.loads((out / NOTE).read_text(encoding="utf-8"))["tables"] if (out / NOTE).is_file() else None
     except (ValueError, KeyError, TypeError) as e: raise MvadError("cannot read what was reproduced here", file=out / NOTE, found=str(e)[:100], expected="what the report wrote", fix="delete it: the records are enough") from e
-    found = {n: [Outcome(Run(**o["run"]), out / o["folder"], *(o[k] for k in ("status", "says", "error", "seconds"))) for o in os_] for n, os_ in told.items()} if told is not None else _from_records(out, SPECS)
-    found |= _from_records(out, {t: find_table(t) for t in tables if t not in found})            # of earlier commands into the same folder
+    found = {n: [Outcome(Run(**o["run"]), out / o["folder"], *(o[k] for k in ("status", "says", "error", "seconds"))) for o in os_] for n, os_ in (told or {}).items()}
+    wanted = {t: find_table(t) for t in tables if t not in found} | (SPECS if told is None else {})         # of earlier commands into the same folder, or of any
+    if wanted: found |= _from_records(out, wanted)
     if not found: raise MvadError("there is no reproduction in this folder", file=out, expected="what --out of `mvad reproduce` named", fix="mvad reproduce TABLE --out DIR")
     if lost := set(tables) - set(found): raise MvadError("this folder has no such table", file=out, found=", ".join(sorted(lost)), expected=", ".join(found))
     found = {n: found[n] for n in tables or found}

@@ -11,6 +11,8 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 CONSTRAINTS ?=
+# what an installation was seen to take, with its temporary files
+NEEDS_MB := 8500
 CATEGORIES ?= puck tile
 PYTEST ?=
 NB ?=
@@ -23,9 +25,12 @@ setup: $(READY)
 # Everything below runs once, and again when the list of dependencies changes.
 $(READY): settings.ini setup.py
 	@[ -n "$(PYTHON)" ] || { echo "mvad needs Python 3.10 or newer; none was found. make PYTHON=/path/to/python3 names one." >&2; exit 1; }
+	@free=$$(df -Pm "$$(dirname "$(VENV)")" 2>/dev/null | awk 'NR == 2 {print $$4}'); [ -e "$(VENV)" ] || [ "$${free:-$(NEEDS_MB)}" -ge $(NEEDS_MB) ] || { \
+		echo "$(VENV) needs $(NEEDS_MB) MB of disk and $$free MB are free: make room, put it elsewhere (make VENV=/path/to/venv), or take" \
+			"PyTorch's CPU build, which is some 5 GB smaller (README, Good to know)." >&2; exit 1; }
 	$(say) "system libraries"
 	@.ci/system $(PYTHON) venv open3d
-	$(say) "installing into $(VENV) (about 3 minutes, 7 GB: torch brings its GPU libraries)"
+	$(say) "installing into $(VENV) (about 3 minutes, 8 GB: torch brings its GPU libraries)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
 	$(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[dev]'

@@ -53,3 +53,12 @@ def test_make_without_a_suitable_python(tmp_path):
     done = subprocess.run(["make", "setup", f"VENV={tmp_path}/venv", "PYTHON="], cwd=ROOT, capture_output=True, text=True,
                           env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")})
     assert done.returncode != 0 and "Python 3.10" in done.stderr and not (tmp_path/"venv").exists()
+
+
+@needs_bash
+def test_make_on_a_disk_that_is_too_full(tmp_path):
+    if not shutil.which("make"): pytest.skip("make is not installed")
+    fake(tmp_path, "df", "echo 'Filesystem 1M-blocks Used Available Capacity Mounted'; echo '/dev/vda 250000 249700 300 100% /'")
+    done = subprocess.run(["make", "setup", f"VENV={tmp_path}/venv"], cwd=ROOT, capture_output=True, text=True,
+                          env={**{k: v for k, v in os.environ.items() if not k.startswith("MAKE")}, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert done.returncode != 0 and "300 MB are free" in done.stderr and not (tmp_path/"venv").exists()

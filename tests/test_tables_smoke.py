@@ -10,10 +10,11 @@ import os
 import nbrun  # noqa: F401  its engine runs a notebook in this process
 import pytest
 
+from mvad.data.layout import make
 from mvad.reproduce.runner import reproduce
 from mvad.reproduce.tables import SPECS, missing, table
 
-SUBSET = "cfm/8 mafr/4 crd/7 modmap/6"
+SUBSET = "cfm/8 mafr/4 crd/7 idif/2 modmap/6"
 asked = os.environ.get("MVAD_TABLES", SUBSET)
 NAMES = [n for n, s in SPECS.items() if s.runs() and not missing(s)] if asked == "all" else asked.split()
 
@@ -30,3 +31,10 @@ def test_table(name, tmp_path):
         if row.variant is None: assert set(filled.loc[row.label].ours) == {"quoted"}
         elif row.variant in need_weights: assert all(v.startswith("needs weights") for v in filled.loc[row.label].ours)
         else: assert all(isinstance(v, float) for v in filled.loc[row.label].ours), filled.loc[row.label]
+
+
+def test_own_root_and_own_textures(tmp_path):
+    "A table on a folder in a data set's layout, whose lists lie apart from its images, with defects painted from a folder of textures."
+    make("realiad", tmp_path/"Real-IAD", categories=["puck"], progress=False); make("dtd", tmp_path/"dtd", progress=False)
+    done = reproduce([SPECS["idif/1"]], tmp_path/"out", scale="smoke", roots={"realiad": str(tmp_path/"Real-IAD"), "dtd": str(tmp_path/"dtd")}, engine="inprocess", progress=False)
+    assert done.ok and {(r["run"]["data"], r["encoders"]["textures"].split(",")[0]) for r in done.records("idif/1")} == {("user", "DTD")}

@@ -464,9 +464,12 @@ def _headers(self: Rendered, record: Record) -> None:
 
 Rendered.read, Rendered.headers = _read, _headers
 
-# %% ../../nbs/data/26_multiview.ipynb #23e1f31e
+# %% ../../nbs/data/26_multiview.ipynb #1db57105
 def _without_plane(view: View, fit: str) -> View:
-    "The view with the points of the object only (the recipe of `mvad.data.mvtec3d`)."
+    "The view with the points of the object only, by the recipe of `mvad.data.mvtec3d`, or (\"belt\") that of `mvad.data.eyecandies`."
+    if fit == "belt":
+        from mvad.data.eyecandies import Organising, candy_mask
+        return replace(view, valid=candy_mask(view, Organising(frame="camera"))[0])
     from mvad.data.mvtec3d import Preprocessing, foreground
     return replace(view, valid=foreground(view, Preprocessing(fit=fit) if fit != "border" else Preprocessing())[0])
 
@@ -515,18 +518,18 @@ def _render_jobs(dataset: str, root, category: str, out: Path, p: Rendering, rem
             jobs.append(Job(r.id, dict(r.files[0]) if r.files else {}, _places(folder, names, masks), (data.select([i]), scale)))
     return jobs
 
-# %% ../../nbs/data/26_multiview.ipynb #56b21ae6
+# %% ../../nbs/data/26_multiview.ipynb #c6cb9ac7
 def render_dataset(dataset: str, root: str | Path | None, out: str | Path, *, categories: Sequence[str] | None = None, remove_plane: bool | str = False, options: dict | None = None,
                    workers: int | None = None, progress: bool = True, **settings) -> dict:
     """Render every scan of a data set to `out`, in the layout of `Rendered`; goes on where an earlier call stopped. Returns means and seconds.
 
-    `remove_plane`: True (or "border", "cloud": who votes for the plane) to take the table out first. `options` go to the data set, `settings` are fields of
+    `remove_plane`: True (or "border", "cloud": who votes for the plane; "belt": Eyecandies' way, which True means there) to take the table out first. `options` go to the data set, `settings` are fields of
     `Rendering`. A sample that fails does not stop the others; at the end a `DatasetError` names the first."""
     for name in settings.keys() - Rendering.__dataclass_fields__.keys():
         raise MvadError(f"unknown setting {name}", expected=", ".join(Rendering.__dataclass_fields__), fix=close(name, Rendering.__dataclass_fields__))
     from mvad.data.jobs import JOURNAL, read_journal
-    p, out, plane = Rendering(**settings), Path(out), {True: "border", False: None}.get(remove_plane, remove_plane)
-    if plane not in (None, "border", "cloud"): raise MvadError("unknown way to fit the plane", found=plane, expected="border or cloud")
+    p, out, plane = Rendering(**settings), Path(out), {True: "belt" if dataset == "eyecandies" else "border", False: None}.get(remove_plane, remove_plane)
+    if plane not in (None, "border", "cloud", "belt"): raise MvadError("unknown way to fit the plane", found=plane, expected="border, cloud or belt")
     if root is not None and out.resolve() == Path(root).resolve(): raise DatasetError("views are not written into the tree they come from", file=out, fix="choose another folder")
     before = read_journal(out/JOURNAL)[1:]
     known = {e["id"].split("/")[0]: e["scale"] for e in before if "scale" in e}

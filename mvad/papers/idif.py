@@ -262,7 +262,7 @@ class StudentSettings:
     @property
     def looks(self) -> int: return self.views * len(self.modalities)        # what the network calls views: look m * views + v is view v in modality m
 
-# %% ../../nbs/papers/43_idif.ipynb #6dfa42eb
+# %% ../../nbs/papers/43_idif.ipynb #f4ac98f0
 @dataclass(frozen=True)
 class IDIFSettings(StudentSettings):
     "And how it is trained and read. The numbers A1 to A31 are the ledger's."
@@ -299,6 +299,7 @@ class IDIFSettings(StudentSettings):
         if min(self.steps) < 0 or not self.steps[0]: raise MvadError("the student needs training", found=f"steps={self.steps}", expected="at least 1, and 0 or more for the head")
         if self.score == "head" and not self.steps[1]: raise MvadError("no score without a trained head", found=f"steps={self.steps}", fix="score='product'")
         if not 0 < self.crop <= 1: raise MvadError("crop is out of range", found=self.crop, expected="above 0, at most 1")
+        if self.p_drop and self.drop_per == "sample" and self.fusion != "ivc": raise MvadError("3D convolutions cannot leave out single samples' views", found=f"fusion={self.fusion}, drop_per=sample", fix="drop_per='step', which cuts the views out")
         if not 0 <= self.p_drop < 1: raise MvadError("p_drop is out of range", found=self.p_drop, expected="0 to 1, 1 excluded")
 
 # %% ../../nbs/papers/43_idif.ipynb #46c1711a
@@ -310,9 +311,9 @@ class Fused(NamedTuple):
     f_p: Float[Tensor, "B v c h w"]
     l_ib: Float[Tensor, ""]
 
-# %% ../../nbs/papers/43_idif.ipynb #cee94105
+# %% ../../nbs/papers/43_idif.ipynb #aa3cbde6
 class IDIFNet(nn.Module):
-    "The multi-view student S (IDIF Eqs. 2-9): images (B, v, 3, H, W) of the views with the numbers `views` to the teacher's levels, (B, v, c, h, w) each. `channels`: the teacher's."
+    "The multi-view student S (IDIF Eqs. 2-9): images (B, v, 3, H, W) of the views with the numbers `views` (from 0; with several modalities the numbers of looks) to the teacher's levels, (B, v, c, h, w) each. `channels`: the teacher's."
     def __init__(self, s: StudentSettings, channels: Sequence[int]):
         super().__init__()
         widths = stage_widths(s.width); c = widths[s.fusion_stage - 1]; self.looks, self.near = s.looks, s.near
@@ -566,7 +567,7 @@ def score_rows(scores: Sequence[Mapping], size=None) -> list[dict]:
             out.append(dict(branch=branch, defect=defect, metric="S-AUROC", estimator="exact", size=size, value=value, n_good=len(y) - sum(y), n_defective=sum(y)))
     return out
 
-# %% ../../nbs/papers/43_idif.ipynb #2477a89a
+# %% ../../nbs/papers/43_idif.ipynb #9ad4132c
 SHARED = {          # what the one model and the ensemble's five have in common
     "smoke": dict(teacher="efficientnet_lite0", standardise=True, size=64, width=4, head_width=8, dilations=(1, 2), textures=8, top=6),
     "laptop": dict(teacher="efficientnet_lite0", standardise=True, size=160, width=16, head_optim="adamw", lr_head=(6e-3, 6e-3), head_decay=True, head_width=24, dilations=(2, 4, 6), top=39),
@@ -584,7 +585,7 @@ DKD_SCALES = {
 VARIANTS = {"ours": {}, "dkd": {}, "3dconv": dict(fusion="3dconv", consistency=False), "3dconv-score": dict(fusion="3dconv-score", consistency=False), "ivc": dict(consistency=False), "dropout": dict(p_drop=.2),
             "cb-1/16": dict(cb_share=1 / 16), "cb-1/4": dict(cb_share=1 / 4), "cb-pooled": dict(cb_pool=True), "kl-0.001": dict(kl_weight=1e-3), "kl-0.1": dict(kl_weight=.1), "alpha-0.1": dict(alpha=.1), "alpha-10": dict(alpha=10.),
             "beta-0.1": dict(beta=.1), "beta-10": dict(beta=10.), "blocks-1": dict(n_blocks=1), "blocks-2": dict(n_blocks=2), "blocks-4": dict(n_blocks=4), "grid-4": dict(grid=4), "grid-8": dict(grid=8), "grid-12": dict(grid=12),
-            "angles-0": dict(angle_init="zeros"), "anywhere": dict(near=0.), "mean": dict(project="mean"), "one-decoder": dict(shared_decoder=True), "painted-half": dict(p_anomaly=.5)}
+            "angles-0": dict(angle_init="zeros", near=0.), "anywhere": dict(near=0.), "mean": dict(project="mean"), "one-decoder": dict(shared_decoder=True), "painted-half": dict(p_anomaly=.5)}
 
 # %% ../../nbs/papers/43_idif.ipynb #86a55346
 def settings_for(scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0, **data) -> IDIFSettings | DeSTSegSettings:

@@ -55,12 +55,12 @@ def _common(p: argparse.ArgumentParser, *which: str):
         device=lambda: p.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:0"))
     for w in which: add[w]()
 
-# %% ../../nbs/reproduce/53_cli.ipynb #4ae113e0
+# %% ../../nbs/reproduce/53_cli.ipynb #a554a24d
 def _reproduce_parser(commands):
     p = commands.add_parser("reproduce", help="run what tables need, print them beside the paper's numbers, write report.html")
     p.add_argument("tables", nargs="+", metavar="TABLE", help="for example cfm/6; `mvad tables` lists them; cfm: all of that paper; all: all of them (each run once; at smoke scale on one embedded category)")
     _common(p, "dataset", "category", "scale", "protocol", "device")
-    p.add_argument("--root", action="append", default=[], metavar="[NAME=]DIR", help="folder of the table's data set, or of the one that NAME names; without it the embedded data are used")
+    p.add_argument("--root", action="append", default=[], metavar="[NAME=]DIR", help="folder of the table's data set, or of the one that NAME names; without it the embedded data are used. dtd=DIR: textures for methods that paint defects (default: procedural ones)")
     p.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="one or several (default 0)")
     p.add_argument("--plan", action="store_true", help="only say how many runs that is, and which are done")
     p.add_argument("--limit", type=float, default=0., metavar="MINUTES", help="for each run; one that is stopped goes on at the next call (default: none)")
@@ -100,7 +100,7 @@ def roots_of(words: Sequence[str], names: Sequence[str] = DATASETS) -> dict[str,
         root_folder(folder); out[name] = folder
     return out
 
-# %% ../../nbs/reproduce/53_cli.ipynb #e83cba39
+# %% ../../nbs/reproduce/53_cli.ipynb #482c0aed
 def specs_of(words: Sequence[str]) -> list:
     "The tables that words name (cfm/6, cfm, all), each once, in the papers' order of what was named first."
     from mvad.reproduce.tables import RESERVED, SPECS, TABLES, find_table, missing
@@ -115,10 +115,10 @@ def which_runs(args) -> dict:
     "What `plan` is told, from the command's options."
     from mvad.reproduce.runner import embedded_categories
     roots, whole = roots_of(args.root), any("/" not in t for t in args.tables)
-    return dict(dataset=args.dataset, roots=roots, categories=args.category or (embedded_categories()[:1] if whole and args.scale == "smoke" and not roots else []),
+    return dict(dataset=args.dataset, roots=roots, categories=args.category or (embedded_categories()[:1] if whole and args.scale == "smoke" and not set(roots) - {"dtd"} else []),
                 scale=args.scale, protocol=args.protocol, seeds=args.seed)
 
-# %% ../../nbs/reproduce/53_cli.ipynb #62323211
+# %% ../../nbs/reproduce/53_cli.ipynb #687324cc
 def reproduce_command(args) -> int:
     "Run, print, report. 0 only if every run that could run succeeded."
     from mvad.reproduce.runner import reproduce
@@ -127,8 +127,8 @@ def reproduce_command(args) -> int:
     r = reproduce(specs, args.out, device=args.device, jobs=args.jobs, executor=args.executor or ("processes" if args.jobs > 1 else "sequential"), limit=args.limit, retry_failed=args.retry_failed,
                   address=args.address, gpus=args.gpus_per_run, cores=args.cores_per_run, **which)
     for spec in specs: print_table(spec, r)
-    from mvad.reproduce.report import report
-    print(f"\nreport: {report(r)}")
+    from mvad.reproduce.report import report, with_earlier
+    print(f"\nreport: {report(with_earlier(r))}")
     every = list(dict.fromkeys(o for os_ in r.outcomes.values() for o in os_))
     for o in every:
         if o.status == "failed": print(f"mvad: failed: {o.run}: {o.error}; notebook: {o.folder}", file=sys.stderr)

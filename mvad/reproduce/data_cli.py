@@ -167,10 +167,10 @@ def _depth_parsers(which):
         x.add_argument("--scale", type=float, default=1000., metavar="N", help="raw steps a metre (default 1000: millimetres)")
         x.add_argument("--pattern", default="*", metavar="GLOB", help="only files whose name fits, for example '*.depth.png'")
 
-# %% ../../nbs/reproduce/53a_data_cli.ipynb #0a4d0a7c
+# %% ../../nbs/reproduce/53a_data_cli.ipynb #75753186
 def _render_parser(kinds, Parser):
     p = _shared(kinds.add_parser("render", help="views of each scan from several sides: colour, depth, normals, masks"), "root", "out", "category", "jobs")
     p.add_argument("dataset", choices=[n for n in LAYOUTS if n not in ("realiad", "mvtec", "loco", "mvtec2", "visa", "dtd")], metavar="NAME"); p.set_defaults(run=render_command)
     p.add_argument("--views", type=int, default=5, metavar="N"); p.add_argument("--tilt", type=float, default=20., metavar="DEGREES")
     p.add_argument("--size", type=int, default=256, metavar="PIXELS"); p.add_argument("--raster", choices=("splat", "mesh"), default="splat")
-    p.add_argument("--remove-plane", choices=("border", "cloud"), help="take the table out first, if the tree still has it")
+    p.add_argument("--remove-plane", choices=("border", "cloud", "belt"), help="take the table out first, if the tree still has it; belt: Eyecandies' way")

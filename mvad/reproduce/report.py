@@ -18,7 +18,7 @@ from .tables import CANNOT, DOES_NOT, SHOWS, SPECS, TableSpec, Verdict, find_tab
 __all__ = ['EXAMPLES', 'RATES', 'LABELS', 'PAPERS', 'LESS_IS_BETTER', 'BADGES', 'CURVES', 'NOTE', 'Example', 'choose_examples',
            'save_examples', 'load_examples', 'esc', 'label', 'tag', 'cell', 'rows_html', 'wide_table', 'long_table',
            'verdict_html', 'matrix_html', 'image_uri', 'map_uri', 'gallery', 'cloud_figure', 'curve_figure', 'remember',
-           'read_reproduction', 'report']
+           'read_reproduction', 'with_earlier', 'report']
 
 # %% ../../nbs/reproduce/52_report.ipynb #f2d88689
 EXAMPLES = "maps.npz"
@@ -277,6 +277,17 @@ def _from_records(out: Path, specs: dict[str, TableSpec]) -> dict[str, list[Outc
         if valid_record(path.parent, run) is not None: runs[run] = Outcome(run, path.parent, "skipped")
     def needed(spec): return [o for r, o in runs.items() if (r.method, r.variant) in spec.runs()]
     return {n: mine for n, s in specs.items() if (mine := needed(s)) and {(o.run.method, o.run.variant) for o in mine} == set(s.runs()) and {o.run.dataset for o in mine} <= set(s.datasets)}
+
+# %% ../../nbs/reproduce/52_report.ipynb #4039dd52
+def with_earlier(r: Reproduction) -> Reproduction:
+    "A reproduction with the tables that earlier commands left in its folder, where they are of the same scale, protocol and data and their records are still good."
+    if not (r.out / NOTE).is_file(): return r
+    def kind(outcomes): return {(o.run.scale, o.run.protocol, o.run.data) for o in outcomes}
+    def still(o): return o.folder.is_dir() and (o.status not in ("done", "skipped") or valid_record(o.folder, o.run) is not None)
+    mine = kind(o for outcomes in r.outcomes.values() for o in outcomes)
+    earlier = {n: outcomes for n, outcomes in read_reproduction(r.out).outcomes.items() if n not in r.outcomes and kind(outcomes) == mine and all(map(still, outcomes))}
+    outcomes = earlier | r.outcomes
+    return Reproduction(r.out, tuple(find_table(n) for n in outcomes), outcomes)
 
 # %% ../../nbs/reproduce/52_report.ipynb #61d14371
 def report(r: Reproduction) -> Path:

@@ -29,10 +29,10 @@ def _compare(args) -> int:
     print(f"\npage: {write_comparison(found, args.page or 'compare.html')}")
     return 0
 
-# %% ../../nbs/reproduce/53c_report_cli.ipynb #7e8df770
+# %% ../../nbs/reproduce/53c_report_cli.ipynb #e02926f3
 def report_parsers(commands, Parser: type):
     "Add `report` to the command line."
     p = commands.add_parser("report", help="build the report of an output folder again, or compare two"); p.set_defaults(run=report_command)
     p.add_argument("folders", nargs="+", metavar="OUT | compare A B", help="what --out of `mvad reproduce` named; or the word compare and two of them")
-    p.add_argument("--table", nargs="+", default=[], metavar="TABLE", help="some tables (default: those of the last `mvad reproduce` into this folder)")
+    p.add_argument("--table", nargs="+", default=[], metavar="TABLE", help="some tables (default: those of the last report of this folder)")
     p.add_argument("--page", metavar="FILE", help="where the comparison's page goes (default: compare.html)")

@@ -18,7 +18,7 @@ from ..core.anomaly_map import upsample
 from ..core.detector import Detector, Prediction, require_good, seeded, train
 from ..core.evaluate import RunSettings
 from ..core.pseudo_anomaly import ProceduralTextures, pseudo_anomaly
-from ..core.sample import MvadError, Sample, View, map_views, resize
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
 from ..encoders.features import Folder
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
@@ -270,10 +270,10 @@ class Pair(Detector):
 
     def new_teacher(self) -> Teacher: return Teacher(self.settings.teacher, layers=self.settings.layers, weights=self.settings.weights, device=str(self.device))
     def new_student(self) -> nn.Module: return Student(self.teacher.channels, self.settings.width, self.settings.linear)
-    def prepare(self, sample: Sample) -> Sample:
-        "The views cropped and brought to `size`; a view that has that size already was prepared before."
+    def transform(self, sample: Sample) -> Sample:
+        "The views cropped and brought to `size`."
         s = self.settings; size = (s.size, s.size) if isinstance(s.size, int) else s.size
-        return sample if size is None else map_views(sample, lambda v: v if v.size == size else resize(cropped(v, s.crop), size))
+        return sample if size is None else map_views(sample, lambda v: resize(cropped(v, s.crop), size))
     def encoders(self) -> dict[str, str]: return {"teacher": f"{self.teacher.name} [{self.teacher.identity[:12]}]"}
 
     def build(self):
@@ -287,7 +287,7 @@ class Pair(Detector):
             self.head = ready(SegmentationHead(c if s.seg_input == "product" else (1,) * len(c), s.head_width, s.dilations)) if s.steps[1] else None
 
     def state(self) -> dict[str, Tensor]:
-        if self.student is None: raise MvadError(f"{type(self).__name__} has not learned anything yet", fix=f"call fit(samples) or {type(self).__name__}.load(path)")
+        if self.student is None: raise self.not_learned()
         nets = {"student": self.student} | ({"head": self.head} if self.head else {})
         return {f"{n}.{k}": v for n, net in nets.items() for k, v in net.state_dict().items()} | {f"scale.{k}": v for k, v in self.scale.state().items()}
 
@@ -371,15 +371,19 @@ class DeSTSeg(Pair):
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint: str | Path | None = None) -> DeSTSeg:
         "Learn from all present views of good samples. `checkpoint`: a file to save the training to and resume it from (the head's is beside it)."
         images = [v.rgb for s in samples for v in self.prepare(require_good(s)).views if v is not None]
+        return self.fit_images(images, progress=progress, checkpoint=checkpoint)
+
+    def fit_images(self, images: Sequence[Float[np.ndarray, "3 H W"]], *, progress: bool = True, checkpoint: str | Path | None = None) -> DeSTSeg:
+        "Learn from the images of prepared views."
         if not images: raise MvadError("nothing to learn from", found="0 views", expected="at least one good sample")
         self.build(); path = checkpoint and Path(checkpoint)
         first = fit_student(self, images, progress, path)
         self.losses = first, fit_head(self, images, progress, path and path.with_suffix(".head" + path.suffix)) if self.head else np.zeros(0)
         return self
 
-    def predict(self, sample: Sample) -> Prediction:
+    def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "Maps at the size of the prepared sample; teacher and student see each view once."
-        self.state(); sample = self.prepare(sample)
+        self.require_ready(sample)
         sizes = {sample.views[i].size for i in sample.present}
         if len(sizes) > 1: raise MvadError("the views of a sample differ in size", file=sample.id, found=sorted(sizes), expected="one size", fix="give the setting `size`")
         return prediction(len(sample.views), sample.present, maps_of(self, torch.from_numpy(np.stack([sample.views[i].rgb for i in sample.present]))), self.settings)
@@ -396,9 +400,11 @@ class DeSTSegEnsemble(Detector):
         self.shared = dict(teacher=self.first.teacher, textures=self.first.textures, folder=self.first.folder)
 
     def model(self, view: int) -> DeSTSeg: return DeSTSeg(replace(self.settings, seed=self.settings.seed + 1000 * view), device=self.device, **self.shared)
-    def prepare(self, sample: Sample) -> Sample: return self.first.prepare(sample)
+    def transform(self, sample: Sample) -> Sample: return self.first.transform(sample)
     def encoders(self) -> dict[str, str]: return self.first.encoders()
-    def state(self) -> dict[str, Tensor]: return {f"{v}.{k}": t for v, m in self.models.items() for k, t in m.state().items()}
+    def state(self) -> dict[str, Tensor]:
+        if not self.models: raise self.not_learned()
+        return {f"{v}.{k}": t for v, m in self.models.items() for k, t in m.state().items()}
 
     def restore(self, tensors: Mapping[str, Tensor]):
         self.models = {v: self.model(v) for v in sorted({int(k.partition(".")[0]) for k in tensors})}
@@ -406,17 +412,18 @@ class DeSTSegEnsemble(Detector):
 
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint: str | Path | None = None) -> DeSTSegEnsemble:
         "One training after the other. `checkpoint`: each view has its own files beside it."
-        samples = [self.prepare(s) for s in samples]
+        samples = [self.prepare(require_good(s)) for s in samples]
         views, path = sorted({v for s in samples for v in s.present}), checkpoint and Path(checkpoint)
         for v in views:
-            alone = [replace(s, views=(s.views[v],)) for s in samples if v in s.present]
-            self.models[v] = self.model(v).fit(alone, progress=progress, checkpoint=path and path.with_suffix(f".view{v}{path.suffix}"))
+            images = [s.views[v].rgb for s in samples if v in s.present]
+            self.models[v] = self.model(v).fit_images(images, progress=progress, checkpoint=path and path.with_suffix(f".view{v}{path.suffix}"))
         return self
 
-    def predict(self, sample: Sample) -> Prediction:
-        sample = self.prepare(sample)
-        if unknown := set(sample.present) - set(self.models): raise MvadError("no model for these views", file=sample.id, found=sorted(unknown), expected=sorted(self.models) or "fit or load first")
-        each = [self.models[v].predict(replace(sample, views=(sample.views[v],))) for v in sample.present]
+    def predict_prepared(self, sample: PreparedSample) -> Prediction:
+        "The maps of each view's own model, side by side."
+        self.require_ready(sample)
+        if unknown := set(sample.present) - set(self.models): raise MvadError("no model for these views", file=sample.id, found=sorted(unknown), expected=sorted(self.models))
+        each = [self.models[v].predict_prepared(replace(sample, views=(sample.views[v],))) for v in sample.present]
         return prediction(len(sample.views), sample.present, {k: np.concatenate([p.branches[k] for p in each]) for k in each[0].branches}, self.settings)
 
 # %% ../../nbs/baselines/32_destseg.ipynb #b1953169

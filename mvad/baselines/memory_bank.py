@@ -16,7 +16,7 @@ from torch import Tensor
 from ..core.anomaly_map import gaussian
 from ..core.detector import Detector, Prediction, require_good, tensor_bytes
 from ..core.geometry import SparseOperator
-from ..core.sample import MvadError, Sample, View, map_views, pad_square, resize
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
 from ..encoders.features import FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
@@ -152,7 +152,7 @@ class PatchDetector(Detector):
         if s.features != "fpfh": self.parts["2d"] = TimmEncoder(s.network, layers=s.layers, size=s.image_size, weights=s.weights, device=str(self.device))
         if s.features != "rgb": self.parts["3d"] = FPFHEncoder(radii=s.radii, n_centres=s.n_centres, scale="raw" if s.balance == "raw" else "unit-sum")
 
-    def prepare(self, sample: Sample) -> Sample: return map_views(sample, lambda v: resize(pad_square(all_valid(v)), self.settings.image_size))
+    def transform(self, sample: Sample) -> Sample: return map_views(sample, lambda v: resize(pad_square(all_valid(v)), self.settings.image_size))
     def encoders(self) -> dict[str, str]: return {k: f"{e.name} {e.identity[:12]}" for k, e in self.parts.items()}
 
     def patches(self, views: Sequence[View]) -> list[Patches]:
@@ -184,9 +184,10 @@ class MemoryBank(PatchDetector):
         if checkpoint: self.save(checkpoint)
         return self
 
-    def predict(self, sample: Sample) -> Prediction:
+    def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "A map for each view (zeros for a missing one), the score of each view, and the largest of them as the sample's."
-        s, sample, bank = self.settings, self.prepare(sample), self.state()["bank"]
+        self.require_ready(sample)
+        s, bank = self.settings, self.bank
         maps, scores = np.zeros((len(sample.views), s.image_size, s.image_size), np.float32), np.zeros(len(sample.views))
         for i, p in zip(sample.present, self.patches([sample.views[i] for i in sample.present])):
             x = p.data / self.scale
@@ -197,7 +198,7 @@ class MemoryBank(PatchDetector):
         return Prediction(maps, scores[list(sample.present)].max(), view_scores=scores)
 
     def state(self) -> dict[str, Tensor]:
-        if self.bank is None: raise MvadError("the memory bank is empty", expected="fit or load it first")
+        if self.bank is None: raise self.not_learned()
         return {"bank": self.bank, "scale": self.scale}
     def restore(self, tensors: dict[str, Tensor]): self.bank, self.scale = tensors["bank"].to(self.device), tensors["scale"].to(self.device)
     def sizes(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from ..core.anomaly_map import gaussian, upsample
 from ..core.detector import Detector, Prediction, require_good, seeded, tensor_bytes, train
-from ..core.sample import MvadError, Sample, View, map_views, resize
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
 from ..encoders.features import Folder, source_arrays, source_image
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
@@ -165,7 +165,7 @@ class ReverseDistillation(Detector):
         super().__init__(settings, device=device, **changes); self.folder = folder
         self.teacher = Teacher(self.settings.teacher, weights=self.settings.weights, device=str(self.device))
 
-    def prepare(self, sample: Sample) -> Sample: return map_views(sample, lambda v: stretched(v, self.settings.image_size))
+    def transform(self, sample: Sample) -> Sample: return map_views(sample, lambda v: stretched(v, self.settings.image_size))
     def image(self, view: View) -> Float[np.ndarray, "3 H W"]:
         "What the teacher sees of a prepared view."
         return source_image(source_arrays(view, self.settings.source), self.settings.source)
@@ -178,16 +178,17 @@ class ReverseDistillation(Detector):
         levels = cached_levels(self.teacher, images, folder=self.folder, dtype=self.settings.keep, progress=progress)
         return _taught(self, levels, progress, checkpoint)
 
-    def predict(self, sample: Sample) -> Prediction:
+    def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "A map for each view (zeros for a missing one); the largest value is the score."
-        sample, size = self.prepare(sample), self.settings.image_size
+        self.require_ready(sample)
+        size = self.settings.image_size
         maps = np.zeros((len(sample.views), size, size), np.float32)
         raw = self.maps([self.image(sample.views[i]) for i in sample.present])
         maps[list(sample.present)] = gaussian(raw, self.settings.sigma) if self.settings.sigma else raw
         return Prediction(maps, maps[list(sample.present)].max())
 
     def state(self) -> dict[str, Tensor]:
-        if self.student is None: raise MvadError("the student has not learned anything", expected="fit or load it first")
+        if self.student is None: raise self.not_learned()
         return self.student.state_dict()
     def restore(self, tensors: dict[str, Tensor]): self.student = _student(self); self.student.load_state_dict(tensors); self.student.eval()
     def sizes(self) -> dict[str, int]: return {"parameters": tensor_bytes(self.state()) + tensor_bytes(self.teacher.network.state_dict()), "banks": 0}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from .sample import MvadError, Sample
+from .sample import MvadError, PreparedSample, Sample
 
 # %% auto #0
 __all__ = ['S', 'HEADER', 'Prediction', 'settings_from', 'seed_everything', 'rng_state', 'set_rng_state', 'seeded', 'by_rename',
@@ -298,14 +298,47 @@ class Detector(ABC):
     @abstractmethod
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint: str | Path | None = None) -> Detector: "Learn from good samples; `checkpoint` is a file to resume from."
     @abstractmethod
-    def predict(self, sample: Sample) -> Prediction: "Maps and score of one sample, at the size that `prepare` gives."
+    def predict_prepared(self, sample: PreparedSample) -> Prediction: "Maps and score of a sample that `prepare` gave, at its size."
     @abstractmethod
-    def state(self) -> dict[str, Tensor]: "All that `fit` learned."
+    def state(self) -> dict[str, Tensor]: "All that `fit` learned; raises `MvadError` where nothing was."
     @abstractmethod
     def restore(self, tensors: dict[str, Tensor]): "Take over a `state`."
 
-    def prepare(self, sample: Sample) -> Sample: return sample
-    def predict_batch(self, samples: Sequence[Sample]) -> list[Prediction]: return [self.predict(s) for s in samples]
+    def transform(self, sample: Sample) -> Sample:
+        "The sample at the method's own size, padding and unit, `gt` with it."
+        return sample
+
+    def prepare(self, sample: Sample) -> PreparedSample:
+        "What `predict_prepared` takes: `transform` of a sample, once. Raises `MvadError` for one that was prepared before."
+        if isinstance(sample, PreparedSample):
+            return PreparedSample.of(sample)
+        return PreparedSample.of(self.transform(sample))
+
+    def predict(self, sample: Sample) -> Prediction:
+        "Maps and score of one sample, at the size that `prepare` gives."
+        return self.predict_prepared(self.prepare(sample))
+
+    def predict_batch(self, samples: Sequence[Sample]) -> list[Prediction]:
+        "A prediction for each sample, in their order."
+        return [self.predict(sample) for sample in samples]
+
+    def require_ready(self, sample: Sample):
+        "Raises `MvadError` unless something was learned and `sample` comes from `prepare`."
+        self.state()
+        if not isinstance(sample, PreparedSample):
+            raise MvadError(
+                "this sample was not prepared",
+                file=sample.id,
+                found="a sample as a data set gives it",
+                expected="one that `prepare` gave",
+                fix="predict(sample) does both",
+            )
+
+    def not_learned(self) -> MvadError:
+        "What `state` raises before `fit` or `load`."
+        who = type(self).__name__
+        return MvadError(f"{who} has not learned anything yet", fix=f"call fit(samples) or {who}.load(path)")
+
     def scale_map(self, maps: Float[np.ndarray, "V H W"], metric: str) -> Float[np.ndarray, "V H W"]: return maps
     def encoders(self) -> dict[str, str]: return {}
     def sizes(self) -> dict[str, int]: return {"parameters": tensor_bytes(self.state()), "banks": 0}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from .detector import Detector, Prediction, by_rename, settings_from, _did_you_mean
 from .metrics import StreamingPRO, i_ap, i_auroc, region_areas
-from .sample import MvadError, Sample
+from .sample import MvadError, PreparedSample, Sample
 
 # %% auto #0
 __all__ = ['MAIN', 'KEYS', 'Clock', 'PeakMemory', 'give_back', 'activation_bytes', 'Result', 'evaluate', 'RunSettings',
@@ -63,10 +63,10 @@ def give_back():
     except (AttributeError, OSError, TypeError): pass
 
 # %% ../../nbs/core/06_evaluate.ipynb #37654bc0
-def activation_bytes(detector: Detector, sample: Sample) -> tuple[int, str]:
-    "Peak bytes that one prediction needs on top of weights and banks, and how they were measured. Predicts twice: the first call loads and warms up."
-    detector.predict(sample)
-    with PeakMemory(detector.device) as m: detector.predict(sample)
+def activation_bytes(detector: Detector, sample: PreparedSample) -> tuple[int, str]:
+    "Peak bytes that one prediction of a prepared sample needs on top of weights and banks, and how they were measured. Predicts twice: the first call loads and warms up."
+    detector.predict_prepared(sample)
+    with PeakMemory(detector.device) as m: detector.predict_prepared(sample)
     return m.bytes, m.how
 
 # %% ../../nbs/core/06_evaluate.ipynb #3876395f
@@ -198,7 +198,7 @@ def evaluate(detector: Detector, samples: Iterable[Sample], *, branches: Sequenc
             if sample.label is None: raise MvadError("cannot evaluate an unlabelled sample", file=sample.id, expected="'good' or a defect type")
             with clock("prepare"): sample = detector.prepare(sample)
             if not seen: measured = _measured(detector, sample, memory)
-            with clock("predict"): prediction = detector.predict(sample)
+            with clock("predict"): prediction = detector.predict_prepared(sample)
             seen.append(_seen(i, sample, prediction, branches, spool))
             if extra is not None: extra.update(sample, prediction)
         if not seen: raise MvadError("nothing to evaluate", found="0 samples", expected="at least one")
@@ -211,9 +211,9 @@ def evaluate(detector: Detector, samples: Iterable[Sample], *, branches: Sequenc
     return Result(rows, scores, {"seconds": {**clock.seconds, "predict_each": (clock.seconds["predict"] - before) / len(seen)}, **measured}, areas)
 
 # %% ../../nbs/core/06_evaluate.ipynb #3c7cffc4
-def _measured(detector: Detector, sample: Sample, memory: bool) -> dict:
+def _measured(detector: Detector, sample: PreparedSample, memory: bool) -> dict:
     "Bytes of parameters, banks and activations, and how the last was measured."
-    if not memory: detector.predict(sample); return {"memory_bytes": detector.sizes()}               # a warm-up, so that the clock sees no first call
+    if not memory: detector.predict_prepared(sample); return {"memory_bytes": detector.sizes()}               # a warm-up, so that the clock sees no first call
     activations, how = activation_bytes(detector, sample)
     return {"memory_bytes": {**detector.sizes(), "activations": activations}, "memory_how": how}
 

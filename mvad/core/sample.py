@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 # %% auto #0
-__all__ = ['MvadError', 'Camera', 'View', 'refused', 'Sample', 'pad_square', 'resize', 'map_views', 'open3d']
+__all__ = ['MvadError', 'Camera', 'View', 'refused', 'Sample', 'pad_square', 'resize', 'PreparedSample', 'map_views', 'open3d']
 
 # %% ../../nbs/core/01_sample.ipynb #fb60d127
 class MvadError(Exception):
@@ -149,6 +149,23 @@ def resize(view: View, size: int | tuple[int, int]) -> View:
                    **{k: pick(getattr(view, k)) for k in ("xyz", "valid", "depth", "normals")})
 
 # %% ../../nbs/core/01_sample.ipynb #f260afda
+@dataclass(frozen=True, eq=False)
+class PreparedSample(Sample):
+    "A sample as one detector's `prepare` left it: ready for its `predict_prepared`, and never prepared again."
+
+    @classmethod
+    def of(cls, sample: Sample) -> PreparedSample:
+        "The prepared twin of `sample`. Raises `MvadError` where it is one already."
+        if isinstance(sample, cls):
+            raise MvadError(
+                "this sample was prepared before",
+                file=sample.id,
+                found="a PreparedSample",
+                expected="a sample as a data set gives it",
+                fix="predict_prepared(sample) takes it as it is",
+            )
+        return cls(sample.id, sample.category, sample.split, sample.defect, sample.views)
+
 def map_views(sample: Sample, f: Callable[[View], View]) -> Sample:
     "The sample with `f` applied to each view; missing views stay missing."
     return replace(sample, views=tuple(v if v is None else f(v) for v in sample.views))

@@ -407,9 +407,9 @@ def _checked_scores(score, views):
 class Gallery:
     "Samples beside their predictions (or those of a detector, made now): each map's colour scale over all of them, and where its threshold should start."
     def __init__(self, samples: Sequence[Sample], predictions):
-        if hasattr(samples, "predict") or any(hasattr(s, "maps") for s in list(samples)[:1]):
+        if hasattr(samples, "predict_prepared") or any(hasattr(s, "maps") for s in list(samples)[:1]):
             raise MvadError("samples come first", found="a detector or predictions", expected="explorer(samples, predictions_or_detector)")
-        if hasattr(predictions, "predict"): samples, predictions = _predicted(samples, predictions)
+        if hasattr(predictions, "predict_prepared"): samples, predictions = _predicted(samples, predictions)
         self.samples, self.predictions = samples, list(predictions)
         if not len(samples) == len(self.predictions) > 0:
             raise MvadError("nothing to explore" if not len(samples) else "samples and predictions differ in number",
@@ -427,7 +427,7 @@ def _predicted(samples, detector):
     "The prepared samples and what the detector says about them."
     from tqdm.auto import tqdm
     samples = [detector.prepare(s) for s in samples]
-    return samples, [detector.predict(s) for s in tqdm(samples, desc="predict", leave=False)]
+    return samples, [detector.predict_prepared(s) for s in tqdm(samples, desc="predict", leave=False)]
 
 def _start(maps):
     "The value that one pixel in a hundred exceeds."

@@ -16,7 +16,7 @@ from ..core.anomaly_map import IMAGE_SCORE, discrepancy, image_score, metric_map
 from ..core.crossmodal import MappingConv, MappingEncoderDecoder, MappingMLP, cosine_loss, mapped, mapped_scores
 from ..core.detector import Detector, Prediction, by_rename, load_pth, require_good, seeded, tensor_bytes, train
 from ..core.evaluate import Clock, activation_bytes
-from ..core.sample import MvadError, Sample, View, map_views, pad_square, resize
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
 from ..encoders.features import Encoder, FeatureCache, Features
 from ..encoders.lifted import BRANCHES, Lifted, Standardiser, encode, extractors, foreground, lift, maps_of, quick, redraw, shrunk
 
@@ -176,11 +176,13 @@ class CFM(Detector):
         self.f2, self.f3 = encoders or extractors(self.settings, str(device))
         self.cache, self.losses, self.mappings = cache, np.zeros(0), None
 
-    def prepare(self, sample: Sample) -> Sample: return map_views(sample, lambda v: shrunk(resize(pad_square(v), self.settings.size), self.settings.shrink))
+    def transform(self, sample: Sample) -> Sample: return map_views(sample, lambda v: shrunk(resize(pad_square(v), self.settings.size), self.settings.shrink))
     def sizes(self) -> dict[str, int]: return super().sizes() | {"encoders": frozen_bytes(self.f2) + frozen_bytes(self.f3)}
     def encoders(self) -> dict[str, str]: return {"2d": f"{self.f2.name} [{self.f2.identity[:12]}]", "3d": f"{self.f3.name} [{self.f3.identity[:12]}]"}
     def scale_map(self, maps, metric: str): return metric_map(maps, metric, self.settings.protocol)
-    def state(self) -> dict[str, Tensor]: return self.mappings.state() if self.mappings else {}
+    def state(self) -> dict[str, Tensor]:
+        if self.mappings is None: raise self.not_learned()
+        return self.mappings.state()
     def restore(self, tensors: Mapping[str, Tensor]):
         self.mappings = Mappings(self.settings, self.f2.channels, self.f3.channels, self.device); self.mappings.restore(tensors)
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> CFM:
@@ -195,10 +197,10 @@ class CFM(Detector):
         self.losses = self.mappings.fit(views, progress, checkpoint)
         return self
 
-    def predict(self, sample: Sample) -> Prediction:
+    def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "Maps (V, size, size) of every aggregation; a missing view has zeros. The score is that of the worst view."
-        if not self.mappings: raise MvadError("CFM has not learned anything yet", fix="call fit(samples) or CFM.load(path)")
-        sample, s = self.prepare(sample), self.settings
+        self.require_ready(sample)
+        s = self.settings
         views = [view_maps(self.mappings, v and self.lifted(v)) for v in sample.views]
         branches = {b: np.stack([v[b] for v in views]) for b in BRANCHES}
         scores = {b: float(np.max(image_score(m, IMAGE_SCORE[s.protocol]))) for b, m in branches.items()}
@@ -271,7 +273,7 @@ def inference_cost(detector: CFM, samples: Sequence[Sample], n: int = 8) -> tupl
     cache, detector.cache, clock = detector.cache, None, Clock(detector.device)
     some = [samples[int(i)] for i in np.linspace(0, len(samples) - 1, n)]
     try:
-        memory, _ = activation_bytes(detector, some[0])
+        memory, _ = activation_bytes(detector, detector.prepare(some[0]))
         with clock("frame"):
             for s in some: detector.predict(s)
     finally: detector.cache = cache

@@ -17,7 +17,7 @@ from ..baselines.reverse_distillation import OCBE, Decoder, kaiming, level_dista
 from ..core.anomaly_map import gaussian
 from ..core.detector import Detector, Prediction, by_rename, load_pth, require_good, seeded, train
 from ..core.geometry import fit_plane, points_of
-from ..core.sample import MvadError, Sample, View, map_views
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views
 from ..encoders.features import Folder, normals_of
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
@@ -331,7 +331,7 @@ class CRD(Detector):
 
     @property
     def branches(self) -> tuple[str, ...]: return (*self.settings.modalities, "normalised", "sum", "product")
-    def prepare(self, sample: Sample) -> Sample:
+    def transform(self, sample: Sample) -> Sample:
         "Views at `size`; in the released code a defect that vanishes there makes its sample good (CRD facts 6)."
         out = map_views(sample, lambda v: prepared(v, self.settings.size))
         gone = self.settings.protocol == "released" and out.label and all(v.gt is not None and not v.gt.any() for v in out.views if v)
@@ -341,12 +341,14 @@ class CRD(Detector):
         "What the teacher sees of a prepared view, in the order of `modalities`."
         return [image_of(view, m, self.settings.depth_prep, self.settings.depth_fallback) for m in self.settings.modalities]
     def build(self) -> Branches: return Branches(self.settings, self.teacher.channels, self.teacher.strides, self.teacher.signed, self.device)
-    def state(self) -> dict[str, Tensor]: return self.net.state() if self.net else {}
+    def state(self) -> dict[str, Tensor]:
+        if self.net is None or not self.net.stats: raise self.not_learned()
+        return self.net.state()
     def restore(self, tensors: Mapping[str, Tensor]): self.net = self.build(); self.net.restore(tensors)
     def fit(self, samples: Sequence[Sample], validation: Sequence[Sample] | None = None, *, progress: bool = True, checkpoint=None) -> CRD:
         "Learn from good samples. `validation`: good ones for the statistics; None holds back every tenth. `checkpoint`: a file to save the training to and resume it from."
         return fit_crd(self, samples, validation, progress, checkpoint)
-    def predict(self, sample: Sample) -> Prediction:
+    def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "Maps (V, size, size) of every branch and combination; a missing view has zeros. The score is the maximum over the views that are there."
         return predict_crd(self, sample)
 
@@ -366,15 +368,18 @@ def fit_crd(d: CRD, samples: Sequence[Sample], validation: Sequence[Sample] | No
     if validation is None:
         if len(samples) < 2: raise MvadError("nothing to hold back for the statistics", found=f"{len(samples)} samples", expected="at least two, or validation samples")
         validation, samples = [samples[i] for i in range(0, len(samples), 10)], [samples[i] for i in range(len(samples)) if i % 10]
-    d.net = d.build(); d.losses = fit_branches(d.net, answers(d, samples, progress), progress, checkpoint)
-    d.net.calibrate(answers(d, validation, progress))
+    net = d.build()
+    losses = fit_branches(net, answers(d, samples, progress), progress, checkpoint)
+    net.calibrate(answers(d, validation, progress))
+    # only now: a fit that fails leaves what was learned before
+    d.net, d.losses = net, losses
     return d
 
 # %% ../../nbs/papers/42_crd.ipynb #d3e0f6af
-def predict_crd(d: CRD, sample: Sample) -> Prediction:
-    "`CRD.predict`: one pass of the teacher for all modalities of a view."
-    if not (d.net and d.net.stats): raise MvadError("CRD has not learned anything yet", fix="call fit(samples) or CRD.load(path)")
-    sample, s = d.prepare(sample), d.settings
+def predict_crd(d: CRD, sample: PreparedSample) -> Prediction:
+    "`CRD.predict_prepared`: one pass of the teacher for all modalities of a view."
+    d.require_ready(sample)
+    s = d.settings
     there, maps = list(sample.present), {b: np.zeros((len(sample.views), s.size, s.size), np.float32) for b in d.branches}
     for i in there:
         levels = d.teacher.levels(torch.from_numpy(np.stack(d.images(sample.views[i]))))

@@ -19,7 +19,7 @@ from ..baselines.destseg import (DeSTSegEnsemble, DeSTSegSettings, LevelScale, P
 from ..core.anomaly_map import upsample
 from ..core.detector import Detector, Prediction, require_good, seeded, train
 from ..core.metrics import i_auroc
-from ..core.sample import MvadError, Sample, View
+from ..core.sample import MvadError, PreparedSample, Sample, View
 from ..encoders.features import source_arrays, source_image
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
@@ -454,9 +454,10 @@ class IDIF(Pair):
         self.losses = first, fit_head(self, images, progress, path and path.with_suffix(".head" + path.suffix)) if self.head else np.zeros(0)
         return self
 
-    def predict(self, sample: Sample) -> Prediction:
+    def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "Maps at the size of the prepared sample; a view that is missing has zeros and no say."
-        self.state(); x, looks = images_of(self.settings, self.prepare(sample))
+        self.require_ready(sample)
+        x, looks = images_of(self.settings, sample)
         return predict_from(self, teacher_levels(self, x), x, looks, range(len(looks)))
 
 # %% ../../nbs/papers/43_idif.ipynb #3a4b87c7
@@ -553,7 +554,7 @@ def blind_scores(detector: Detector, samples: Sequence[Sample], progress: bool =
         V = len(sample.views)
         if V < 2 or len(sample.present) < V or len(ks) != sample.label or not eyes: continue
         sample, eye = detector.prepare(sample), ks[0] if ks else eyes[i % len(eyes)]
-        out.append({"id": sample.id, "defect": sample.defect, "blind": float(detector.predict(sample).view_scores[(eye + 1 + i % (V - 1)) % V]), "unseen": float(detector.predict(without(sample, [eye])).score)})
+        out.append({"id": sample.id, "defect": sample.defect, "blind": float(detector.predict_prepared(sample).view_scores[(eye + 1 + i % (V - 1)) % V]), "unseen": float(detector.predict_prepared(without(sample, [eye])).score)})
     return out
 
 def score_rows(scores: Sequence[Mapping], size=None) -> list[dict]:

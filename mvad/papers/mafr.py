@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from jaxtyping import Float, Int
 from ..core.anomaly_map import IMAGE_SCORE, box_operator, image_score, metric_map
 from ..core.detector import Detector, Prediction, by_rename, load_pth, require_good, seeded, train
-from ..core.sample import MvadError, Sample, View, map_views, pad_square, resize
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
 from ..encoders.features import Encoder, FeatureCache, Features
 from ..encoders.lifted import BRANCHES, Lifted, Standardiser, encode, extractors, lift, maps_of, quick, redraw, shrunk
 
@@ -305,12 +305,14 @@ class MAFR(Detector):
         self.f2, self.f3 = encoders or extractors(self.settings, str(device))
         self.cache, self.losses, self.restoration = cache, np.zeros(0), None
 
-    def prepare(self, sample: Sample) -> Sample: return map_views(sample, lambda v: shrunk(resize(pad_square(v), self.settings.size), self.settings.shrink))
+    def transform(self, sample: Sample) -> Sample: return map_views(sample, lambda v: shrunk(resize(pad_square(v), self.settings.size), self.settings.shrink))
     def encoders(self) -> dict[str, str]: return {"2d": f"{self.f2.name} [{self.f2.identity[:12]}]", "3d": f"{self.f3.name} [{self.f3.identity[:12]}]"}
     def scale_map(self, maps, metric: str): return metric_map(maps, metric, self.settings.protocol)
     def features(self, view: View) -> tuple[Features, Features]: return encode(view, (self.f2, self.f3), self.cache, "MAFR")
     def lifted(self, view: View) -> Lifted: return lift(view, *self.features(view), self.settings.protocol).to(self.device)
-    def state(self) -> dict[str, Tensor]: return self.restoration.state() if self.restoration else {}
+    def state(self) -> dict[str, Tensor]:
+        if self.restoration is None: raise self.not_learned()
+        return self.restoration.state()
     def restore(self, tensors: Mapping[str, Tensor]):
         self.restoration = Restoration(self.settings, self.f2.channels, self.f3.channels, self.device); self.restoration.restore(tensors)
 
@@ -325,10 +327,10 @@ class MAFR(Detector):
         self.losses = self.restoration.fit(views, progress, checkpoint)
         return self
 
-    def predict(self, sample: Sample) -> Prediction:
+    def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "Maps (V, size, size) of every aggregation; a missing view has zeros. The score is that of the worst view."
-        if not self.restoration: raise MvadError("MAFR has not learned anything yet", fix="call fit(samples) or MAFR.load(path)")
-        sample, s = self.prepare(sample), self.settings
+        self.require_ready(sample)
+        s = self.settings
         views = [view_maps(self.restoration, v and self.lifted(v)) for v in sample.views]
         branches = {b: np.stack([v[b] for v in views]) for b in BRANCHES}
         scores = {b: float(np.max(image_score(m, IMAGE_SCORE[s.protocol]))) for b, m in branches.items()}

@@ -18,7 +18,7 @@ from ..core.crossmodal import MappingMLP, Modulator
 from ..core.detector import Detector, Prediction, require_good, seeded, train
 from ..core.evaluate import Clock
 from ..core.geometry import SparseOperator
-from ..core.sample import MvadError, Sample, View, map_views, pad_square, resize
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
 from ..core.volume import Grid, Landing, ScoreVolume, best_landed, grid_around, landing, volume_of, world_points
 from ..encoders.features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
 
@@ -263,10 +263,10 @@ class MODMAP(Detector):
         self.cache, self.grid, self.losses = cache, grid, np.zeros(0)
         self.nets, self.names, self.classes, self.scales, self.tables = None, (), (), None, {}
 
-    def prepare(self, sample: Sample) -> Sample: return map_views(chosen_views(sample, self.settings.views), lambda v: prepared(v, self.settings.size))
+    def transform(self, sample: Sample) -> Sample: return map_views(chosen_views(sample, self.settings.views), lambda v: prepared(v, self.settings.size))
     def encoders(self) -> dict[str, str]: return {"image": f"{self.e_i.name} [{self.e_i.identity[:12]}]", "depth": f"{self.e_d.name} [{self.e_d.identity[:12]}]"}
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> MODMAP: return learn(self, samples, progress, checkpoint)
-    def predict(self, sample: Sample) -> Prediction: return look(self, sample)
+    def predict_prepared(self, sample: PreparedSample) -> Prediction: return look(self, sample)
     def state(self) -> dict[str, Tensor]: return _state(self)
     def restore(self, tensors: Mapping[str, Tensor]): _restore(self, tensors)
     def mask(self, view: View) -> Bool[np.ndarray, "H W"]: return foreground(view.valid, self.settings.mask_keep)
@@ -387,16 +387,17 @@ def landings(self: MODMAP, sample: Sample) -> list[Landing | None]:
         out.append(landing(v, self.grid, mask) if self.grid is not None and v.camera is not None and v.xyz is not None else Landing(np.flatnonzero(mask), np.empty(0, np.int64)))
     return out
 
-def volumes(self: MODMAP, sample: Sample, prediction: Prediction, branches: Sequence[str] = BRANCHES) -> dict[str, ScoreVolume]:
-    "The volume of each branch of a prediction: what `VolumeScores` asks for."
+def volumes(self: MODMAP, sample: PreparedSample, prediction: Prediction, branches: Sequence[str] = BRANCHES) -> dict[str, ScoreVolume]:
+    "The volume of each branch of a prediction of a prepared sample: what `VolumeScores` asks for."
     if self.grid is None: raise MvadError("no volume without cameras", file=sample.id, fix="give the data set its calibration")
-    where = self.landings(self.prepare(sample))
+    self.require_ready(sample)
+    where = self.landings(sample)
     return {b: volume_of(where, [prediction.branches[b]], self.grid) for b in branches}
 
-def look(self: MODMAP, sample: Sample) -> Prediction:
+def look(self: MODMAP, sample: PreparedSample) -> Prediction:
     "Maps (V, size, size) of every branch, the score of each (its largest landed pixel), and the volume of the fused maps where there are cameras."
-    if not self.nets: raise MvadError("MODMAP has not learned anything yet", fix="call fit(samples) or MODMAP.load(path)")
-    sample, s = self.prepare(sample), self.settings
+    self.require_ready(sample)
+    s = self.settings
     named = tuple("" if v is None else v.name for v in sample.views)
     if len(named) != len(self.names) or any(a and b and a != b for a, b in zip(named, self.names)):
         raise MvadError("an object with other views than those that were learned", file=sample.id, found=", ".join(named), expected=", ".join(self.names))
@@ -414,7 +415,7 @@ def _names(t: Tensor) -> tuple[str, ...]: return tuple(bytes(t.tolist()).decode(
 
 def _state(self: MODMAP) -> dict[str, Tensor]:
     "Weights, channel statistics, the names of the views and classes, and the grid."
-    if not self.nets: return {}
+    if self.nets is None: raise self.not_learned()
     out = {f"nets.{k}": v for k, v in self.nets.state_dict().items()} | {"names": _text(self.names), "classes": _text(self.classes), "token_grid": torch.tensor(self.token_grid)}
     if self.scales: out |= {f"scale_{k}.{n}": t for k, pair in zip("id", self.scales) for n, t in zip(("mean", "deviation"), pair)}
     return out if self.grid is None else out | {"grid.origin": torch.tensor(self.grid.origin), "grid.size": torch.tensor(self.grid.size, dtype=torch.float64), "grid.shape": torch.tensor(self.grid.shape)}

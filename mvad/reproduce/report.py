@@ -64,7 +64,7 @@ def save_examples(out: str | Path, detector, samples: Sequence[Sample], *, per_d
     ids, defects = [getattr(samples, k, None) or [getattr(s, k[:-1]) for s in samples] for k in ("ids", "defects")]
     chosen, pro, arrays, heads, names = set(choose_examples(ids, defects, per_defect)), {}, {}, [], []
     for i in tqdm(range(len(ids)) if curves else sorted(chosen), desc="example maps", disable=not progress):
-        s = detector.prepare(samples[i]); p = detector.predict(s)
+        s = detector.prepare(samples[i]); p = detector.predict_prepared(s)
         names = ["map", *p.branches]
         for n in names if curves else ():
             for v in s.present: pro.setdefault(n, StreamingPRO(bits=16)).update((p.maps if n == "map" else p.branches[n])[v], s.views[v].gt)

@@ -136,7 +136,7 @@ def predict_all(detector, samples: Sequence, out: Path, *, alone: bool = False, 
     from mvad.core.show import png, score_limits, show_maps
     folders, lines, ends = _folders(out, samples.ids, alone), [], []; quiet = not progress or alone
     for folder, sample in zip(folders, tqdm(samples, desc="score", disable=quiet)):
-        ready = detector.prepare(sample); p = detector.predict(ready)
+        ready = detector.prepare(sample); p = detector.predict_prepared(ready)
         write_maps(folder, ready, p)
         ends += [score_limits([p.maps[i] for i in ready.present])]
         lines.append({"id": sample.id, "score": f"{p.score:.6g}", **({"label": sample.defect} if sample.defect else {}), **{f"score of {b}": f"{v:.6g}" for b, v in p.branch_scores.items()}})

@@ -13,6 +13,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from mvad.reproduce.runner import plain_code
+
 LIMIT = 500_000                                             # bytes of a notebook with its outputs
 WIDGET = "application/vnd.jupyter.widget-view+json"         # shows nothing without its kernel
 
@@ -22,10 +26,17 @@ def notebooks() -> list[Path]:
     return list(found)
 
 
+def plain(source: str) -> str:
+    "A cell's code without layout, comments and docstrings; a line for the shell stays as it is."
+    lines = source.splitlines()
+    magics = [line for line in lines if line.startswith(("%", "!"))]
+    return "\n".join([*magics, plain_code("\n".join(line for line in lines if line not in magics))])
+
+
 def code_hash(nb: dict) -> str:
-    "Of the code cells' text, in order: what the stored outputs depend on."
-    code = ["".join(c["source"]).rstrip() for c in nb["cells"] if c["cell_type"] == "code"]
-    return hashlib.sha256(json.dumps(code).encode()).hexdigest()[:16]
+    "Of the code cells' syntax, in order: what the stored outputs depend on."
+    code = ["".join(c["source"]) for c in nb["cells"] if c["cell_type"] == "code"]
+    return hashlib.sha256(json.dumps([plain(c) for c in code]).encode()).hexdigest()[:16]
 
 
 def state(nb: dict) -> str:

@@ -24,6 +24,8 @@ def test_a_changed_cell_is_seen():
     assert outputs.state(nb) == "fresh"
     other = copy.deepcopy(nb); other["cells"][1]["source"] = ["other words"]
     assert outputs.state(other) == "fresh"
+    other["cells"][0]["source"] = ["(1\n", "  + 1)  # laid out otherwise"]
+    assert outputs.state(other) == "fresh"
     other["cells"][0]["source"] = ["1 + 2"]
     assert outputs.state(other) == "stale"
     other["cells"][0]["outputs"] = []

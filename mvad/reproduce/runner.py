@@ -15,10 +15,10 @@ from .specs import TableSpec
 
 # %% auto #0
 __all__ = ['PAINTERS', 'KEEP', 'LOG', 'OUTSIDE', 'EMBEDDED_CATEGORIES', 'EXECUTORS', 'CHILD', 'notebook_folder', 'notebook_of',
-           'stripped', 'Run', 'code_hash', 'category_files', 'fingerprint', 'address', 'valid_record', 'ProgressFile',
-           'report_progress', 'read_progress', 'live_bar', 'Outcome', 'run_environment', 'kernel_environment', 'hold',
-           'run_notebook', 'execute', 'failed_before', 'embedded_categories', 'embedded_root', 'organised',
-           'only_runner', 'run_all', 'shares', 'plan', 'Reproduction', 'reproduce']
+           'stripped', 'Run', 'code_hash', 'plain_code', 'category_files', 'fingerprint', 'address', 'valid_record',
+           'ProgressFile', 'report_progress', 'read_progress', 'live_bar', 'Outcome', 'run_environment',
+           'kernel_environment', 'hold', 'run_notebook', 'execute', 'failed_before', 'embedded_categories',
+           'embedded_root', 'organised', 'only_runner', 'run_all', 'shares', 'plan', 'Reproduction', 'reproduce']
 
 # %% ../../nbs/reproduce/51_runner.ipynb #2150a6f4
 def notebook_folder() -> Path:
@@ -96,13 +96,18 @@ def code_hash(notebook: Path, also: Sequence[str] = ()) -> str:
         if name in seen or not path.is_file(): continue
         seen[name] = path.read_text(encoding="utf-8")
         todo |= _imports(seen[name], name.rpartition(".")[0])
-    for part in (*cells, *(seen[k] for k in sorted(seen))): h.update(_plain(part).encode() + b"\0")
+    for part in (*cells, *(seen[k] for k in sorted(seen))): h.update(plain_code(part).encode() + b"\0")
     return h.hexdigest()
 
 @cache
-def _plain(source: str) -> str:
-    "Code without comments, blank lines and layout: what a change of wording leaves alone."
-    return ast.unparse(ast.parse(source))
+def plain_code(source: str) -> str:
+    "Code without layout, comments and docstrings: what a change of wording leaves alone."
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 # %% ../../nbs/reproduce/51_runner.ipynb #489577e6
 def category_files(root: str | Path, category: str) -> list[Path]:
@@ -545,7 +550,7 @@ def _data_hash(run: Run) -> str:
     if run.dtd: return hashlib.sha256(f"{_data_hash(replace(run, dtd=''))} {fingerprint(dataset_class('dtd').find_root(run.dtd), 'images')}".encode()).hexdigest()
     if run.root: return fingerprint(getattr(dataset_class(run.dataset), "find_root", Path)(run.root), run.category)
     from mvad.data import synthetic
-    return f"synthetic {synthetic.VERSION} {_size(run.scale)} {hashlib.sha256(_plain(Path(synthetic.__file__).read_text()).encode()).hexdigest()}"
+    return f"synthetic {synthetic.VERSION} {_size(run.scale)} {hashlib.sha256(plain_code(Path(synthetic.__file__).read_text()).encode()).hexdigest()}"
 
 # %% ../../nbs/reproduce/51_runner.ipynb #943ff0e7
 def plan(specs: Sequence[TableSpec], out: Path, *, dataset: str | None = None, roots: dict[str, str] | None = None, categories: Sequence[str] = (),

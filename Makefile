@@ -48,6 +48,7 @@ demo: $(READY)
 test: $(READY)
 	@.ci/system $(PYTHON) browser || [ -z "$${CI:-}" ]
 	$(say) "ruff"
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(say) "pytest"
 	$(BIN)/python -m pytest --durations=15 $(PYTEST)
@@ -57,7 +58,7 @@ lab: $(READY)
 	$(BIN)/jupyter-lab nbs/index.ipynb
 
 export: $(READY)
-	$(BIN)/nbdev_export && $(BIN)/nbdev_clean
+	$(BIN)/ruff format nbs && $(BIN)/nbdev_export && $(BIN)/ruff format mvad && $(BIN)/nbdev_clean
 
 outputs: $(READY)
 	$(BIN)/python tests/outputs.py $(NB)

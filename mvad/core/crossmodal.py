@@ -14,155 +14,296 @@ from .geometry import SparseOperator
 from .sample import MvadError
 
 # %% auto #0
-__all__ = ['MappingMLP', 'MappingEncoderDecoder', 'MappingConv', 'cosine_loss', 'first_of', 'mapped', 'mapped_scores',
-           'mapped_loss', 'Modulator']
+__all__ = [
+    "MappingMLP",
+    "MappingEncoderDecoder",
+    "MappingConv",
+    "cosine_loss",
+    "first_of",
+    "mapped",
+    "mapped_scores",
+    "mapped_loss",
+    "Modulator",
+]
+
 
 # %% ../../nbs/core/08_crossmodal.ipynb #66dcedf1
 class MappingMLP(nn.Module):
     "c_in -> hidden -> ... -> c_out with GELU between (CFM section 3.2; MODMAP Eq. 6, 7). `depth` hidden-to-hidden layers: 1, or 5 for the deep net."
+
     def __init__(self, c_in: int, c_out: int, hidden: int | None = None, depth: int = 1):
         super().__init__()
         hidden = hidden or (c_in + c_out) // 2
         self.input = nn.Linear(c_in, hidden)
-        self.between = ["projection"] if depth == 1 else [f"projection_{'abcdefghijklmnopqrstuvwxyz'[i]}" for i in range(depth)]
-        for name in self.between: self.add_module(name, nn.Linear(hidden, hidden))
+        self.between = (
+            ["projection"]
+            if depth == 1
+            else [f"projection_{'abcdefghijklmnopqrstuvwxyz'[i]}" for i in range(depth)]
+        )
+        for name in self.between:
+            self.add_module(name, nn.Linear(hidden, hidden))
         self.output = nn.Linear(hidden, c_out)
 
     @property
-    def first(self) -> nn.Linear: return self.input
+    def first(self) -> nn.Linear:
+        return self.input
 
     def rest(self, z: Float[Tensor, "*P hidden"]) -> Float[Tensor, "*P c_out"]:
         "Everything after the first linear layer."
-        for name in self.between: z = self.get_submodule(name)(F.gelu(z))
+        for name in self.between:
+            z = self.get_submodule(name)(F.gelu(z))
         return self.output(F.gelu(z))
 
-    def forward(self, x: Float[Tensor, "*P c_in"]) -> Float[Tensor, "*P c_out"]: return self.rest(self.input(x))
+    def forward(self, x: Float[Tensor, "*P c_in"]) -> Float[Tensor, "*P c_out"]:
+        return self.rest(self.input(x))
+
 
 # %% ../../nbs/core/08_crossmodal.ipynb #fc4babb4
 class MappingEncoderDecoder(nn.Module):
     "The MLP encoder-decoder of CFM's Table 8: widths c, c/2, c/4, c/4, c/2, c_out with GELU between."
+
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
         widths = [c_in, c_in // 2, c_in // 4, c_in // 4, c_in // 2, c_out]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
 
     @property
-    def first(self) -> nn.Linear: return self.layers[0]
+    def first(self) -> nn.Linear:
+        return self.layers[0]
 
     def rest(self, z: Float[Tensor, "*P hidden"]) -> Float[Tensor, "*P c_out"]:
-        for layer in self.layers[1:]: z = layer(F.gelu(z))
+        for layer in self.layers[1:]:
+            z = layer(F.gelu(z))
         return z
 
-    def forward(self, x: Float[Tensor, "*P c_in"]) -> Float[Tensor, "*P c_out"]: return self.rest(self.first(x))
+    def forward(self, x: Float[Tensor, "*P c_in"]) -> Float[Tensor, "*P c_out"]:
+        return self.rest(self.first(x))
+
 
 # %% ../../nbs/core/08_crossmodal.ipynb #43b11f50
 class MappingConv(nn.Module):
     "The convolutional encoder-decoder of CFM's Table 8, on whole maps of any size: conv 3x3, conv 3x3, max-pool, conv 3x3, transposed conv 2x2; ReLU but at the end."
+
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
-        self.down = nn.Sequential(nn.Conv2d(c_in, c_in, 3, padding=1), nn.ReLU(), nn.Conv2d(c_in, c_in, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
-        self.up = nn.Sequential(nn.Conv2d(c_in, c_in, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(c_in, c_out, 2, stride=2))
+        self.down = nn.Sequential(
+            nn.Conv2d(c_in, c_in, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(c_in, c_in, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2, ceil_mode=True),
+        )
+        self.up = nn.Sequential(
+            nn.Conv2d(c_in, c_in, 3, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(c_in, c_out, 2, stride=2),
+        )
 
     def forward(self, x: Float[Tensor, "B c_in H W"]) -> Float[Tensor, "B c_out H W"]:
-        return self.up(self.down(x))[..., :x.shape[2], :x.shape[3]]
+        return self.up(self.down(x))[..., : x.shape[2], : x.shape[3]]
+
 
 # %% ../../nbs/core/08_crossmodal.ipynb #10bfaea9
-def cosine_loss(pred: Float[Tensor, "*P C"], target: Float[Tensor, "*P C"], eps: float = 1e-6, reduction: Literal["mean", "sum"] = "mean") -> Float[Tensor, ""]:
+def cosine_loss(
+    pred: Float[Tensor, "*P C"],
+    target: Float[Tensor, "*P C"],
+    eps: float = 1e-6,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Float[Tensor, ""]:
     "1 - cos between rows, averaged or summed (CFM Eq. 2 with eps 1e-6, MODMAP Eq. 8 with 1e-8)."
-    if pred.shape != target.shape: raise MvadError("prediction and target differ in shape", found=tuple(pred.shape), expected=tuple(target.shape))
-    if reduction not in ("mean", "sum"): raise MvadError("unknown reduction", found=reduction, expected="mean or sum")
+    if pred.shape != target.shape:
+        raise MvadError(
+            "prediction and target differ in shape",
+            found=tuple(pred.shape),
+            expected=tuple(target.shape),
+        )
+    if reduction not in ("mean", "sum"):
+        raise MvadError("unknown reduction", found=reduction, expected="mean or sum")
     distance = 1 - F.cosine_similarity(pred, target, dim=-1, eps=eps)
     return distance.mean() if reduction == "mean" else distance.sum()
+
 
 # %% ../../nbs/core/08_crossmodal.ipynb #ce1953eb
 def first_of(net: nn.Module) -> nn.Linear:
     "The first linear layer of a network that maps each feature by itself; an error for others."
-    if not hasattr(net, "first"): raise MvadError("only a network that maps each feature by itself can swap with the interpolation", found=type(net).__name__, expected="MappingMLP, MappingEncoderDecoder or alike")
+    if not hasattr(net, "first"):
+        raise MvadError(
+            "only a network that maps each feature by itself can swap with the interpolation",
+            found=type(net).__name__,
+            expected="MappingMLP, MappingEncoderDecoder or alike",
+        )
     return net.first
 
-def mapped(net: nn.Module, features: Float[Tensor, "n c_in"], operator: SparseOperator | None = None) -> Float[Tensor, "P c_out"]:
+
+def mapped(
+    net: nn.Module, features: Float[Tensor, "n c_in"], operator: SparseOperator | None = None
+) -> Float[Tensor, "P c_out"]:
     """`net(operator(features))`, computed with the first linear layer before the operator and its bias after it: exact, and cheap where n is small.
 
     Works for every network that acts on single features and has `first` and `rest`; differentiable in network and features."""
     first_of(net)
-    if operator is None: return net(features)
+    if operator is None:
+        return net(features)
     return net.rest(operator(F.linear(features, net.first.weight)) + net.first.bias)
 
+
 # %% ../../nbs/core/08_crossmodal.ipynb #bfe716c7
-def _blocks(operator: SparseOperator | None, n: int, device: torch.device, chunk: int | None) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
+def _blocks(
+    operator: SparseOperator | None, n: int, device: torch.device, chunk: int | None
+) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
     "Blocks of pixels, each with the function that lifts native features to it; without an operator the features are per pixel already."
     chunk = chunk or (2048 if device.type == "cpu" else 32768)
-    if operator is not None: yield from operator.chunks(chunk)
-    else: yield from ((part, lambda x, part=part: x[part]) for a in range(0, n, chunk) for part in [slice(a, min(a + chunk, n))])
+    if operator is not None:
+        yield from operator.chunks(chunk)
+    else:
+        yield from (
+            (part, lambda x, part=part: x[part])
+            for a in range(0, n, chunk)
+            for part in [slice(a, min(a + chunk, n))]
+        )
+
 
 def _both_blocks(net, features, operator, target, target_operator, chunk):
-    pixels = [a.shape[0] if a is not None else len(f) for a, f in ((operator, features), (target_operator, target))]
-    if pixels[0] != pixels[1]: raise MvadError("prediction and target have different numbers of pixels", found=pixels[0], expected=pixels[1])
+    pixels = [
+        a.shape[0] if a is not None else len(f)
+        for a, f in ((operator, features), (target_operator, target))
+    ]
+    if pixels[0] != pixels[1]:
+        raise MvadError(
+            "prediction and target have different numbers of pixels",
+            found=pixels[0],
+            expected=pixels[1],
+        )
     first_of(net)
-    return pixels[0], zip(_blocks(operator, pixels[0], features.device, chunk), _blocks(target_operator, pixels[0], features.device, chunk))
+    return pixels[0], zip(
+        _blocks(operator, pixels[0], features.device, chunk),
+        _blocks(target_operator, pixels[0], features.device, chunk),
+    )
+
 
 # %% ../../nbs/core/08_crossmodal.ipynb #8214318c
 @torch.no_grad()
-def mapped_scores(net: nn.Module, features: Float[Tensor, "n c_in"], operator: SparseOperator | None, target: Float[Tensor, "m c_out"], target_operator: SparseOperator | None,
-                  compare: Callable[[Tensor, Tensor], Tensor], chunk: int | None = None) -> Float[Tensor, "P"]:
+def mapped_scores(
+    net: nn.Module,
+    features: Float[Tensor, "n c_in"],
+    operator: SparseOperator | None,
+    target: Float[Tensor, "m c_out"],
+    target_operator: SparseOperator | None,
+    compare: Callable[[Tensor, Tensor], Tensor],
+    chunk: int | None = None,
+) -> Float[Tensor, "P"]:
     "`compare(mapped(net, features, operator), target_operator(target))` per pixel, computed in blocks of `chunk` pixels without gradient."
     n, blocks = _both_blocks(net, features, operator, target, target_operator, chunk)
     z, scores = F.linear(features, net.first.weight), features.new_empty(n)
-    for (part, A), (_, B) in blocks: scores[part] = compare(net.rest(A(z) + net.first.bias), B(target))
+    for (part, A), (_, B) in blocks:
+        scores[part] = compare(net.rest(A(z) + net.first.bias), B(target))
     return scores
+
 
 # %% ../../nbs/core/08_crossmodal.ipynb #2d37549a
 class _Known(torch.autograd.Function):
     "A number whose gradients have been computed already."
+
     @staticmethod
-    def forward(ctx, value, grads, *params): ctx.grads = grads; return value.clone()
+    def forward(ctx, value, grads, *params):
+        ctx.grads = grads
+        return value.clone()
+
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, g): return None, None, *(g * d for d in ctx.grads)
+    def backward(ctx, g):
+        return None, None, *(g * d for d in ctx.grads)
+
 
 # %% ../../nbs/core/08_crossmodal.ipynb #d00164f9
-def mapped_loss(net: nn.Module, features: Float[Tensor, "n c_in"], operator: SparseOperator | None, target: Float[Tensor, "m c_out"], target_operator: SparseOperator | None,
-                loss: Callable[..., Tensor] = cosine_loss, divisor: int | None = None, chunk: int | None = None) -> Float[Tensor, ""]:
+def mapped_loss(
+    net: nn.Module,
+    features: Float[Tensor, "n c_in"],
+    operator: SparseOperator | None,
+    target: Float[Tensor, "m c_out"],
+    target_operator: SparseOperator | None,
+    loss: Callable[..., Tensor] = cosine_loss,
+    divisor: int | None = None,
+    chunk: int | None = None,
+) -> Float[Tensor, ""]:
     """`loss(mapped(net, features, operator), target_operator(target))` as a mean over pixels, in blocks of `chunk` pixels. Differentiable in the network, not in the features.
 
     `loss` takes `reduction="sum"`; `divisor` replaces the number of pixels, for a mean over several calls."""
     n, blocks = _both_blocks(net, features, operator, target, target_operator, chunk)
-    params = [p for p in net.parameters() if p.requires_grad and p is not net.first.weight] if torch.is_grad_enabled() else []
+    params = (
+        [p for p in net.parameters() if p.requires_grad and p is not net.first.weight]
+        if torch.is_grad_enabled()
+        else []
+    )
     learns_first = torch.is_grad_enabled() and net.first.weight.requires_grad
     z = F.linear(features.detach(), net.first.weight.detach()).requires_grad_(learns_first)
     wanted = params + [z] * learns_first
     grads, value = [torch.zeros_like(p) for p in wanted], features.new_zeros(())
     for (_, A), (_, B) in blocks:
-        part = loss(net.rest(A(z) + net.first.bias), B(target.detach()), reduction="sum") / (divisor or n)
+        part = loss(net.rest(A(z) + net.first.bias), B(target.detach()), reduction="sum") / (
+            divisor or n
+        )
         value += part.detach()
-        if wanted: torch._foreach_add_(grads, list(torch.autograd.grad(part, wanted)))
-    if learns_first: params.append(net.first.weight); grads[-1] = grads[-1].T @ features.detach()
+        if wanted:
+            torch._foreach_add_(grads, list(torch.autograd.grad(part, wanted)))
+    if learns_first:
+        params.append(net.first.weight)
+        grads[-1] = grads[-1].T @ features.detach()
     return _Known.apply(value, grads, *params) if params else value
+
 
 # %% ../../nbs/core/08_crossmodal.ipynb #728d3819
 class Modulator(nn.Module):
     """Scale and shift of features for an ordered pair of views (MODMAP Eq. 3-5), optionally for one of `n_classes` object classes.
 
     gamma = 1 + delta with (delta, beta) from a layer that starts at zero: before any step the features pass unchanged."""
+
     def __init__(self, n_views: int, channels: int, hidden: int = 128, n_classes: int = 0):
         super().__init__()
         self.n_views, self.n_classes = n_views, n_classes
-        self.input, self.output = nn.Linear(2 * n_views + n_classes, hidden), nn.Linear(hidden, 2 * channels)
-        nn.init.zeros_(self.output.weight); nn.init.zeros_(self.output.bias)
+        self.input, self.output = (
+            nn.Linear(2 * n_views + n_classes, hidden),
+            nn.Linear(hidden, 2 * channels),
+        )
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
 
-    def coefficients(self, source: Int[Tensor, "*B"] | int, target: Int[Tensor, "*B"] | int, category: Int[Tensor, "*B"] | int | None = None) -> tuple[Float[Tensor, "*B c"], Float[Tensor, "*B c"]]:
+    def coefficients(
+        self,
+        source: Int[Tensor, "*B"] | int,
+        target: Int[Tensor, "*B"] | int,
+        category: Int[Tensor, "*B"] | int | None = None,
+    ) -> tuple[Float[Tensor, "*B c"], Float[Tensor, "*B c"]]:
         "gamma and beta for views `source` and `target`, numbers or tensors that broadcast: two look-ups and one small layer."
-        picks = [(source, 0, self.n_views), (target, self.n_views, self.n_views)] + ([(category, 2 * self.n_views, self.n_classes)] if self.n_classes else [])
-        if (category is not None) != bool(self.n_classes): raise MvadError("category does not fit this modulator", found=category, expected=f"one of {self.n_classes} classes" if self.n_classes else "none")
+        picks = [(source, 0, self.n_views), (target, self.n_views, self.n_views)] + (
+            [(category, 2 * self.n_views, self.n_classes)] if self.n_classes else []
+        )
+        if (category is not None) != bool(self.n_classes):
+            raise MvadError(
+                "category does not fit this modulator",
+                found=category,
+                expected=f"one of {self.n_classes} classes" if self.n_classes else "none",
+            )
         columns = self.input.weight.T
         a = self.input.bias
         for number, offset, size in picks:
             number = torch.as_tensor(number, device=columns.device)
-            if number.numel() and not 0 <= int(number.min()) <= int(number.max()) < size: raise MvadError("no such view or class", found=f"{int(number.min())} to {int(number.max())}", expected=f"0 to {size - 1}")
+            if number.numel() and not 0 <= int(number.min()) <= int(number.max()) < size:
+                raise MvadError(
+                    "no such view or class",
+                    found=f"{int(number.min())} to {int(number.max())}",
+                    expected=f"0 to {size - 1}",
+                )
             a = a + F.embedding(number + offset, columns)
         delta, beta = self.output(F.gelu(a)).chunk(2, -1)
         return 1 + delta, beta
 
-    def forward(self, features: Float[Tensor, "*B T c"], source: Int[Tensor, "*B"] | int, target: Int[Tensor, "*B"] | int, category: Int[Tensor, "*B"] | int | None = None) -> Float[Tensor, "*B T c"]:
+    def forward(
+        self,
+        features: Float[Tensor, "*B T c"],
+        source: Int[Tensor, "*B"] | int,
+        target: Int[Tensor, "*B"] | int,
+        category: Int[Tensor, "*B"] | int | None = None,
+    ) -> Float[Tensor, "*B T c"]:
         gamma, beta = self.coefficients(source, target, category)
         return gamma[..., None, :] * features + beta[..., None, :]

@@ -17,212 +17,436 @@ from torch import Tensor, nn
 from .sample import MvadError, PreparedSample, Sample
 
 # %% auto #0
-__all__ = ['S', 'HEADER', 'Prediction', 'settings_from', 'seed_everything', 'rng_state', 'set_rng_state', 'seeded', 'by_rename',
-           'save_checkpoint', 'checkpoint_header', 'load_checkpoint', 'load_pth', 'pack', 'unpack', 'epoch_batches',
-           'save_training', 'load_training', 'train', 'Detector', 'tensor_bytes', 'save', 'load', 'require_good']
+__all__ = [
+    "S",
+    "HEADER",
+    "Prediction",
+    "settings_from",
+    "seed_everything",
+    "rng_state",
+    "set_rng_state",
+    "seeded",
+    "by_rename",
+    "save_checkpoint",
+    "checkpoint_header",
+    "load_checkpoint",
+    "load_pth",
+    "pack",
+    "unpack",
+    "epoch_batches",
+    "save_training",
+    "load_training",
+    "train",
+    "Detector",
+    "tensor_bytes",
+    "save",
+    "load",
+    "require_good",
+]
+
 
 # %% ../../nbs/core/05_detector.ipynb #249071f0
 @dataclass(frozen=True, eq=False)
 class Prediction:
     "What a detector says about one sample: a map per view, a score (larger = more anomalous), and both again for each branch."
+
     maps: Float[np.ndarray, "V H W"]
     score: float
     branches: dict[str, Float[np.ndarray, "V H W"]] = field(default_factory=dict)
     branch_scores: dict[str, float] = field(default_factory=dict)
-    volume: object | None = None                          # a method's own 3D result, if it has one: a `ScoreVolume`
-    view_scores: Float[np.ndarray, "V"] | None = None     # one score per view; None means the maximum of each map
+    volume: object | None = None  # a method's own 3D result, if it has one: a `ScoreVolume`
+    view_scores: Float[np.ndarray, "V"] | None = (
+        None  # one score per view; None means the maximum of each map
+    )
 
     def __post_init__(self):
         for name, maps in {"maps": self.maps, **self.branches}.items():
             a = np.asarray(maps, np.float32)
-            if a.ndim != 3: raise MvadError(f"prediction '{name}' must hold one map per view", found=a.shape, expected="(V, H, W)")
-            if not np.isfinite(a).all(): raise MvadError(f"prediction '{name}' holds NaN or infinity", expected="finite values")
-            if name == "maps": object.__setattr__(self, "maps", a)
-            else: self.branches[name] = a
+            if a.ndim != 3:
+                raise MvadError(
+                    f"prediction '{name}' must hold one map per view",
+                    found=a.shape,
+                    expected="(V, H, W)",
+                )
+            if not np.isfinite(a).all():
+                raise MvadError(
+                    f"prediction '{name}' holds NaN or infinity", expected="finite values"
+                )
+            if name == "maps":
+                object.__setattr__(self, "maps", a)
+            else:
+                self.branches[name] = a
         if set(self.branch_scores) - set(self.branches):
-            raise MvadError("a branch score without its map", found=sorted(self.branch_scores), expected=sorted(self.branches))
+            raise MvadError(
+                "a branch score without its map",
+                found=sorted(self.branch_scores),
+                expected=sorted(self.branches),
+            )
         object.__setattr__(self, "score", float(self.score))
+
 
 # %% ../../nbs/core/05_detector.ipynb #b0aa7cfb
 def _fitted(value, hint):
     "`value` as the annotation `hint` wants it (a list becomes a tuple, an int a float); TypeError if it does not fit."
     kind, args = typing.get_origin(hint), typing.get_args(hint)
-    if hint in (typing.Any, object): return value
+    if hint in (typing.Any, object):
+        return value
     if kind in (typing.Union, types.UnionType):
-        for a in sorted(args, key=lambda a: a is not type(value)):       # an exact match first, so that 1 stays an int in `float | int`
-            try: return _fitted(value, a)
-            except TypeError: pass
+        for a in sorted(
+            args, key=lambda a: a is not type(value)
+        ):  # an exact match first, so that 1 stays an int in `float | int`
+            try:
+                return _fitted(value, a)
+            except TypeError:
+                pass
     elif kind is typing.Literal:
-        if any(value == a and type(value) is type(a) for a in args): return value
+        if any(value == a and type(value) is type(a) for a in args):
+            return value
     elif kind in (tuple, list) and isinstance(value, (tuple, list)):
-        if kind is list or args[-1] is ...: return kind(_fitted(v, args[0]) for v in value)
-        if len(args) == len(value): return tuple(_fitted(v, a) for v, a in zip(value, args))
-    elif kind is dict and isinstance(value, Mapping): return {_fitted(k, args[0]): _fitted(v, args[1]) for k, v in value.items()}
-    elif hint is type(None) and value is None: return None
-    elif hint is float and isinstance(value, (int, float, np.number)) and not isinstance(value, bool): return float(value)
-    elif hint is int and isinstance(value, (int, np.integer)) and not isinstance(value, bool): return int(value)
-    elif hint in (tuple, list) and isinstance(value, (tuple, list)): return hint(value)
-    elif isinstance(hint, type) and hint not in (int, float) and isinstance(value, hint): return value
+        if kind is list or args[-1] is ...:
+            return kind(_fitted(v, args[0]) for v in value)
+        if len(args) == len(value):
+            return tuple(_fitted(v, a) for v, a in zip(value, args))
+    elif kind is dict and isinstance(value, Mapping):
+        return {_fitted(k, args[0]): _fitted(v, args[1]) for k, v in value.items()}
+    elif hint is type(None) and value is None:
+        return None
+    elif (
+        hint is float and isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    ):
+        return float(value)
+    elif hint is int and isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    elif hint in (tuple, list) and isinstance(value, (tuple, list)):
+        return hint(value)
+    elif isinstance(hint, type) and hint not in (int, float) and isinstance(value, hint):
+        return value
     raise TypeError(f"{value!r} is not {hint}")
+
 
 # %% ../../nbs/core/05_detector.ipynb #723893ae
 S = typing.TypeVar("S")
 
+
 def settings_from(cls: type[S], given: Mapping[str, object] | S | None = None, **more) -> S:
     "The frozen settings dataclass `cls` from a mapping (or another instance, or nothing) and keywords; unknown names and wrong types are refused."
     if given is not None and not isinstance(given, (Mapping, cls)):
-        raise MvadError(f"cannot read {cls.__name__}", found=type(given).__name__, expected=f"a mapping or a {cls.__name__}")
-    given = {f.name: getattr(given, f.name) for f in dataclasses.fields(given)} if isinstance(given, cls) else dict(given or {})
+        raise MvadError(
+            f"cannot read {cls.__name__}",
+            found=type(given).__name__,
+            expected=f"a mapping or a {cls.__name__}",
+        )
+    given = (
+        {f.name: getattr(given, f.name) for f in dataclasses.fields(given)}
+        if isinstance(given, cls)
+        else dict(given or {})
+    )
     given |= more
     names = [f.name for f in dataclasses.fields(cls)]
     for name in given:
-        if name not in names: raise MvadError(f"unknown setting '{name}' of {cls.__name__}", expected="one of " + ", ".join(names), fix=_did_you_mean(name, names))
+        if name not in names:
+            raise MvadError(
+                f"unknown setting '{name}' of {cls.__name__}",
+                expected="one of " + ", ".join(names),
+                fix=_did_you_mean(name, names),
+            )
     hints = typing.get_type_hints(cls, localns=vars(typing))
     for name, value in given.items():
-        try: given[name] = _fitted(value, hints[name])
+        try:
+            given[name] = _fitted(value, hints[name])
         except TypeError:
-            raise MvadError(f"setting '{name}' of {cls.__name__} has a wrong value", found=f"{value!r} ({type(value).__name__})", expected=_readable(hints[name])) from None
-    missing = [f.name for f in dataclasses.fields(cls) if f.name not in given and f.default is f.default_factory is dataclasses.MISSING]
-    if missing: raise MvadError(f"{cls.__name__} needs more settings", expected=", ".join(missing))
+            raise MvadError(
+                f"setting '{name}' of {cls.__name__} has a wrong value",
+                found=f"{value!r} ({type(value).__name__})",
+                expected=_readable(hints[name]),
+            ) from None
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.name not in given and f.default is f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise MvadError(f"{cls.__name__} needs more settings", expected=", ".join(missing))
     return cls(**given)
+
 
 # %% ../../nbs/core/05_detector.ipynb #8949559c
 def _did_you_mean(name: str, names: Sequence[str]) -> str | None:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=.5)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else None
 
+
 def _readable(hint) -> str:
-    "An annotation for people: \"paper\" or \"released\", int, tuple[int, ...]."
+    'An annotation for people: "paper" or "released", int, tuple[int, ...].'
     kind, args = typing.get_origin(hint), typing.get_args(hint)
-    if kind is typing.Literal: return " or ".join(map(repr, args))
-    if kind in (typing.Union, types.UnionType): return " or ".join(_readable(a) for a in args)
-    return "None" if hint is type(None) else hint.__name__ if isinstance(hint, type) and not args else str(hint)
+    if kind is typing.Literal:
+        return " or ".join(map(repr, args))
+    if kind in (typing.Union, types.UnionType):
+        return " or ".join(_readable(a) for a in args)
+    return (
+        "None"
+        if hint is type(None)
+        else hint.__name__
+        if isinstance(hint, type) and not args
+        else str(hint)
+    )
+
 
 # %% ../../nbs/core/05_detector.ipynb #e028060e
 def seed_everything(seed: int) -> int:
     "Seed Python, NumPy and torch (all devices); returns the seed."
-    random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
     return seed
+
 
 def rng_state() -> dict:
     "The state of every global generator, as plain values and tensors."
     kind, keys, *rest = np.random.get_state()
-    return {"python": random.getstate(), "numpy": (kind, keys.tolist(), *rest), "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []}
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
 
 def set_rng_state(state: dict):
     "Put every global generator back to what `rng_state` returned."
-    random.setstate(state["python"]); np.random.set_state(state["numpy"]); torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]): torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
 
 # %% ../../nbs/core/05_detector.ipynb #27028708
 @contextmanager
 def seeded(seed: int):
     "Inside the `with`, all generators start from `seed`; afterwards they are as before. For code that must not disturb its caller."
     before = rng_state()
-    try: yield seed_everything(seed)
-    finally: set_rng_state(before)
+    try:
+        yield seed_everything(seed)
+    finally:
+        set_rng_state(before)
+
 
 # %% ../../nbs/core/05_detector.ipynb #9df64e2a
 @contextmanager
 def by_rename(path: str | Path) -> Iterator[Path]:
     "Yields a temporary path beside `path`; it takes the name `path` if the block ends well and vanishes otherwise. OSError becomes a clear MvadError."
-    path = Path(path); part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
     except Exception as e:
-        if not isinstance(e, OSError) and type(e).__name__ != "SafetensorError": raise
-        raise MvadError("cannot write the file", file=path, found=getattr(e, "strerror", None) or str(e), expected="a folder with free space that may be written to", fix="choose another output folder") from e
-    finally: part.unlink(missing_ok=True) if part.parent.is_dir() else None
+        if not isinstance(e, OSError) and type(e).__name__ != "SafetensorError":
+            raise
+        raise MvadError(
+            "cannot write the file",
+            file=path,
+            found=getattr(e, "strerror", None) or str(e),
+            expected="a folder with free space that may be written to",
+            fix="choose another output folder",
+        ) from e
+    finally:
+        part.unlink(missing_ok=True) if part.parent.is_dir() else None
+
 
 # %% ../../nbs/core/05_detector.ipynb #7c75e75d
-HEADER = "mvad"          # the key of our JSON in the header of a checkpoint
+HEADER = "mvad"  # the key of our JSON in the header of a checkpoint
 
-def save_checkpoint(path: str | Path, tensors: Mapping[str, Tensor], settings: Mapping, method: str, **more):
+
+def save_checkpoint(
+    path: str | Path, tensors: Mapping[str, Tensor], settings: Mapping, method: str, **more
+):
     "One .safetensors file with `{method, settings, **more}` as JSON in its header, written by rename."
     from safetensors.torch import save_file
-    header = json.dumps({"schema": 1, "method": method, "settings": dict(settings), **more}, sort_keys=True)
-    plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-    with by_rename(path) as part: save_file(plain, part, metadata={HEADER: header})
+
+    header = json.dumps(
+        {"schema": 1, "method": method, "settings": dict(settings), **more}, sort_keys=True
+    )
+    plain = {
+        k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()
+    }
+    with by_rename(path) as part:
+        save_file(plain, part, metadata={HEADER: header})
+
 
 # %% ../../nbs/core/05_detector.ipynb #d2aaf2ac
 def _raw_header(path: Path) -> dict:
     "The JSON header of a safetensors file, after checks that tell a truncated, a pickled and a foreign file apart."
     want = "a .safetensors checkpoint written by save()"
-    try: size = path.stat().st_size; f = path.open("rb")
-    except OSError as e: raise MvadError("cannot read the checkpoint", file=path, found=e.strerror, expected=want) from None
+    try:
+        size = path.stat().st_size
+        f = path.open("rb")
+    except OSError as e:
+        raise MvadError(
+            "cannot read the checkpoint", file=path, found=e.strerror, expected=want
+        ) from None
     with f:
         start = f.read(10)
         if start[8:9] != b"{" and (start[:4] == b"PK\x03\x04" or start[:1] == b"\x80"):
-            raise MvadError("this is a pickle, which can run code when it is opened", file=path, found="a .pth or pickle file", expected=want,
-                            fix="the authors' weights are read by load_pth, which takes tensors and nothing else")
+            raise MvadError(
+                "this is a pickle, which can run code when it is opened",
+                file=path,
+                found="a .pth or pickle file",
+                expected=want,
+                fix="the authors' weights are read by load_pth, which takes tensors and nothing else",
+            )
         n = struct.unpack("<Q", start[:8])[0] if len(start) == 10 else size
-        if start[8:9] != b"{" and size >= 10 or 2 < n and n > 100_000_000: raise MvadError("not a checkpoint", file=path, found=f"a file that starts with {start!r}", expected=want)
-        f.seek(8); text = f.read(n)
-    try: header = json.loads(text) if len(text) == n else None
-    except ValueError: header = None
-    end = 8 + n + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0) if header else math.inf
-    if size < end: raise MvadError("the checkpoint is truncated", file=path, found=f"{size} bytes", expected=f"{end} bytes" if header else "a whole file", fix="copy or train it again")
+        if start[8:9] != b"{" and size >= 10 or 2 < n and n > 100_000_000:
+            raise MvadError(
+                "not a checkpoint",
+                file=path,
+                found=f"a file that starts with {start!r}",
+                expected=want,
+            )
+        f.seek(8)
+        text = f.read(n)
+    try:
+        header = json.loads(text) if len(text) == n else None
+    except ValueError:
+        header = None
+    end = (
+        8
+        + n
+        + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
+        if header
+        else math.inf
+    )
+    if size < end:
+        raise MvadError(
+            "the checkpoint is truncated",
+            file=path,
+            found=f"{size} bytes",
+            expected=f"{end} bytes" if header else "a whole file",
+            fix="copy or train it again",
+        )
     return header
+
 
 # %% ../../nbs/core/05_detector.ipynb #8f57c62f
 def checkpoint_header(path: str | Path) -> dict:
     "What a checkpoint says about itself (`method`, `settings`, ...), without reading its tensors."
-    try: return json.loads(_raw_header(Path(path))["__metadata__"][HEADER])
+    try:
+        return json.loads(_raw_header(Path(path))["__metadata__"][HEADER])
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise MvadError("the file is safetensors, but no checkpoint of this library", file=path, found="no settings in its header", expected="a file written by save()") from None
+        raise MvadError(
+            "the file is safetensors, but no checkpoint of this library",
+            file=path,
+            found="no settings in its header",
+            expected="a file written by save()",
+        ) from None
+
 
 # %% ../../nbs/core/05_detector.ipynb #0869f7f7
-def load_checkpoint(path: str | Path, method: str | None = None, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict]:
+def load_checkpoint(
+    path: str | Path, method: str | None = None, device: str | torch.device = "cpu"
+) -> tuple[dict[str, Tensor], dict]:
     "Tensors and settings of a checkpoint of `method` (None: of any); a pickle is never opened."
     from safetensors.torch import load_file
+
     header = checkpoint_header(path)
     if method is not None and header["method"] != method:
-        raise MvadError("the checkpoint is of another method", file=path, found=header["method"], expected=method)
-    try: return load_file(path, device=str(device)), header["settings"]
-    except Exception as e: raise MvadError("the checkpoint is damaged", file=path, found=str(e), expected="a whole .safetensors file", fix="copy or train it again") from e
+        raise MvadError(
+            "the checkpoint is of another method",
+            file=path,
+            found=header["method"],
+            expected=method,
+        )
+    try:
+        return load_file(path, device=str(device)), header["settings"]
+    except Exception as e:
+        raise MvadError(
+            "the checkpoint is damaged",
+            file=path,
+            found=str(e),
+            expected="a whole .safetensors file",
+            fix="copy or train it again",
+        ) from e
+
 
 # %% ../../nbs/core/05_detector.ipynb #21977558
 def load_pth(path: str | Path, device: str | torch.device = "cpu") -> dict:
     "An authors' .pth through torch's reader that takes tensors and plain containers only (`weights_only=True`)."
-    if not Path(path).is_file(): raise MvadError("no such weights file", file=path, expected="a .pth file")
-    try: out = torch.load(path, map_location=device, weights_only=True)
+    if not Path(path).is_file():
+        raise MvadError("no such weights file", file=path, expected="a .pth file")
+    try:
+        out = torch.load(path, map_location=device, weights_only=True)
     except Exception as e:
-        raise MvadError("the weights file cannot be read safely", file=path, found=str(e).splitlines()[0][:150], expected="tensors in plain dictionaries") from None
-    if not isinstance(out, Mapping): raise MvadError("the weights file holds no dictionary", file=path, found=type(out).__name__, expected="a state dict")
+        raise MvadError(
+            "the weights file cannot be read safely",
+            file=path,
+            found=str(e).splitlines()[0][:150],
+            expected="tensors in plain dictionaries",
+        ) from None
+    if not isinstance(out, Mapping):
+        raise MvadError(
+            "the weights file holds no dictionary",
+            file=path,
+            found=type(out).__name__,
+            expected="a state dict",
+        )
     return dict(out)
+
 
 # %% ../../nbs/core/05_detector.ipynb #37e321af
 def pack(tree, tensors: dict[str, Tensor], name: str = "") -> object:
     "A nested structure as JSON; its tensors are put into `tensors` under their path and referred to by it."
-    if isinstance(tree, Tensor): tensors[name] = tree; return {"tensor": name}
-    if isinstance(tree, Mapping): return {"dict": [[k, pack(v, tensors, f"{name}.{k}".strip("."))] for k, v in tree.items()]}
-    if isinstance(tree, (list, tuple)): return {type(tree).__name__: [pack(v, tensors, f"{name}.{i}".strip(".")) for i, v in enumerate(tree)]}
-    if isinstance(tree, (str, int, float, bool, type(None))): return tree
-    raise MvadError(f"'{name}' cannot be kept in a checkpoint", found=type(tree).__name__, expected="tensors, numbers, text and containers of them")
+    if isinstance(tree, Tensor):
+        tensors[name] = tree
+        return {"tensor": name}
+    if isinstance(tree, Mapping):
+        return {"dict": [[k, pack(v, tensors, f"{name}.{k}".strip("."))] for k, v in tree.items()]}
+    if isinstance(tree, (list, tuple)):
+        return {
+            type(tree).__name__: [
+                pack(v, tensors, f"{name}.{i}".strip(".")) for i, v in enumerate(tree)
+            ]
+        }
+    if isinstance(tree, (str, int, float, bool, type(None))):
+        return tree
+    raise MvadError(
+        f"'{name}' cannot be kept in a checkpoint",
+        found=type(tree).__name__,
+        expected="tensors, numbers, text and containers of them",
+    )
+
 
 def unpack(tree, tensors: Mapping[str, Tensor]) -> object:
     "The structure that `pack` took apart."
-    if not isinstance(tree, dict): return tree
-    (kind, value), = tree.items()
-    if kind == "tensor": return tensors[value]
-    if kind == "dict": return {k: unpack(v, tensors) for k, v in value}
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, value),) = tree.items()
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "dict":
+        return {k: unpack(v, tensors) for k, v in value}
     return {"list": list, "tuple": tuple}[kind](unpack(v, tensors) for v in value)
+
 
 # %% ../../nbs/core/05_detector.ipynb #78e3e07d
 def epoch_batches(n: int, batch_size: int, epoch: int, seed: int) -> list[np.ndarray]:
     "The index batches of one epoch: a permutation of 0..n-1 that depends on (seed, epoch) alone; the last batch may be short."
     order = np.random.default_rng([seed, epoch]).permutation(n)
-    return [order[i:i + batch_size] for i in range(0, n, batch_size)]
+    return [order[i : i + batch_size] for i in range(0, n, batch_size)]
+
 
 # %% ../../nbs/core/05_detector.ipynb #100059b0
-def save_training(path: str | Path, parts: Mapping[str, object], plan: Mapping, losses: Sequence[float]):
+def save_training(
+    path: str | Path, parts: Mapping[str, object], plan: Mapping, losses: Sequence[float]
+):
     "Everything a training needs to go on: the parts' state dicts, the generators, the plan, the losses so far."
     tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
-    tree = pack({"parts": {k: p.state_dict() for k, p in parts.items()}, "rng": rng_state()}, tensors)
+    tree = pack(
+        {"parts": {k: p.state_dict() for k, p in parts.items()}, "rng": rng_state()}, tensors
+    )
     save_checkpoint(path, tensors, plan, "training", tree=tree)
+
 
 # %% ../../nbs/core/05_detector.ipynb #e343f660
 def load_training(path: str | Path, parts: Mapping[str, object], plan: Mapping) -> list[float]:
@@ -230,79 +454,173 @@ def load_training(path: str | Path, parts: Mapping[str, object], plan: Mapping) 
     tensors, saved = load_checkpoint(path, "training")
     for k in sorted((set(saved) | set(plan)) - {"epochs", "steps"}):
         if saved.get(k) != json.loads(json.dumps(plan.get(k))):
-            raise MvadError(f"the training to resume had another '{k}'", file=path, found=saved.get(k), expected=plan.get(k), fix="delete the file or pass resume=False")
+            raise MvadError(
+                f"the training to resume had another '{k}'",
+                file=path,
+                found=saved.get(k),
+                expected=plan.get(k),
+                fix="delete the file or pass resume=False",
+            )
     tree = unpack(checkpoint_header(path)["tree"], tensors)
-    if set(tree["parts"]) != set(parts): raise MvadError("the training to resume had other parts", file=path, found=sorted(tree["parts"]), expected=sorted(parts))
-    for k, part in parts.items(): part.load_state_dict(tree["parts"][k])
+    if set(tree["parts"]) != set(parts):
+        raise MvadError(
+            "the training to resume had other parts",
+            file=path,
+            found=sorted(tree["parts"]),
+            expected=sorted(parts),
+        )
+    for k, part in parts.items():
+        part.load_state_dict(tree["parts"][k])
     set_rng_state(tree["rng"])
     return tensors["losses"].tolist()
 
+
 # %% ../../nbs/core/05_detector.ipynb #dee64536
-def train(step: Callable[[list], Tensor], items: Sequence, parts: Mapping[str, object], *, optimiser=None, schedule=None, epochs: int | None = None,
-          steps: int | None = None, batch_size: int = 1, seed: int = 0, settings: Mapping | None = None, progress: bool = True, name: str = "training",
-          checkpoint: str | Path | None = None, every: int = 1, resume: bool = True) -> Float[np.ndarray, "steps"]:
+def train(
+    step: Callable[[list], Tensor],
+    items: Sequence,
+    parts: Mapping[str, object],
+    *,
+    optimiser=None,
+    schedule=None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int = 1,
+    seed: int = 0,
+    settings: Mapping | None = None,
+    progress: bool = True,
+    name: str = "training",
+    checkpoint: str | Path | None = None,
+    every: int = 1,
+    resume: bool = True,
+) -> Float[np.ndarray, "steps"]:
     """Minimise `step(batch) -> loss` over `items` for `epochs` (or `steps`); returns the loss of each step.
 
     Networks in `parts` are trained in training mode and left in evaluation mode. `checkpoint`: a file, written every `every` epochs (or steps, if `steps` is given)
     and read again on the next call if it exists: the end is then bit for bit that of an uninterrupted run. `optimiser=None`: `step` does its own updates."""
-    if (epochs is None) == (steps is None): raise MvadError("give either epochs or steps", found=f"epochs={epochs}, steps={steps}")
-    if not len(items): raise MvadError("nothing to train on", found="0 items", expected="at least 1")
+    if (epochs is None) == (steps is None):
+        raise MvadError("give either epochs or steps", found=f"epochs={epochs}, steps={steps}")
+    if not len(items):
+        raise MvadError("nothing to train on", found="0 items", expected="at least 1")
     per_epoch = math.ceil(len(items) / batch_size)
     total, every = (epochs * per_epoch, every * per_epoch) if steps is None else (steps, every)
-    parts = dict(parts) | ({"optimiser": optimiser} if optimiser else {}) | ({"schedule": schedule} if schedule else {})
-    plan = {"items": len(items), "batch_size": batch_size, "seed": seed, "epochs": epochs, "steps": steps, "settings": dict(settings or {})}
+    parts = (
+        dict(parts)
+        | ({"optimiser": optimiser} if optimiser else {})
+        | ({"schedule": schedule} if schedule else {})
+    )
+    plan = {
+        "items": len(items),
+        "batch_size": batch_size,
+        "seed": seed,
+        "epochs": epochs,
+        "steps": steps,
+        "settings": dict(settings or {}),
+    }
     nets = [p for p in parts.values() if isinstance(p, nn.Module)]
     with seeded(seed):
-        losses = load_training(checkpoint, parts, plan) if checkpoint and resume and Path(checkpoint).exists() else []
-        if len(losses) > total: raise MvadError("the training to resume is longer than what is asked for", file=checkpoint, found=f"{len(losses)} steps", expected=f"at most {total}")
-        for net in nets: net.train()
+        losses = (
+            load_training(checkpoint, parts, plan)
+            if checkpoint and resume and Path(checkpoint).exists()
+            else []
+        )
+        if len(losses) > total:
+            raise MvadError(
+                "the training to resume is longer than what is asked for",
+                file=checkpoint,
+                found=f"{len(losses)} steps",
+                expected=f"at most {total}",
+            )
+        for net in nets:
+            net.train()
         for batch in _batches(items, batch_size, seed, len(losses), total, progress, name, losses):
             losses.append(_update(step, batch, optimiser, schedule, len(losses), checkpoint))
-            if checkpoint and (len(losses) % every == 0 or len(losses) == total): save_training(checkpoint, parts, plan, losses)
-        for net in nets: net.eval()
+            if checkpoint and (len(losses) % every == 0 or len(losses) == total):
+                save_training(checkpoint, parts, plan, losses)
+        for net in nets:
+            net.eval()
     return np.asarray(losses)
+
 
 # %% ../../nbs/core/05_detector.ipynb #007ed99d
 def _batches(items, batch_size, seed, done, total, progress, name, losses):
     "The batches from step `done` to `total`, with a progress bar that shows the last loss."
     from tqdm.auto import tqdm
+
     per_epoch = math.ceil(len(items) / batch_size)
-    with tqdm(total=total, initial=done, desc=name, unit="step", disable=not progress, mininterval=.5) as bar:
+    with tqdm(
+        total=total, initial=done, desc=name, unit="step", disable=not progress, mininterval=0.5
+    ) as bar:
         while done < total:
             epoch, k = divmod(done, per_epoch)
-            for index in epoch_batches(len(items), batch_size, epoch, seed)[k:][:total - done]:
+            for index in epoch_batches(len(items), batch_size, epoch, seed)[k:][: total - done]:
                 yield [items[int(i)] for i in index]
-                bar.update(); bar.set_postfix(loss=f"{losses[-1]:.4g}", refresh=False); done += 1
+                bar.update()
+                bar.set_postfix(loss=f"{losses[-1]:.4g}", refresh=False)
+                done += 1
+
 
 # %% ../../nbs/core/05_detector.ipynb #9f035fea
 def _update(step, batch, optimiser, schedule, done, checkpoint) -> float:
     "One step of the optimiser; a loss that is no number ends the training with an error."
-    if optimiser: optimiser.zero_grad(set_to_none=True)
-    loss = step(batch); value = float(loss.detach())
+    if optimiser:
+        optimiser.zero_grad(set_to_none=True)
+    loss = step(batch)
+    value = float(loss.detach())
     if not math.isfinite(value):
-        last = f"; the last good state is in {checkpoint}" if checkpoint and Path(checkpoint).exists() else ""
-        raise MvadError("training stopped: the loss is not finite", found=f"{value} at step {done}", expected="a number", fix=f"look at the inputs, lower the learning rate{last}")
-    if optimiser: loss.backward(); optimiser.step()
-    if schedule: schedule.step()
+        last = (
+            f"; the last good state is in {checkpoint}"
+            if checkpoint and Path(checkpoint).exists()
+            else ""
+        )
+        raise MvadError(
+            "training stopped: the loss is not finite",
+            found=f"{value} at step {done}",
+            expected="a number",
+            fix=f"look at the inputs, lower the learning rate{last}",
+        )
+    if optimiser:
+        loss.backward()
+        optimiser.step()
+    if schedule:
+        schedule.step()
     return value
+
 
 # %% ../../nbs/core/05_detector.ipynb #89b1a23b
 class Detector(ABC):
     "A method: learns from good samples, gives a `Prediction` for any. `Settings` is its frozen dataclass, `name` its name in files and records."
+
     name: typing.ClassVar[str]
     Settings: typing.ClassVar[type]
 
     def __init__(self, settings=None, *, device: str | torch.device = "cpu", **changes):
-        self.settings, self.device = settings_from(self.Settings, settings, **changes), torch.device(device)
+        self.settings, self.device = (
+            settings_from(self.Settings, settings, **changes),
+            torch.device(device),
+        )
 
     @abstractmethod
-    def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint: str | Path | None = None) -> Detector: "Learn from good samples; `checkpoint` is a file to resume from."
+    def fit(
+        self,
+        samples: Sequence[Sample],
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+    ) -> Detector:
+        "Learn from good samples; `checkpoint` is a file to resume from."
+
     @abstractmethod
-    def predict_prepared(self, sample: PreparedSample) -> Prediction: "Maps and score of a sample that `prepare` gave, at its size."
+    def predict_prepared(self, sample: PreparedSample) -> Prediction:
+        "Maps and score of a sample that `prepare` gave, at its size."
+
     @abstractmethod
-    def state(self) -> dict[str, Tensor]: "All that `fit` learned; raises `MvadError` where nothing was."
+    def state(self) -> dict[str, Tensor]:
+        "All that `fit` learned; raises `MvadError` where nothing was."
+
     @abstractmethod
-    def restore(self, tensors: dict[str, Tensor]): "Take over a `state`."
+    def restore(self, tensors: dict[str, Tensor]):
+        "Take over a `state`."
 
     def transform(self, sample: Sample) -> Sample:
         "The sample at the method's own size, padding and unit, `gt` with it."
@@ -337,36 +655,74 @@ class Detector(ABC):
     def not_learned(self) -> MvadError:
         "What `state` raises before `fit` or `load`."
         who = type(self).__name__
-        return MvadError(f"{who} has not learned anything yet", fix=f"call fit(samples) or {who}.load(path)")
+        return MvadError(
+            f"{who} has not learned anything yet", fix=f"call fit(samples) or {who}.load(path)"
+        )
 
-    def scale_map(self, maps: Float[np.ndarray, "V H W"], metric: str) -> Float[np.ndarray, "V H W"]: return maps
-    def encoders(self) -> dict[str, str]: return {}
-    def sizes(self) -> dict[str, int]: return {"parameters": tensor_bytes(self.state()), "banks": 0}
+    def scale_map(
+        self, maps: Float[np.ndarray, "V H W"], metric: str
+    ) -> Float[np.ndarray, "V H W"]:
+        return maps
+
+    def encoders(self) -> dict[str, str]:
+        return {}
+
+    def sizes(self) -> dict[str, int]:
+        return {"parameters": tensor_bytes(self.state()), "banks": 0}
+
 
 # %% ../../nbs/core/05_detector.ipynb #a8932f7c
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
     "Bytes of the numbers in a state."
     return sum(t.numel() * t.element_size() for t in tensors.values())
 
+
 def save(self: Detector, path: str | Path):
     "Write settings, state and the encoders' hashes to one .safetensors file."
-    save_checkpoint(path, self.state(), dataclasses.asdict(self.settings), self.name, encoders=self.encoders())
+    save_checkpoint(
+        path, self.state(), dataclasses.asdict(self.settings), self.name, encoders=self.encoders()
+    )
+
 
 # %% ../../nbs/core/05_detector.ipynb #0cf17f0f
-def load(cls: type[Detector], path: str | Path, device: str | torch.device = "cpu", **options) -> Detector:
+def load(
+    cls: type[Detector], path: str | Path, device: str | torch.device = "cpu", **options
+) -> Detector:
     "The detector in a checkpoint; refuses one of another method or of other encoder weights. `options` go to the constructor (a feature cache, say)."
     tensors, settings = load_checkpoint(path, cls.name, device)
     detector = cls(settings_from(cls.Settings, settings), device=device, **options)
     saved, here = checkpoint_header(path).get("encoders", {}), detector.encoders()
-    if saved != here: raise MvadError("the checkpoint was made with other encoders", file=path, found=saved, expected=here, fix="use the same weights, or fit again")
-    try: detector.restore(tensors)
-    except (KeyError, RuntimeError) as e: raise MvadError(f"the checkpoint does not hold a {cls.name}", file=path, found=str(e).splitlines()[0], expected="the tensors of its state") from e
+    if saved != here:
+        raise MvadError(
+            "the checkpoint was made with other encoders",
+            file=path,
+            found=saved,
+            expected=here,
+            fix="use the same weights, or fit again",
+        )
+    try:
+        detector.restore(tensors)
+    except (KeyError, RuntimeError) as e:
+        raise MvadError(
+            f"the checkpoint does not hold a {cls.name}",
+            file=path,
+            found=str(e).splitlines()[0],
+            expected="the tensors of its state",
+        ) from e
     return detector
 
+
 Detector.save, Detector.load = save, classmethod(load)
+
 
 # %% ../../nbs/core/05_detector.ipynb #f84fc911
 def require_good(sample: Sample) -> Sample:
     "The sample, if it may be trained on: labelled good or not labelled at all."
-    if sample.label: raise MvadError("a defective sample among those to learn from", file=sample.id, found=sample.defect, expected="good samples only")
+    if sample.label:
+        raise MvadError(
+            "a defective sample among those to learn from",
+            file=sample.id,
+            found=sample.defect,
+            expected="good samples only",
+        )
     return sample

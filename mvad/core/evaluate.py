@@ -18,235 +18,487 @@ from .metrics import StreamingPRO, i_ap, i_auroc, region_areas
 from .sample import MvadError, PreparedSample, Sample
 
 # %% auto #0
-__all__ = ['MAIN', 'KEYS', 'Clock', 'PeakMemory', 'give_back', 'activation_bytes', 'Result', 'evaluate', 'RunSettings',
-           'parameters_of', 'stable_hash', 'code_hash', 'environment', 'make_record', 'write_record', 'read_records',
-           'same_part']
+__all__ = [
+    "MAIN",
+    "KEYS",
+    "Clock",
+    "PeakMemory",
+    "give_back",
+    "activation_bytes",
+    "Result",
+    "evaluate",
+    "RunSettings",
+    "parameters_of",
+    "stable_hash",
+    "code_hash",
+    "environment",
+    "make_record",
+    "write_record",
+    "read_records",
+    "same_part",
+]
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #e3142ddd
 class Clock:
     "Seconds by stage: `with clock('fit'): ...`; the time of equal names adds up. Waits for a CUDA device before reading."
-    def __init__(self, device: str | torch.device = "cpu"): self.device, self.seconds = torch.device(device), {}
+
+    def __init__(self, device: str | torch.device = "cpu"):
+        self.device, self.seconds = torch.device(device), {}
+
     def now(self) -> float:
-        if self.device.type == "cuda": torch.cuda.synchronize(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         start = self.now()
-        try: yield
-        finally: self.seconds[stage] = self.seconds.get(stage, 0.) + self.now() - start
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + self.now() - start
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #8c383024
 class PeakMemory:
     "`with PeakMemory(device) as m: ...` then `m.bytes`: the growth above the level at the start, `m.how` says how it was measured."
-    def __init__(self, device: str | torch.device = "cpu", every: float = .001):
+
+    def __init__(self, device: str | torch.device = "cpu", every: float = 0.001):
         self.device, self.every, self.bytes = torch.device(device), every, 0
-        self.how = "torch.cuda.max_memory_allocated" if self.device.type == "cuda" else f"growth of the resident set, sampled every {1000 * every:g} ms"
+        self.how = (
+            "torch.cuda.max_memory_allocated"
+            if self.device.type == "cuda"
+            else f"growth of the resident set, sampled every {1000 * every:g} ms"
+        )
+
     def __enter__(self):
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device); torch.cuda.reset_peak_memory_stats(self.device); self.start = torch.cuda.memory_allocated(self.device); return self
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.start = torch.cuda.memory_allocated(self.device)
+            return self
         import psutil
-        give_back(); self.rss = psutil.Process().memory_info; self.start = self.peak = self.rss().rss; self.trace = []
-        self.done = threading.Event(); self.thread = threading.Thread(target=self._watch, daemon=True); self.thread.start()
+
+        give_back()
+        self.rss = psutil.Process().memory_info
+        self.start = self.peak = self.rss().rss
+        self.trace = []
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
         return self
+
     def _watch(self):
-        while not self.done.wait(self.every): self.trace.append(self.rss().rss); self.peak = max(self.peak, self.trace[-1])
+        while not self.done.wait(self.every):
+            self.trace.append(self.rss().rss)
+            self.peak = max(self.peak, self.trace[-1])
+
     def __exit__(self, *error):
-        if self.device.type == "cuda": self.bytes = torch.cuda.max_memory_allocated(self.device) - self.start; return
-        self.peak = max(self.peak, self.rss().rss); self.done.set(); self.thread.join(); self.bytes = self.peak - self.start
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self.device) - self.start
+            return
+        self.peak = max(self.peak, self.rss().rss)
+        self.done.set()
+        self.thread.join()
+        self.bytes = self.peak - self.start
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #990ddf4e
 def give_back():
     "Ask the C library to return freed memory to the system (glibc; elsewhere nothing happens)."
     import ctypes, gc
+
     gc.collect()
-    try: ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError): pass
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        pass
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #37654bc0
 def activation_bytes(detector: Detector, sample: PreparedSample) -> tuple[int, str]:
     "Peak bytes that one prediction of a prepared sample needs on top of weights and banks, and how they were measured. Predicts twice: the first call loads and warms up."
     detector.predict_prepared(sample)
-    with PeakMemory(detector.device) as m: detector.predict_prepared(sample)
+    with PeakMemory(detector.device) as m:
+        detector.predict_prepared(sample)
     return m.bytes, m.how
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #3876395f
 class _Spool:
     "Maps and masks of many images in a temporary file, read back one image at a time."
-    def __init__(self): self.file, self.items = tempfile.TemporaryFile(prefix="mvad-maps-"), {}
+
+    def __init__(self):
+        self.file, self.items = tempfile.TemporaryFile(prefix="mvad-maps-"), {}
+
     def put(self, key, array: np.ndarray):
-        self.file.seek(0, os.SEEK_END); self.items[key] = (self.file.tell(), array.dtype, array.shape)
-        try: self.file.write(np.ascontiguousarray(array).tobytes())
-        except OSError as e: raise MvadError("no room for the anomaly maps", file=tempfile.gettempdir(), found=e.strerror, fix="free some space or set TMPDIR") from e
+        self.file.seek(0, os.SEEK_END)
+        self.items[key] = (self.file.tell(), array.dtype, array.shape)
+        try:
+            self.file.write(np.ascontiguousarray(array).tobytes())
+        except OSError as e:
+            raise MvadError(
+                "no room for the anomaly maps",
+                file=tempfile.gettempdir(),
+                found=e.strerror,
+                fix="free some space or set TMPDIR",
+            ) from e
+
     def get(self, key) -> np.ndarray:
-        start, dtype, shape = self.items[key]; self.file.seek(start)
-        return np.frombuffer(bytearray(self.file.read(dtype.itemsize * math.prod(shape))), dtype).reshape(shape)
-    def __enter__(self): return self
-    def __exit__(self, *error): self.file.close()
+        start, dtype, shape = self.items[key]
+        self.file.seek(start)
+        return np.frombuffer(
+            bytearray(self.file.read(dtype.itemsize * math.prod(shape))), dtype
+        ).reshape(shape)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #0dbdcf79
-MAIN = "map"                                              # the branch name of Prediction.maps
+MAIN = "map"  # the branch name of Prediction.maps
+
 
 @dataclass
 class Result:
     "Metrics as `rows`, a score for each sample and branch, what was `measured` (seconds, bytes), and what each sample adds to AUPRO."
+
     rows: list[dict]
     scores: list[dict]
     measured: dict
-    areas: dict                                 # of each sample, in the order of `scores`: how many defect regions, and by branch and limit the sum of their shares in the exact AUPRO
-    def value(self, metric: str, branch: str = MAIN, defect: str = "all", estimator: str = "exact") -> float:
+    areas: dict  # of each sample, in the order of `scores`: how many defect regions, and by branch and limit the sum of their shares in the exact AUPRO
+
+    def value(
+        self, metric: str, branch: str = MAIN, defect: str = "all", estimator: str = "exact"
+    ) -> float:
         "One number; NaN where the metric is not defined (no defective sample, no mask)."
         for r in self.rows:
-            if (r["metric"], r["branch"], r["defect"], r["estimator"]) == (metric, branch, defect, estimator): return r["value"]
-        known = sorted({(r["metric"], r["estimator"]) for r in self.rows}), sorted({r["branch"] for r in self.rows}), sorted({r["defect"] for r in self.rows})
-        raise MvadError("no such number", found=f"{metric}, {branch}, {defect}, {estimator}", expected=" x ".join(map(str, known)))
+            if (r["metric"], r["branch"], r["defect"], r["estimator"]) == (
+                metric,
+                branch,
+                defect,
+                estimator,
+            ):
+                return r["value"]
+        known = (
+            sorted({(r["metric"], r["estimator"]) for r in self.rows}),
+            sorted({r["branch"] for r in self.rows}),
+            sorted({r["defect"] for r in self.rows}),
+        )
+        raise MvadError(
+            "no such number",
+            found=f"{metric}, {branch}, {defect}, {estimator}",
+            expected=" x ".join(map(str, known)),
+        )
+
     def table(self, metric: str = "I-AUROC", estimator: str = "exact"):
         "A DataFrame of one metric: branches down, defect types across: which map sees which defect."
         import pandas as pd
+
         rows = [r for r in self.rows if (r["metric"], r["estimator"]) == (metric, estimator)]
-        return pd.DataFrame(rows).pivot_table(index="branch", columns="defect", values="value", sort=False, dropna=False).rename_axis(columns=metric)
+        return (
+            pd.DataFrame(rows)
+            .pivot_table(index="branch", columns="defect", values="value", sort=False, dropna=False)
+            .rename_axis(columns=metric)
+        )
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #e54c62ec
 def _scores_of(prediction: Prediction, branch: str) -> tuple[float, np.ndarray]:
     "Score of the sample and of each view in one branch."
     maps = prediction.maps if branch == MAIN else prediction.branches[branch]
     views = maps.reshape(len(maps), -1).max(1)
-    if branch == MAIN: return prediction.score, views if prediction.view_scores is None else np.asarray(prediction.view_scores)
+    if branch == MAIN:
+        return prediction.score, views if prediction.view_scores is None else np.asarray(
+            prediction.view_scores
+        )
     return prediction.branch_scores.get(branch, float(views.max())), views
+
 
 def _masks(sample: Sample) -> list[np.ndarray | None]:
     "The mask of each view: all false for good samples, None where it is not known or the view is missing."
-    return [None if v is None or (v.gt is None and sample.label) else np.zeros(v.size, bool) if v.gt is None else v.gt for v in sample.views]
+    return [
+        None
+        if v is None or (v.gt is None and sample.label)
+        else np.zeros(v.size, bool)
+        if v.gt is None
+        else v.gt
+        for v in sample.views
+    ]
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #d38c2ba1
 @dataclass
 class _Seen:
     "What is kept of one evaluated sample; maps and masks are in the spool under (branch, key) and key."
+
     id: str
     defect: str
-    scores: dict[str, float]                    # by branch
-    views: dict[str, list[float]]               # by branch, the present views
-    labels: list[int | None]                    # of these views; None: no mask
+    scores: dict[str, float]  # by branch
+    views: dict[str, list[float]]  # by branch, the present views
+    labels: list[int | None]  # of these views; None: no mask
     keys: list[tuple[int, int]]
     sizes: set[tuple[int, int]]
-    regions: dict[tuple[str, str], int] = field(default_factory=dict)       # by branch and metric: how many defect regions
+    regions: dict[tuple[str, str], int] = field(
+        default_factory=dict
+    )  # by branch and metric: how many defect regions
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #269f19b6
-def _seen(i: int, sample: Sample, p: Prediction, branches: Sequence[str] | None, spool: _Spool) -> _Seen:
+def _seen(
+    i: int, sample: Sample, p: Prediction, branches: Sequence[str] | None, spool: _Spool
+) -> _Seen:
     "Check one prediction against its prepared sample, put maps and masks into the spool."
     masks, present, single = _masks(sample), sample.present, len(sample.views) == 1
     known = {MAIN: p.maps, **p.branches}
     for b in branches or known:
-        if b not in known: raise MvadError("no such branch", file=sample.id, found=b, expected=", ".join(known))
+        if b not in known:
+            raise MvadError("no such branch", file=sample.id, found=b, expected=", ".join(known))
         for v in present:
             if len(known[b]) != len(sample.views) or known[b][v].shape != sample.views[v].size:
-                raise MvadError(f"the map '{b}' does not fit the prepared sample", file=sample.id, found=known[b].shape, expected=f"{len(sample.views)} views of {sample.views[v].size}")
+                raise MvadError(
+                    f"the map '{b}' does not fit the prepared sample",
+                    file=sample.id,
+                    found=known[b].shape,
+                    expected=f"{len(sample.views)} views of {sample.views[v].size}",
+                )
             spool.put((b, i, v), known[b][v])
-    for v in present: spool.put((i, v), np.zeros(0, bool) if masks[v] is None else masks[v])
+    for v in present:
+        spool.put((i, v), np.zeros(0, bool) if masks[v] is None else masks[v])
     both = {b: _scores_of(p, b) for b in branches or known}
-    return _Seen(sample.id, sample.defect, {b: s for b, (s, _) in both.items()}, {b: [s] if single else [float(vs[v]) for v in present] for b, (s, vs) in both.items()},
-                 [sample.label if single else None if masks[v] is None else int(masks[v].any()) for v in present], [(i, v) for v in present], {sample.views[v].size for v in present})
+    return _Seen(
+        sample.id,
+        sample.defect,
+        {b: s for b, (s, _) in both.items()},
+        {b: [s] if single else [float(vs[v]) for v in present] for b, (s, vs) in both.items()},
+        [
+            sample.label if single else None if masks[v] is None else int(masks[v].any())
+            for v in present
+        ],
+        [(i, v) for v in present],
+        {sample.views[v].size for v in present},
+    )
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #cf07cd98
 def _image_metrics(seen: Sequence[_Seen], branch: str) -> dict[str, float]:
     "S-AUROC over samples, I-AUROC and I-AP over single views (the same for one view); NaN where a class is missing."
-    def both(scores, labels): return len(set(labels)) == 2
+
+    def both(scores, labels):
+        return len(set(labels)) == 2
+
     samples = [s.scores[branch] for s in seen], [int(s.defect != "good") for s in seen]
     views = [(x, y) for s in seen for x, y in zip(s.views[branch], s.labels) if y is not None]
     views = [x for x, _ in views], [y for _, y in views]
     nan = float("nan")
-    return {"I-AUROC": i_auroc(*views) if both(*views) else nan, "I-AP": i_ap(*views) if both(*views) else nan, "S-AUROC": i_auroc(*samples) if both(*samples) else nan}
+    return {
+        "I-AUROC": i_auroc(*views) if both(*views) else nan,
+        "I-AP": i_ap(*views) if both(*views) else nan,
+        "S-AUROC": i_auroc(*samples) if both(*samples) else nan,
+    }
 
-def _pixel_parts(seen: Sequence[_Seen], branch: str, spool: _Spool, scale, metric: str) -> dict[str, StreamingPRO]:
+
+def _pixel_parts(
+    seen: Sequence[_Seen], branch: str, spool: _Spool, scale, metric: str
+) -> dict[str, StreamingPRO]:
     "One accumulator for the good samples and one for each defect type; None where a mask is missing."
     parts = {}
     for s in seen:
         part = parts.setdefault(s.defect, StreamingPRO())
         for k in s.keys:
             gt = spool.get(k)
-            if part is None or not len(gt): part = parts[s.defect] = None; break
+            if part is None or not len(gt):
+                part = parts[s.defect] = None
+                break
             before = len(part.regions)
             part.update(scale(spool.get((branch, *k))[None], metric), gt, name=s.id)
-            s.regions[branch, metric] = s.regions.get((branch, metric), 0) + len(part.regions) - before
+            s.regions[branch, metric] = (
+                s.regions.get((branch, metric), 0) + len(part.regions) - before
+            )
     return parts
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #c4e6117f
 def _union(parts: Iterable[StreamingPRO]) -> StreamingPRO:
     out = StreamingPRO()
-    for p in parts: out.merge(p)
+    for p in parts:
+        out.merge(p)
     return out
 
-def _pixel_metrics(parts: Sequence[StreamingPRO | None], ranks: Sequence[StreamingPRO | None], estimators, limits) -> dict[tuple[str, str], float]:
+
+def _pixel_metrics(
+    parts: Sequence[StreamingPRO | None], ranks: Sequence[StreamingPRO | None], estimators, limits
+) -> dict[tuple[str, str], float]:
     "(metric, estimator) -> value over the union of some accumulators: AUPRO from `parts`, P-AUROC and P-AP from `ranks`. NaN without defective pixels or with a missing mask."
-    names = [("P-AUROC", "exact"), ("P-AP", "exact")] + [(f"AUPRO@{100 * l:g}%", e) for e in estimators for l in limits]
-    if any(p is None for p in parts): return dict.fromkeys(names, float("nan"))
-    pro = _union(parts); rank = pro if ranks is parts else _union(ranks)
-    if not pro.regions or not pro.good.n: return dict.fromkeys(names, float("nan"))
-    values = [rank.auroc(), rank.average_precision()] + [v for e in estimators for v in pro.aupro(limits, e).values()]
+    names = [("P-AUROC", "exact"), ("P-AP", "exact")] + [
+        (f"AUPRO@{100 * l:g}%", e) for e in estimators for l in limits
+    ]
+    if any(p is None for p in parts):
+        return dict.fromkeys(names, float("nan"))
+    pro = _union(parts)
+    rank = pro if ranks is parts else _union(ranks)
+    if not pro.regions or not pro.good.n:
+        return dict.fromkeys(names, float("nan"))
+    values = [rank.auroc(), rank.average_precision()] + [
+        v for e in estimators for v in pro.aupro(limits, e).values()
+    ]
     return dict(zip(names, map(float, values)))
 
+
 # %% ../../nbs/core/06_evaluate.ipynb #1c22e58b
-def evaluate(detector: Detector, samples: Iterable[Sample], *, branches: Sequence[str] | None = None, estimators: Sequence[str] = ("exact",),
-             limits: Sequence[float] = (.3, .1, .05, .01), progress: bool = True, clock: Clock | None = None, memory: bool = True, extra=None) -> Result:
+def evaluate(
+    detector: Detector,
+    samples: Iterable[Sample],
+    *,
+    branches: Sequence[str] | None = None,
+    estimators: Sequence[str] = ("exact",),
+    limits: Sequence[float] = (0.3, 0.1, 0.05, 0.01),
+    progress: bool = True,
+    clock: Clock | None = None,
+    memory: bool = True,
+    extra=None,
+) -> Result:
     """Predict every sample once; metrics over all defects and for each type against the good samples, for each branch.
 
     `estimators`: "exact", "sampled" or both, for AUPRO at the FPR `limits`. `clock`: one that already holds the seconds of fit. `memory=False` skips the two extra predictions.
     `extra`: a collector of further metrics, such as `VolumeScores`: its `update(sample, prediction)` sees each, its `rows()` and `areas()` join the result's."""
     from tqdm.auto import tqdm
-    clock = clock or Clock(detector.device); seen, measured, before = [], {}, clock.seconds.get("predict", 0.)
+
+    clock = clock or Clock(detector.device)
+    seen, measured, before = [], {}, clock.seconds.get("predict", 0.0)
     with _Spool() as spool:
-        for i, sample in enumerate(tqdm(samples, desc=f"evaluate {detector.name}", disable=not progress)):
-            if sample.label is None: raise MvadError("cannot evaluate an unlabelled sample", file=sample.id, expected="'good' or a defect type")
-            with clock("prepare"): sample = detector.prepare(sample)
-            if not seen: measured = _measured(detector, sample, memory)
-            with clock("predict"): prediction = detector.predict_prepared(sample)
+        for i, sample in enumerate(
+            tqdm(samples, desc=f"evaluate {detector.name}", disable=not progress)
+        ):
+            if sample.label is None:
+                raise MvadError(
+                    "cannot evaluate an unlabelled sample",
+                    file=sample.id,
+                    expected="'good' or a defect type",
+                )
+            with clock("prepare"):
+                sample = detector.prepare(sample)
+            if not seen:
+                measured = _measured(detector, sample, memory)
+            with clock("predict"):
+                prediction = detector.predict_prepared(sample)
             seen.append(_seen(i, sample, prediction, branches, spool))
-            if extra is not None: extra.update(sample, prediction)
-        if not seen: raise MvadError("nothing to evaluate", found="0 samples", expected="at least one")
+            if extra is not None:
+                extra.update(sample, prediction)
+        if not seen:
+            raise MvadError("nothing to evaluate", found="0 samples", expected="at least one")
         areas = {"regions": [0] * len(seen)}
-        with clock("metrics"): rows = list(_rows(seen, spool, detector, tuple(estimators), tuple(limits), progress, areas))
+        with clock("metrics"):
+            rows = list(
+                _rows(seen, spool, detector, tuple(estimators), tuple(limits), progress, areas)
+            )
     if extra is not None:
         rows += extra.rows()
-        for k, v in extra.areas().items(): areas[k] = {**areas.get(k, {}), **v} if isinstance(v, dict) else v
+        for k, v in extra.areas().items():
+            areas[k] = {**areas.get(k, {}), **v} if isinstance(v, dict) else v
     scores = [{"id": s.id, "defect": s.defect, **s.scores} for s in seen]
-    return Result(rows, scores, {"seconds": {**clock.seconds, "predict_each": (clock.seconds["predict"] - before) / len(seen)}, **measured}, areas)
+    return Result(
+        rows,
+        scores,
+        {
+            "seconds": {
+                **clock.seconds,
+                "predict_each": (clock.seconds["predict"] - before) / len(seen),
+            },
+            **measured,
+        },
+        areas,
+    )
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #3c7cffc4
 def _measured(detector: Detector, sample: PreparedSample, memory: bool) -> dict:
     "Bytes of parameters, banks and activations, and how the last was measured."
-    if not memory: detector.predict_prepared(sample); return {"memory_bytes": detector.sizes()}               # a warm-up, so that the clock sees no first call
+    if not memory:
+        detector.predict_prepared(sample)
+        return {"memory_bytes": detector.sizes()}  # a warm-up, so that the clock sees no first call
     activations, how = activation_bytes(detector, sample)
     return {"memory_bytes": {**detector.sizes(), "activations": activations}, "memory_how": how}
 
+
 # %% ../../nbs/core/06_evaluate.ipynb #40a749bf
-def _areas(seen: Sequence[_Seen], parts: Mapping[str, StreamingPRO | None], branch: str, limits: Sequence[float]) -> tuple[list[int], dict[str, list[float]]]:
+def _areas(
+    seen: Sequence[_Seen],
+    parts: Mapping[str, StreamingPRO | None],
+    branch: str,
+    limits: Sequence[float],
+) -> tuple[list[int], dict[str, list[float]]]:
     "How many regions each sample has, and by limit the sum of their shares in the exact AUPRO of all samples; nothing where it is not defined."
     n = [s.regions.get((branch, "aupro"), 0) for s in seen]
-    if any(p is None for p in parts.values()) or not sum(n): return [0] * len(seen), {}
+    if any(p is None for p in parts.values()) or not sum(n):
+        return [0] * len(seen), {}
     shares = region_areas(_union(parts.values()), limits)
-    order = sorted(range(len(seen)), key=lambda i: list(parts).index(seen[i].defect))       # the union's regions come type by type
-    of, ends = dict(zip(order, np.split(shares, np.cumsum([n[i] for i in order])[:-1]))), [f"AUPRO@{100 * l:g}%" for l in limits]
-    return n, {m: [round(float(of[i][:, k].sum()), 6) for i in range(len(seen))] for k, m in enumerate(ends)}
+    order = sorted(
+        range(len(seen)), key=lambda i: list(parts).index(seen[i].defect)
+    )  # the union's regions come type by type
+    of, ends = (
+        dict(zip(order, np.split(shares, np.cumsum([n[i] for i in order])[:-1]))),
+        [f"AUPRO@{100 * l:g}%" for l in limits],
+    )
+    return n, {
+        m: [round(float(of[i][:, k].sum()), 6) for i in range(len(seen))]
+        for k, m in enumerate(ends)
+    }
 
-def _rows(seen: Sequence[_Seen], spool: _Spool, detector: Detector, estimators, limits, progress, areas: dict) -> Iterator[dict]:
+
+def _rows(
+    seen: Sequence[_Seen],
+    spool: _Spool,
+    detector: Detector,
+    estimators,
+    limits,
+    progress,
+    areas: dict,
+) -> Iterator[dict]:
     from tqdm.auto import tqdm
-    sizes = set.union(*(s.sizes for s in seen)); size = list(sizes.pop()) if len(sizes) == 1 else None
-    defects = sorted({s.defect for s in seen} - {"good"}); scaled = type(detector).scale_map is not Detector.scale_map
+
+    sizes = set.union(*(s.sizes for s in seen))
+    size = list(sizes.pop()) if len(sizes) == 1 else None
+    defects = sorted({s.defect for s in seen} - {"good"})
+    scaled = type(detector).scale_map is not Detector.scale_map
     for branch in tqdm(seen[0].scores, desc="metrics", disable=not progress):
         parts = _pixel_parts(seen, branch, spool, detector.scale_map, "aupro")
-        ranks = _pixel_parts(seen, branch, spool, detector.scale_map, "p_auroc") if scaled else parts
+        ranks = (
+            _pixel_parts(seen, branch, spool, detector.scale_map, "p_auroc") if scaled else parts
+        )
         areas["regions"], areas[branch] = _areas(seen, parts, branch, limits)
         for defect in ["all", *defects]:
             kinds = [k for k in parts if defect == "all" or k in ("good", defect)]
-            some = [s for s in seen if s.defect in kinds]; n = sum(s.defect == "good" for s in some)
+            some = [s for s in seen if s.defect in kinds]
+            n = sum(s.defect == "good" for s in some)
             pick = [parts[k] for k in kinds]
-            values = {(m, "exact"): v for m, v in _image_metrics(some, branch).items()} | _pixel_metrics(pick, [ranks[k] for k in kinds] if scaled else pick, estimators, limits)
+            values = {
+                (m, "exact"): v for m, v in _image_metrics(some, branch).items()
+            } | _pixel_metrics(
+                pick, [ranks[k] for k in kinds] if scaled else pick, estimators, limits
+            )
             for (metric, estimator), value in values.items():
-                yield dict(branch=branch, defect=defect, metric=metric, estimator=estimator, size=size, value=value, n_good=n, n_defective=len(some) - n)
+                yield dict(
+                    branch=branch,
+                    defect=defect,
+                    metric=metric,
+                    estimator=estimator,
+                    size=size,
+                    value=value,
+                    n_good=n,
+                    n_defective=len(some) - n,
+                )
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #b2df5261
 @dataclass(frozen=True)
 class RunSettings:
     "What one papermill execution is. `root` empty: the embedded data."
+
     method: str
     variant: str = "ours"
     table: str = ""
@@ -260,11 +512,17 @@ class RunSettings:
     out: str = ""
 
     def __post_init__(self):
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device): raise MvadError("unknown device", found=self.device, expected="cpu, cuda or cuda:0 ...")
-        if self.device != "cpu" and not torch.cuda.is_available(): raise MvadError("no CUDA device here", found=self.device, expected="cpu")
-        if self.seed < 0: raise MvadError("a seed cannot be negative", found=self.seed, expected="0, 1, 2 ...")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise MvadError("unknown device", found=self.device, expected="cpu, cuda or cuda:0 ...")
+        if self.device != "cpu" and not torch.cuda.is_available():
+            raise MvadError("no CUDA device here", found=self.device, expected="cpu")
+        if self.seed < 0:
+            raise MvadError("a seed cannot be negative", found=self.seed, expected="0, 1, 2 ...")
+
     @property
-    def data(self) -> str: return "user" if self.root else "embedded"
+    def data(self) -> str:
+        return "user" if self.root else "embedded"
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #894cc12a
 def parameters_of(names: Mapping[str, object], cls: type = RunSettings, **fixed):
@@ -273,85 +531,199 @@ def parameters_of(names: Mapping[str, object], cls: type = RunSettings, **fixed)
     Plain: str, int, float, bool, None, list, tuple, dict; not names that start with _, constants in CAPITALS, nor IPython's own. `fixed` are those that the notebook decides itself.
     When a reader runs the cell again later, names that other cells have made meanwhile are left alone: only names set in a cell that sets a setting are judged."""
     known = [f.name for f in dataclasses.fields(cls) if f.name not in fixed]
-    plain = {k: v for k, v in names.items() if isinstance(v, (str, int, float, bool, type(None), list, tuple, dict)) and not k.startswith("_") and not k.isupper() and k not in ("In", "Out")}
-    first = names.setdefault("_parameters_seen", set(plain)) if isinstance(names, dict) else set(plain)
+    plain = {
+        k: v
+        for k, v in names.items()
+        if isinstance(v, (str, int, float, bool, type(None), list, tuple, dict))
+        and not k.startswith("_")
+        and not k.isupper()
+        and k not in ("In", "Out")
+    }
+    first = (
+        names.setdefault("_parameters_seen", set(plain)) if isinstance(names, dict) else set(plain)
+    )
     judged = [k for k in plain if k in first or k in _set_with(known, names.get("In", ()))]
     for k in judged:
         if k not in known:
             why = "it is decided by the notebook" if k in fixed else None
-            raise MvadError(f"unknown parameter '{k}'", found=f"{k} = {plain[k]!r}", expected="one of " + ", ".join(known), fix=why or _did_you_mean(k, known))
+            raise MvadError(
+                f"unknown parameter '{k}'",
+                found=f"{k} = {plain[k]!r}",
+                expected="one of " + ", ".join(known),
+                fix=why or _did_you_mean(k, known),
+            )
     return settings_from(cls, {k: plain[k] for k in known if k in plain}, **fixed)
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #fa07fd8c
 def _set_with(known: Sequence[str], cells: Sequence[str]) -> set[str]:
     "The names that are assigned at the top level of a cell which also assigns one of `known`."
     import ast
+
     out = set()
     for cell in cells:
-        try: body = ast.parse(cell).body
-        except SyntaxError: continue                                    # a cell with a %magic is no parameters cell
-        made = {t.id for line in body if isinstance(line, (ast.Assign, ast.AnnAssign)) for t in (line.targets if isinstance(line, ast.Assign) else [line.target]) if isinstance(t, ast.Name)}
-        if made & set(known): out |= made
+        try:
+            body = ast.parse(cell).body
+        except SyntaxError:
+            continue  # a cell with a %magic is no parameters cell
+        made = {
+            t.id
+            for line in body
+            if isinstance(line, (ast.Assign, ast.AnnAssign))
+            for t in (line.targets if isinstance(line, ast.Assign) else [line.target])
+            if isinstance(t, ast.Name)
+        }
+        if made & set(known):
+            out |= made
     return out
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #a35b3c77
 def stable_hash(value) -> str:
     "SHA-256 of plain values as canonical JSON (dataclasses, tuples and paths allowed)."
-    def plain(v): return dataclasses.asdict(v) if dataclasses.is_dataclass(v) else str(v) if isinstance(v, Path) else v.item() if isinstance(v, np.generic) else list(v)
+
+    def plain(v):
+        return (
+            dataclasses.asdict(v)
+            if dataclasses.is_dataclass(v)
+            else str(v)
+            if isinstance(v, Path)
+            else v.item()
+            if isinstance(v, np.generic)
+            else list(v)
+        )
+
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=plain).encode()).hexdigest()
+
 
 def code_hash() -> str:
     "SHA-256 of the library's own .py files, names and contents."
     root, h = Path(__file__).parent.parent, hashlib.sha256()
-    for p in sorted(root.rglob("*.py")): h.update(f"|{p.relative_to(root).as_posix()}|".encode() + p.read_bytes())
+    for p in sorted(root.rglob("*.py")):
+        h.update(f"|{p.relative_to(root).as_posix()}|".encode() + p.read_bytes())
     return h.hexdigest()
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #949e1c06
 def environment(device: str | torch.device = "cpu") -> dict:
     "Device and versions, by name."
-    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else f"{platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    name = (
+        torch.cuda.get_device_name(device)
+        if torch.device(device).type == "cuda"
+        else f"{platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    )
     versions = {"python": platform.python_version()}
-    for package in ("mvad", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "open3d"):
-        try: versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError: pass
+    for package in (
+        "mvad",
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "open3d",
+    ):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            pass
     return {"device": f"{torch.device(device).type}: {name}", "versions": versions}
 
+
 # %% ../../nbs/core/06_evaluate.ipynb #64821051
-def make_record(run: RunSettings, result: Result, hashes: Mapping[str, str], encoders: Mapping[str, str] | None = None) -> dict:
+def make_record(
+    run: RunSettings,
+    result: Result,
+    hashes: Mapping[str, str],
+    encoders: Mapping[str, str] | None = None,
+) -> dict:
     "The record of a run, schema 1. `hashes` must hold that of the data; those of settings and code are added unless given. NaN becomes None."
-    if "data" not in hashes: raise MvadError("a record needs the hash of its data", found=sorted(hashes), expected="'data'")
-    who = {k: getattr(run, k) for k in ("method", "variant", "dataset", "data", "category", "seed", "protocol", "scale")}
+    if "data" not in hashes:
+        raise MvadError(
+            "a record needs the hash of its data", found=sorted(hashes), expected="'data'"
+        )
+    who = {
+        k: getattr(run, k)
+        for k in ("method", "variant", "dataset", "data", "category", "seed", "protocol", "scale")
+    }
     rows = [{**r, "value": r["value"] if math.isfinite(r["value"]) else None} for r in result.rows]
-    settings = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("out", "device", "root", "table")}
-    return {"schema": 1, "run": who, "hashes": {"settings": stable_hash(settings), "code": code_hash(), **hashes}, "encoders": dict(encoders or {}),
-            "rows": rows, "scores": result.scores, "areas": result.areas, "measured": result.measured, "environment": environment(run.device)}
+    settings = {
+        k: v
+        for k, v in dataclasses.asdict(run).items()
+        if k not in ("out", "device", "root", "table")
+    }
+    return {
+        "schema": 1,
+        "run": who,
+        "hashes": {"settings": stable_hash(settings), "code": code_hash(), **hashes},
+        "encoders": dict(encoders or {}),
+        "rows": rows,
+        "scores": result.scores,
+        "areas": result.areas,
+        "measured": result.measured,
+        "environment": environment(run.device),
+    }
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #45b96805
 KEYS = {"schema", "run", "hashes", "encoders", "rows", "scores", "measured", "environment"}
 
+
 def _text(record: Mapping) -> str:
     "JSON with one line for each metric and each sample: small, and a change shows as a few lines."
-    def part(v): return "[\n" + ",\n".join(json.dumps(x, allow_nan=False) for x in v) + "\n]" if isinstance(v, list) and v else json.dumps(v, allow_nan=False)
+
+    def part(v):
+        return (
+            "[\n" + ",\n".join(json.dumps(x, allow_nan=False) for x in v) + "\n]"
+            if isinstance(v, list) and v
+            else json.dumps(v, allow_nan=False)
+        )
+
     return "{\n" + ",\n".join(f"{json.dumps(k)}: {part(v)}" for k, v in record.items()) + "\n}\n"
+
 
 def write_record(out: str | Path, record: Mapping) -> Path:
     "Write a record as JSON below `out`, by rename; its name says what it is. Returns the path."
-    r = record["run"]; name = "-".join(str(r[k]) for k in ("method", "variant", "dataset", "category", "protocol", "scale")) + f"-s{r['seed']}"
+    r = record["run"]
+    name = (
+        "-".join(
+            str(r[k]) for k in ("method", "variant", "dataset", "category", "protocol", "scale")
+        )
+        + f"-s{r['seed']}"
+    )
     path = Path(out) / (re.sub(r"[^\w.-]", "_", name) + ".record.json")
-    with by_rename(path) as part: part.write_text(_text(record))
+    with by_rename(path) as part:
+        part.write_text(_text(record))
     return path
+
 
 # %% ../../nbs/core/06_evaluate.ipynb #8c722063
 def read_records(out: str | Path) -> list[dict]:
     "All records below `out` in order of their paths; a broken one is an error that names it."
     records = []
     for path in sorted(Path(out).rglob("*.record.json")):
-        try: record = json.loads(path.read_text())
-        except (OSError, ValueError) as e: raise MvadError("unreadable record", file=path, found=str(e), expected="JSON", fix="delete it and run again") from None
+        try:
+            record = json.loads(path.read_text())
+        except (OSError, ValueError) as e:
+            raise MvadError(
+                "unreadable record",
+                file=path,
+                found=str(e),
+                expected="JSON",
+                fix="delete it and run again",
+            ) from None
         found = record.get("schema") if isinstance(record, dict) else type(record).__name__
-        if found != 1 or not KEYS <= set(record): raise MvadError("not a record of this version", file=path, found=f"schema {found}", expected="schema 1", fix="delete it and run again")
+        if found != 1 or not KEYS <= set(record):
+            raise MvadError(
+                "not a record of this version",
+                file=path,
+                found=f"schema {found}",
+                expected="schema 1",
+                fix="delete it and run again",
+            )
         records.append(record)
     return records
+
 
 def same_part(record: Mapping) -> dict:
     "A record without time, memory and environment: what two runs with one seed must agree on."

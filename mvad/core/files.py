@@ -8,11 +8,17 @@ import os, sys
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['cache_root']
+__all__ = ["cache_root"]
+
 
 # %% ../../nbs/core/09_files.ipynb #3cd65f70
 def cache_root() -> Path:
     "Where caches live: `$MVAD_CACHE`, else `mvad` in the platform's user cache folder."
-    if given := os.environ.get("MVAD_CACHE"): return Path(given).expanduser()
-    base = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}.get(sys.platform) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    if given := os.environ.get("MVAD_CACHE"):
+        return Path(given).expanduser()
+    base = (
+        {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}.get(sys.platform)
+        or os.environ.get("XDG_CACHE_HOME")
+        or "~/.cache"
+    )
     return Path(base).expanduser() / "mvad"

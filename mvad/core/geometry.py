@@ -15,23 +15,50 @@ from torch import Tensor
 from .sample import open3d, Camera, MvadError, View
 
 # %% auto #0
-__all__ = ['points_of', 'project', 'back_project', 'Plane', 'fit_plane', 'border_points', 'remove_plane', 'largest_cluster',
-           'remove_background', 'fps', 'knn', 'group', 'nn3_weights', 'SparseOperator', 'scatter_operator',
-           'bilinear_operator', 'nn3_operator', 'mean3_operator', 'pooled_mask', 'voxel_index', 'voxel_scatter_max']
+__all__ = [
+    "points_of",
+    "project",
+    "back_project",
+    "Plane",
+    "fit_plane",
+    "border_points",
+    "remove_plane",
+    "largest_cluster",
+    "remove_background",
+    "fps",
+    "knn",
+    "group",
+    "nn3_weights",
+    "SparseOperator",
+    "scatter_operator",
+    "bilinear_operator",
+    "nn3_operator",
+    "mean3_operator",
+    "pooled_mask",
+    "voxel_index",
+    "voxel_scatter_max",
+]
+
 
 # %% ../../nbs/core/02_geometry.ipynb #b04cd98c
-def points_of(xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"]) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "N"]]:
+def points_of(
+    xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"]
+) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "N"]]:
     "The valid points in row-major order, and the flat pixel index (row * W + column) of each."
     pixels = np.flatnonzero(valid)
     return np.ascontiguousarray(np.asarray(xyz).reshape(3, -1)[:, pixels].T), pixels
 
+
 # %% ../../nbs/core/02_geometry.ipynb #9b23557b
-def project(points: Float[np.ndarray, "N 3"], camera: Camera) -> tuple[Float[np.ndarray, "N 2"], Float[np.ndarray, "N"]]:
+def project(
+    points: Float[np.ndarray, "N 3"], camera: Camera
+) -> tuple[Float[np.ndarray, "N 2"], Float[np.ndarray, "N"]]:
     "Pixel coordinates (u = column, v = row) and depth z of world points. Points with z <= 0 lie behind the camera: mask them."
     R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
     uvz = (np.asarray(points, np.float64) @ R.T + t) @ camera.K.T
     with np.errstate(divide="ignore", invalid="ignore"):
         return uvz[:, :2] / uvz[:, 2:], uvz[:, 2]
+
 
 def back_project(depth: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.ndarray, "3 H W"]:
     "Organised points in the camera's frame; depth 0 (missing) gives the point 0."
@@ -40,14 +67,18 @@ def back_project(depth: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.nd
     rays = np.linalg.inv(camera.K) @ np.stack([u.ravel(), v.ravel(), np.ones(h * w)])
     return (rays * depth.ravel()).reshape(3, h, w).astype(np.float32)
 
+
 # %% ../../nbs/core/02_geometry.ipynb #90d96098
 @dataclass(frozen=True, eq=False)
 class Plane:
     "The plane `normal . X + d = 0`, |normal| = 1, the origin on its positive side; what fitted it: share of points within the tolerance, and their width."
+
     normal: Float[np.ndarray, "3"]
     d: float
-    share: float = float("nan")     # of the points, within the tolerance
-    width: float = float("nan")     # standard deviation of those points along their second axis, metres
+    share: float = float("nan")  # of the points, within the tolerance
+    width: float = float(
+        "nan"
+    )  # standard deviation of those points along their second axis, metres
 
     def height(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
         "Signed distance, positive on the camera's side."
@@ -57,198 +88,376 @@ class Plane:
         "Distance, never negative."
         return np.abs(self.height(points))
 
+
 # %% ../../nbs/core/02_geometry.ipynb #7edf06d8
-def _planes_through(samples: Float[np.ndarray, "m k 3"]) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, "m"], Float[np.ndarray, "m 3"]]:
+def _planes_through(
+    samples: Float[np.ndarray, "m k 3"],
+) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, "m"], Float[np.ndarray, "m 3"]]:
     "Least-squares planes of m point sets: unit normals, offsets, and the standard deviations along the three axes (ascending)."
     centre = samples.mean(1)
     rel = samples - centre[:, None]
     variance, axes = np.linalg.eigh(np.einsum("mki,mkj->mij", rel, rel) / samples.shape[1])
     normal = axes[:, :, 0]
     d = -np.einsum("mi,mi->m", normal, centre)
-    sign = np.where(d < 0, -1., 1.)
+    sign = np.where(d < 0, -1.0, 1.0)
     return normal * sign[:, None], d * sign, np.sqrt(np.maximum(variance, 0))
 
+
 # %% ../../nbs/core/02_geometry.ipynb #a0235830
-def _best_hypothesis(points: Float[np.ndarray, "N 3"], threshold: float, ransac_n: int, iterations: int, seed: int) -> Bool[np.ndarray, "N"]:
+def _best_hypothesis(
+    points: Float[np.ndarray, "N 3"], threshold: float, ransac_n: int, iterations: int, seed: int
+) -> Bool[np.ndarray, "N"]:
     "The points within `threshold` of the sampled plane that most points agree with. At most 2,000 random points vote; ten finalists face them all."
     rng = np.random.default_rng(seed)
     normal, d, _ = _planes_through(points[rng.integers(len(points), size=(iterations, ransac_n))])
     voters = points if len(points) <= 2000 else points[rng.choice(len(points), 2000, replace=False)]
-    votes = np.concatenate([(np.abs(n @ voters.T + o[:, None]) < threshold).sum(1) for n, o in zip(np.array_split(normal, 20), np.array_split(d, 20))])
-    near = np.abs(points @ normal[(last := np.argsort(-votes, kind="stable")[:10])].T + d[last]) < threshold
+    votes = np.concatenate(
+        [
+            (np.abs(n @ voters.T + o[:, None]) < threshold).sum(1)
+            for n, o in zip(np.array_split(normal, 20), np.array_split(d, 20))
+        ]
+    )
+    near = (
+        np.abs(points @ normal[(last := np.argsort(-votes, kind="stable")[:10])].T + d[last])
+        < threshold
+    )
     return near[:, near.sum(0).argmax()]
 
+
 # %% ../../nbs/core/02_geometry.ipynb #e17cedbb
-def fit_plane(points: Float[np.ndarray, "N 3"], *, threshold: float = .004, ransac_n: int = 3, iterations: int = 1000, seed: int = 0,
-              min_inliers: float = .2, min_width: float | None = None) -> Plane:
+def fit_plane(
+    points: Float[np.ndarray, "N 3"],
+    *,
+    threshold: float = 0.004,
+    ransac_n: int = 3,
+    iterations: int = 1000,
+    seed: int = 0,
+    min_inliers: float = 0.2,
+    min_width: float | None = None,
+) -> Plane:
     """The dominant plane by RANSAC, refined by least squares on the points within `threshold`. Same seed, same plane.
 
     `ransac_n` points per draw. Raises `MvadError` "no plane" when fewer than `ransac_n` points are given, fewer than the share `min_inliers` agrees, or
     those that agree form a strip narrower than `min_width` (standard deviation; default 3 thresholds; 0 accepts anything but a line)."""
     points = np.asarray(points, np.float64)
-    if points.ndim != 2 or points.shape[1] != 3: raise MvadError("a cloud must be a list of points", found=points.shape, expected="(N, 3)")
-    if not np.isfinite(points).all(): raise MvadError("the cloud holds NaN or infinity", found=f"{int((~np.isfinite(points)).any(1).sum())} such points", expected="finite points", fix="keep valid points only")
-    if len(points) < max(ransac_n, 3): raise MvadError("no plane: too few points", found=len(points), expected=f"at least {max(ransac_n, 3)}")
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise MvadError("a cloud must be a list of points", found=points.shape, expected="(N, 3)")
+    if not np.isfinite(points).all():
+        raise MvadError(
+            "the cloud holds NaN or infinity",
+            found=f"{int((~np.isfinite(points)).any(1).sum())} such points",
+            expected="finite points",
+            fix="keep valid points only",
+        )
+    if len(points) < max(ransac_n, 3):
+        raise MvadError(
+            "no plane: too few points", found=len(points), expected=f"at least {max(ransac_n, 3)}"
+        )
     near = _best_hypothesis(points, threshold, ransac_n, iterations, seed)
     if near.mean() < min_inliers or near.sum() < 3:
-        raise MvadError("no plane: too few points agree on one", found=f"{near.mean():.1%} within {threshold:g} m", expected=f"at least {min_inliers:.0%}", fix="raise the tolerance, or keep the background")
+        raise MvadError(
+            "no plane: too few points agree on one",
+            found=f"{near.mean():.1%} within {threshold:g} m",
+            expected=f"at least {min_inliers:.0%}",
+            fix="raise the tolerance, or keep the background",
+        )
     (normal,), (d,), (spread,) = _planes_through(points[near][None])
     if spread[1] <= max(1e-4 * spread[2], 3 * threshold if min_width is None else min_width):
-        raise MvadError("no plane: the points that agree form a line or a narrow strip", found=f"width {spread[1]:.2g} m at a tolerance of {threshold:g} m",
-                        expected="points spread in two directions", fix='if only the border votes, let the whole cloud vote (fit="cloud")')
+        raise MvadError(
+            "no plane: the points that agree form a line or a narrow strip",
+            found=f"width {spread[1]:.2g} m at a tolerance of {threshold:g} m",
+            expected="points spread in two directions",
+            fix='if only the border votes, let the whole cloud vote (fit="cloud")',
+        )
     plane = Plane(normal, float(d), width=float(spread[1]))
     return replace(plane, share=float((plane.distance(points) < threshold).mean()))
 
+
 # %% ../../nbs/core/02_geometry.ipynb #f4f34b05
-def border_points(xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], width: int = 10) -> Float[np.ndarray, "N 3"]:
+def border_points(
+    xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], width: int = 10
+) -> Float[np.ndarray, "N 3"]:
     "Valid points of the first and last `width` rows, then columns (so corner blocks come twice, as in MVTec 3D-AD's preparation)."
     parts = [np.s_[..., :width, :], np.s_[..., -width:, :], np.s_[..., :width], np.s_[..., -width:]]
     return np.concatenate([points_of(xyz[s], valid[s])[0] for s in parts])
 
+
 # %% ../../nbs/core/02_geometry.ipynb #553bfcba
-def remove_plane(view: View, plane: Plane, distance: float = .005) -> View:
+def remove_plane(view: View, plane: Plane, distance: float = 0.005) -> View:
     "The view without the 3D points closer to the plane than `distance`; rgb and gt stay as they are (CFM facts, 1.1)."
-    if view.xyz is None: raise MvadError("a plane can only be removed from a view with xyz", file=view.name or None)
+    if view.xyz is None:
+        raise MvadError("a plane can only be removed from a view with xyz", file=view.name or None)
     height = plane.distance(view.xyz.reshape(3, -1).T).reshape(view.size)
     return replace(view, valid=view.valid & (height >= distance))
 
+
 # %% ../../nbs/core/02_geometry.ipynb #124e3be3
-def largest_cluster(points: Float[np.ndarray, "N 3"], eps: float = .006, min_points: int = 30) -> Bool[np.ndarray, "N"]:
+def largest_cluster(
+    points: Float[np.ndarray, "N 3"], eps: float = 0.006, min_points: int = 30
+) -> Bool[np.ndarray, "N"]:
     "True for the points of DBSCAN's most frequent label; noise takes part in that vote like a cluster (CFM facts, 1.1)."
     o3d = open3d()
-    if len(points) == 0: raise MvadError("no points to cluster", expected="at least one")
+    if len(points) == 0:
+        raise MvadError("no points to cluster", expected="at least one")
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(np.asarray(points, np.float64)))
     label = np.asarray(cloud.cluster_dbscan(eps, min_points))
     return label == np.bincount(label + 1).argmax() - 1
 
+
 # %% ../../nbs/core/02_geometry.ipynb #51caf8a8
-def remove_background(view: View, *, fit: Literal["border", "cloud"] = "border", threshold: float = .004, distance: float = .005, ransac_n: int = 50,
-                      iterations: int = 1000, seed: int = 0, width: int = 10, min_inliers: float = .2, min_width: float | None = None,
-                      eps: float | None = None, min_points: int = 30) -> View:
+def remove_background(
+    view: View,
+    *,
+    fit: Literal["border", "cloud"] = "border",
+    threshold: float = 0.004,
+    distance: float = 0.005,
+    ransac_n: int = 50,
+    iterations: int = 1000,
+    seed: int = 0,
+    width: int = 10,
+    min_inliers: float = 0.2,
+    min_width: float | None = None,
+    eps: float | None = None,
+    min_points: int = 30,
+) -> View:
     """The view without its background plane and, with `eps`, without all but the largest cluster. Only `valid` and the 3D data change.
 
     The defaults are MVTec 3D-AD's. Raises `MvadError` when there is no plane, or when nothing is left."""
-    if fit not in ("border", "cloud"): raise MvadError("unknown fit", found=fit, expected="border or cloud")
-    if view.xyz is None or not view.valid.any(): raise MvadError("no 3D points", file=view.name or None, expected="a view with valid xyz")
-    points = border_points(view.xyz, view.valid, width) if fit == "border" else points_of(view.xyz, view.valid)[0]
-    try: plane = fit_plane(points, threshold=threshold, ransac_n=ransac_n, iterations=iterations, seed=seed, min_inliers=min_inliers, min_width=min_width)
-    except MvadError as e: raise MvadError(f"{e.what} ({fit} fit)", file=view.name or None, found=e.found, expected=e.expected, fix=e.fix) from None
+    if fit not in ("border", "cloud"):
+        raise MvadError("unknown fit", found=fit, expected="border or cloud")
+    if view.xyz is None or not view.valid.any():
+        raise MvadError("no 3D points", file=view.name or None, expected="a view with valid xyz")
+    points = (
+        border_points(view.xyz, view.valid, width)
+        if fit == "border"
+        else points_of(view.xyz, view.valid)[0]
+    )
+    try:
+        plane = fit_plane(
+            points,
+            threshold=threshold,
+            ransac_n=ransac_n,
+            iterations=iterations,
+            seed=seed,
+            min_inliers=min_inliers,
+            min_width=min_width,
+        )
+    except MvadError as e:
+        raise MvadError(
+            f"{e.what} ({fit} fit)",
+            file=view.name or None,
+            found=e.found,
+            expected=e.expected,
+            fix=e.fix,
+        ) from None
     view = remove_plane(view, plane, distance)
-    if not view.valid.any(): raise MvadError("nothing is left after removing the plane", file=view.name or None, fix=f"lower distance (now {distance:g} m)")
+    if not view.valid.any():
+        raise MvadError(
+            "nothing is left after removing the plane",
+            file=view.name or None,
+            fix=f"lower distance (now {distance:g} m)",
+        )
     if eps is not None:
         points, pixels = points_of(view.xyz, view.valid)
-        keep = np.zeros(view.valid.size, bool); keep[pixels[largest_cluster(points, eps, min_points)]] = True
+        keep = np.zeros(view.valid.size, bool)
+        keep[pixels[largest_cluster(points, eps, min_points)]] = True
         view = replace(view, valid=keep.reshape(view.size))
     return view
 
+
 # %% ../../nbs/core/02_geometry.ipynb #b6a09ff8
-def fps(points: Float[np.ndarray, "N 3"], n: int, start: int = 0, skip_norm2: float = 0.) -> Int[np.ndarray, "n"]:
+def fps(
+    points: Float[np.ndarray, "N 3"], n: int, start: int = 0, skip_norm2: float = 0.0
+) -> Int[np.ndarray, "n"]:
     """Indices of `n` points by exact farthest point sampling from `start`; where N < n all points are taken and the rest repeats point 0.
 
     `skip_norm2`: points with |p|^2 up to this are never picked (the CUDA extension behind Point-MAE skips below 1e-3; CFM facts, 3.2)."""
     import fpsample
+
     points = np.ascontiguousarray(points, np.float32)
-    if not len(points) or not np.isfinite(points).all(): raise MvadError("farthest point sampling needs finite points", found=f"{len(points)} points", expected="at least one, all finite")
-    if not 0 <= start < len(points): raise MvadError("the start is no point of the cloud", found=start, expected=f"0 to {len(points) - 1}")
+    if not len(points) or not np.isfinite(points).all():
+        raise MvadError(
+            "farthest point sampling needs finite points",
+            found=f"{len(points)} points",
+            expected="at least one, all finite",
+        )
+    if not 0 <= start < len(points):
+        raise MvadError(
+            "the start is no point of the cloud", found=start, expected=f"0 to {len(points) - 1}"
+        )
     usable = np.arange(len(points))
-    if skip_norm2: usable = usable[((points**2).sum(1) > skip_norm2) | (usable == start)]
+    if skip_norm2:
+        usable = usable[((points**2).sum(1) > skip_norm2) | (usable == start)]
     first, m = int(np.searchsorted(usable, start)), min(n, len(usable))
     picked = usable[fpsample.fps_sampling(points[usable], m, start_idx=first).astype(np.int64)]
     return np.r_[picked, np.zeros(n - m, np.int64)]
 
+
 # %% ../../nbs/core/02_geometry.ipynb #a6cec444
-def knn(points: Float[np.ndarray, "N d"], queries: Float[np.ndarray, "Q d"], k: int) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
+def knn(
+    points: Float[np.ndarray, "N d"], queries: Float[np.ndarray, "Q d"], k: int
+) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
     "Euclidean distances and indices of the `k` points nearest to each query, nearest first, by k-d tree with as many threads as torch uses."
     from scipy.spatial import cKDTree
-    if not 0 < k <= len(points): raise MvadError("not enough points for that many neighbours", found=len(points), expected=f"at least {k}")
-    if not (np.isfinite(points).all() and np.isfinite(queries).all()): raise MvadError("neighbours need finite points", expected="no NaN, no infinity")
+
+    if not 0 < k <= len(points):
+        raise MvadError(
+            "not enough points for that many neighbours",
+            found=len(points),
+            expected=f"at least {k}",
+        )
+    if not (np.isfinite(points).all() and np.isfinite(queries).all()):
+        raise MvadError("neighbours need finite points", expected="no NaN, no infinity")
     tree = cKDTree(points, leafsize=12 if k < 16 else 32)
     distance, index = tree.query(queries, np.arange(1, k + 1), workers=torch.get_num_threads())
     return distance, index.astype(np.int64, copy=False)
 
+
 # %% ../../nbs/core/02_geometry.ipynb #0dddd238
-def group(points: Float[np.ndarray, "N 3"], centres: Float[np.ndarray, "G 3"], m: int) -> Int[np.ndarray, "G m"]:
+def group(
+    points: Float[np.ndarray, "N 3"], centres: Float[np.ndarray, "G 3"], m: int
+) -> Int[np.ndarray, "G m"]:
     "The `m` points nearest to each centre, nearest first: the patches of a point encoder. A cloud with fewer than `m` points repeats them in turn."
     n = min(m, len(points))
     return knn(points, centres, n)[1][:, np.arange(m) % n] if n else knn(points, centres, m)[1]
 
+
 # %% ../../nbs/core/02_geometry.ipynb #45de5e01
-def nn3_weights(points: Float[np.ndarray, "N 3"], centres: Float[np.ndarray, "G 3"], k: int = 3, eps: float = 1e-8,
-                form: Literal["direct", "expanded"] = "direct") -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
+def nn3_weights(
+    points: Float[np.ndarray, "N 3"],
+    centres: Float[np.ndarray, "G 3"],
+    k: int = 3,
+    eps: float = 1e-8,
+    form: Literal["direct", "expanded"] = "direct",
+) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
     """Indices and weights (they sum to 1) of the `k` nearest centres (or all, if there are fewer), nearest first.
 
     `form`: how d^2 is computed, "direct" from differences or "expanded" in float32 as in the released CFM code (facts, 3.5)."""
-    if form not in ("direct", "expanded"): raise MvadError("unknown form", found=form, expected="direct or expanded")
+    if form not in ("direct", "expanded"):
+        raise MvadError("unknown form", found=form, expected="direct or expanded")
     k = min(k, len(centres))
     distance, index = knn(centres, points, max(min(k + 2 * (form == "expanded"), len(centres)), 1))
     d2 = distance**2
     if form == "expanded":
         a, b = np.asarray(points, np.float32), np.asarray(centres, np.float32)
-        dot = a[:, :1] * b[index, 0]                                    # one rounding per multiply-add, as matrix products do it
-        for i in (1, 2): dot = (a[:, i:i + 1].astype(float) * b[index, i] + dot).astype(np.float32)
+        dot = a[:, :1] * b[index, 0]  # one rounding per multiply-add, as matrix products do it
+        for i in (1, 2):
+            dot = (a[:, i : i + 1].astype(float) * b[index, i] + dot).astype(np.float32)
         d2 = -2 * dot + (a**2).sum(1)[:, None] + (b**2).sum(1)[index]
-        swapped = np.flatnonzero((d2[:, 1:] < d2[:, :-1]).any(1))        # rounding may change who is nearest: two candidates more than needed
+        swapped = np.flatnonzero(
+            (d2[:, 1:] < d2[:, :-1]).any(1)
+        )  # rounding may change who is nearest: two candidates more than needed
         order = d2[swapped].argsort(1, kind="stable")
-        d2[swapped], index[swapped] = np.take_along_axis(d2[swapped], order, 1), np.take_along_axis(index[swapped], order, 1)
+        d2[swapped], index[swapped] = (
+            np.take_along_axis(d2[swapped], order, 1),
+            np.take_along_axis(index[swapped], order, 1),
+        )
     r = 1 / (d2[:, :k] + eps)
     return index[:, :k], (r / r.sum(1, keepdims=True)).astype(np.float32)
+
 
 # %% ../../nbs/core/02_geometry.ipynb #386a5194
 class _Csr:
     "A sparse (P x n) matrix by rows: row p holds `weight[start[p]:start[p+1]]` at the columns `index[start[p]:start[p+1]]`."
-    def __init__(self, start: Int[Tensor, "P+1"], index: Int[Tensor, "nnz"], weight: Float[Tensor, "nnz"], n: int):
-        self.start, self.index, self.weight, self.shape, self._transpose = start, index, weight, (len(start) - 1, int(n)), None
+
+    def __init__(
+        self,
+        start: Int[Tensor, "P+1"],
+        index: Int[Tensor, "nnz"],
+        weight: Float[Tensor, "nnz"],
+        n: int,
+    ):
+        self.start, self.index, self.weight, self.shape, self._transpose = (
+            start,
+            index,
+            weight,
+            (len(start) - 1, int(n)),
+            None,
+        )
 
     @classmethod
     def from_weights(cls, index: Int[np.ndarray, "P k"], weight: Float[np.ndarray, "P k"], n: int):
         "Row p is the sum over j of weight[p, j] times input index[p, j]; zero weights are dropped."
         index, weight = torch.as_tensor(index).long(), torch.as_tensor(weight)
         if index.shape != weight.shape or index.ndim != 2:
-            raise MvadError("index and weight must be two tables of one shape", found=f"{tuple(index.shape)} and {tuple(weight.shape)}", expected="(P, k) both")
+            raise MvadError(
+                "index and weight must be two tables of one shape",
+                found=f"{tuple(index.shape)} and {tuple(weight.shape)}",
+                expected="(P, k) both",
+            )
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
-            raise MvadError("an index is out of range", found=f"{int(index.min())} to {int(index.max())}", expected=f"0 to {n - 1}")
+            raise MvadError(
+                "an index is out of range",
+                found=f"{int(index.min())} to {int(index.max())}",
+                expected=f"0 to {n - 1}",
+            )
         used = weight != 0
         return cls(F.pad(used.sum(1).cumsum(0), (1, 0)), index[used], weight[used].float(), n)
 
     @classmethod
     def from_scipy(cls, matrix):
         "From any scipy sparse matrix."
-        m = matrix.tocsr(); m.sort_indices()
+        m = matrix.tocsr()
+        m.sort_indices()
         start, index = (torch.from_numpy(a.astype(np.int64)) for a in (m.indptr, m.indices))
         return cls(start, index, torch.from_numpy(m.data.astype(np.float32)), m.shape[1])
 
     def to_scipy(self):
         "The same matrix as scipy CSR (on the CPU)."
         from scipy.sparse import csr_matrix
-        return csr_matrix(tuple(a.cpu().numpy() for a in (self.weight, self.index, self.start)), self.shape)
+
+        return csr_matrix(
+            tuple(a.cpu().numpy() for a in (self.weight, self.index, self.start)), self.shape
+        )
+
 
 # %% ../../nbs/core/02_geometry.ipynb #2c194c23
 class _Product(torch.autograd.Function):
     "A @ features, whose gradient is A^T @ gradient."
+
     @staticmethod
     def forward(ctx, features, operator):
         ctx.operator = operator
-        return F.embedding_bag(operator.index, features.contiguous(), operator.start, mode="sum", per_sample_weights=operator.weight.to(features.dtype), include_last_offset=True)
+        return F.embedding_bag(
+            operator.index,
+            features.contiguous(),
+            operator.start,
+            mode="sum",
+            per_sample_weights=operator.weight.to(features.dtype),
+            include_last_offset=True,
+        )
+
     @staticmethod
-    def backward(ctx, grad): return _Product.apply(grad, ctx.operator.T), None
+    def backward(ctx, grad):
+        return _Product.apply(grad, ctx.operator.T), None
+
 
 # %% ../../nbs/core/02_geometry.ipynb #8d02cd14
 class SparseOperator(_Csr):
     """A fixed sparse (P x n) matrix A. `A(features)` is A @ features for a Tensor (n, C), differentiable in the features; `A @ B` is "first B, then A"."""
+
     def __call__(self, features: Float[Tensor, "n C"]) -> Float[Tensor, "P C"]:
         if features.ndim != 2 or len(features) != self.shape[1]:
-            raise MvadError("these features do not fit the operator", found=tuple(features.shape), expected=f"({self.shape[1]}, C)")
+            raise MvadError(
+                "these features do not fit the operator",
+                found=tuple(features.shape),
+                expected=f"({self.shape[1]}, C)",
+            )
         return _Product.apply(features, self)
 
     def __matmul__(self, other: SparseOperator) -> SparseOperator:
-        if self.shape[1] != other.shape[0]: raise MvadError("these operators do not follow each other", found=f"{self.shape} @ {other.shape}")
+        if self.shape[1] != other.shape[0]:
+            raise MvadError(
+                "these operators do not follow each other", found=f"{self.shape} @ {other.shape}"
+            )
         return self.from_scipy(self.to_scipy() @ other.to_scipy()).to(self.weight.device)
 
     @property
     def T(self) -> SparseOperator:
         "The transpose, made once and kept."
         if self._transpose is None:
-            self._transpose = self.from_scipy(self.to_scipy().T).to(self.weight.device); self._transpose._transpose = self
+            self._transpose = self.from_scipy(self.to_scipy().T).to(self.weight.device)
+            self._transpose._transpose = self
         return self._transpose
 
     def rows(self, pixels: Int[np.ndarray, "Q"]) -> SparseOperator:
@@ -262,84 +471,162 @@ class SparseOperator(_Csr):
     def chunks(self, size: int) -> Iterator[tuple[slice, SparseOperator]]:
         "Consecutive blocks of at most `size` rows, without copying."
         for a in range(0, self.shape[0], size):
-            start = self.start[a:a + size + 1]; part = slice(int(start[0]), int(start[-1]))
-            yield slice(a, a + len(start) - 1), SparseOperator(start - start[0], self.index[part], self.weight[part], self.shape[1])
+            start = self.start[a : a + size + 1]
+            part = slice(int(start[0]), int(start[-1]))
+            yield (
+                slice(a, a + len(start) - 1),
+                SparseOperator(
+                    start - start[0], self.index[part], self.weight[part], self.shape[1]
+                ),
+            )
 
     def to(self, device) -> SparseOperator:
-        return SparseOperator(self.start.to(device), self.index.to(device), self.weight.to(device), self.shape[1])
+        return SparseOperator(
+            self.start.to(device), self.index.to(device), self.weight.to(device), self.shape[1]
+        )
+
 
 # %% ../../nbs/core/02_geometry.ipynb #c4ae705d
 def scatter_operator(pixels: Int[np.ndarray, "N"], size: int) -> SparseOperator:
     "The (size x N) operator that puts row i at the place pixels[i]; the places must differ, the others stay zero."
     from scipy.sparse import csr_matrix
+
     pixels = np.asarray(pixels)
-    if len(pixels) and (pixels.min() < 0 or pixels.max() >= size or len(np.unique(pixels)) < len(pixels)):
-        raise MvadError("places must differ and lie inside", found=f"{len(pixels)} places, {pixels.min()} to {pixels.max()}", expected=f"different ones in 0 to {size - 1}")
-    return SparseOperator.from_scipy(csr_matrix((np.ones(len(pixels), np.float32), (pixels, np.arange(len(pixels)))), (size, len(pixels))))
+    if len(pixels) and (
+        pixels.min() < 0 or pixels.max() >= size or len(np.unique(pixels)) < len(pixels)
+    ):
+        raise MvadError(
+            "places must differ and lie inside",
+            found=f"{len(pixels)} places, {pixels.min()} to {pixels.max()}",
+            expected=f"different ones in 0 to {size - 1}",
+        )
+    return SparseOperator.from_scipy(
+        csr_matrix(
+            (np.ones(len(pixels), np.float32), (pixels, np.arange(len(pixels)))),
+            (size, len(pixels)),
+        )
+    )
+
 
 # %% ../../nbs/core/02_geometry.ipynb #14b0c5de
-def _separable(rows: tuple, cols: tuple, source_width: int, source: int, pixels: Int[np.ndarray, "P"] | None) -> SparseOperator:
+def _separable(
+    rows: tuple, cols: tuple, source_width: int, source: int, pixels: Int[np.ndarray, "P"] | None
+) -> SparseOperator:
     "The operator of a separable filter: each of `rows`, `cols` is a table (index, weight) per output row / column."
     (ri, rw), (ci, cw) = rows, cols
-    r, c = np.divmod(np.arange(len(ri) * len(ci)) if pixels is None else np.asarray(pixels), len(ci))
+    r, c = np.divmod(
+        np.arange(len(ri) * len(ci)) if pixels is None else np.asarray(pixels), len(ci)
+    )
     index = ri[r][:, :, None] * source_width + ci[c][:, None]
     weight = (rw[r][:, :, None] * cw[c][:, None]).reshape(len(r), -1)
     return SparseOperator.from_weights(index.reshape(len(r), -1), weight, source)
 
+
 def _linear_taps(n: int, out: int) -> tuple[Int[np.ndarray, "out 2"], Float[np.ndarray, "out 2"]]:
-    at = np.maximum((np.arange(out) + .5) * n / out - .5, 0)
+    at = np.maximum((np.arange(out) + 0.5) * n / out - 0.5, 0)
     low = at.astype(int)
     return np.stack([low, np.minimum(low + 1, n - 1)], 1), np.stack([1 - (at - low), at - low], 1)
 
+
 # %% ../../nbs/core/02_geometry.ipynb #06c75915
-def bilinear_operator(source: tuple[int, int], size: tuple[int, int], pixels: Int[np.ndarray, "P"] | None = None) -> SparseOperator:
+def bilinear_operator(
+    source: tuple[int, int], size: tuple[int, int], pixels: Int[np.ndarray, "P"] | None = None
+) -> SparseOperator:
     "Bilinear resizing of a `source` (h, w) grid to `size` (H, W), or just the flat `pixels` of it. Equals `F.interpolate(align_corners=False)`."
-    return _separable(_linear_taps(source[0], size[0]), _linear_taps(source[1], size[1]), source[1], source[0] * source[1], pixels)
+    return _separable(
+        _linear_taps(source[0], size[0]),
+        _linear_taps(source[1], size[1]),
+        source[1],
+        source[0] * source[1],
+        pixels,
+    )
+
 
 # %% ../../nbs/core/02_geometry.ipynb #7e4017f3
-def nn3_operator(points: Float[np.ndarray, "N 3"], centres: Float[np.ndarray, "G 3"], k: int = 3, eps: float = 1e-8, form: str = "direct") -> SparseOperator:
+def nn3_operator(
+    points: Float[np.ndarray, "N 3"],
+    centres: Float[np.ndarray, "G 3"],
+    k: int = 3,
+    eps: float = 1e-8,
+    form: str = "direct",
+) -> SparseOperator:
     "`nn3_weights` as an (N x G) operator."
     return SparseOperator.from_weights(*nn3_weights(points, centres, k, eps, form), len(centres))
 
+
 # %% ../../nbs/core/02_geometry.ipynb #fcb134ae
 def _check_mean3(size: tuple[int, int], protocol: str) -> None:
-    if protocol not in ("paper", "released"): raise MvadError("unknown protocol", found=protocol, expected="paper or released")
-    if min(size) < 3: raise MvadError("a 3 x 3 mean needs at least 3 x 3 pixels", found=size)
+    if protocol not in ("paper", "released"):
+        raise MvadError("unknown protocol", found=protocol, expected="paper or released")
+    if min(size) < 3:
+        raise MvadError("a 3 x 3 mean needs at least 3 x 3 pixels", found=size)
+
 
 def _mean3_taps(n: int, protocol: str) -> tuple[Int[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:
     "Sources and weights of the 3-tap mean along one axis, padded to four taps by weight 0."
     i, tap = np.arange(n)[:, None], np.arange(4)
     if protocol == "paper":
-        index = i - 1 + tap; weight = np.where((tap < 3) & (index >= 0) & (index < n), 1 / 3, 0)
+        index = i - 1 + tap
+        weight = np.where((tap < 3) & (index >= 0) & (index < n), 1 / 3, 0)
     else:
-        first, last = (n - 2) * i // n, -((n - 2) * (i + 1) // -n) - 1                  # adaptive pooling's window, one or two means wide
-        index = first + tap; weight = np.where(first == last, (tap < 3) / 3, np.array([1, 2, 2, 1]) / 6)
+        first, last = (
+            (n - 2) * i // n,
+            -((n - 2) * (i + 1) // -n) - 1,
+        )  # adaptive pooling's window, one or two means wide
+        index = first + tap
+        weight = np.where(first == last, (tap < 3) / 3, np.array([1, 2, 2, 1]) / 6)
     return index.clip(0, n - 1), weight
 
+
 # %% ../../nbs/core/02_geometry.ipynb #8bf4940c
-def mean3_operator(size: tuple[int, int], protocol: Literal["paper", "released"] = "paper", pixels: Int[np.ndarray, "P"] | None = None) -> SparseOperator:
+def mean3_operator(
+    size: tuple[int, int],
+    protocol: Literal["paper", "released"] = "paper",
+    pixels: Int[np.ndarray, "P"] | None = None,
+) -> SparseOperator:
     "The 3 x 3 mean of a `size` (H, W) map as an operator from all its pixels to all, or to the flat `pixels` (CFM section 3.1; facts, 3.6)."
     _check_mean3(size, protocol)
-    return _separable(_mean3_taps(size[0], protocol), _mean3_taps(size[1], protocol), size[1], size[0] * size[1], pixels)
+    return _separable(
+        _mean3_taps(size[0], protocol),
+        _mean3_taps(size[1], protocol),
+        size[1],
+        size[0] * size[1],
+        pixels,
+    )
+
 
 # %% ../../nbs/core/02_geometry.ipynb #d471c9d8
-def pooled_mask(valid: Bool[np.ndarray, "H W"], protocol: Literal["paper", "released"] = "released") -> Bool[np.ndarray, "H W"]:
+def pooled_mask(
+    valid: Bool[np.ndarray, "H W"], protocol: Literal["paper", "released"] = "released"
+) -> Bool[np.ndarray, "H W"]:
     "Pixels that a point reaches through the 3 x 3 mean: the foreground of the released CFM code (facts, 3.6)."
     _check_mean3(valid.shape, protocol)
-    def matrix(n):                                                              # one axis as a dense (n, n) matrix: the mean is separable
+
+    def matrix(n):  # one axis as a dense (n, n) matrix: the mean is separable
         index, weight = _mean3_taps(n, protocol)
-        out = np.zeros((n, n), np.float32); np.add.at(out, (np.arange(n)[:, None], index), weight)
+        out = np.zeros((n, n), np.float32)
+        np.add.at(out, (np.arange(n)[:, None], index), weight)
         return out
+
     return matrix(valid.shape[0]) @ valid.astype(np.float32) @ matrix(valid.shape[1]).T > 0
 
+
 # %% ../../nbs/core/02_geometry.ipynb #d9b43437
-def voxel_index(points: Float[np.ndarray, "N 3"], origin: Float[np.ndarray, "3"], size: float, shape: tuple[int, int, int]) -> tuple[Int[np.ndarray, "M"], Bool[np.ndarray, "N"]]:
+def voxel_index(
+    points: Float[np.ndarray, "N 3"],
+    origin: Float[np.ndarray, "3"],
+    size: float,
+    shape: tuple[int, int, int],
+) -> tuple[Int[np.ndarray, "M"], Bool[np.ndarray, "N"]]:
     "Flat voxel index of the points inside a grid of cubic voxels with edge `size` (metres), and which points are inside."
     cell = np.floor((np.asarray(points, np.float64) - origin) / size)
     inside = np.isfinite(cell).all(1) & (cell >= 0).all(1) & (cell < shape).all(1)
     return np.ravel_multi_index(tuple(cell[inside].astype(int).T), shape), inside
 
-def voxel_scatter_max(values: Float[np.ndarray, "N"], index: Int[np.ndarray, "N"], n: int, empty: float = 0.) -> Float[np.ndarray, "n"]:
+
+def voxel_scatter_max(
+    values: Float[np.ndarray, "N"], index: Int[np.ndarray, "N"], n: int, empty: float = 0.0
+) -> Float[np.ndarray, "n"]:
     "The largest value per voxel; `empty` where none fell."
     values = np.asarray(values)
     out = np.full(n, -np.inf, values.dtype)

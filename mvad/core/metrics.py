@@ -11,24 +11,53 @@ from jaxtyping import Bool, Float, Int
 from .sample import MvadError
 
 # %% auto #0
-__all__ = ['ScoreSet', 'above', 'at', 'distinct', 'StreamingAUROC', 'auroc', 'i_auroc', 'average_precision', 'i_ap', 's_auroc',
-           'regions', 'area_under', 'StreamingPRO', 'region_areas', 'pro_curve', 'aupro', 'p_auroc', 'p_ap', 'reach',
-           'two_pass_curve']
+__all__ = [
+    "ScoreSet",
+    "above",
+    "at",
+    "distinct",
+    "StreamingAUROC",
+    "auroc",
+    "i_auroc",
+    "average_precision",
+    "i_ap",
+    "s_auroc",
+    "regions",
+    "area_under",
+    "StreamingPRO",
+    "region_areas",
+    "pro_curve",
+    "aupro",
+    "p_auroc",
+    "p_ap",
+    "reach",
+    "two_pass_curve",
+]
+
 
 # %% ../../nbs/core/04_metrics.ipynb #8026b7d9
 def _cut(values: Float[np.ndarray, "n"], bits: int | None) -> Float[np.ndarray, "n"]:
     "The leading `bits` of float32 numbers; unchanged without `bits`. Keeps the order (it cuts towards zero)."
-    if bits is None: return values
-    return (np.ascontiguousarray(values, np.float32).view(np.uint32) & np.uint32((1 << 32) - (1 << (32 - bits)))).view(np.float32)
+    if bits is None:
+        return values
+    return (
+        np.ascontiguousarray(values, np.float32).view(np.uint32)
+        & np.uint32((1 << 32) - (1 << (32 - bits)))
+    ).view(np.float32)
+
 
 # %% ../../nbs/core/04_metrics.ipynb #d1b13046
 def _without_repeats(values: Float[np.ndarray, "n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Sorted values split into those that occur up to three times, and the others with how often they occur (where that saves at least an eighth)."
     often = np.unique(values[3:][values[3:] == values[:-3]])
     lo, hi = np.searchsorted(values, often, "left"), np.searchsorted(values, often, "right")
-    if 8 * (hi - lo).sum() <= len(values): return values, often[:0], np.empty(0, np.int64)
-    step = np.zeros(len(values) + 1, np.int8); step[lo] += 1; step[hi] -= 1
+    if 8 * (hi - lo).sum() <= len(values):
+        return values, often[:0], np.empty(0, np.int64)
+    step = np.zeros(len(values) + 1, np.int8)
+    step[lo] += 1
+    step[hi] -= 1
     return values[np.cumsum(step[:-1], dtype=np.int8) == 0], often, hi - lo
+
 
 # %% ../../nbs/core/04_metrics.ipynb #3c125eaa
 class ScoreSet:
@@ -36,69 +65,123 @@ class ScoreSet:
 
     Memory: 4 bytes a float32 score (8 a float64 one), but 12 in all for a value that comes very often; about twice that for a moment while sorting.
     `bits` (9 to 32) bounds it for good: scores are cut to that many leading bits of a float32, so at most 2**bits values exist, tied where they were close."""
+
     def __init__(self, bits: int | None = None, buffer: int = 1 << 20):
-        if bits is not None and not 9 <= bits <= 32: raise MvadError("a float32 has 32 bits, 9 of them for sign and size", found=bits, expected="bits from 9 to 32")
+        if bits is not None and not 9 <= bits <= 32:
+            raise MvadError(
+                "a float32 has 32 bits, 9 of them for sign and size",
+                found=bits,
+                expected="bits from 9 to 32",
+            )
         self.bits, self.buffer, self.n, self._waiting, self._n_waiting = bits, buffer, 0, [], 0
-        self._once, self._often, self._times = np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int64)
+        self._once, self._often, self._times = (
+            np.empty(0, np.float32),
+            np.empty(0, np.float32),
+            np.empty(0, np.int64),
+        )
 
     def add(self, values: Float[np.ndarray, "..."]) -> ScoreSet:
         values = np.array(values).ravel()
-        self._waiting.append(_cut(values if np.issubdtype(values.dtype, np.floating) else values.astype(np.float64), self.bits))
-        self.n += len(values); self._n_waiting += len(values)
-        if self._n_waiting >= max(self.buffer, len(self._once)): self._sort()
+        self._waiting.append(
+            _cut(
+                values if np.issubdtype(values.dtype, np.floating) else values.astype(np.float64),
+                self.bits,
+            )
+        )
+        self.n += len(values)
+        self._n_waiting += len(values)
+        if self._n_waiting >= max(self.buffer, len(self._once)):
+            self._sort()
         return self
 
     def merge(self, other: ScoreSet) -> ScoreSet:
-        if self.bits != other.bits: raise MvadError("score sets with different bits cannot be merged", found=other.bits, expected=self.bits)
-        other._sort(); often, times = other._often, other._times
-        self.add(other._once); self._absorb(often, times); self.n += int(times.sum())
+        if self.bits != other.bits:
+            raise MvadError(
+                "score sets with different bits cannot be merged",
+                found=other.bits,
+                expected=self.bits,
+            )
+        other._sort()
+        often, times = other._often, other._times
+        self.add(other._once)
+        self._absorb(often, times)
+        self.n += int(times.sum())
         return self
 
     def _absorb(self, often: np.ndarray, times: np.ndarray):
         self._often, where = np.unique(np.concatenate([self._often, often]), return_inverse=True)
-        all_times, self._times = np.concatenate([self._times, times]), np.zeros(len(self._often), np.int64)
+        all_times, self._times = (
+            np.concatenate([self._times, times]),
+            np.zeros(len(self._often), np.int64),
+        )
         np.add.at(self._times, where, all_times)
 
     def _sort(self):
-        if not self._waiting: return
-        values = np.concatenate([self._once, *self._waiting]); self._once, self._waiting, self._n_waiting = self._once[:0].copy(), [], 0
+        if not self._waiting:
+            return
+        values = np.concatenate([self._once, *self._waiting])
+        self._once, self._waiting, self._n_waiting = self._once[:0].copy(), [], 0
         values.sort()
         self._once, often, times = _without_repeats(values)
-        if len(often): self._absorb(often, times)
+        if len(often):
+            self._absorb(often, times)
 
     @property
-    def nbytes(self) -> int: self._sort(); return self._once.nbytes + self._often.nbytes + self._times.nbytes
+    def nbytes(self) -> int:
+        self._sort()
+        return self._once.nbytes + self._often.nbytes + self._times.nbytes
+
 
 # %% ../../nbs/core/04_metrics.ipynb #f935cb1c
 def above(scores: ScoreSet, t: Float[np.ndarray, "n"], strict: bool = True) -> Int[np.ndarray, "n"]:
     "How many scores are > t (`strict`) or >= t, for each t."
-    scores._sort(); side = "right" if strict else "left"
+    scores._sort()
+    side = "right" if strict else "left"
     tail = np.append(scores._times[::-1].cumsum()[::-1], 0)
-    return len(scores._once) - np.searchsorted(scores._once, t, side) + tail[np.searchsorted(scores._often, t, side)]
+    return (
+        len(scores._once)
+        - np.searchsorted(scores._once, t, side)
+        + tail[np.searchsorted(scores._often, t, side)]
+    )
+
 
 # %% ../../nbs/core/04_metrics.ipynb #82131255
 def at(scores: ScoreSet, rank: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     "The scores at these positions, counted from 0, of the ascending sequence."
-    scores._sort(); rank, passed = np.asarray(rank), np.append(0, scores._times.cumsum())
-    end = np.searchsorted(scores._once, scores._often) + passed[1:]         # where each block of equal values ends
-    block = np.searchsorted(end, rank, "right")                             # the first block that ends after the rank
+    scores._sort()
+    rank, passed = np.asarray(rank), np.append(0, scores._times.cumsum())
+    end = (
+        np.searchsorted(scores._once, scores._often) + passed[1:]
+    )  # where each block of equal values ends
+    block = np.searchsorted(end, rank, "right")  # the first block that ends after the rank
     in_block = rank >= np.append(end - scores._times, scores.n)[block]
     out = np.empty(len(rank), scores._once.dtype)
-    out[in_block], out[~in_block] = scores._often[block[in_block]], scores._once[(rank - passed[block])[~in_block]]
+    out[in_block], out[~in_block] = (
+        scores._often[block[in_block]],
+        scores._once[(rank - passed[block])[~in_block]],
+    )
     return out
+
 
 # %% ../../nbs/core/04_metrics.ipynb #70cccb82
 def distinct(scores: ScoreSet) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"]]:
     "Values and how often each occurs (a value may be listed more than once)."
     scores._sort()
-    return np.concatenate([scores._once, scores._often]), np.concatenate([np.ones(len(scores._once), np.int64), scores._times])
+    return np.concatenate([scores._once, scores._often]), np.concatenate(
+        [np.ones(len(scores._once), np.int64), scores._times]
+    )
+
 
 # %% ../../nbs/core/04_metrics.ipynb #7017fc16
-def _auroc(good: ScoreSet, bad: ScoreSet, tie: float = .5) -> float:
+def _auroc(good: ScoreSet, bad: ScoreSet, tie: float = 0.5) -> float:
     "Share of (bad, good) pairs in the right order; a tied pair counts `tie`."
     values, times = distinct(bad)
-    more, ties = good.n - above(good, values, strict=False), above(good, values, strict=False) - above(good, values)
+    more, ties = (
+        good.n - above(good, values, strict=False),
+        above(good, values, strict=False) - above(good, values),
+    )
     return float(int((times * more).sum()) + tie * int((times * ties).sum())) / (good.n * bad.n)
+
 
 # %% ../../nbs/core/04_metrics.ipynb #169569a7
 def _average_precision(good: ScoreSet, bad: ScoreSet) -> float:
@@ -106,152 +189,286 @@ def _average_precision(good: ScoreSet, bad: ScoreSet) -> float:
     hits, false = above(bad, values, strict=False), above(good, values, strict=False)
     return float((times * (hits / (hits + false))).sum() / bad.n)
 
+
 # %% ../../nbs/core/04_metrics.ipynb #0146ab32
 def _scores_and_labels(scores, labels, names=None) -> tuple[np.ndarray, np.ndarray]:
     "Flat finite scores and boolean labels, or an error that names the entry."
     scores, labels = np.asarray(scores), np.asarray(labels)
-    if scores.shape != labels.shape: raise MvadError("scores and labels do not pair up", found=scores.shape, expected=labels.shape)
+    if scores.shape != labels.shape:
+        raise MvadError(
+            "scores and labels do not pair up", found=scores.shape, expected=labels.shape
+        )
     scores, labels = scores.ravel(), labels.ravel()
-    def called(i): return names[i] if names is not None else f"entry {i}"
+
+    def called(i):
+        return names[i] if names is not None else f"entry {i}"
+
     if labels.dtype == object or not np.isin(labels, (0, 1)).all():
         odd = next((i for i, x in enumerate(labels) if x not in (0, 1)), None)
-        raise MvadError("a label is neither 0 nor 1", file=called(odd), found=labels[odd], expected="0 = good or 1 = defective", fix="leave unlabelled samples out")
-    if not np.isfinite(scores).all(): raise MvadError("a score is NaN or infinite", file=called(int(np.flatnonzero(~np.isfinite(scores))[0])), expected="finite scores")
+        raise MvadError(
+            "a label is neither 0 nor 1",
+            file=called(odd),
+            found=labels[odd],
+            expected="0 = good or 1 = defective",
+            fix="leave unlabelled samples out",
+        )
+    if not np.isfinite(scores).all():
+        raise MvadError(
+            "a score is NaN or infinite",
+            file=called(int(np.flatnonzero(~np.isfinite(scores))[0])),
+            expected="finite scores",
+        )
     return scores, labels.astype(bool)
+
 
 # %% ../../nbs/core/04_metrics.ipynb #5ccc9e18
 class StreamingAUROC:
     """AUROC and average precision of scores that arrive in portions: exact, in the memory of a `ScoreSet` per label.
 
     With `bits` the memory is fixed and `bounds` says between which values the exact AUROC lies."""
+
     def __init__(self, bits: int | None = None, buffer: int = 1 << 20):
         self.good, self.bad = ScoreSet(bits, buffer), ScoreSet(bits, buffer)
 
-    def update(self, scores: Float[np.ndarray, "n"], labels: Bool[np.ndarray, "n"], names: Sequence[str] | None = None) -> StreamingAUROC:
+    def update(
+        self,
+        scores: Float[np.ndarray, "n"],
+        labels: Bool[np.ndarray, "n"],
+        names: Sequence[str] | None = None,
+    ) -> StreamingAUROC:
         scores, labels = _scores_and_labels(scores, labels, names)
-        self.good.add(scores[~labels]); self.bad.add(scores[labels])
+        self.good.add(scores[~labels])
+        self.bad.add(scores[labels])
         return self
 
     def merge(self, other: StreamingAUROC) -> StreamingAUROC:
-        self.good.merge(other.good); self.bad.merge(other.bad)
+        self.good.merge(other.good)
+        self.bad.merge(other.bad)
         return self
 
     def _both(self) -> tuple[ScoreSet, ScoreSet]:
-        if not self.good.n or not self.bad.n: raise MvadError("a ranking needs good and defective scores", found=f"{self.good.n} good, {self.bad.n} defective", expected="at least one of each")
+        if not self.good.n or not self.bad.n:
+            raise MvadError(
+                "a ranking needs good and defective scores",
+                found=f"{self.good.n} good, {self.bad.n} defective",
+                expected="at least one of each",
+            )
         return self.good, self.bad
 
-    def auroc(self) -> float: return _auroc(*self._both())
-    def average_precision(self) -> float: return _average_precision(*self._both())
-    def bounds(self) -> tuple[float, float]: return _auroc(*self._both(), tie=0.), _auroc(*self._both(), tie=1.)
+    def auroc(self) -> float:
+        return _auroc(*self._both())
+
+    def average_precision(self) -> float:
+        return _average_precision(*self._both())
+
+    def bounds(self) -> tuple[float, float]:
+        return _auroc(*self._both(), tie=0.0), _auroc(*self._both(), tie=1.0)
+
 
 # %% ../../nbs/core/04_metrics.ipynb #9b5e157f
-def auroc(scores: Float[np.ndarray, "n"], labels: Bool[np.ndarray, "n"], names: Sequence[str] | None = None) -> float:
+def auroc(
+    scores: Float[np.ndarray, "n"],
+    labels: Bool[np.ndarray, "n"],
+    names: Sequence[str] | None = None,
+) -> float:
     "Area under the ROC curve, exact, ties count half (equals scikit-learn's `roc_auc_score`). `names` are for error messages."
     return StreamingAUROC(buffer=1 << 62).update(scores, labels, names).auroc()
 
+
 # %% ../../nbs/core/04_metrics.ipynb #244f68e5
-def i_auroc(scores: Float[np.ndarray, "n"], labels: Bool[np.ndarray, "n"], names: Sequence[str] | None = None) -> float:
+def i_auroc(
+    scores: Float[np.ndarray, "n"],
+    labels: Bool[np.ndarray, "n"],
+    names: Sequence[str] | None = None,
+) -> float:
     "I-AUROC: `auroc` over image scores; every image that is not good counts as defective (CFM facts 6)."
     return auroc(scores, labels, names)
 
+
 # %% ../../nbs/core/04_metrics.ipynb #9b46f93d
-def average_precision(scores: Float[np.ndarray, "n"], labels: Bool[np.ndarray, "n"], names: Sequence[str] | None = None) -> float:
+def average_precision(
+    scores: Float[np.ndarray, "n"],
+    labels: Bool[np.ndarray, "n"],
+    names: Sequence[str] | None = None,
+) -> float:
     "Average precision over all distinct thresholds, without interpolation (equals scikit-learn's `average_precision_score`)."
     return StreamingAUROC(buffer=1 << 62).update(scores, labels, names).average_precision()
 
+
 # %% ../../nbs/core/04_metrics.ipynb #1235d45e
-def i_ap(scores: Float[np.ndarray, "n"], labels: Bool[np.ndarray, "n"], names: Sequence[str] | None = None) -> float:
+def i_ap(
+    scores: Float[np.ndarray, "n"],
+    labels: Bool[np.ndarray, "n"],
+    names: Sequence[str] | None = None,
+) -> float:
     "I-AP: `average_precision` over image scores (CRD facts 9)."
     return average_precision(scores, labels, names)
 
+
 # %% ../../nbs/core/04_metrics.ipynb #d1a12162
-def s_auroc(scores: Sequence[Float[np.ndarray, "V"]], labels: Sequence[Bool[np.ndarray, "V"]] | Sequence[int], reduce: str = "max", names: Sequence[str] | None = None) -> float:
+def s_auroc(
+    scores: Sequence[Float[np.ndarray, "V"]],
+    labels: Sequence[Bool[np.ndarray, "V"]] | Sequence[int],
+    reduce: str = "max",
+    names: Sequence[str] | None = None,
+) -> float:
     """S-AUROC: `auroc` over samples; a sample's score is the max (IDIF facts A25; "mean" is the alternative) over its views, its label the max.
 
     `scores[i]` holds the scores of the views that are present, any number of them; `labels[i]` one label for each, or one for the sample."""
-    if reduce not in ("max", "mean"): raise MvadError("unknown reduction over views", found=reduce, expected="max or mean")
+    if reduce not in ("max", "mean"):
+        raise MvadError("unknown reduction over views", found=reduce, expected="max or mean")
     for i, v in enumerate(scores):
-        if not np.size(v): raise MvadError("a sample without a view has no score", file=names[i] if names else f"sample {i}", fix="leave it out")
-    return auroc([float(getattr(np, reduce)(v)) for v in scores], [max(np.ravel(l).tolist()) for l in labels], names)
+        if not np.size(v):
+            raise MvadError(
+                "a sample without a view has no score",
+                file=names[i] if names else f"sample {i}",
+                fix="leave it out",
+            )
+    return auroc(
+        [float(getattr(np, reduce)(v)) for v in scores],
+        [max(np.ravel(l).tolist()) for l in labels],
+        names,
+    )
+
 
 # %% ../../nbs/core/04_metrics.ipynb #fb7684e4
-def _checked_pair(map, gt, domain=None, name: str = "the image") -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _checked_pair(
+    map, gt, domain=None, name: str = "the image"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     "Map, mask and domain as (V, H, W) arrays: floating and finite, boolean, boolean or None."
     map = np.asarray(map)
-    if map.ndim not in (2, 3): raise MvadError("a map must be (H, W) or (V, H, W)", file=name, found=map.shape)
-    map = map.reshape(-1, *map.shape[-2:]); map = map if np.issubdtype(map.dtype, np.floating) else map.astype(np.float64)
+    if map.ndim not in (2, 3):
+        raise MvadError("a map must be (H, W) or (V, H, W)", file=name, found=map.shape)
+    map = map.reshape(-1, *map.shape[-2:])
+    map = map if np.issubdtype(map.dtype, np.floating) else map.astype(np.float64)
     if not np.isfinite(map).all():
-        raise MvadError("a map holds NaN or infinity", file=name, found=f"{int((~np.isfinite(map)).sum())} such pixels, the first at {tuple(np.argwhere(~np.isfinite(map))[0].tolist())}", expected="finite scores")
+        raise MvadError(
+            "a map holds NaN or infinity",
+            file=name,
+            found=f"{int((~np.isfinite(map)).sum())} such pixels, the first at {tuple(np.argwhere(~np.isfinite(map))[0].tolist())}",
+            expected="finite scores",
+        )
     gt = np.zeros(map.shape, bool) if gt is None else _checked_mask(gt, map.shape, "mask", name)
     return map, gt, None if domain is None else _checked_mask(domain, map.shape, "domain", name)
 
+
 # %% ../../nbs/core/04_metrics.ipynb #b4d8ebf7
 def _checked_mask(mask, shape: tuple, what: str, name: str) -> Bool[np.ndarray, "V H W"]:
-    mask = np.asarray(mask); mask = mask[None] if mask.ndim == 2 else mask
-    if mask.shape != shape: raise MvadError(f"{what} has another size than the map", file=name, found=mask.shape, expected=shape, fix="resize the mask (nearest) or upsample the map")
-    if mask.dtype != bool and not np.isin(mask, (0, 1)).all(): raise MvadError(f"{what} is not binary", file=name, found=f"{mask.min()} to {mask.max()}", expected="false and true", fix="pass mask > 0")
+    mask = np.asarray(mask)
+    mask = mask[None] if mask.ndim == 2 else mask
+    if mask.shape != shape:
+        raise MvadError(
+            f"{what} has another size than the map",
+            file=name,
+            found=mask.shape,
+            expected=shape,
+            fix="resize the mask (nearest) or upsample the map",
+        )
+    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
+        raise MvadError(
+            f"{what} is not binary",
+            file=name,
+            found=f"{mask.min()} to {mask.max()}",
+            expected="false and true",
+            fix="pass mask > 0",
+        )
     return mask.astype(bool, copy=False)
+
 
 # %% ../../nbs/core/04_metrics.ipynb #b56c7948
 def regions(gt: Bool[np.ndarray, "V H W"], connectivity: int = 8) -> Int[np.ndarray, "V H W"]:
     "Connected components numbered 1, 2, ... in reading order, 0 elsewhere. Connectivity 4 or 8: view by view; 6, 18 or 26: the array is a volume. (H, W) is taken as one view."
     import cc3d
-    if connectivity not in (4, 8, 6, 18, 26): raise MvadError("unknown connectivity", found=connectivity, expected="4 or 8 for images, 6, 18 or 26 for volumes")
-    gt = np.require(gt, requirements="W")                                      # cc3d wants a writable array, a loader's may be read-only
+
+    if connectivity not in (4, 8, 6, 18, 26):
+        raise MvadError(
+            "unknown connectivity",
+            found=connectivity,
+            expected="4 or 8 for images, 6, 18 or 26 for volumes",
+        )
+    gt = np.require(
+        gt, requirements="W"
+    )  # cc3d wants a writable array, a loader's may be read-only
     out, n = np.zeros(gt.shape, np.int32), 0
-    for part, numbered in [(gt, out)] if connectivity in (6, 18, 26) or gt.ndim == 2 else zip(gt, out):
-        if not part.any(): continue
+    for part, numbered in (
+        [(gt, out)] if connectivity in (6, 18, 26) or gt.ndim == 2 else zip(gt, out)
+    ):
+        if not part.any():
+            continue
         label = cc3d.connected_components(part, connectivity=connectivity)[part]
         _, first, which = np.unique(label, return_index=True, return_inverse=True)
         numbered[part] = n + 1 + np.argsort(np.argsort(first))[which]
         n += len(first)
     return out
 
+
 # %% ../../nbs/core/04_metrics.ipynb #5562b6d7
 def _region_scores(map, gt, domain, connectivity: int) -> list[Float[np.ndarray, "n"]]:
     "The scores of each region, ascending, in reading order of the regions."
-    if not gt.any(): return []
-    label = regions(gt, connectivity); inside = gt if domain is None else gt & domain
+    if not gt.any():
+        return []
+    label = regions(gt, connectivity)
+    inside = gt if domain is None else gt & domain
     label, scores = label[inside], map[inside]
-    order = np.lexsort((scores, label)); label, scores = label[order], scores[order]
+    order = np.lexsort((scores, label))
+    label, scores = label[order], scores[order]
     return np.split(scores, np.flatnonzero(np.diff(label)) + 1) if len(scores) else []
 
+
 # %% ../../nbs/core/04_metrics.ipynb #32018959
-def _corners(regions: Sequence[Float[np.ndarray, "n"]]) -> tuple[Float[np.ndarray, "D"], Float[np.ndarray, "D"]]:
+def _corners(
+    regions: Sequence[Float[np.ndarray, "n"]],
+) -> tuple[Float[np.ndarray, "D"], Float[np.ndarray, "D"]]:
     "The distinct scores in defects, descending, and PRO(t) at each: what is covered by scores >= t."
     scores, size = np.concatenate(regions), np.array([len(r) for r in regions])
-    order = np.argsort(scores, kind="stable"); scores = scores[order]
+    order = np.argsort(scores, kind="stable")
+    scores = scores[order]
     start = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
     covered = np.add.reduceat(np.repeat(1 / size, size)[order], start)[::-1].cumsum() / len(regions)
-    covered = np.minimum(covered, 1); covered[-1] = 1
+    covered = np.minimum(covered, 1)
+    covered[-1] = 1
     return scores[start][::-1], covered
 
+
 # %% ../../nbs/core/04_metrics.ipynb #7bcd9b5c
-def _exact_curve(covered, n_above, n_at_least, n_good: int, ties: str = "line") -> tuple[np.ndarray, np.ndarray]:
+def _exact_curve(
+    covered, n_above, n_at_least, n_good: int, ties: str = "line"
+) -> tuple[np.ndarray, np.ndarray]:
     "The curve through (FPR just above d, PRO just above d) and (FPR at d, PRO at d). `ties`: a straight line between them, or the good ('worst') or defective pixels first ('best')."
     before = np.append(0, covered[:-1])
     between = {"line": [], "worst": [(n_at_least, before)], "best": [(n_above, covered)]}[ties]
-    fpr, pro = (np.stack(a, 1).ravel() for a in zip((n_above, before), *between, (n_at_least, covered)))
+    fpr, pro = (
+        np.stack(a, 1).ravel() for a in zip((n_above, before), *between, (n_at_least, covered))
+    )
     return np.concatenate([[0], fpr / n_good, [1]]), np.concatenate([[0], pro, [1]])
 
+
 # %% ../../nbs/core/04_metrics.ipynb #7371b561
-def _sampled_curve(good: ScoreSet, regions: Sequence[Float[np.ndarray, "n"]], num_thresholds: int) -> tuple[np.ndarray, np.ndarray]:
+def _sampled_curve(
+    good: ScoreSet, regions: Sequence[Float[np.ndarray, "n"]], num_thresholds: int
+) -> tuple[np.ndarray, np.ndarray]:
     position = np.linspace(0, good.n - 1, num_thresholds).astype(np.int64)
     t, covered = at(good, position), np.zeros(num_thresholds)
-    for scores in regions: covered += 1 - np.searchsorted(scores, t, side="right") / len(scores)   # a loop over regions, not over thresholds
+    for scores in regions:
+        covered += 1 - np.searchsorted(scores, t, side="right") / len(
+            scores
+        )  # a loop over regions, not over thresholds
     fpr, pro = 1 - (position + 1) / good.n, covered / len(regions)
     return np.append(1, fpr)[::-1], np.append(1, pro)[::-1]
+
 
 # %% ../../nbs/core/04_metrics.ipynb #217296a6
 def area_under(fpr: Float[np.ndarray, "n"], pro: Float[np.ndarray, "n"], limit: float) -> float:
     "Trapezoid area under an ascending curve from FPR 0 to `limit`, with linear interpolation at the limit, divided by `limit` (CFM facts 6, step 4)."
-    if not 0 < limit <= 1: raise MvadError("an FPR limit is a share", found=limit, expected="above 0, at most 1")
+    if not 0 < limit <= 1:
+        raise MvadError("an FPR limit is a share", found=limit, expected="above 0, at most 1")
     k = int(np.searchsorted(fpr, limit, side="right"))
-    x, y, rest = fpr[:k], pro[:k], 0.
+    x, y, rest = fpr[:k], pro[:k], 0.0
     if x[-1] < limit:
         at_limit = y[-1] + (pro[k] - y[-1]) * (limit - x[-1]) / (fpr[k] - x[-1])
-        rest = .5 * (at_limit + y[-1]) * (limit - x[-1])
-    return float((np.sum(.5 * (y[1:] + y[:-1]) * (x[1:] - x[:-1])) + rest) / limit)
+        rest = 0.5 * (at_limit + y[-1]) * (limit - x[-1])
+    return float((np.sum(0.5 * (y[1:] + y[:-1]) * (x[1:] - x[:-1])) + rest) / limit)
+
 
 # %% ../../nbs/core/04_metrics.ipynb #1a61dd63
 class StreamingPRO:
@@ -259,117 +476,256 @@ class StreamingPRO:
 
     Memory: a `ScoreSet` of the good scores (4 bytes a float32 pixel, exact zeros and other repeats nearly free) and 4 bytes a defective pixel. `bits` bounds the former;
     `bounds` and `auroc_bounds` then enclose the exact values. For exactness in less memory and a second pass see `two_pass_curve`."""
-    def __init__(self, connectivity: int = 8, bits: int | None = None, buffer: int = 1 << 20):
-        self.connectivity, self.good, self.regions, self.images = connectivity, ScoreSet(bits, buffer), [], 0
 
-    def update(self, map: Float[np.ndarray, "*V H W"], gt: Bool[np.ndarray, "*V H W"] | None = None, domain: Bool[np.ndarray, "*V H W"] | None = None, name: str | None = None) -> StreamingPRO:
+    def __init__(self, connectivity: int = 8, bits: int | None = None, buffer: int = 1 << 20):
+        self.connectivity, self.good, self.regions, self.images = (
+            connectivity,
+            ScoreSet(bits, buffer),
+            [],
+            0,
+        )
+
+    def update(
+        self,
+        map: Float[np.ndarray, "*V H W"],
+        gt: Bool[np.ndarray, "*V H W"] | None = None,
+        domain: Bool[np.ndarray, "*V H W"] | None = None,
+        name: str | None = None,
+    ) -> StreamingPRO:
         "Add an image; without `gt` it is a good one."
         map, gt, domain = _checked_pair(map, gt, domain, name or f"image {self.images}")
-        self.regions += [_cut(r, self.good.bits) for r in _region_scores(map, gt, domain, self.connectivity)]
-        self.good.add(map[~gt if domain is None else ~gt & domain]); self.images += 1
+        self.regions += [
+            _cut(r, self.good.bits) for r in _region_scores(map, gt, domain, self.connectivity)
+        ]
+        self.good.add(map[~gt if domain is None else ~gt & domain])
+        self.images += 1
         return self
 
     def merge(self, other: StreamingPRO) -> StreamingPRO:
         "Add the images of another one, e.g. one defect type's to the good ones."
-        self.good.merge(other.good); self.regions += other.regions; self.images += other.images
+        self.good.merge(other.good)
+        self.regions += other.regions
+        self.images += other.images
         return self
 
     def _both(self) -> tuple[ScoreSet, ScoreSet]:
         if not self.good.n or not self.regions:
-            raise MvadError("a pixel metric needs good and defective pixels", found=f"{self.good.n} good pixels and {len(self.regions)} defect regions in {self.images} images", expected="at least one of each")
+            raise MvadError(
+                "a pixel metric needs good and defective pixels",
+                found=f"{self.good.n} good pixels and {len(self.regions)} defect regions in {self.images} images",
+                expected="at least one of each",
+            )
         return self.good, ScoreSet(self.good.bits, 1 << 62).add(np.concatenate(self.regions))
 
-    def curve(self, estimator: str = "exact", num_thresholds: int = 99) -> tuple[np.ndarray, np.ndarray]: return _curve(self, estimator, num_thresholds)
-    def aupro(self, limits=.3, estimator: str = "exact", num_thresholds: int = 99): return _areas(self.curve(estimator, num_thresholds), limits)
-    def bounds(self, limit: float = .3) -> tuple[float, float]: return tuple(area_under(*_curve(self, "exact", 99, ties), limit) for ties in ("worst", "best"))
-    def auroc(self) -> float: return _auroc(*self._both())
-    def auroc_bounds(self) -> tuple[float, float]: return _auroc(*self._both(), tie=0.), _auroc(*self._both(), tie=1.)
-    def average_precision(self) -> float: return _average_precision(*self._both())
+    def curve(
+        self, estimator: str = "exact", num_thresholds: int = 99
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return _curve(self, estimator, num_thresholds)
+
+    def aupro(self, limits=0.3, estimator: str = "exact", num_thresholds: int = 99):
+        return _areas(self.curve(estimator, num_thresholds), limits)
+
+    def bounds(self, limit: float = 0.3) -> tuple[float, float]:
+        return tuple(
+            area_under(*_curve(self, "exact", 99, ties), limit) for ties in ("worst", "best")
+        )
+
+    def auroc(self) -> float:
+        return _auroc(*self._both())
+
+    def auroc_bounds(self) -> tuple[float, float]:
+        return _auroc(*self._both(), tie=0.0), _auroc(*self._both(), tie=1.0)
+
+    def average_precision(self) -> float:
+        return _average_precision(*self._both())
+
 
 # %% ../../nbs/core/04_metrics.ipynb #79fa44a2
-def _curve(pixels: StreamingPRO, estimator: str, num_thresholds: int, ties: str = "line") -> tuple[np.ndarray, np.ndarray]:
+def _curve(
+    pixels: StreamingPRO, estimator: str, num_thresholds: int, ties: str = "line"
+) -> tuple[np.ndarray, np.ndarray]:
     pixels._both()
     if estimator == "sampled":
-        if num_thresholds < 2: raise MvadError("a sampled curve needs thresholds", found=num_thresholds, expected="2 or more")
+        if num_thresholds < 2:
+            raise MvadError(
+                "a sampled curve needs thresholds", found=num_thresholds, expected="2 or more"
+            )
         return _sampled_curve(pixels.good, pixels.regions, num_thresholds)
-    if estimator != "exact": raise MvadError("unknown estimator", found=estimator, expected="exact or sampled")
+    if estimator != "exact":
+        raise MvadError("unknown estimator", found=estimator, expected="exact or sampled")
     thresholds, covered = _corners(pixels.regions)
-    return _exact_curve(covered, above(pixels.good, thresholds), above(pixels.good, thresholds, strict=False), pixels.good.n, ties)
+    return _exact_curve(
+        covered,
+        above(pixels.good, thresholds),
+        above(pixels.good, thresholds, strict=False),
+        pixels.good.n,
+        ties,
+    )
+
 
 # %% ../../nbs/core/04_metrics.ipynb #cfaa23bc
 def _areas(curve, limits: float | Sequence[float]) -> float | dict[float, float]:
     "One area for one limit, {limit: area} for several, all from the same curve."
-    return area_under(*curve, limits) if np.ndim(limits) == 0 else {l: area_under(*curve, l) for l in limits}
+    return (
+        area_under(*curve, limits)
+        if np.ndim(limits) == 0
+        else {l: area_under(*curve, l) for l in limits}
+    )
+
 
 # %% ../../nbs/core/04_metrics.ipynb #6fcb4127
-def region_areas(pixels: StreamingPRO, limits: Sequence[float]) -> Float[np.ndarray, "regions limits"]:
+def region_areas(
+    pixels: StreamingPRO, limits: Sequence[float]
+) -> Float[np.ndarray, "regions limits"]:
     "Each region's share in the exact AUPRO at these FPR limits: the mean over regions is `aupro(limits)`. Good pixels count as they are."
     pixels._both()
     n, size = pixels.good.n, [len(r) for r in pixels.regions]
     s, region = np.concatenate(pixels.regions), np.repeat(np.arange(len(size)), size)
-    a, b = above(pixels.good, s)[:, None] / n, above(pixels.good, s, strict=False)[:, None] / n        # FPR where the ramp starts and ends
+    a, b = (
+        above(pixels.good, s)[:, None] / n,
+        above(pixels.good, s, strict=False)[:, None] / n,
+    )  # FPR where the ramp starts and ends
     limits = np.asarray(limits, float)
-    cut = np.minimum(b, limits)                                             # a ramp that the limit cuts is left at its height there
-    area = np.where(a < limits, (limits - cut) + (cut - a) ** 2 / (2 * np.maximum(b - a, 1e-300)), 0)
-    return np.stack([np.bincount(region, column / l) / size for column, l in zip(area.T, limits)], 1)
+    cut = np.minimum(b, limits)  # a ramp that the limit cuts is left at its height there
+    area = np.where(
+        a < limits, (limits - cut) + (cut - a) ** 2 / (2 * np.maximum(b - a, 1e-300)), 0
+    )
+    return np.stack(
+        [np.bincount(region, column / l) / size for column, l in zip(area.T, limits)], 1
+    )
+
 
 # %% ../../nbs/core/04_metrics.ipynb #1739b259
-def _collected(maps: Iterable, gts: Iterable, domain: Iterable | None, names: Iterable | None, connectivity: int = 8) -> StreamingPRO:
+def _collected(
+    maps: Iterable,
+    gts: Iterable,
+    domain: Iterable | None,
+    names: Iterable | None,
+    connectivity: int = 8,
+) -> StreamingPRO:
     out, end = StreamingPRO(connectivity, buffer=1 << 62), object()
     for i, (m, g) in enumerate(zip_longest(maps, gts, fillvalue=end)):
-        if m is end or g is end: raise MvadError("maps and masks differ in number", found=f"{'maps' if m is end else 'masks'} end after {i}")
+        if m is end or g is end:
+            raise MvadError(
+                "maps and masks differ in number",
+                found=f"{'maps' if m is end else 'masks'} end after {i}",
+            )
         out.update(m, g, None if domain is None else domain[i], None if names is None else names[i])
     return out
 
+
 # %% ../../nbs/core/04_metrics.ipynb #1a1071ea
-def pro_curve(maps: Iterable, gts: Iterable, *, estimator: str = "exact", num_thresholds: int = 99, connectivity: int = 8,
-              domain: Sequence | None = None, names: Sequence[str] | None = None) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+def pro_curve(
+    maps: Iterable,
+    gts: Iterable,
+    *,
+    estimator: str = "exact",
+    num_thresholds: int = 99,
+    connectivity: int = 8,
+    domain: Sequence | None = None,
+    names: Sequence[str] | None = None,
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     """(FPR, PRO), ascending, over images with maps and masks (H, W) or (V, H, W); a mask may be None for a good image.
 
     "exact": every score a threshold, starts at (0, 0) (MVTec 3D-AD; CRD facts 9); the corners of the curve are returned. "sampled": `num_thresholds` positions in the sorted good scores (released CFM, facts 6)."""
     return _collected(maps, gts, domain, names, connectivity).curve(estimator, num_thresholds)
 
+
 # %% ../../nbs/core/04_metrics.ipynb #7a9b6889
-def aupro(maps: Iterable, gts: Iterable, limits: float | Sequence[float] = .3, *, estimator: str = "exact", num_thresholds: int = 99, connectivity: int = 8,
-          domain: Sequence | None = None, names: Sequence[str] | None = None) -> float | dict[float, float]:
+def aupro(
+    maps: Iterable,
+    gts: Iterable,
+    limits: float | Sequence[float] = 0.3,
+    *,
+    estimator: str = "exact",
+    num_thresholds: int = 99,
+    connectivity: int = 8,
+    domain: Sequence | None = None,
+    names: Sequence[str] | None = None,
+) -> float | dict[float, float]:
     """AUPRO at one FPR limit (a float), or at several from one curve ({limit: value}); MVTec 3D-AD's 0.3, CFM's 0.3, 0.1, 0.05, 0.01 (supplement A).
 
     `estimator` "exact" or "sampled", as in `pro_curve`: their values at small limits must not be compared."""
-    return _collected(maps, gts, domain, names, connectivity).aupro(limits, estimator, num_thresholds)
+    return _collected(maps, gts, domain, names, connectivity).aupro(
+        limits, estimator, num_thresholds
+    )
+
 
 # %% ../../nbs/core/04_metrics.ipynb #1b282a53
-def p_auroc(maps: Iterable, gts: Iterable, *, domain: Sequence | None = None, names: Sequence[str] | None = None) -> float:
+def p_auroc(
+    maps: Iterable,
+    gts: Iterable,
+    *,
+    domain: Sequence | None = None,
+    names: Sequence[str] | None = None,
+) -> float:
     "P-AUROC: `auroc` over all pixels of all images together, exact (CFM facts 6)."
     return _collected(maps, gts, domain, names).auroc()
 
+
 # %% ../../nbs/core/04_metrics.ipynb #c9e33009
-def p_ap(maps: Iterable, gts: Iterable, *, domain: Sequence | None = None, names: Sequence[str] | None = None) -> float:
+def p_ap(
+    maps: Iterable,
+    gts: Iterable,
+    *,
+    domain: Sequence | None = None,
+    names: Sequence[str] | None = None,
+) -> float:
     "P-AP: `average_precision` over all pixels of all images together, exact (CRD facts 9)."
     return _collected(maps, gts, domain, names).average_precision()
+
 
 # %% ../../nbs/core/04_metrics.ipynb #4d24ca3c
 def reach(gts: Iterable, valids: Iterable, connectivity: int = 8) -> tuple[float, float]:
     "Share of defective pixels that lie in the valid region, and the mean of that share over regions: the recall and the PRO that a map which is zero outside can reach at most before its zeros turn positive."
-    seen = [_region_scores(*_checked_pair(np.asarray(v, np.float32), g, None, f"image {i}")[:2], None, connectivity) for i, (g, v) in enumerate(zip(gts, valids, strict=True))]
+    seen = [
+        _region_scores(
+            *_checked_pair(np.asarray(v, np.float32), g, None, f"image {i}")[:2], None, connectivity
+        )
+        for i, (g, v) in enumerate(zip(gts, valids, strict=True))
+    ]
     parts = [r for image in seen for r in image]
-    if not parts: raise MvadError("no defective pixel in any mask", found=f"{len(seen)} images without", expected="at least one")
+    if not parts:
+        raise MvadError(
+            "no defective pixel in any mask",
+            found=f"{len(seen)} images without",
+            expected="at least one",
+        )
     return float(np.concatenate(parts).mean()), float(np.mean([r.mean() for r in parts]))
 
+
 # %% ../../nbs/core/04_metrics.ipynb #0373ce77
-def two_pass_curve(images: Callable[[], Iterable[tuple]], connectivity: int = 8) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+def two_pass_curve(
+    images: Callable[[], Iterable[tuple]], connectivity: int = 8
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     """The exact PRO curve from two passes over `images()`, which yields (map, gt) or (map, gt, domain) anew at each call.
 
     Memory: about 100 bytes a defective pixel and one image, however many good pixels there are."""
     parts, n_good = [], 0
     for i, image in enumerate(images()):
         map, gt, domain = _checked_pair(*image, *[None] * (3 - len(image)), f"image {i}")
-        parts += _region_scores(map, gt, domain, connectivity); n_good += int((~gt if domain is None else ~gt & domain).sum())
-    if not parts or not n_good: raise MvadError("a pixel metric needs good and defective pixels", found=f"{n_good} good pixels and {len(parts)} defect regions", expected="at least one of each")
-    thresholds, covered = _corners(parts); del parts
+        parts += _region_scores(map, gt, domain, connectivity)
+        n_good += int((~gt if domain is None else ~gt & domain).sum())
+    if not parts or not n_good:
+        raise MvadError(
+            "a pixel metric needs good and defective pixels",
+            found=f"{n_good} good pixels and {len(parts)} defect regions",
+            expected="at least one of each",
+        )
+    thresholds, covered = _corners(parts)
+    del parts
     counts, seen = np.zeros((2, len(thresholds)), np.int64), 0
     for i, image in enumerate(images()):
         map, gt, domain = _checked_pair(*image, *[None] * (3 - len(image)), f"image {i}")
-        good = np.sort(map[~gt if domain is None else ~gt & domain]); seen += len(good)
-        counts += [len(good) - np.searchsorted(good, thresholds, side) for side in ("right", "left")]
-    if seen != n_good: raise MvadError("the second pass saw other images than the first", found=f"{seen} good pixels", expected=n_good)
+        good = np.sort(map[~gt if domain is None else ~gt & domain])
+        seen += len(good)
+        counts += [
+            len(good) - np.searchsorted(good, thresholds, side) for side in ("right", "left")
+        ]
+    if seen != n_good:
+        raise MvadError(
+            "the second pass saw other images than the first",
+            found=f"{seen} good pixels",
+            expected=n_good,
+        )
     return _exact_curve(covered, *counts, n_good)

@@ -11,20 +11,36 @@ from jaxtyping import Bool, Float
 from .sample import MvadError
 
 # %% auto #0
-__all__ = ['KINDS', 'smooth_noise', 'procedural_texture', 'perlin', 'perlin_mask', 'Kept', 'ProceduralTextures', 'pseudo_anomaly',
-           'corrupt_views']
+__all__ = [
+    "KINDS",
+    "smooth_noise",
+    "procedural_texture",
+    "perlin",
+    "perlin_mask",
+    "Kept",
+    "ProceduralTextures",
+    "pseudo_anomaly",
+    "corrupt_views",
+]
+
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #ba828a95
-def smooth_noise(size: tuple[int, int], rng: np.random.Generator, cells: int = 4, octaves: int = 4) -> Float[np.ndarray, "H W"]:
+def smooth_noise(
+    size: tuple[int, int], rng: np.random.Generator, cells: int = 4, octaves: int = 4
+) -> Float[np.ndarray, "H W"]:
     "Fractal noise in [0, 1]: random grids with `cells`, 2 `cells`, 4 `cells` ... along the longer side, each half as strong as the one before."
     from PIL import Image
+
     out = np.zeros(size, np.float32)
     for o in range(octaves):
         n = [max(2, round(cells * 2**o * s / max(size)) + 1) for s in size]
         grid = Image.fromarray(rng.random(n, np.float32))
-        out += .5**o * np.asarray(grid.resize(size[::-1], Image.BICUBIC, box=(.5, .5, n[1] - .5, n[0] - .5)))
+        out += 0.5**o * np.asarray(
+            grid.resize(size[::-1], Image.BICUBIC, box=(0.5, 0.5, n[1] - 0.5, n[0] - 0.5))
+        )
     out -= out.min()
     return out / max(float(out.max()), 1e-6)
+
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #c00f0e8d
 def _hash(*integers: np.ndarray) -> np.ndarray:
@@ -35,87 +51,146 @@ def _hash(*integers: np.ndarray) -> np.ndarray:
         h ^= h >> np.uint32(15)
     return (h >> np.uint32(8)).astype(np.float32) / 2**24
 
-def _step(t, width): return np.clip(t / width + .5, 0, 1)          # a soft edge at 0
+
+def _step(t, width):
+    return np.clip(t / width + 0.5, 0, 1)  # a soft edge at 0
+
 
 def _stripes(x, y, rng, noise):
     edges, levels = np.sort(rng.random(4)), rng.permutation(5) / 4
     return levels[np.searchsorted(edges, x % 1)]
 
-def _checks(x, y, rng, noise): return .5 * ((x % 1 < .5).astype(np.float32) + (y % 1 < .5))
+
+def _checks(x, y, rng, noise):
+    return 0.5 * ((x % 1 < 0.5).astype(np.float32) + (y % 1 < 0.5))
+
 
 def _dots(x, y, rng, noise):
     row = np.floor(y)
-    r = np.hypot((x + .5 * (row % 2)) % 1 - .5, y - row - .5)
-    return _step(rng.uniform(.2, .4) - r, .1) * (.6 + .4 * _hash(np.floor(x + .5 * (row % 2)), row))
+    r = np.hypot((x + 0.5 * (row % 2)) % 1 - 0.5, y - row - 0.5)
+    return _step(rng.uniform(0.2, 0.4) - r, 0.1) * (
+        0.6 + 0.4 * _hash(np.floor(x + 0.5 * (row % 2)), row)
+    )
 
-def _marble(x, y, rng, noise): return np.abs(np.sin(np.pi * (.5 * x + 3 * noise(3)))) ** .6
 
-def _wood(x, y, rng, noise): return (1.5 * np.hypot(.12 * x, y + 2) + 2 * noise(2)) % 1
+def _marble(x, y, rng, noise):
+    return np.abs(np.sin(np.pi * (0.5 * x + 3 * noise(3)))) ** 0.6
+
+
+def _wood(x, y, rng, noise):
+    return (1.5 * np.hypot(0.12 * x, y + 2) + 2 * noise(2)) % 1
+
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #1f3aaa5b
 def _cells(x, y, rng, noise):
     i, j = np.floor(x), np.floor(y)
-    first, second, owner = np.full(x.shape, 9, np.float32), np.full(x.shape, 9, np.float32), np.zeros(x.shape, np.float32)
+    first, second, owner = (
+        np.full(x.shape, 9, np.float32),
+        np.full(x.shape, 9, np.float32),
+        np.zeros(x.shape, np.float32),
+    )
     for a in (i - 1, i, i + 1):
-        for b in (j - 1, j, j + 1):                     # the seed of a cell lies somewhere in its own unit square
+        for b in (j - 1, j, j + 1):  # the seed of a cell lies somewhere in its own unit square
             one, two = _hash(a, b), _hash(a, b, a)
             d = np.hypot(a + one - x, b + two - y)
             closer = d < first
-            second, owner = np.where(closer, first, np.minimum(second, d)), np.where(closer, one, owner)
+            second, owner = (
+                np.where(closer, first, np.minimum(second, d)),
+                np.where(closer, one, owner),
+            )
             first = np.minimum(first, d)
-    return owner * _step(second - first - .08, .05)
+    return owner * _step(second - first - 0.08, 0.05)
+
 
 def _fabric(x, y, rng, noise):
     over = (np.floor(x) + np.floor(y)) % 2 > 0
-    return np.where(over, .55 + .45 * np.abs(np.sin(np.pi * x)), .55 * np.abs(np.sin(np.pi * y)))
+    return np.where(over, 0.55 + 0.45 * np.abs(np.sin(np.pi * x)), 0.55 * np.abs(np.sin(np.pi * y)))
 
-def _clouds(x, y, rng, noise): return noise(int(rng.integers(3, 7)))
+
+def _clouds(x, y, rng, noise):
+    return noise(int(rng.integers(3, 7)))
+
 
 def _scales(x, y, rng, noise):
     row, out = np.floor(y), np.zeros(x.shape, np.float32)
-    for up in (1, 0):                                   # the scale of the row below covers the one above
+    for up in (1, 0):  # the scale of the row below covers the one above
         r = row + up
-        d = np.hypot((x + .5 * (r % 2)) % 1 - .5, (y - r) * .6)
-        out = np.where((d < .6) & (y <= r + 1), np.clip(d / .6, 0, 1) ** 2, out)
+        d = np.hypot((x + 0.5 * (r % 2)) % 1 - 0.5, (y - r) * 0.6)
+        out = np.where((d < 0.6) & (y <= r + 1), np.clip(d / 0.6, 0, 1) ** 2, out)
     return out
 
+
 def _bricks(x, y, rng, noise):
-    row = np.floor(y); u = .5 * x + .5 * (row % 2)
+    row = np.floor(y)
+    u = 0.5 * x + 0.5 * (row % 2)
     mortar = np.minimum(np.minimum(u % 1, 1 - u % 1) * 2, np.minimum(y % 1, 1 - y % 1))
-    return _step(mortar - .08, .04) * (.4 + .6 * _hash(np.floor(u), row))
+    return _step(mortar - 0.08, 0.04) * (0.4 + 0.6 * _hash(np.floor(u), row))
 
-def _zigzag(x, y, rng, noise): return _step(np.abs((y + 1.2 * np.abs(x % 1 - .5)) % 1 - .5) - .25, .08)
 
-def _granite(x, y, rng, noise): return np.round(2.5 * np.clip(2.5 * noise(28) - .75, 0, 1)) / 2.5
+def _zigzag(x, y, rng, noise):
+    return _step(np.abs((y + 1.2 * np.abs(x % 1 - 0.5)) % 1 - 0.5) - 0.25, 0.08)
+
+
+def _granite(x, y, rng, noise):
+    return np.round(2.5 * np.clip(2.5 * noise(28) - 0.75, 0, 1)) / 2.5
+
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #68974b87
-_PATTERNS = dict(stripes=_stripes, checks=_checks, dots=_dots, marble=_marble, wood=_wood, cells=_cells, fabric=_fabric, clouds=_clouds,
-                 scales=_scales, bricks=_bricks, zigzag=_zigzag, granite=_granite)
+_PATTERNS = dict(
+    stripes=_stripes,
+    checks=_checks,
+    dots=_dots,
+    marble=_marble,
+    wood=_wood,
+    cells=_cells,
+    fabric=_fabric,
+    clouds=_clouds,
+    scales=_scales,
+    bricks=_bricks,
+    zigzag=_zigzag,
+    granite=_granite,
+)
 KINDS = tuple(_PATTERNS)
+
 
 def _palette(rng: np.random.Generator) -> Float[np.ndarray, "3 c"]:
     "Three random colours, the first and the last at least 0.35 apart in brightness."
     while True:
         colours = rng.random((3, 3))
-        light = colours @ [.3, .59, .11]
-        if abs(light[0] - light[2]) > .35: return colours.T
+        light = colours @ [0.3, 0.59, 0.11]
+        if abs(light[0] - light[2]) > 0.35:
+            return colours.T
+
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #03723315
-def procedural_texture(seed: int, size: int | tuple[int, int], kind: str | None = None) -> Float[np.ndarray, "3 H W"]:
+def procedural_texture(
+    seed: int, size: int | tuple[int, int], kind: str | None = None
+) -> Float[np.ndarray, "3 H W"]:
     "A texture of that `kind` (of `KINDS`; None: the seed chooses) with random colours, scale and direction, in [0, 1]; the same seed and size give the same pixels."
     h, w = (size, size) if isinstance(size, (int, np.integer)) else size
-    if min(h, w) < 1: raise MvadError("a texture needs at least one pixel", found=(h, w), expected="H, W >= 1")
-    if kind is None: kind = KINDS[np.random.default_rng([seed, 1]).integers(len(KINDS))]
-    if kind not in KINDS: raise MvadError(f"unknown texture {kind}", expected=" or ".join(KINDS))
+    if min(h, w) < 1:
+        raise MvadError("a texture needs at least one pixel", found=(h, w), expected="H, W >= 1")
+    if kind is None:
+        kind = KINDS[np.random.default_rng([seed, 1]).integers(len(KINDS))]
+    if kind not in KINDS:
+        raise MvadError(f"unknown texture {kind}", expected=" or ".join(KINDS))
     rng = np.random.default_rng([seed, zlib.crc32(kind.encode())])
     angle, elements, shift = rng.uniform(0, 2 * np.pi), rng.uniform(5, 14), rng.uniform(0, 100, 2)
     c, s, unit = np.cos(angle), np.sin(angle), elements / max(h, w)
     v, u = np.ogrid[:h, :w]
-    x, y = ((c * u + s * v) * unit + shift[0]).astype(np.float32), ((c * v - s * u) * unit + shift[1]).astype(np.float32)
-    t = np.asarray(_PATTERNS[kind](x, y, rng, lambda cells: smooth_noise((h, w), rng, cells)), np.float32)
-    shade = (.85 + .3 * smooth_noise((h, w), rng, 2, 1)) * (1 + rng.normal(0, .04, (h, w)).astype(np.float32))
-    rgb = np.stack([np.interp(t, (0, .5, 1), channel) for channel in _palette(rng)]) * shade
+    x, y = (
+        ((c * u + s * v) * unit + shift[0]).astype(np.float32),
+        ((c * v - s * u) * unit + shift[1]).astype(np.float32),
+    )
+    t = np.asarray(
+        _PATTERNS[kind](x, y, rng, lambda cells: smooth_noise((h, w), rng, cells)), np.float32
+    )
+    shade = (0.85 + 0.3 * smooth_noise((h, w), rng, 2, 1)) * (
+        1 + rng.normal(0, 0.04, (h, w)).astype(np.float32)
+    )
+    rgb = np.stack([np.interp(t, (0, 0.5, 1), channel) for channel in _palette(rng)]) * shade
     return np.clip(rgb, 0, 1).astype(np.float32)
+
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #e20fa454
 def _axis(n: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,64 +199,128 @@ def _axis(n: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
     cell = np.minimum(u.astype(int), cells - 1)
     return cell, (u - cell).astype(np.float32)
 
-def perlin(size: tuple[int, int], cells: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "H W"]:
+
+def perlin(
+    size: tuple[int, int], cells: tuple[int, int], rng: np.random.Generator
+) -> Float[np.ndarray, "H W"]:
     "Perlin noise with that many cells along each axis, for any size; amplitude sqrt(2) (DeSTSeg facts, 3.1)."
-    if min(*size, *cells) < 1: raise MvadError("Perlin noise needs pixels and cells", found=f"{size} pixels, {cells} cells", expected="at least 1 each")
+    if min(*size, *cells) < 1:
+        raise MvadError(
+            "Perlin noise needs pixels and cells",
+            found=f"{size} pixels, {cells} cells",
+            expected="at least 1 each",
+        )
     angle = (2 * np.pi * rng.random((cells[0] + 1, cells[1] + 1))).astype(np.float32)
     gy, gx = np.cos(angle), np.sin(angle)
     (i, y), (j, x) = _axis(size[0], cells[0]), _axis(size[1], cells[1])
     y, rows, cols = y[:, None], i[:, None], j[None]
-    corner = {(a, b): gy[rows + a, cols + b] * (y - a) + gx[rows + a, cols + b] * (x - b) for a in (0, 1) for b in (0, 1)}
+    corner = {
+        (a, b): gy[rows + a, cols + b] * (y - a) + gx[rows + a, cols + b] * (x - b)
+        for a in (0, 1)
+        for b in (0, 1)
+    }
     fy, fx = (t**3 * (6 * t * t - 15 * t + 10) for t in (y, x))
     top, bottom = (corner[a, 0] + fx * (corner[a, 1] - corner[a, 0]) for a in (0, 1))
-    return np.float32(2**.5) * (top + fy * (bottom - top))
+    return np.float32(2**0.5) * (top + fy * (bottom - top))
+
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #170855e1
-def perlin_mask(size: tuple[int, int], rng: np.random.Generator, *, threshold: float = .5, most: int = 5) -> Bool[np.ndarray, "H W"]:
+def perlin_mask(
+    size: tuple[int, int], rng: np.random.Generator, *, threshold: float = 0.5, most: int = 5
+) -> Bool[np.ndarray, "H W"]:
     "A random blob mask: 2^k cells an axis, k of 0..`most`, turned by up to 90 degrees either way, noise > `threshold` (DeSTSeg facts, 3.1). It may be empty."
     from PIL import Image
-    side = max(size); most = min(most, max(int(np.log2(side / 2)), 0)) if side > 1 else 0
+
+    side = max(size)
+    most = min(most, max(int(np.log2(side / 2)), 0)) if side > 1 else 0
     cells = tuple(int(2**k) for k in rng.integers(0, most + 1, 2))
-    noise = Image.fromarray(perlin((side, side), cells, rng)).rotate(rng.uniform(-90, 90), Image.BILINEAR, fillcolor=0)
+    noise = Image.fromarray(perlin((side, side), cells, rng)).rotate(
+        rng.uniform(-90, 90), Image.BILINEAR, fillcolor=0
+    )
     top, left = ((side - n) // 2 for n in size)
-    return np.asarray(noise)[top:top + size[0], left:left + size[1]] > threshold
+    return np.asarray(noise)[top : top + size[0], left : left + size[1]] > threshold
+
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #70dabb02
 class Kept:
     "At most `keep` arrays by key; the oldest goes first. Can travel to another process, unlike `lru_cache`."
-    def __init__(self, keep: int): self.keep, self.arrays = keep, {}
+
+    def __init__(self, keep: int):
+        self.keep, self.arrays = keep, {}
+
     def get(self, key, make: Callable) -> np.ndarray:
         if key not in self.arrays:
-            if len(self.arrays) >= self.keep: self.arrays.pop(next(iter(self.arrays)))
+            if len(self.arrays) >= self.keep:
+                self.arrays.pop(next(iter(self.arrays)))
             self.arrays[key] = make()
         return self.arrays[key]
 
+
 class ProceduralTextures:
     "`count` procedural textures, each computed once and kept as 8 bits. Call: (rng, (H, W)) -> rgb (3, H, W)."
-    def __init__(self, count: int = 64, seed: int = 0): self.count, self.seed, self.kept = count, seed, Kept(count)
 
-    def __call__(self, rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray, "3 H W"]:
+    def __init__(self, count: int = 64, seed: int = 0):
+        self.count, self.seed, self.kept = count, seed, Kept(count)
+
+    def __call__(
+        self, rng: np.random.Generator, size: tuple[int, int]
+    ) -> Float[np.ndarray, "3 H W"]:
         i = self.seed * self.count + int(rng.integers(self.count))
-        return self.kept.get((i, tuple(size)), lambda: np.round(procedural_texture(i, size) * 255).astype(np.uint8)).astype(np.float32) / 255
+        return (
+            self.kept.get(
+                (i, tuple(size)),
+                lambda: np.round(procedural_texture(i, size) * 255).astype(np.uint8),
+            ).astype(np.float32)
+            / 255
+        )
+
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #3939217b
-def pseudo_anomaly(rgb: Float[np.ndarray, "3 H W"], rng: np.random.Generator, textures: Callable, *, opacity: tuple[float, float] = (0., .8), p: float = 1.,
-                   foreground: Bool[np.ndarray, "H W"] | None = None) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
+def pseudo_anomaly(
+    rgb: Float[np.ndarray, "3 H W"],
+    rng: np.random.Generator,
+    textures: Callable,
+    *,
+    opacity: tuple[float, float] = (0.0, 0.8),
+    p: float = 1.0,
+    foreground: Bool[np.ndarray, "H W"] | None = None,
+) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
     """An image with a painted defect, and its mask (DeSTSeg facts, 3.1). With probability 1 - `p`, and where the noise says so, the mask is empty.
 
     `foreground`: paint on the object only; the released recipe paints anywhere, also where no defect can be."""
     size = rgb.shape[1:]
-    if foreground is not None and foreground.shape != size: raise MvadError("foreground has another size than the image", found=foreground.shape, expected=size)
+    if foreground is not None and foreground.shape != size:
+        raise MvadError(
+            "foreground has another size than the image", found=foreground.shape, expected=size
+        )
     wanted, M, beta = rng.random() < p, perlin_mask(size, rng), np.float32(rng.uniform(*opacity))
     A = textures(rng, size)
-    if not wanted: M = np.zeros(size, bool)
-    elif foreground is not None: M = M & foreground
+    if not wanted:
+        M = np.zeros(size, bool)
+    elif foreground is not None:
+        M = M & foreground
     return np.where(M, (1 - beta) * A + beta * rgb, rgb).astype(np.float32), M
 
+
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #ba5d3423
-def corrupt_views(rgb: Float[np.ndarray, "V 3 H W"], seed: int | Sequence[int], textures: Callable, *, foreground: Bool[np.ndarray, "V H W"] | None = None,
-                  **options) -> tuple[Float[np.ndarray, "V 3 H W"], Bool[np.ndarray, "V H W"]]:
+def corrupt_views(
+    rgb: Float[np.ndarray, "V 3 H W"],
+    seed: int | Sequence[int],
+    textures: Callable,
+    *,
+    foreground: Bool[np.ndarray, "V H W"] | None = None,
+    **options,
+) -> tuple[Float[np.ndarray, "V 3 H W"], Bool[np.ndarray, "V H W"]]:
     "`pseudo_anomaly` on each of V views independently; the same `seed` (numbers: epoch, sample ...) gives the same defects."
     words = [seed] if isinstance(seed, (int, np.integer)) else list(seed)
-    out = [pseudo_anomaly(v, np.random.default_rng([*words, i]), textures, foreground=None if foreground is None else foreground[i], **options) for i, v in enumerate(rgb)]
+    out = [
+        pseudo_anomaly(
+            v,
+            np.random.default_rng([*words, i]),
+            textures,
+            foreground=None if foreground is None else foreground[i],
+            **options,
+        )
+        for i, v in enumerate(rgb)
+    ]
     return np.stack([a for a, _ in out]), np.stack([m for _, m in out])

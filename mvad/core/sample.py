@@ -11,20 +11,43 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 # %% auto #0
-__all__ = ['MvadError', 'Camera', 'View', 'refused', 'Sample', 'pad_square', 'resize', 'PreparedSample', 'map_views', 'open3d']
+__all__ = [
+    "MvadError",
+    "Camera",
+    "View",
+    "refused",
+    "Sample",
+    "pad_square",
+    "resize",
+    "PreparedSample",
+    "map_views",
+    "open3d",
+]
+
 
 # %% ../../nbs/core/01_sample.ipynb #fb60d127
 class MvadError(Exception):
     "Bad input, told in one line: `what`, the `file`, what was `found`, what was `expected`, and the `fix`."
+
     def __init__(self, what: str, *, file=None, found=None, expected=None, fix: str | None = None):
         self.what, self.file, self.found, self.expected, self.fix = what, file, found, expected, fix
-        parts = [what] + [f"{k} {v}" for k, v in (("in", file), ("found", found), ("expected", expected)) if v is not None] + ([fix] if fix else [])
+        parts = (
+            [what]
+            + [
+                f"{k} {v}"
+                for k, v in (("in", file), ("found", found), ("expected", expected))
+                if v is not None
+            ]
+            + ([fix] if fix else [])
+        )
         super().__init__("; ".join(str(p) for p in parts))
+
 
 # %% ../../nbs/core/01_sample.ipynb #db70a5e5
 @dataclass(frozen=True, eq=False)
 class Camera:
     "A pinhole camera: intrinsics `K` (3, 3) with pixel centres at integers, `world_to_camera` (4, 4), lengths in metres."
+
     K: Float[np.ndarray, "3 3"]
     world_to_camera: Float[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
 
@@ -32,71 +55,104 @@ class Camera:
         for name, shape in (("K", (3, 3)), ("world_to_camera", (4, 4))):
             a = np.asarray(getattr(self, name), np.float64)
             if a.shape != shape or not np.isfinite(a).all():
-                raise MvadError(f"camera {name} is not a finite matrix", found=a.shape, expected=shape)
+                raise MvadError(
+                    f"camera {name} is not a finite matrix", found=a.shape, expected=shape
+                )
             object.__setattr__(self, name, a)
 
     def shifted(self, left: float, top: float) -> Camera:
         "The camera after `left` columns and `top` rows were put before the image (negative: cut off)."
-        return replace(self, K=np.array([[1, 0, left], [0, 1, top], [0, 0, 1.]]) @ self.K)
+        return replace(self, K=np.array([[1, 0, left], [0, 1, top], [0, 0, 1.0]]) @ self.K)
 
     def scaled(self, sx: float, sy: float) -> Camera:
         "The camera after the image became `sx` times as wide and `sy` times as high: u' + 1/2 = sx (u + 1/2)."
-        return replace(self, K=np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1.]]) @ self.K)
+        return replace(
+            self, K=np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1.0]]) @ self.K
+        )
+
 
 # %% ../../nbs/core/01_sample.ipynb #f5cb23c6
 def _checked(name: str, a, shape: tuple, dtype) -> np.ndarray:
     a = np.asarray(a)
-    if a.shape != shape: raise MvadError(f"{name} has the wrong shape", found=a.shape, expected=shape)
-    if dtype is bool and a.dtype != bool: raise MvadError(f"{name} must be boolean", found=a.dtype, expected="bool")
+    if a.shape != shape:
+        raise MvadError(f"{name} has the wrong shape", found=a.shape, expected=shape)
+    if dtype is bool and a.dtype != bool:
+        raise MvadError(f"{name} must be boolean", found=a.dtype, expected="bool")
     a = a.astype(dtype, copy=False)
-    if dtype is bool or not a.size: return a
-    low, high = float(a.min()), float(a.max())                                                # NaN and infinity show in the extremes
+    if dtype is bool or not a.size:
+        return a
+    low, high = float(a.min()), float(a.max())  # NaN and infinity show in the extremes
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise MvadError(f"{name} holds NaN or infinity", found=f"{int((~np.isfinite(a)).sum())} such values", expected="finite numbers, and `valid` for what is missing")
-    if name == "rgb" and not 0 <= low <= high <= 1: raise MvadError("rgb is out of range", found=f"{low:.3g} to {high:.3g}", expected="0 to 1")
+        raise MvadError(
+            f"{name} holds NaN or infinity",
+            found=f"{int((~np.isfinite(a)).sum())} such values",
+            expected="finite numbers, and `valid` for what is missing",
+        )
+    if name == "rgb" and not 0 <= low <= high <= 1:
+        raise MvadError("rgb is out of range", found=f"{low:.3g} to {high:.3g}", expected="0 to 1")
     return a
+
 
 # %% ../../nbs/core/01_sample.ipynb #40bb5f93
 @dataclass(frozen=True, eq=False)
 class View:
     "One camera's look at native resolution. Missing 3D points: `valid` false and `xyz`, `depth`, `normals` zero there."
-    rgb: Float[np.ndarray, "3 H W"]                     # in [0, 1]
-    xyz: Float[np.ndarray, "3 H W"] | None = None       # metres, camera frame
-    valid: Bool[np.ndarray, "H W"] | None = None        # which pixels have a 3D point
-    depth: Float[np.ndarray, "H W"] | None = None       # metres along the optical axis
-    normals: Float[np.ndarray, "3 H W"] | None = None   # unit vectors, camera frame
-    gt: Bool[np.ndarray, "H W"] | None = None           # true on defects
+
+    rgb: Float[np.ndarray, "3 H W"]  # in [0, 1]
+    xyz: Float[np.ndarray, "3 H W"] | None = None  # metres, camera frame
+    valid: Bool[np.ndarray, "H W"] | None = None  # which pixels have a 3D point
+    depth: Float[np.ndarray, "H W"] | None = None  # metres along the optical axis
+    normals: Float[np.ndarray, "3 H W"] | None = None  # unit vectors, camera frame
+    gt: Bool[np.ndarray, "H W"] | None = None  # true on defects
     camera: Camera | None = None
     name: str = ""
 
     def __post_init__(self):
         rgb = np.asarray(self.rgb)
-        if rgb.ndim != 3 or rgb.shape[0] != 3: raise MvadError("rgb must be channels first", found=rgb.shape, expected="(3, H, W)")
+        if rgb.ndim != 3 or rgb.shape[0] != 3:
+            raise MvadError("rgb must be channels first", found=rgb.shape, expected="(3, H, W)")
         hw = rgb.shape[1:]
-        for name, shape, dtype in (("rgb", (3, *hw), np.float32), ("xyz", (3, *hw), np.float32), ("depth", hw, np.float32),
-                                   ("normals", (3, *hw), np.float32), ("valid", hw, bool), ("gt", hw, bool)):
-            if getattr(self, name) is not None: object.__setattr__(self, name, _checked(name, getattr(self, name), shape, dtype))
+        for name, shape, dtype in (
+            ("rgb", (3, *hw), np.float32),
+            ("xyz", (3, *hw), np.float32),
+            ("depth", hw, np.float32),
+            ("normals", (3, *hw), np.float32),
+            ("valid", hw, bool),
+            ("gt", hw, bool),
+        ):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _checked(name, getattr(self, name), shape, dtype))
         if self.valid is None and any(a is not None for a in (self.xyz, self.depth, self.normals)):
-            raise MvadError("a view with 3D data needs `valid`", expected="a boolean image, true where the sensor measured")
+            raise MvadError(
+                "a view with 3D data needs `valid`",
+                expected="a boolean image, true where the sensor measured",
+            )
         lost = np.flatnonzero(~self.valid) if self.valid is not None else ()
         for name in ("xyz", "depth", "normals"):
             a = getattr(self, name)
-            if a is not None and len(lost) and a.reshape(-1, self.valid.size)[:, lost].any(): object.__setattr__(self, name, a * self.valid)
+            if a is not None and len(lost) and a.reshape(-1, self.valid.size)[:, lost].any():
+                object.__setattr__(self, name, a * self.valid)
 
     @property
-    def size(self) -> tuple[int, int]: return self.rgb.shape[1:]
+    def size(self) -> tuple[int, int]:
+        return self.rgb.shape[1:]
+
 
 # %% ../../nbs/core/01_sample.ipynb #4afa95fb
 def refused(f: Callable, *args, **kwargs) -> str:
     "The message of the `MvadError` that `f(*args, **kwargs)` raises; an `AssertionError` if it raises none. For documenting errors by making them happen."
-    try: f(*args, **kwargs)
-    except MvadError as e: return str(e)
+    try:
+        f(*args, **kwargs)
+    except MvadError as e:
+        return str(e)
     raise AssertionError(f"{getattr(f, '__name__', f)} accepted what it should refuse")
+
 
 # %% ../../nbs/core/01_sample.ipynb #8f5f925f
 @dataclass(frozen=True, eq=False)
 class Sample:
     "One object: `id` (unique in its data set), `category`, `split`, `defect` ('good', a defect type, or None = unlabelled) and its views, some perhaps missing."
+
     id: str
     category: str
     split: str
@@ -105,17 +161,29 @@ class Sample:
 
     def __post_init__(self):
         object.__setattr__(self, "views", tuple(self.views))
-        if not self.present: raise MvadError("a sample without any view", file=self.id, expected="at least one")
+        if not self.present:
+            raise MvadError("a sample without any view", file=self.id, expected="at least one")
 
     @property
-    def label(self) -> int | None: return None if self.defect is None else int(self.defect != "good")
+    def label(self) -> int | None:
+        return None if self.defect is None else int(self.defect != "good")
+
     @property
-    def present(self) -> tuple[int, ...]: return tuple(i for i, v in enumerate(self.views) if v is not None)
+    def present(self) -> tuple[int, ...]:
+        return tuple(i for i, v in enumerate(self.views) if v is not None)
+
     @property
     def view(self) -> View:
         "The view of a single-view sample."
-        if len(self.present) != 1: raise MvadError("this needs a single-view sample", file=self.id, found=f"{len(self.present)} views", expected="1")
+        if len(self.present) != 1:
+            raise MvadError(
+                "this needs a single-view sample",
+                file=self.id,
+                found=f"{len(self.present)} views",
+                expected="1",
+            )
         return self.views[self.present[0]]
+
 
 # %% ../../nbs/core/01_sample.ipynb #79f9ebe6
 def pad_square(view: View, rgb_fill: str = "edge") -> View:
@@ -123,30 +191,55 @@ def pad_square(view: View, rgb_fill: str = "edge") -> View:
 
     `rgb_fill`: "edge" replicates the border (CFM facts, section 2), "zero" is black."""
     (h, w), modes = view.size, {"edge": "edge", "zero": "constant"}
-    if rgb_fill not in modes: raise MvadError("unknown rgb_fill", found=rgb_fill, expected=" or ".join(modes))
-    s = max(h, w); top, left = (s - h) // 2, (s - w) // 2
+    if rgb_fill not in modes:
+        raise MvadError("unknown rgb_fill", found=rgb_fill, expected=" or ".join(modes))
+    s = max(h, w)
+    top, left = (s - h) // 2, (s - w) // 2
     rows_cols = ((top, s - h - top), (left, s - w - left))
-    def pad(a, mode="constant"): return None if a is None else np.pad(a, ((0, 0),) * (a.ndim - 2) + rows_cols, mode=mode)
-    return replace(view, rgb=pad(view.rgb, modes[rgb_fill]), camera=view.camera and view.camera.shifted(left, top),
-                   **{k: pad(getattr(view, k)) for k in ("xyz", "valid", "depth", "normals", "gt")})
+
+    def pad(a, mode="constant"):
+        return None if a is None else np.pad(a, ((0, 0),) * (a.ndim - 2) + rows_cols, mode=mode)
+
+    return replace(
+        view,
+        rgb=pad(view.rgb, modes[rgb_fill]),
+        camera=view.camera and view.camera.shifted(left, top),
+        **{k: pad(getattr(view, k)) for k in ("xyz", "valid", "depth", "normals", "gt")},
+    )
+
 
 # %% ../../nbs/core/01_sample.ipynb #90882bc9
 def _resize_rgb(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     "Bicubic with antialiasing, channel by channel in float, clipped to [0, 1]."
     from PIL import Image
+
     out = [np.asarray(Image.fromarray(c).resize(size[::-1], Image.BICUBIC)) for c in rgb]
     return np.clip(np.stack(out), 0, 1)
+
 
 def resize(view: View, size: int | tuple[int, int]) -> View:
     "The view at `size` (an int means square): rgb bicubic, the rest nearest, the camera in step."
     h, w = (size, size) if isinstance(size, int) else size
-    if (h, w) == view.size: return view
+    if (h, w) == view.size:
+        return view
     sy, sx = view.size[0] / h, view.size[1] / w
     rows, cols = (np.arange(h) * sy).astype(int), (np.arange(w) * sx).astype(int)
-    rows_gt, cols_gt = ((np.arange(h) + .5) * sy).astype(int), ((np.arange(w) + .5) * sx).astype(int)
-    def pick(a, r=rows, c=cols): return None if a is None else a[..., r[:, None], c]
-    return replace(view, rgb=_resize_rgb(view.rgb, (h, w)), gt=pick(view.gt, rows_gt, cols_gt), camera=view.camera and view.camera.scaled(1 / sx, 1 / sy),
-                   **{k: pick(getattr(view, k)) for k in ("xyz", "valid", "depth", "normals")})
+    rows_gt, cols_gt = (
+        ((np.arange(h) + 0.5) * sy).astype(int),
+        ((np.arange(w) + 0.5) * sx).astype(int),
+    )
+
+    def pick(a, r=rows, c=cols):
+        return None if a is None else a[..., r[:, None], c]
+
+    return replace(
+        view,
+        rgb=_resize_rgb(view.rgb, (h, w)),
+        gt=pick(view.gt, rows_gt, cols_gt),
+        camera=view.camera and view.camera.scaled(1 / sx, 1 / sy),
+        **{k: pick(getattr(view, k)) for k in ("xyz", "valid", "depth", "normals")},
+    )
+
 
 # %% ../../nbs/core/01_sample.ipynb #f260afda
 @dataclass(frozen=True, eq=False)
@@ -166,16 +259,23 @@ class PreparedSample(Sample):
             )
         return cls(sample.id, sample.category, sample.split, sample.defect, sample.views)
 
+
 def map_views(sample: Sample, f: Callable[[View], View]) -> Sample:
     "The sample with `f` applied to each view; missing views stay missing."
     return replace(sample, views=tuple(v if v is None else f(v) for v in sample.views))
+
 
 # %% ../../nbs/core/01_sample.ipynb #b17205bd
 def open3d():
     "The module `open3d`, or an `MvadError` with the one command that makes it importable."
     os.environ.setdefault("OPEN3D_DISABLE_WEB_VISUALIZER", "true")
-    try: import open3d
+    try:
+        import open3d
     except (ImportError, OSError) as e:
-        raise MvadError("Open3D cannot be loaded", found=str(e).splitlines()[0], expected="pip package open3d and its system libraries",
-                        fix="on Debian or Ubuntu: apt-get install --no-install-recommends libusb-1.0-0 libegl1 libgl1") from e
+        raise MvadError(
+            "Open3D cannot be loaded",
+            found=str(e).splitlines()[0],
+            expected="pip package open3d and its system libraries",
+            fix="on Debian or Ubuntu: apt-get install --no-install-recommends libusb-1.0-0 libegl1 libgl1",
+        ) from e
     return open3d

@@ -12,131 +12,259 @@ from jaxtyping import Bool, Float, Int, UInt8
 from .sample import MvadError, Sample, View
 
 # %% auto #0
-__all__ = ['LOOK', 'CURVES', 'DRAWN', 'HOVER', 'Look', 'lightness', 'styled', 'png', 'photo', 'outline', 'score_limits',
-           'overlay', 'panels', 'picture', 'modalities', 'show_sample', 'maps_of', 'show_maps', 'show_overlay',
-           'montage', 'show_matrix', 'show_curve', 'merged_points', 'even_subset', 'indexed', 'colour_scale', 'plotted',
-           'eye_of', 'scene_of', 'cloud', 'Gallery', 'readout', 'Choice', 'checked_choice', 'Picture', 'compose',
-           'still', 'canvas', 'paint', 'controls', 'Explorer', 'has_kernel', 'box', 'explorer']
+__all__ = [
+    "LOOK",
+    "CURVES",
+    "DRAWN",
+    "HOVER",
+    "Look",
+    "lightness",
+    "styled",
+    "png",
+    "photo",
+    "outline",
+    "score_limits",
+    "overlay",
+    "panels",
+    "picture",
+    "modalities",
+    "show_sample",
+    "maps_of",
+    "show_maps",
+    "show_overlay",
+    "montage",
+    "show_matrix",
+    "show_curve",
+    "merged_points",
+    "even_subset",
+    "indexed",
+    "colour_scale",
+    "plotted",
+    "eye_of",
+    "scene_of",
+    "cloud",
+    "Gallery",
+    "readout",
+    "Choice",
+    "checked_choice",
+    "Picture",
+    "compose",
+    "still",
+    "canvas",
+    "paint",
+    "controls",
+    "Explorer",
+    "has_kernel",
+    "box",
+    "explorer",
+]
+
 
 # %% ../../nbs/core/07_show.ipynb #416cd2c4
 @dataclass(frozen=True)
 class Look:
     "Sizes and colours of every figure: inches for matplotlib, pixels for plotly, points for fonts."
-    panel: float = 2.3      # side of an image panel
-    plot: tuple = (4.6, 3.4)               # a plot with axes
+
+    panel: float = 2.3  # side of an image panel
+    plot: tuple = (4.6, 3.4)  # a plot with axes
     dpi: int = 70
     font: float = 9
     cloud: tuple = (560, 430)
-    score: str = "inferno"                 # anomaly scores: dark = normal, bright = anomalous
+    score: str = "inferno"  # anomaly scores: dark = normal, bright = anomalous
     depth: str = "viridis"
-    matrix: str = "viridis"                # metrics
-    difference: str = "PuOr"               # values on both sides of zero
-    missing: str = "#c4c4c4"               # grey is never a value, only its absence
-    outline: str = "#56B4E9"               # ground truth
-    palette: tuple = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
+    matrix: str = "viridis"  # metrics
+    difference: str = "PuOr"  # values on both sides of zero
+    missing: str = "#c4c4c4"  # grey is never a value, only its absence
+    outline: str = "#56B4E9"  # ground truth
+    palette: tuple = (
+        "#0072B2",
+        "#E69F00",
+        "#009E73",
+        "#CC79A7",
+        "#56B4E9",
+        "#D55E00",
+        "#000000",
+        "#F0E442",
+    )
+
 
 LOOK = Look()
+
 
 # %% ../../nbs/core/07_show.ipynb #a65a5c42
 def lightness(colours: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
     "CIE L* in [0, 100] of sRGB colours in [0, 1]: how light they look, whatever their hue."
-    linear = np.where(colours <= .04045, colours / 12.92, ((colours + .055) / 1.055) ** 2.4)
-    y = linear @ [.2126, .7152, .0722]
-    return np.where(y > .008856, 116 * np.cbrt(y) - 16, 903.3 * y)
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    y = linear @ [0.2126, 0.7152, 0.0722]
+    return np.where(y > 0.008856, 116 * np.cbrt(y) - 16, 903.3 * y)
+
 
 # %% ../../nbs/core/07_show.ipynb #f284e840
 def styled(draw):
     "Run a drawing function with the kit's fonts; the figure it returns shows once, as the value of its cell, and needs no `plt.show`."
+
     @functools.wraps(draw)
     def inner(*args, **kwargs):
         import matplotlib.pyplot as plt
-        fonts = {"font.size": LOOK.font, "axes.titlesize": LOOK.font, "figure.titlesize": LOOK.font + 1, "axes.labelsize": LOOK.font - 1,
-                 "xtick.labelsize": LOOK.font - 2, "ytick.labelsize": LOOK.font - 2, "legend.fontsize": LOOK.font - 1}
-        with plt.rc_context({**fonts, "axes.prop_cycle": plt.cycler(color=LOOK.palette), "figure.dpi": LOOK.dpi}):
+
+        fonts = {
+            "font.size": LOOK.font,
+            "axes.titlesize": LOOK.font,
+            "figure.titlesize": LOOK.font + 1,
+            "axes.labelsize": LOOK.font - 1,
+            "xtick.labelsize": LOOK.font - 2,
+            "ytick.labelsize": LOOK.font - 2,
+            "legend.fontsize": LOOK.font - 1,
+        }
+        with plt.rc_context(
+            {**fonts, "axes.prop_cycle": plt.cycler(color=LOOK.palette), "figure.dpi": LOOK.dpi}
+        ):
             fig = draw(*args, **kwargs)
-            for ax in fig.axes: ax.tick_params(labelsize=LOOK.font - 2)      # ticks are made later, outside of this context
+            for ax in fig.axes:
+                ax.tick_params(
+                    labelsize=LOOK.font - 2
+                )  # ticks are made later, outside of this context
             plt.close(fig)
         return fig
+
     return inner
+
 
 # %% ../../nbs/core/07_show.ipynb #be7c4e4c
 def png(fig) -> bytes:
     "A matplotlib figure as the bytes of a PNG file of 256 colours, a third of the usual size."
     from PIL import Image
+
     full, small = io.BytesIO(), io.BytesIO()
     fig.savefig(full, format="png", dpi=LOOK.dpi)
-    Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        small, "png", optimize=True
+    )
     return small.getvalue()
+
 
 def photo(fig, dpi: int = LOOK.dpi):
     "A matplotlib figure as a JPEG that its cell shows, for pictures of textures and noise: many times smaller than without loss."
     import matplotlib.pyplot as plt
     from IPython.display import Image
-    out = io.BytesIO(); fig.savefig(out, format="jpeg", dpi=dpi, bbox_inches="tight", pil_kwargs={"quality": 85}); plt.close(fig)
+
+    out = io.BytesIO()
+    fig.savefig(out, format="jpeg", dpi=dpi, bbox_inches="tight", pil_kwargs={"quality": 85})
+    plt.close(fig)
     return Image(out.getvalue(), format="jpeg")
+
 
 # %% ../../nbs/core/07_show.ipynb #a679fa21
 def outline(mask: Bool[np.ndarray, "H W"]) -> tuple[Float[np.ndarray, "L"], Float[np.ndarray, "L"]]:
     "Border of `mask` as `(u, v)` of unit segments along pixel borders, separated by NaN; empty where the mask is."
     m = np.pad(np.asarray(mask, bool), 1)
-    r, c = np.nonzero(m[1:] != m[:-1]); across = (c - 1.5, c - .5), (r - .5, r - .5)
-    r, c = np.nonzero(m[:, 1:] != m[:, :-1]); down = (c - .5, c - .5), (r - 1.5, r - .5)
+    r, c = np.nonzero(m[1:] != m[:-1])
+    across = (c - 1.5, c - 0.5), (r - 0.5, r - 0.5)
+    r, c = np.nonzero(m[:, 1:] != m[:, :-1])
+    down = (c - 0.5, c - 0.5), (r - 1.5, r - 0.5)
     gap = [np.full(len(across[0][0]) + len(down[0][0]), np.nan)]
-    u, v = (np.stack([np.concatenate([across[k][e], down[k][e]]) for e in (0, 1)] + gap, 1).ravel() for k in (0, 1))
+    u, v = (
+        np.stack([np.concatenate([across[k][e], down[k][e]]) for e in (0, 1)] + gap, 1).ravel()
+        for k in (0, 1)
+    )
     return u, v
+
 
 # %% ../../nbs/core/07_show.ipynb #cedf15fc
 def score_limits(maps: Iterable[np.ndarray]) -> tuple[float, float]:
     "Smallest and largest finite value over all `maps` (any shapes), for a shared colour scale; an empty range is widened by 1e-6."
     maps = [np.asarray(m) for m in maps]
-    ends = [(m.min(where=np.isfinite(m), initial=np.inf), m.max(where=np.isfinite(m), initial=-np.inf)) for m in maps]
+    ends = [
+        (m.min(where=np.isfinite(m), initial=np.inf), m.max(where=np.isfinite(m), initial=-np.inf))
+        for m in maps
+    ]
     lo, hi = min((e[0] for e in ends), default=np.inf), max((e[1] for e in ends), default=-np.inf)
-    if not np.isfinite([lo, hi]).all(): raise MvadError("nothing to draw", found="no finite value in the maps", expected="at least one")
+    if not np.isfinite([lo, hi]).all():
+        raise MvadError(
+            "nothing to draw", found="no finite value in the maps", expected="at least one"
+        )
     return float(lo), float(max(hi, lo + 1e-6))
 
+
 # %% ../../nbs/core/07_show.ipynb #deac7ab2
-def overlay(rgb: Float[np.ndarray, "3 H W"], score: Float[np.ndarray, "H W"], *, limits: tuple | None = None,
-            threshold: float | None = None, opacity: float = .7) -> Float[np.ndarray, "3 H W"]:
+def overlay(
+    rgb: Float[np.ndarray, "3 H W"],
+    score: Float[np.ndarray, "H W"],
+    *,
+    limits: tuple | None = None,
+    threshold: float | None = None,
+    opacity: float = 0.7,
+) -> Float[np.ndarray, "3 H W"]:
     """The image with the map painted on it, in [0, 1]. With a `threshold`, pixels at or above it are painted with `opacity`; without, the paint grows
     with the score, from nothing at the lower limit to `opacity` at the upper one. NaN scores are not painted."""
     import matplotlib
+
     score = np.asarray(score)
-    if score.shape != rgb.shape[1:]: raise MvadError("map and image differ in size", found=score.shape, expected=rgb.shape[1:], fix="look at detector.prepare(sample), which has the map's size")
+    if score.shape != rgb.shape[1:]:
+        raise MvadError(
+            "map and image differ in size",
+            found=score.shape,
+            expected=rgb.shape[1:],
+            fix="look at detector.prepare(sample), which has the map's size",
+        )
     lo, hi = limits or score_limits([score])
     level = np.clip((np.nan_to_num(score, nan=lo) - lo) / (hi - lo), 0, 1)
     paint = np.moveaxis(matplotlib.colormaps[LOOK.score](level)[..., :3], -1, 0)
-    alpha = opacity * (level if threshold is None else np.nan_to_num(score, nan=-np.inf) >= threshold)
+    alpha = opacity * (
+        level if threshold is None else np.nan_to_num(score, nan=-np.inf) >= threshold
+    )
     return ((1 - alpha) * rgb + alpha * paint).astype(np.float32)
+
 
 # %% ../../nbs/core/07_show.ipynb #fae63de6
 def panels(rows: int, columns: int, size: float | None = None):
     "A matplotlib figure with `rows` x `columns` image panels; returns (figure, axes as a 2-D array)."
     import matplotlib.pyplot as plt
+
     size = size or LOOK.panel
-    return plt.subplots(rows, columns, squeeze=False, figsize=(size * columns + .5, size * rows + .35), layout="constrained")
+    return plt.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        figsize=(size * columns + 0.5, size * rows + 0.35),
+        layout="constrained",
+    )
+
 
 def picture(ax, image=None, *, gt=None, title: str = "", colours: str | None = None, limits=None):
     "Draw rgb (3, H, W) or one channel (H, W; NaN = missing) on `ax`, `gt` as an outline; no image = the words 'missing view'. Returns matplotlib's image or None."
     ax.set(title=title, xlabel="u / px", ylabel="v / px")
     if image is None:
         ax.set(xticks=[], yticks=[], facecolor=LOOK.missing, aspect="equal")
-        ax.text(.5, .5, "missing view", transform=ax.transAxes, ha="center", va="center")
+        ax.text(0.5, 0.5, "missing view", transform=ax.transAxes, ha="center", va="center")
         return None
     lo, hi = limits or (None, None)
     ax.set_facecolor(LOOK.missing)
-    drawn = ax.imshow(np.moveaxis(image, 0, -1)) if image.ndim == 3 else ax.imshow(np.ma.masked_invalid(image), cmap=colours or LOOK.score, vmin=lo, vmax=hi)
-    if gt is not None: ax.plot(*outline(gt), color=LOOK.outline, lw=1.2)
+    drawn = (
+        ax.imshow(np.moveaxis(image, 0, -1))
+        if image.ndim == 3
+        else ax.imshow(np.ma.masked_invalid(image), cmap=colours or LOOK.score, vmin=lo, vmax=hi)
+    )
+    if gt is not None:
+        ax.plot(*outline(gt), color=LOOK.outline, lw=1.2)
     return drawn
+
 
 # %% ../../nbs/core/07_show.ipynb #c6b7e19f
 def modalities(view: View) -> dict[str, np.ndarray]:
     "What a view holds, ready to draw: rgb and normals as (3, H, W) colours, z and depth in millimetres with NaN where nothing was measured."
     out = {"rgb": view.rgb}
     hole = None if view.valid is None else ~view.valid
-    if view.xyz is not None: out["z of xyz / mm"] = np.where(hole, np.nan, 1000 * view.xyz[2])
-    if view.depth is not None: out["depth / mm"] = np.where(hole, np.nan, 1000 * view.depth)
-    if view.normals is not None: out["normals"] = np.where(hole, int(LOOK.missing[1:3], 16) / 255, np.clip((view.normals + 1) / 2, 0, 1))
+    if view.xyz is not None:
+        out["z of xyz / mm"] = np.where(hole, np.nan, 1000 * view.xyz[2])
+    if view.depth is not None:
+        out["depth / mm"] = np.where(hole, np.nan, 1000 * view.depth)
+    if view.normals is not None:
+        out["normals"] = np.where(
+            hole, int(LOOK.missing[1:3], 16) / 255, np.clip((view.normals + 1) / 2, 0, 1)
+        )
     return out
+
 
 # %% ../../nbs/core/07_show.ipynb #fda87c93
 @styled
@@ -151,14 +279,27 @@ def show_sample(sample: Sample):
         drawn = None
         for i, (m, v) in enumerate(zip(held, sample.views)):
             gt = v.gt if v and j == 0 else None
-            now = picture(axes[i, j], m and m.get(name), gt=gt, title=f"{v.name if v and v.name else f'view {i}'}: {name}", colours=LOOK.depth, limits=limits)
-            if m and name not in m: axes[i, j].texts[0].set_text(f"no {name.split(' /')[0]}")
+            now = picture(
+                axes[i, j],
+                m and m.get(name),
+                gt=gt,
+                title=f"{v.name if v and v.name else f'view {i}'}: {name}",
+                colours=LOOK.depth,
+                limits=limits,
+            )
+            if m and name not in m:
+                axes[i, j].texts[0].set_text(f"no {name.split(' /')[0]}")
             drawn = now or drawn
-        if flat: fig.colorbar(drawn, ax=axes[:, j].tolist(), label=name, shrink=.8, aspect=30)
+        if flat:
+            fig.colorbar(drawn, ax=axes[:, j].tolist(), label=name, shrink=0.8, aspect=30)
     defect = "not labelled" if sample.defect is None else sample.defect
     has_gt = any(v is not None and v.gt is not None and v.gt.any() for v in sample.views)
-    fig.suptitle(f"{sample.category} · {sample.split} · {sample.id} · {defect}" + (" (outlined)" if has_gt else ""))
+    fig.suptitle(
+        f"{sample.category} · {sample.split} · {sample.id} · {defect}"
+        + (" (outlined)" if has_gt else "")
+    )
     return fig
+
 
 # %% ../../nbs/core/07_show.ipynb #35d556aa
 def maps_of(prediction, sample: Sample) -> dict[str, Float[np.ndarray, "V H W"]]:
@@ -166,210 +307,427 @@ def maps_of(prediction, sample: Sample) -> dict[str, Float[np.ndarray, "V H W"]]
     maps = {"map": prediction.maps, **(getattr(prediction, "branches", None) or {})}
     for name, m in maps.items():
         if np.ndim(m) != 3 or len(m) != len(sample.views):
-            raise MvadError(f"map {name!r} does not fit the sample", file=sample.id, found=np.shape(m), expected=f"({len(sample.views)}, H, W), one image a view")
+            raise MvadError(
+                f"map {name!r} does not fit the sample",
+                file=sample.id,
+                found=np.shape(m),
+                expected=f"({len(sample.views)}, H, W), one image a view",
+            )
         for i in sample.present:
             if np.shape(m)[1:] != sample.views[i].size:
-                raise MvadError(f"map {name!r} has another size than view {i}", file=sample.id, found=np.shape(m)[1:], expected=sample.views[i].size,
-                                fix="show detector.prepare(sample), which has the map's size")
+                raise MvadError(
+                    f"map {name!r} has another size than view {i}",
+                    file=sample.id,
+                    found=np.shape(m)[1:],
+                    expected=sample.views[i].size,
+                    fix="show detector.prepare(sample), which has the map's size",
+                )
     return {name: np.asarray(m) for name, m in maps.items()}
+
 
 # %% ../../nbs/core/07_show.ipynb #0b5f0c90
 @styled
-def show_maps(sample: Sample, prediction, *, branches: Sequence[str] | None = None, limits: tuple | None = None, scale: str = "shared"):
+def show_maps(
+    sample: Sample,
+    prediction,
+    *,
+    branches: Sequence[str] | None = None,
+    limits: tuple | None = None,
+    scale: str = "shared",
+):
     """Image, ground truth, each branch's map and the final map: a row a view. `scale`: "shared" = one colour scale over all of them, "each" = one a
     branch, shared by the views (for branches in different units); `limits` fixes it."""
-    if scale not in ("shared", "each"): raise MvadError("unknown scale", found=scale, expected="'shared' or 'each'")
+    if scale not in ("shared", "each"):
+        raise MvadError("unknown scale", found=scale, expected="'shared' or 'each'")
     maps = maps_of(prediction, sample)
-    if unknown := set(branches or ()) - set(maps): raise MvadError("unknown branch", found=sorted(unknown), expected=list(maps))
+    if unknown := set(branches or ()) - set(maps):
+        raise MvadError("unknown branch", found=sorted(unknown), expected=list(maps))
     names = list(branches or [n for n in maps if n != "map"] + ["map"])
     shared = limits or score_limits(maps[n][list(sample.present)] for n in names)
-    extra = ["image"] + ["ground truth"] * any(v is not None and v.gt is not None for v in sample.views)
+    extra = ["image"] + ["ground truth"] * any(
+        v is not None and v.gt is not None for v in sample.views
+    )
     fig, axes = panels(len(sample.views), len(extra) + len(names))
     for i, v in enumerate(sample.views):
-        picture(axes[i, 0], v and v.rgb, gt=v and v.gt, title=f"{v.name if v and v.name else f'view {i}'}: image")
-        if len(extra) > 1: _mask(axes[i, 1], v)
+        picture(
+            axes[i, 0],
+            v and v.rgb,
+            gt=v and v.gt,
+            title=f"{v.name if v and v.name else f'view {i}'}: image",
+        )
+        if len(extra) > 1:
+            _mask(axes[i, 1], v)
     for j, name in enumerate(names, len(extra)):
-        lo, hi = shared if scale == "shared" else limits or score_limits([maps[name][list(sample.present)]])
-        drawn = [picture(axes[i, j], v and maps[name][i], gt=v and v.gt, title=name, limits=(lo, hi)) for i, v in enumerate(sample.views)]
-        if scale == "each": _score_bar(fig, drawn, axes[:, j], f"{name}: {lo:.2g} to {hi:.2g}")
-    if scale == "shared": _score_bar(fig, drawn, axes, f"anomaly score, one scale:\n{lo:.2g} to {hi:.2g}")
-    fig.suptitle(f"{sample.category} · {sample.id} · {sample.defect or 'not labelled'} · score {prediction.score:.3g}")
+        lo, hi = (
+            shared
+            if scale == "shared"
+            else limits or score_limits([maps[name][list(sample.present)]])
+        )
+        drawn = [
+            picture(axes[i, j], v and maps[name][i], gt=v and v.gt, title=name, limits=(lo, hi))
+            for i, v in enumerate(sample.views)
+        ]
+        if scale == "each":
+            _score_bar(fig, drawn, axes[:, j], f"{name}: {lo:.2g} to {hi:.2g}")
+    if scale == "shared":
+        _score_bar(fig, drawn, axes, f"anomaly score, one scale:\n{lo:.2g} to {hi:.2g}")
+    fig.suptitle(
+        f"{sample.category} · {sample.id} · {sample.defect or 'not labelled'} · score {prediction.score:.3g}"
+    )
     return fig
+
 
 # %% ../../nbs/core/07_show.ipynb #9dba8240
 def _mask(ax, view):
     "The ground truth of a view as a black and white panel."
     gt = None if view is None else view.gt
-    picture(ax, None if gt is None else gt.astype(float), title="ground truth", colours="gray", limits=(0, 1))
-    if view is not None and gt is None: ax.texts[0].set_text("no ground truth")
+    picture(
+        ax,
+        None if gt is None else gt.astype(float),
+        title="ground truth",
+        colours="gray",
+        limits=(0, 1),
+    )
+    if view is not None and gt is None:
+        ax.texts[0].set_text("no ground truth")
+
 
 def _score_bar(fig, drawn, axes, label):
     "A colour bar for score maps beside `axes`."
     bar = next(d for d in drawn if d is not None)
-    fig.colorbar(bar, ax=np.ravel(axes).tolist(), label=label, shrink=.85, aspect=30, pad=.01)
+    fig.colorbar(bar, ax=np.ravel(axes).tolist(), label=label, shrink=0.85, aspect=30, pad=0.01)
+
 
 # %% ../../nbs/core/07_show.ipynb #ed250fa4
 @styled
-def show_overlay(view: View, score: Float[np.ndarray, "H W"], *, threshold: float | None = None, limits: tuple | None = None, opacity: float = .7, title: str = ""):
+def show_overlay(
+    view: View,
+    score: Float[np.ndarray, "H W"],
+    *,
+    threshold: float | None = None,
+    limits: tuple | None = None,
+    opacity: float = 0.7,
+    title: str = "",
+):
     "One map painted on its image, ground truth outlined, with the colour bar."
     from matplotlib.cm import ScalarMappable
+
     lo, hi = limits or score_limits([score])
     fig, axes = panels(1, 1, 1.5 * LOOK.panel)
-    picture(axes[0, 0], overlay(view.rgb, score, threshold=threshold, limits=(lo, hi), opacity=opacity), gt=view.gt, title=title)
-    colours = ScalarMappable(cmap=LOOK.score); colours.set_clim(lo, hi)
-    fig.colorbar(colours, ax=axes[0, 0], label=f"anomaly score, {lo:.2g} to {hi:.2g}" + ("" if threshold is None else f",\npainted from {threshold:.3g}"), shrink=.85)
+    picture(
+        axes[0, 0],
+        overlay(view.rgb, score, threshold=threshold, limits=(lo, hi), opacity=opacity),
+        gt=view.gt,
+        title=title,
+    )
+    colours = ScalarMappable(cmap=LOOK.score)
+    colours.set_clim(lo, hi)
+    fig.colorbar(
+        colours,
+        ax=axes[0, 0],
+        label=f"anomaly score, {lo:.2g} to {hi:.2g}"
+        + ("" if threshold is None else f",\npainted from {threshold:.3g}"),
+        shrink=0.85,
+    )
     return fig
+
 
 # %% ../../nbs/core/07_show.ipynb #4c638395
 @styled
-def montage(samples: Iterable[Sample], predictions: Iterable | None = None, *, view: int = 0, name: str = "map", columns: int = 6,
-            limits: tuple | None = None, threshold: float | None = None):
+def montage(
+    samples: Iterable[Sample],
+    predictions: Iterable | None = None,
+    *,
+    view: int = 0,
+    name: str = "map",
+    columns: int = 6,
+    limits: tuple | None = None,
+    threshold: float | None = None,
+):
     "A thumbnail a sample: the image with its ground truth outlined and, with `predictions`, the map called `name` painted on (from `threshold` on); all maps on one scale."
     from matplotlib.cm import ScalarMappable
+
     samples, maps = list(samples), None
-    if not samples: raise MvadError("nothing to show", found="no samples", expected="at least one")
+    if not samples:
+        raise MvadError("nothing to show", found="no samples", expected="at least one")
     if predictions is not None:
         predictions = list(predictions)
-        if len(predictions) != len(samples): raise MvadError("samples and predictions differ in number", found=len(predictions), expected=len(samples))
+        if len(predictions) != len(samples):
+            raise MvadError(
+                "samples and predictions differ in number",
+                found=len(predictions),
+                expected=len(samples),
+            )
         maps = [maps_of(p, s)[name][view] for p, s in zip(predictions, samples)]
-        lo, hi = limits or score_limits(m for m, s in zip(maps, samples) if s.views[view] is not None)
-    columns = min(columns, len(samples)); rows = -(-len(samples) // columns)
-    fig, axes = panels(rows, columns, .7 * LOOK.panel)
-    for ax in axes.flat[len(samples):]: ax.set_axis_off()
+        lo, hi = limits or score_limits(
+            m for m, s in zip(maps, samples) if s.views[view] is not None
+        )
+    columns = min(columns, len(samples))
+    rows = -(-len(samples) // columns)
+    fig, axes = panels(rows, columns, 0.7 * LOOK.panel)
+    for ax in axes.flat[len(samples) :]:
+        ax.set_axis_off()
     for i, (ax, s) in enumerate(zip(axes.flat, samples)):
         v = s.views[view]
         title = s.defect or "not labelled"
-        if maps: title += f", {predictions[i].score:.3g}"
-        picture(ax, v and (overlay(v.rgb, maps[i], limits=(lo, hi), threshold=threshold) if maps else v.rgb), gt=v and v.gt, title=title)
+        if maps:
+            title += f", {predictions[i].score:.3g}"
+        picture(
+            ax,
+            v
+            and (overlay(v.rgb, maps[i], limits=(lo, hi), threshold=threshold) if maps else v.rgb),
+            gt=v and v.gt,
+            title=title,
+        )
         ax.set(xticks=[], yticks=[], xlabel="", ylabel=s.id)
     if maps:
-        colours = ScalarMappable(cmap=LOOK.score); colours.set_clim(lo, hi)
-        fig.colorbar(colours, ax=axes.ravel().tolist(), label=f"{name}, one scale: {lo:.2g} to {hi:.2g}", shrink=.85, aspect=30)
+        colours = ScalarMappable(cmap=LOOK.score)
+        colours.set_clim(lo, hi)
+        fig.colorbar(
+            colours,
+            ax=axes.ravel().tolist(),
+            label=f"{name}, one scale: {lo:.2g} to {hi:.2g}",
+            shrink=0.85,
+            aspect=30,
+        )
     return fig
+
 
 # %% ../../nbs/core/07_show.ipynb #70f568d6
 @styled
-def show_matrix(table, *, label: str = "I-AUROC", limits: tuple | None = (0, 1), centre: float | None = None, digits: int = 2, title: str = ""):
+def show_matrix(
+    table,
+    *,
+    label: str = "I-AUROC",
+    limits: tuple | None = (0, 1),
+    centre: float | None = None,
+    digits: int = 2,
+    title: str = "",
+):
     """Heat map of a DataFrame (or a mapping of rows, each a mapping of columns) with the numbers in its cells; NaN is grey and reads "n/a".
     `centre`: values on both sides of it get different hues (for differences); `limits=None`: from the data. The axes carry the names of the
     table's index and columns."""
     import matplotlib.pyplot as plt, pandas as pd
+
     table = (table if isinstance(table, pd.DataFrame) else pd.DataFrame(table).T).astype(float)
     lo, hi = limits or score_limits([table.to_numpy()])
     if centre is not None:
-        reach = max(abs(lo - centre), abs(hi - centre)); lo, hi = centre - reach, centre + reach
+        reach = max(abs(lo - centre), abs(hi - centre))
+        lo, hi = centre - reach, centre + reach
     rows, columns = table.shape
-    fig, ax = plt.subplots(figsize=(1.9 + .62 * columns, 1.15 + .36 * rows), layout="constrained")
-    ax.set(title=title, xlabel=table.columns.name or "column", ylabel=table.index.name or "row", facecolor=LOOK.missing)
-    drawn = ax.imshow(np.ma.masked_invalid(table), cmap=LOOK.matrix if centre is None else LOOK.difference, vmin=lo, vmax=hi, aspect="auto")
-    ax.set_xticks(range(columns), map(str, table.columns), rotation=30, ha="right", rotation_mode="anchor")
+    fig, ax = plt.subplots(figsize=(1.9 + 0.62 * columns, 1.15 + 0.36 * rows), layout="constrained")
+    ax.set(
+        title=title,
+        xlabel=table.columns.name or "column",
+        ylabel=table.index.name or "row",
+        facecolor=LOOK.missing,
+    )
+    drawn = ax.imshow(
+        np.ma.masked_invalid(table),
+        cmap=LOOK.matrix if centre is None else LOOK.difference,
+        vmin=lo,
+        vmax=hi,
+        aspect="auto",
+    )
+    ax.set_xticks(
+        range(columns), map(str, table.columns), rotation=30, ha="right", rotation_mode="anchor"
+    )
     ax.set_yticks(range(rows), map(str, table.index))
     light = lightness(drawn.to_rgba(np.nan_to_num(table.to_numpy(), nan=lo))[..., :3])
     for (r, c), value in np.ndenumerate(table.to_numpy()):
         known = np.isfinite(value)
-        ax.text(c, r, f"{value:.{digits}f}" if known else "n/a", ha="center", va="center", color="white" if known and light[r, c] < 55 else "black")
+        ax.text(
+            c,
+            r,
+            f"{value:.{digits}f}" if known else "n/a",
+            ha="center",
+            va="center",
+            color="white" if known and light[r, c] < 55 else "black",
+        )
     fig.colorbar(drawn, ax=ax, label=label)
     return fig
 
+
 # %% ../../nbs/core/07_show.ipynb #a69fbf51
-CURVES = {"roc": ("false positive rate", "true positive rate"), "pro": ("false positive rate", "per-region overlap"), "pr": ("recall", "precision")}
+CURVES = {
+    "roc": ("false positive rate", "true positive rate"),
+    "pro": ("false positive rate", "per-region overlap"),
+    "pr": ("recall", "precision"),
+}
+
 
 @styled
-def show_curve(curves: Mapping[str, tuple], kind: str = "pro", *, limit: float | None = None, title: str = ""):
+def show_curve(
+    curves: Mapping[str, tuple], kind: str = "pro", *, limit: float | None = None, title: str = ""
+):
     "Curves by label, each `(x, y)`; `kind` in `CURVES` names the axes; `limit` marks the largest false positive rate that counts and shades the first curve up to it."
     import matplotlib.pyplot as plt
-    if kind not in CURVES: raise MvadError("unknown curve", found=kind, expected=list(CURVES))
+
+    if kind not in CURVES:
+        raise MvadError("unknown curve", found=kind, expected=list(CURVES))
     fig, ax = plt.subplots(figsize=LOOK.plot, layout="constrained")
     for i, (name, (x, y)) in enumerate(curves.items()):
         x, y = np.asarray(x), np.asarray(y)
         ax.plot(x, y, ["-", "--", "-.", ":"][i % 4], label=name, lw=1.6)
         if limit is not None and i == 0:
             inside = np.append(x[x < limit], limit)
-            ax.fill_between(inside, np.interp(inside, x, y), alpha=.15)
-    if limit is not None: ax.axvline(limit, color="black", lw=.8, label=f"limit {limit:g}")
-    if kind == "roc": ax.plot([0, 1], [0, 1], color="grey", lw=.8, label="chance")
-    ax.set(xlabel=CURVES[kind][0], ylabel=CURVES[kind][1], xlim=(0, 1), ylim=(0, 1.02), title=title); ax.legend(loc="lower right")
+            ax.fill_between(inside, np.interp(inside, x, y), alpha=0.15)
+    if limit is not None:
+        ax.axvline(limit, color="black", lw=0.8, label=f"limit {limit:g}")
+    if kind == "roc":
+        ax.plot([0, 1], [0, 1], color="grey", lw=0.8, label="chance")
+    ax.set(xlabel=CURVES[kind][0], ylabel=CURVES[kind][1], xlim=(0, 1), ylim=(0, 1.02), title=title)
+    ax.legend(loc="lower right")
     return fig
 
+
 # %% ../../nbs/core/07_show.ipynb #2fe8dafa
-def merged_points(views: Sequence[View | None]) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "N"], Int[np.ndarray, "N"]]:
+def merged_points(
+    views: Sequence[View | None],
+) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "N"], Int[np.ndarray, "N"]]:
     "All 3D points of `views` in the camera frame of the first one that has any, in metres: (points, index of the view, row-major pixel in that view)."
     seen = [i for i, v in enumerate(views) if v is not None and v.xyz is not None and v.valid.any()]
-    if not seen: raise MvadError("no 3D points to show", found="no view with xyz", expected="at least one")
+    if not seen:
+        raise MvadError("no 3D points to show", found="no view with xyz", expected="at least one")
     if len(seen) > 1 and (bare := [i for i in seen if views[i].camera is None]):
-        raise MvadError("views without a camera cannot be merged", found=f"no camera in view {bare[0]}", expected="`world_to_camera` in each", fix="show one view at a time")
+        raise MvadError(
+            "views without a camera cannot be merged",
+            found=f"no camera in view {bare[0]}",
+            expected="`world_to_camera` in each",
+            fix="show one view at a time",
+        )
     points, which, where = [], [], []
     for i in seen:
         pixels = np.flatnonzero(views[i].valid)
         x = views[i].xyz.reshape(3, -1)[:, pixels].T.astype(np.float64)
-        if i != seen[0]: x = _move(_move(x, np.linalg.inv(views[i].camera.world_to_camera)), views[seen[0]].camera.world_to_camera)
-        points.append(x); which.append(np.full(len(x), i)); where.append(pixels)
+        if i != seen[0]:
+            x = _move(
+                _move(x, np.linalg.inv(views[i].camera.world_to_camera)),
+                views[seen[0]].camera.world_to_camera,
+            )
+        points.append(x)
+        which.append(np.full(len(x), i))
+        where.append(pixels)
     return np.concatenate(points), np.concatenate(which), np.concatenate(where)
+
 
 def _move(x, pose):
     "Points (N, 3) through a rigid motion (4, 4)."
     return x @ pose[:3, :3].T + pose[:3, 3]
 
+
 # %% ../../nbs/core/07_show.ipynb #657ecefc
 def even_subset(u: Int[np.ndarray, "N"], v: Int[np.ndarray, "N"], n: int) -> Int[np.ndarray, "n"]:
     "Indices (ascending) of `n` of the pixels (u, v), spread evenly over the image; all of them where there are no more than `n`."
-    if len(u) <= n: return np.arange(len(u))
+    if len(u) <= n:
+        return np.arange(len(u))
     rho = 1.32471795724474602596
-    return np.sort(np.argpartition((u / rho + v / rho ** 2) % 1, n)[:n])
+    return np.sort(np.argpartition((u / rho + v / rho**2) % 1, n)[:n])
+
 
 # %% ../../nbs/core/07_show.ipynb #8cb834bb
 def indexed(colours: Float[np.ndarray, "N 3"]) -> tuple[UInt8[np.ndarray, "N"], list]:
     "Colours in [0, 1] as one byte each and the plotly colour scale of at most 256 colours that the bytes point into (cmin 0, cmax 255)."
     from PIL import Image
+
     rgb = np.round(255 * np.clip(colours, 0, 1)).astype(np.uint8)
     image = Image.fromarray(rgb[None]).quantize(256, method=Image.Quantize.MEDIANCUT)
     table = np.reshape(image.getpalette() + [0] * 768, (-1, 3))[:256]
-    return np.asarray(image)[0], [[i / 255, f"rgb({r},{g},{b})"] for i, (r, g, b) in enumerate(table.tolist())]
+    return np.asarray(image)[0], [
+        [i / 255, f"rgb({r},{g},{b})"] for i, (r, g, b) in enumerate(table.tolist())
+    ]
+
 
 def colour_scale(name: str) -> list:
     "A matplotlib colour map as a plotly colour scale of 33 stops."
     import matplotlib
-    return [[x, "rgb({},{},{})".format(*(int(round(255 * c)) for c in matplotlib.colormaps[name](x)[:3]))] for x in np.linspace(0, 1, 33).tolist()]
+
+    return [
+        [
+            x,
+            "rgb({},{},{})".format(
+                *(int(round(255 * c)) for c in matplotlib.colormaps[name](x)[:3])
+            ),
+        ]
+        for x in np.linspace(0, 1, 33).tolist()
+    ]
+
 
 # %% ../../nbs/core/07_show.ipynb #acfc2d9a
-DRAWN = (0, 2, 1)      # camera axes drawn along plotly's x, y, z; the last one is reversed
+DRAWN = (0, 2, 1)  # camera axes drawn along plotly's x, y, z; the last one is reversed
 HOVER = "x %{x:.1f}, y %{z:.1f}, z %{y:.1f} mm"
+
 
 def plotted(points: Float[np.ndarray, "N 3"]) -> dict:
     "Points in a camera frame (metres) as plotly's coordinates in millimetres."
     return dict(zip("xyz", (1000 * points.T[list(DRAWN)]).astype(np.float32)))
 
+
 # %% ../../nbs/core/07_show.ipynb #4d32b340
-def eye_of(points: Float[np.ndarray, "N 3"], towards: Float[np.ndarray, "3"], wide: float = 1.1) -> Float[np.ndarray, "3"]:
+def eye_of(
+    points: Float[np.ndarray, "N 3"], towards: Float[np.ndarray, "3"], wide: float = 1.1
+) -> Float[np.ndarray, "3"]:
     "Nearest place in direction `towards` from which all points (around 0) are seen by plotly's camera of 45 degrees; `wide` = width over height of the picture."
-    back = towards / np.linalg.norm(towards) if np.linalg.norm(towards) > 0 else np.array([0, 0, -1.])
-    right = np.cross(back, [0, 1., 0]); right = right / np.linalg.norm(right) if np.linalg.norm(right) > 1e-6 else np.array([1., 0, 0])
+    back = (
+        towards / np.linalg.norm(towards) if np.linalg.norm(towards) > 0 else np.array([0, 0, -1.0])
+    )
+    right = np.cross(back, [0, 1.0, 0])
+    right = right / np.linalg.norm(right) if np.linalg.norm(right) > 1e-6 else np.array([1.0, 0, 0])
     u, v, near = np.abs(points @ right), np.abs(points @ np.cross(right, back)), points @ back
-    return back * 1.45 * max((np.maximum(u / wide, v) / np.tan(np.pi / 8) + near).max(), .1)
+    return back * 1.45 * max((np.maximum(u / wide, v) / np.tan(np.pi / 8) + near).max(), 0.1)
+
 
 # %% ../../nbs/core/07_show.ipynb #5faf9b68
 def scene_of(points: Float[np.ndarray, "N 3"]) -> dict:
     "Plotly scene for `plotted(points)`: equal axes in millimetres, seen as the sensor at the frame's origin sees them."
     lo, hi = 1000 * points.min(0), 1000 * points.max(0)
-    margin = .03 * (hi - lo).max() + 1e-3
+    margin = 0.03 * (hi - lo).max() + 1e-3
     extent = hi - lo + 2 * margin
-    ratio = extent / extent.max()      # plotly's unit of length: the longest axis
-    eye = eye_of((1000 * points - (lo + hi) / 2) / extent.max(), -(lo + hi) / 2)[list(DRAWN)] * [1, 1, -1]
+    ratio = extent / extent.max()  # plotly's unit of length: the longest axis
+    eye = eye_of((1000 * points - (lo + hi) / 2) / extent.max(), -(lo + hi) / 2)[list(DRAWN)] * [
+        1,
+        1,
+        -1,
+    ]
     look = dict(backgroundcolor="#f2f2f2", showbackground=True, gridcolor="white", nticks=7)
-    ends = [[lo[i] - margin, hi[i] + margin][::-1 if i == 1 else 1] for i in DRAWN]
-    axes = {f"{p}axis": dict(title=dict(text=f"{'xyz'[i]} / mm"), range=e, **look) for p, i, e in zip("xyz", DRAWN, ends)}
-    return dict(**axes, aspectmode="manual", aspectratio=dict(zip("xyz", ratio[list(DRAWN)])), dragmode="turntable", camera=dict(eye=dict(zip("xyz", eye))))
+    ends = [[lo[i] - margin, hi[i] + margin][:: -1 if i == 1 else 1] for i in DRAWN]
+    axes = {
+        f"{p}axis": dict(title=dict(text=f"{'xyz'[i]} / mm"), range=e, **look)
+        for p, i, e in zip("xyz", DRAWN, ends)
+    }
+    return dict(
+        **axes,
+        aspectmode="manual",
+        aspectratio=dict(zip("xyz", ratio[list(DRAWN)])),
+        dragmode="turntable",
+        camera=dict(eye=dict(zip("xyz", eye))),
+    )
+
 
 # %% ../../nbs/core/07_show.ipynb #66340545
-def cloud(views: View | Sample | Sequence[View | None], score=None, *, max_points: int = 6000, limits: tuple | None = None,
-          name: str = "anomaly score", title: str = ""):
+def cloud(
+    views: View | Sample | Sequence[View | None],
+    score=None,
+    *,
+    max_points: int = 6000,
+    limits: tuple | None = None,
+    name: str = "anomaly score",
+    title: str = "",
+):
     """A plotly figure of the 3D points of one view or of several merged ones, in their own colours or, with `score` (H, W) or one a view (V, H, W), coloured
     by it with a colour bar. At most `max_points` points are kept, evenly; `limits` fixes the colour scale."""
     import plotly.graph_objects as go
-    if isinstance(views, View): views, score = [views], None if score is None else [score]
-    elif isinstance(views, Sample): views = views.views
+
+    if isinstance(views, View):
+        views, score = [views], None if score is None else [score]
+    elif isinstance(views, Sample):
+        views = views.views
     points, which, where = merged_points(views)
-    limits = limits or (None if score is None else score_limits([_gather(_checked_scores(score, views), which, where)]))
+    limits = limits or (
+        None
+        if score is None
+        else score_limits([_gather(_checked_scores(score, views), which, where)])
+    )
     keep = even_subset(*_uv(views, which, where), max_points)
     points, which, where = points[keep], which[keep], where[keep]
     size = float(np.clip(250 / np.sqrt(len(points)), 1.5, 6))
@@ -377,11 +735,33 @@ def cloud(views: View | Sample | Sequence[View | None], score=None, *, max_point
         index, table = indexed(_gather([v and v.rgb for v in views], which, where).T)
         marker, hover = dict(color=index, colorscale=table, cmin=0, cmax=255), ""
     else:
-        marker = dict(color=_gather(score, which, where), colorscale=colour_scale(LOOK.score), cmin=limits[0], cmax=limits[1], colorbar=dict(title=dict(text=name, side="right"), thickness=14, len=.8))
+        marker = dict(
+            color=_gather(score, which, where),
+            colorscale=colour_scale(LOOK.score),
+            cmin=limits[0],
+            cmax=limits[1],
+            colorbar=dict(title=dict(text=name, side="right"), thickness=14, len=0.8),
+        )
         hover = f"<br>{name} %{{marker.color:.3g}}"
-    trace = go.Scatter3d(**plotted(points), mode="markers", marker=dict(size=size, **marker), hovertemplate=HOVER + hover + "<extra></extra>")
+    trace = go.Scatter3d(
+        **plotted(points),
+        mode="markers",
+        marker=dict(size=size, **marker),
+        hovertemplate=HOVER + hover + "<extra></extra>",
+    )
     width, height = LOOK.cloud
-    return go.Figure(trace, dict(template="none", scene=scene_of(points), width=width, height=height, margin=dict(l=0, r=0, t=30, b=0), title=dict(text=title, font=dict(size=13), x=.01)))
+    return go.Figure(
+        trace,
+        dict(
+            template="none",
+            scene=scene_of(points),
+            width=width,
+            height=height,
+            margin=dict(l=0, r=0, t=30, b=0),
+            title=dict(text=title, font=dict(size=13), x=0.01),
+        ),
+    )
+
 
 # %% ../../nbs/core/07_show.ipynb #7aaaa6e6
 def _uv(views, which, where):
@@ -389,53 +769,92 @@ def _uv(views, which, where):
     width = np.array([1 if v is None else v.size[1] for v in views])[which]
     return where % width, where // width
 
+
 def _gather(images, which, where):
     "Values (..., N) of per-view images (..., H, W) at points given by view and row-major pixel; views that have no points may be None."
     shape = next(np.shape(images[i])[:-2] for i in np.unique(which))
     out = np.empty((*shape, len(which)), np.float32)
-    for i in np.unique(which): out[..., which == i] = np.reshape(images[i], (*shape, -1))[..., where[which == i]]
+    for i in np.unique(which):
+        out[..., which == i] = np.reshape(images[i], (*shape, -1))[..., where[which == i]]
     return out
+
 
 def _checked_scores(score, views):
     "Score images, one a view, of the views' sizes."
-    if len(score) != len(views): raise MvadError("scores do not fit the views", found=len(score), expected=f"{len(views)} maps, one a view")
+    if len(score) != len(views):
+        raise MvadError(
+            "scores do not fit the views",
+            found=len(score),
+            expected=f"{len(views)} maps, one a view",
+        )
     for i, (s, v) in enumerate(zip(score, views)):
-        if v is not None and np.shape(s) != v.size: raise MvadError(f"the score of view {i} has another size than the view", found=np.shape(s), expected=v.size, fix="use detector.prepare(sample)")
+        if v is not None and np.shape(s) != v.size:
+            raise MvadError(
+                f"the score of view {i} has another size than the view",
+                found=np.shape(s),
+                expected=v.size,
+                fix="use detector.prepare(sample)",
+            )
     return score
+
 
 # %% ../../nbs/core/07_show.ipynb #250125aa
 class Gallery:
     "Samples beside their predictions (or those of a detector, made now): each map's colour scale over all of them, and where its threshold should start."
+
     def __init__(self, samples: Sequence[Sample], predictions):
-        if hasattr(samples, "predict_prepared") or any(hasattr(s, "maps") for s in list(samples)[:1]):
-            raise MvadError("samples come first", found="a detector or predictions", expected="explorer(samples, predictions_or_detector)")
-        if hasattr(predictions, "predict_prepared"): samples, predictions = _predicted(samples, predictions)
+        if hasattr(samples, "predict_prepared") or any(
+            hasattr(s, "maps") for s in list(samples)[:1]
+        ):
+            raise MvadError(
+                "samples come first",
+                found="a detector or predictions",
+                expected="explorer(samples, predictions_or_detector)",
+            )
+        if hasattr(predictions, "predict_prepared"):
+            samples, predictions = _predicted(samples, predictions)
         self.samples, self.predictions = samples, list(predictions)
         if not len(samples) == len(self.predictions) > 0:
-            raise MvadError("nothing to explore" if not len(samples) else "samples and predictions differ in number",
-                            found=f"{len(samples)} samples, {len(self.predictions)} predictions", expected="one prediction a sample")
+            raise MvadError(
+                "nothing to explore"
+                if not len(samples)
+                else "samples and predictions differ in number",
+                found=f"{len(samples)} samples, {len(self.predictions)} predictions",
+                expected="one prediction a sample",
+            )
         self.labels, found = [], []
         for s, p in zip(samples, self.predictions):
             self.labels.append(f"{s.id} · {s.defect or 'not labelled'}")
             found.append(({n: m[list(s.present)] for n, m in maps_of(p, s).items()}, s.label))
         self.names = [n for n in found[0][0] if all(n in m for m, _ in found)]
         self.limits = {n: score_limits(m[n] for m, _ in found) for n in self.names}
-        self.start = {n: _start([m[n] for m, label in found if label == 0] or [m[n] for m, _ in found]) for n in self.names}
+        self.start = {
+            n: _start([m[n] for m, label in found if label == 0] or [m[n] for m, _ in found])
+            for n in self.names
+        }
+
 
 # %% ../../nbs/core/07_show.ipynb #a06ec66f
 def _predicted(samples, detector):
     "The prepared samples and what the detector says about them."
     from tqdm.auto import tqdm
+
     samples = [detector.prepare(s) for s in samples]
-    return samples, [detector.predict_prepared(s) for s in tqdm(samples, desc="predict", leave=False)]
+    return samples, [
+        detector.predict_prepared(s) for s in tqdm(samples, desc="predict", leave=False)
+    ]
+
 
 def _start(maps):
     "The value that one pixel in a hundred exceeds."
     values = np.concatenate([m[np.isfinite(m)].ravel() for m in maps])
-    return float(np.quantile(values, .99)) if len(values) else 0.
+    return float(np.quantile(values, 0.99)) if len(values) else 0.0
+
 
 # %% ../../nbs/core/07_show.ipynb #6f538bbe
-def readout(score: Float[np.ndarray, "H W"], gt: Bool[np.ndarray, "H W"] | None, threshold: float) -> dict[str, float]:
+def readout(
+    score: Float[np.ndarray, "H W"], gt: Bool[np.ndarray, "H W"] | None, threshold: float
+) -> dict[str, float]:
     "What a threshold does on one view: pixels at or above it, their share of the image, and with a ground truth the shares of the defect and of the rest (NaN where there is none)."
     above = np.nan_to_num(score, nan=-np.inf) >= threshold
     out = {"pixels": int(above.sum()), "share": float(above.mean())}
@@ -444,64 +863,117 @@ def readout(score: Float[np.ndarray, "H W"], gt: Bool[np.ndarray, "H W"] | None,
         out["of_rest"] = float(above[~gt].mean()) if not gt.all() else np.nan
     return out
 
+
 # %% ../../nbs/core/07_show.ipynb #954ace28
 @dataclass(frozen=True)
 class Choice:
     "The explorer's state: index of the sample, index of the view, map by name, threshold in the map's units, opacity in [0, 1], all views in the cloud or one."
+
     sample: int = 0
     view: int = 0
     map: str = "map"
-    threshold: float = 0.
-    opacity: float = .7
+    threshold: float = 0.0
+    opacity: float = 0.7
     merged: bool = False
+
 
 # %% ../../nbs/core/07_show.ipynb #f7aba5d8
 def checked_choice(gallery: Gallery, old: Choice, **changes) -> Choice:
     "`old` with `changes`, refused where they name nothing; a new map takes its own starting threshold, a sample with fewer views its last one."
-    if unknown := set(changes) - set(Choice.__dataclass_fields__): raise MvadError("unknown choice", found=sorted(unknown), expected=sorted(Choice.__dataclass_fields__))
+    if unknown := set(changes) - set(Choice.__dataclass_fields__):
+        raise MvadError(
+            "unknown choice", found=sorted(unknown), expected=sorted(Choice.__dataclass_fields__)
+        )
     new = replace(old, **changes)
-    if not 0 <= new.sample < len(gallery.samples): raise MvadError("no such sample", found=new.sample, expected=f"0 to {len(gallery.samples) - 1}")
-    if new.map not in gallery.names: raise MvadError("no such map", found=new.map, expected=gallery.names)
+    if not 0 <= new.sample < len(gallery.samples):
+        raise MvadError(
+            "no such sample", found=new.sample, expected=f"0 to {len(gallery.samples) - 1}"
+        )
+    if new.map not in gallery.names:
+        raise MvadError("no such map", found=new.map, expected=gallery.names)
     last = len(gallery.samples[new.sample].views) - 1
-    if "view" in changes and not 0 <= new.view <= last: raise MvadError("no such view", found=new.view, expected=f"0 to {last}")
-    if not 0 <= new.opacity <= 1: raise MvadError("opacity out of range", found=new.opacity, expected="0 to 1")
-    start = gallery.start[new.map] if new.map != old.map and "threshold" not in changes else new.threshold
-    return replace(new, view=min(new.view, last), threshold=float(np.clip(start, *gallery.limits[new.map])))
+    if "view" in changes and not 0 <= new.view <= last:
+        raise MvadError("no such view", found=new.view, expected=f"0 to {last}")
+    if not 0 <= new.opacity <= 1:
+        raise MvadError("opacity out of range", found=new.opacity, expected="0 to 1")
+    start = (
+        gallery.start[new.map]
+        if new.map != old.map and "threshold" not in changes
+        else new.threshold
+    )
+    return replace(
+        new, view=min(new.view, last), threshold=float(np.clip(start, *gallery.limits[new.map]))
+    )
+
 
 # %% ../../nbs/core/07_show.ipynb #2c71fbfb
 @dataclass(frozen=True, eq=False)
 class Picture:
     "What is to be seen for one choice: the painted image, the map, the outline of the defect, the painted points, and two lines of text."
+
     image: Float[np.ndarray, "3 H W"] | None
     score: Float[np.ndarray, "H W"] | None
     gt: Bool[np.ndarray, "H W"] | None
-    points: Float[np.ndarray, "N 3"] | None          # metres
+    points: Float[np.ndarray, "N 3"] | None  # metres
     colours: Float[np.ndarray, "N 3"] | None
     title: str
     text: str
+
 
 # %% ../../nbs/core/07_show.ipynb #f5ed7ecd
 def compose(gallery: Gallery, choice: Choice, max_points: int = 20_000) -> Picture:
     "The picture for a choice; `None` for what a missing view or a view without 3D points cannot show."
     sample, prediction = gallery.samples[choice.sample], gallery.predictions[choice.sample]
     maps, limits = maps_of(prediction, sample)[choice.map], gallery.limits[choice.map]
-    views = [v and replace(v, rgb=overlay(v.rgb, m, limits=limits, threshold=choice.threshold, opacity=choice.opacity)) for v, m in zip(sample.views, maps)]
+    views = [
+        v
+        and replace(
+            v,
+            rgb=overlay(
+                v.rgb, m, limits=limits, threshold=choice.threshold, opacity=choice.opacity
+            ),
+        )
+        for v, m in zip(sample.views, maps)
+    ]
     view, score = views[choice.view], maps[choice.view]
     points, colours = _painted_points(views if choice.merged else [view], max_points)
-    title = f"{sample.category} · {gallery.labels[choice.sample]} · view {choice.view} · {choice.map}"
-    if view is None: return Picture(None, None, None, points, colours, title, f"score {prediction.score:.3g} · view {choice.view} is missing")
+    title = (
+        f"{sample.category} · {gallery.labels[choice.sample]} · view {choice.view} · {choice.map}"
+    )
+    if view is None:
+        return Picture(
+            None,
+            None,
+            None,
+            points,
+            colours,
+            title,
+            f"score {prediction.score:.3g} · view {choice.view} is missing",
+        )
     r = readout(score, view.gt, choice.threshold)
     text = f"score {prediction.score:.3g} · {r['pixels']} px ({r['share']:.1%}) at or above {choice.threshold:.3g}"
-    if view.gt is not None and view.gt.any(): text += f" · {r['of_defect']:.0%} of the defect, {r['of_rest']:.1%} of the rest"
-    return Picture(view.rgb, score, view.gt, points, colours, title, text + ("" if points is not None else " · no 3D points"))
+    if view.gt is not None and view.gt.any():
+        text += f" · {r['of_defect']:.0%} of the defect, {r['of_rest']:.1%} of the rest"
+    return Picture(
+        view.rgb,
+        score,
+        view.gt,
+        points,
+        colours,
+        title,
+        text + ("" if points is not None else " · no 3D points"),
+    )
+
 
 # %% ../../nbs/core/07_show.ipynb #c884672a
 def _painted_points(views, max_points):
     "Points and colours of the views that have any; (None, None) where none has."
-    if not any(v is not None and v.xyz is not None and v.valid.any() for v in views): return None, None
+    if not any(v is not None and v.xyz is not None and v.valid.any() for v in views):
+        return None, None
     points, which, where = merged_points(views)
     keep = even_subset(*_uv(views, which, where), max_points)
     return points[keep], _gather([v and v.rgb for v in views], which[keep], where[keep]).T
+
 
 # %% ../../nbs/core/07_show.ipynb #9f6a3d6b
 @styled
@@ -509,108 +981,234 @@ def still(shown: Picture, limits: tuple, threshold: float, max_points: int = 400
     "The explorer's picture as a matplotlib figure: the painted image with its colour bar, and the painted points turned a little to the side."
     import matplotlib.pyplot as plt
     from matplotlib.cm import ScalarMappable
+
     fig = plt.figure(figsize=(3.6 * LOOK.panel, 1.75 * LOOK.panel), layout="constrained")
     left = fig.add_subplot(1, 2, 1)
     picture(left, shown.image, gt=shown.gt)
-    colours = ScalarMappable(cmap=LOOK.score); colours.set_clim(*limits)
-    bar = fig.colorbar(colours, ax=left, label="anomaly score", shrink=.8); bar.ax.axhline(threshold, color=LOOK.outline, lw=2)
+    colours = ScalarMappable(cmap=LOOK.score)
+    colours.set_clim(*limits)
+    bar = fig.colorbar(colours, ax=left, label="anomaly score", shrink=0.8)
+    bar.ax.axhline(threshold, color=LOOK.outline, lw=2)
     fig.suptitle(f"{shown.title}\n{shown.text}")
     if shown.points is None:
-        right = fig.add_subplot(1, 2, 2); right.set_axis_off(); right.text(.5, .5, "no 3D points", ha="center", va="center")
+        right = fig.add_subplot(1, 2, 2)
+        right.set_axis_off()
+        right.text(0.5, 0.5, "no 3D points", ha="center", va="center")
         return fig
     right = fig.add_subplot(1, 2, 2, projection="3d", computed_zorder=False)
     keep = np.linspace(0, len(shown.points) - 1, min(max_points, len(shown.points))).astype(int)
     x, y, z = 1000 * shown.points[keep].T
     right.scatter(x, z, y, c=shown.colours[keep], s=9, linewidths=0)
-    right.set(xlabel="x / mm", ylabel="z / mm", zlabel="y / mm"); right.invert_zaxis()
-    right.set_box_aspect([max(np.ptp(a), 1e-3) for a in (x, z, y)], zoom=.85); right.view_init(elev=20, azim=-65); right.locator_params(nbins=4)
+    right.set(xlabel="x / mm", ylabel="z / mm", zlabel="y / mm")
+    right.invert_zaxis()
+    right.set_box_aspect([max(np.ptp(a), 1e-3) for a in (x, z, y)], zoom=0.85)
+    right.view_init(elev=20, azim=-65)
+    right.locator_params(nbins=4)
     return fig
+
 
 # %% ../../nbs/core/07_show.ipynb #efe03529
 def canvas(gallery: Gallery, choice: Choice):
     "An empty plotly figure for the explorer: traces 0 image, 1 scores under the pointer, 2 outline of the defect, 3 points."
     import plotly.graph_objects as go
-    fig = go.Figure(layout=dict(template="none", width=940, height=470, margin=dict(l=55, r=0, t=60, b=45), hovermode="closest", showlegend=False, uirevision="keep"))
+
+    fig = go.Figure(
+        layout=dict(
+            template="none",
+            width=940,
+            height=470,
+            margin=dict(l=55, r=0, t=60, b=45),
+            hovermode="closest",
+            showlegend=False,
+            uirevision="keep",
+        )
+    )
     fig.add_trace(go.Image(source=_uri(np.ones((3, 2, 2))), hoverinfo="skip"))
-    fig.add_trace(go.Heatmap(z=np.zeros((2, 2)), coloraxis="coloraxis", opacity=0, hovertemplate="u %{x}, v %{y}<br>score %{z:.3g}<extra></extra>"))
-    fig.add_trace(go.Scatter(x=[], y=[], mode="lines", line=dict(color=LOOK.outline, width=2), hoverinfo="skip"))
-    fig.add_trace(go.Scatter3d(x=[0], y=[0], z=[0], mode="markers", marker=dict(size=2.5, cmin=0, cmax=255), hovertemplate=HOVER + "<extra></extra>"))
-    fig.update_layout(xaxis=dict(domain=[0, .42], title="u / px", constrain="domain", showgrid=False, zeroline=False),
-                      yaxis=dict(title="v / px", scaleanchor="x", autorange="reversed", constrain="domain", showgrid=False, zeroline=False),
-                      scene=dict(domain=dict(x=[.53, 1], y=[0, 1])),
-                      coloraxis=dict(colorscale=colour_scale(LOOK.score), colorbar=dict(x=.425, thickness=14, title=dict(text="anomaly score", side="right"))))
+    fig.add_trace(
+        go.Heatmap(
+            z=np.zeros((2, 2)),
+            coloraxis="coloraxis",
+            opacity=0,
+            hovertemplate="u %{x}, v %{y}<br>score %{z:.3g}<extra></extra>",
+        )
+    )
+    fig.add_trace(
+        go.Scatter(
+            x=[], y=[], mode="lines", line=dict(color=LOOK.outline, width=2), hoverinfo="skip"
+        )
+    )
+    fig.add_trace(
+        go.Scatter3d(
+            x=[0],
+            y=[0],
+            z=[0],
+            mode="markers",
+            marker=dict(size=2.5, cmin=0, cmax=255),
+            hovertemplate=HOVER + "<extra></extra>",
+        )
+    )
+    fig.update_layout(
+        xaxis=dict(
+            domain=[0, 0.42], title="u / px", constrain="domain", showgrid=False, zeroline=False
+        ),
+        yaxis=dict(
+            title="v / px",
+            scaleanchor="x",
+            autorange="reversed",
+            constrain="domain",
+            showgrid=False,
+            zeroline=False,
+        ),
+        scene=dict(domain=dict(x=[0.53, 1], y=[0, 1])),
+        coloraxis=dict(
+            colorscale=colour_scale(LOOK.score),
+            colorbar=dict(x=0.425, thickness=14, title=dict(text="anomaly score", side="right")),
+        ),
+    )
     return fig
+
 
 # %% ../../nbs/core/07_show.ipynb #b1881989
 def _uri(rgb: Float[np.ndarray, "3 H W"]) -> str:
     "An image as the address of a PNG that holds it."
     from PIL import Image
+
     buffer = io.BytesIO()
-    Image.fromarray(np.round(255 * np.moveaxis(rgb, 0, -1)).astype(np.uint8)).save(buffer, "png", compress_level=1)
+    Image.fromarray(np.round(255 * np.moveaxis(rgb, 0, -1)).astype(np.uint8)).save(
+        buffer, "png", compress_level=1
+    )
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
 
 # %% ../../nbs/core/07_show.ipynb #7bcb18c6
 def paint(fig, shown: Picture, limits: tuple, refit: bool = True) -> None:
     "Put a picture into the canvas (a plotly Figure or FigureWidget); `refit`: the axes and the scene are new, too, because other pixels or points are shown."
     image, scores, line, cloud_ = fig.data
     absent = shown.image is None
-    image.source = _uri(np.full((3, 8, 8), .77) if absent else shown.image)
+    image.source = _uri(np.full((3, 8, 8), 0.77) if absent else shown.image)
     if refit:
         scores.z = np.full((8, 8), np.nan) if absent else shown.score.astype(np.float32)
         line.x, line.y = outline(shown.gt) if shown.gt is not None else ([], [])
         h, w = (8, 8) if absent else shown.score.shape
-        fig.layout.xaxis.range, fig.layout.yaxis.range = [-.5, w - .5], [h - .5, -.5]
+        fig.layout.xaxis.range, fig.layout.yaxis.range = [-0.5, w - 0.5], [h - 0.5, -0.5]
         fig.layout.coloraxis.update(cmin=limits[0], cmax=limits[1])
-    fig.layout.title = dict(text=f"<b>{shown.title}</b><br>{shown.text}", font=dict(size=13), x=.01)
+    fig.layout.title = dict(
+        text=f"<b>{shown.title}</b><br>{shown.text}", font=dict(size=13), x=0.01
+    )
     cloud_.visible = shown.points is not None
-    if shown.points is None: return
+    if shown.points is None:
+        return
     if refit:
-        cloud_.update(plotted(shown.points)); cloud_.marker.size = float(np.clip(230 / np.sqrt(len(shown.points)), 1.5, 5))
-        fig.layout.scene.update({k: v for k, v in scene_of(shown.points).items() if k != "camera" or fig.layout.scene.camera.eye.x is None})
+        cloud_.update(plotted(shown.points))
+        cloud_.marker.size = float(np.clip(230 / np.sqrt(len(shown.points)), 1.5, 5))
+        fig.layout.scene.update(
+            {
+                k: v
+                for k, v in scene_of(shown.points).items()
+                if k != "camera" or fig.layout.scene.camera.eye.x is None
+            }
+        )
     index, table = indexed(shown.colours)
     cloud_.marker.update(color=index, colorscale=table)
+
 
 # %% ../../nbs/core/07_show.ipynb #32041ba2
 def controls(gallery: Gallery, choice: Choice) -> dict:
     "The explorer's widgets by the names of `Choice`'s fields."
     import ipywidgets as w
+
     lo, hi = gallery.limits[choice.map]
     style = dict(style={"description_width": "70px"}, layout=w.Layout(width="auto"))
-    several = any(sum(v is not None and v.xyz is not None and v.camera is not None for v in s.views) > 1 for s in gallery.samples)
-    return dict(sample=w.Dropdown(options=[(n, i) for i, n in enumerate(gallery.labels)], value=choice.sample, description="sample", **style),
-                view=w.Dropdown(options=_view_options(gallery, choice), value=choice.view, description="view", **style),
-                map=w.Dropdown(options=gallery.names, value=choice.map, description="map", **style),
-                threshold=w.FloatSlider(value=choice.threshold, min=lo, max=hi, step=(hi - lo) / 200, readout_format=".3g", description="threshold", continuous_update=False, **style),
-                opacity=w.FloatSlider(value=choice.opacity, min=0, max=1, step=.05, readout_format=".0%", description="opacity", continuous_update=False, **style),
-                merged=w.Checkbox(value=choice.merged, description="all views in the cloud", indent=False, disabled=not several))
+    several = any(
+        sum(v is not None and v.xyz is not None and v.camera is not None for v in s.views) > 1
+        for s in gallery.samples
+    )
+    return dict(
+        sample=w.Dropdown(
+            options=[(n, i) for i, n in enumerate(gallery.labels)],
+            value=choice.sample,
+            description="sample",
+            **style,
+        ),
+        view=w.Dropdown(
+            options=_view_options(gallery, choice), value=choice.view, description="view", **style
+        ),
+        map=w.Dropdown(options=gallery.names, value=choice.map, description="map", **style),
+        threshold=w.FloatSlider(
+            value=choice.threshold,
+            min=lo,
+            max=hi,
+            step=(hi - lo) / 200,
+            readout_format=".3g",
+            description="threshold",
+            continuous_update=False,
+            **style,
+        ),
+        opacity=w.FloatSlider(
+            value=choice.opacity,
+            min=0,
+            max=1,
+            step=0.05,
+            readout_format=".0%",
+            description="opacity",
+            continuous_update=False,
+            **style,
+        ),
+        merged=w.Checkbox(
+            value=choice.merged,
+            description="all views in the cloud",
+            indent=False,
+            disabled=not several,
+        ),
+    )
+
 
 # %% ../../nbs/core/07_show.ipynb #307df8e1
 def _view_options(gallery, choice):
     "Names of the chosen sample's views, missing ones marked."
     views = gallery.samples[choice.sample].views
-    return [(f"{i}" + (" (missing)" if v is None else f" · {v.name}" if v.name else ""), i) for i, v in enumerate(views)]
+    return [
+        (f"{i}" + (" (missing)" if v is None else f" · {v.name}" if v.name else ""), i)
+        for i, v in enumerate(views)
+    ]
+
 
 def _follow(widgets, gallery, choice):
     "Set the widgets to a choice; ranges and options first, so that no value is ever outside of them."
     widgets["view"].options = _view_options(gallery, choice)
     slider, (lo, hi) = widgets["threshold"], gallery.limits[choice.map]
-    if lo > slider.max: slider.max, slider.min = hi, lo
-    else: slider.min, slider.max = lo, hi
+    if lo > slider.max:
+        slider.max, slider.min = hi, lo
+    else:
+        slider.min, slider.max = lo, hi
     slider.step = (hi - lo) / 200
-    for name, widget in widgets.items(): widget.value = getattr(choice, name)
+    for name, widget in widgets.items():
+        widget.value = getattr(choice, name)
+
 
 # %% ../../nbs/core/07_show.ipynb #fe5add1c
 class Explorer:
     "Widgets and a plotly figure over a `Gallery`; the same picture as a still figure where there is no kernel or no ipywidgets. See `explorer`."
+
     def __init__(self, gallery: Gallery, choice: Choice, max_points: int):
-        self.gallery, self.choice, self.max_points, self.widgets, self.figure, self.why = gallery, choice, max_points, {}, None, ""
+        self.gallery, self.choice, self.max_points, self.widgets, self.figure, self.why = (
+            gallery,
+            choice,
+            max_points,
+            {},
+            None,
+            "",
+        )
         try:
             import plotly.graph_objects as go
+
             self.widgets = controls(gallery, choice)
             self.figure = go.FigureWidget(canvas(gallery, choice))
-        except ImportError as e: self.widgets, self.why = {}, f"no widgets: {e}"
+        except ImportError as e:
+            self.widgets, self.why = {}, f"no widgets: {e}"
         self._busy = False
-        for name, widget in self.widgets.items(): widget.observe(lambda change, name=name: self._moved(name, change["new"]), "value")
+        for name, widget in self.widgets.items():
+            widget.observe(lambda change, name=name: self._moved(name, change["new"]), "value")
         self._draw(refit=True)
 
     def choose(self, **changes) -> Explorer:
@@ -618,49 +1216,87 @@ class Explorer:
         old, self.choice = self.choice, checked_choice(self.gallery, self.choice, **changes)
         self._busy = True
         try:
-            if self.widgets: _follow(self.widgets, self.gallery, self.choice)
-        finally: self._busy = False
-        self._draw(refit=replace(old, threshold=0, opacity=0) != replace(self.choice, threshold=0, opacity=0))
+            if self.widgets:
+                _follow(self.widgets, self.gallery, self.choice)
+        finally:
+            self._busy = False
+        self._draw(
+            refit=replace(old, threshold=0, opacity=0)
+            != replace(self.choice, threshold=0, opacity=0)
+        )
         return self
 
     def _moved(self, name, value):
-        if not self._busy and value is not None: self.choose(**{name: value})
+        if not self._busy and value is not None:
+            self.choose(**{name: value})
 
     def _draw(self, refit):
         self.shown = compose(self.gallery, self.choice, self.max_points)
         if self.figure is not None:
-            with self.figure.batch_update(): paint(self.figure, self.shown, self.gallery.limits[self.choice.map], refit)
+            with self.figure.batch_update():
+                paint(self.figure, self.shown, self.gallery.limits[self.choice.map], refit)
 
-    def still(self): return still(self.shown, self.gallery.limits[self.choice.map], self.choice.threshold)
+    def still(self):
+        return still(self.shown, self.gallery.limits[self.choice.map], self.choice.threshold)
+
     @property
-    def live(self) -> bool: return self.figure is not None and has_kernel()
-    def _repr_mimebundle_(self, **kwargs): return _bundle(self)
+    def live(self) -> bool:
+        return self.figure is not None and has_kernel()
+
+    def _repr_mimebundle_(self, **kwargs):
+        return _bundle(self)
+
 
 # %% ../../nbs/core/07_show.ipynb #fbce8ed3
 def has_kernel() -> bool:
     "Whether this runs in a Jupyter kernel, which widgets need to answer."
-    try: from IPython import get_ipython
-    except ImportError: return False
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
     return getattr(get_ipython(), "kernel", None) is not None
+
 
 # %% ../../nbs/core/07_show.ipynb #8d67ce34
 def box(e: Explorer):
     "The explorer's controls above its figure, as one widget."
     import ipywidgets as w
+
     c = e.widgets
-    columns = [w.VBox([c[a], c[b]], layout=w.Layout(width="300px")) for a, b in (("sample", "view"), ("map", "threshold"), ("opacity", "merged"))]
+    columns = [
+        w.VBox([c[a], c[b]], layout=w.Layout(width="300px"))
+        for a, b in (("sample", "view"), ("map", "threshold"), ("opacity", "merged"))
+    ]
     return w.VBox([w.HBox(columns), e.figure])
+
 
 def _bundle(e: Explorer) -> dict:
     "What Jupyter shows: widgets where they can answer, and always the still picture for those who open the stored notebook."
-    still_ = {"image/png": base64.b64encode(png(e.still())).decode(), "text/plain": f"{e.shown.title}\n{e.shown.text}\n{e.why}".strip()}
-    return {**still_, **box(e)._repr_mimebundle_(), "text/plain": still_["text/plain"]} if e.live else still_
+    still_ = {
+        "image/png": base64.b64encode(png(e.still())).decode(),
+        "text/plain": f"{e.shown.title}\n{e.shown.text}\n{e.why}".strip(),
+    }
+    return (
+        {**still_, **box(e)._repr_mimebundle_(), "text/plain": still_["text/plain"]}
+        if e.live
+        else still_
+    )
+
 
 # %% ../../nbs/core/07_show.ipynb #035c5c6b
-def explorer(samples: Sequence[Sample], predictions, *, max_points: int = 20_000, **choice) -> Explorer:
+def explorer(
+    samples: Sequence[Sample], predictions, *, max_points: int = 20_000, **choice
+) -> Explorer:
     """Look at samples and their predictions (or those of a detector, which predicts all samples first): choose sample, view, map, threshold, opacity.
 
     `choice`: where to start, fields of `Choice`. In JupyterLab it shows widgets; elsewhere a still picture of the choice, which `.choose(...)` changes."""
     gallery = Gallery(samples, predictions)
-    first = Choice(view=samples[choice.get("sample", 0)].present[0] if "sample" not in choice or 0 <= choice["sample"] < len(samples) else 0, map="")
-    return Explorer(gallery, checked_choice(gallery, first, **{"map": gallery.names[0], **choice}), max_points)
+    first = Choice(
+        view=samples[choice.get("sample", 0)].present[0]
+        if "sample" not in choice or 0 <= choice["sample"] < len(samples)
+        else 0,
+        map="",
+    )
+    return Explorer(
+        gallery, checked_choice(gallery, first, **{"map": gallery.names[0], **choice}), max_points
+    )

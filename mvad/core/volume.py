@@ -13,78 +13,126 @@ from .metrics import StreamingPRO, region_areas, regions
 from .sample import MvadError, View
 
 # %% auto #0
-__all__ = ['DOMAINS', 'Grid', 'grid_around', 'Volume', 'world_points', 'Landing', 'landing', 'maximum_by_index', 'ScoreVolume',
-           'volume_of', 'best_landed', 'VolumePRO', 'v_aupro', 'chance_floor', 'permuted', 'VolumeScores',
-           'show_volume']
+__all__ = [
+    "DOMAINS",
+    "Grid",
+    "grid_around",
+    "Volume",
+    "world_points",
+    "Landing",
+    "landing",
+    "maximum_by_index",
+    "ScoreVolume",
+    "volume_of",
+    "best_landed",
+    "VolumePRO",
+    "v_aupro",
+    "chance_floor",
+    "permuted",
+    "VolumeScores",
+    "show_volume",
+]
+
 
 # %% ../../nbs/core/04a_volume.ipynb #f4b74e1b
 @dataclass(frozen=True, eq=False)
 class Grid:
     "Cubic voxels of edge `size` (metres) from the corner `origin` on, `shape` of them, along the world's axes."
+
     origin: Float[np.ndarray, "3"]
     size: float
     shape: tuple[int, int, int]
 
     @property
-    def n(self) -> int: return int(np.prod(self.shape))
-    def index(self, points: Float[np.ndarray, "N 3"]) -> tuple[Int[np.ndarray, "M"], Bool[np.ndarray, "N"]]:
+    def n(self) -> int:
+        return int(np.prod(self.shape))
+
+    def index(
+        self, points: Float[np.ndarray, "N 3"]
+    ) -> tuple[Int[np.ndarray, "M"], Bool[np.ndarray, "N"]]:
         "Flat voxel index of the points inside, and which are inside."
         return voxel_index(points, self.origin, self.size, self.shape)
 
-    def scatter_max(self, points: Float[np.ndarray, "N 3"], values: Float[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "X Y Z"], Bool[np.ndarray, "X Y Z"]]:
+    def scatter_max(
+        self, points: Float[np.ndarray, "N 3"], values: Float[np.ndarray, "N"]
+    ) -> tuple[Float[np.ndarray, "X Y Z"], Bool[np.ndarray, "X Y Z"]]:
         "The largest value in each voxel (0 where no point fell), and where points fell."
         index, inside = self.index(points)
-        hit = np.zeros(self.n, bool); hit[index] = True
-        return voxel_scatter_max(np.asarray(values)[inside], index, self.n).reshape(self.shape), hit.reshape(self.shape)
+        hit = np.zeros(self.n, bool)
+        hit[index] = True
+        return voxel_scatter_max(np.asarray(values)[inside], index, self.n).reshape(
+            self.shape
+        ), hit.reshape(self.shape)
 
     def places(self, index: Int[np.ndarray, "M"]) -> Float[np.ndarray, "M 3"]:
         "World coordinates of the centres of voxels, given by flat index."
-        return self.origin + (np.stack(np.unravel_index(index, self.shape), 1) + .5) * self.size
+        return self.origin + (np.stack(np.unravel_index(index, self.shape), 1) + 0.5) * self.size
+
     def centres(self, where: Bool[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "M 3"]:
         "World coordinates of the centres of the voxels that `where` marks."
         return self.places(np.flatnonzero(where))
 
+
 # %% ../../nbs/core/04a_volume.ipynb #e34bee7f
-def grid_around(points: Float[np.ndarray, "N 3"], longest: int = 256, margin: float = .05) -> Grid:
+def grid_around(points: Float[np.ndarray, "N 3"], longest: int = 256, margin: float = 0.05) -> Grid:
     "The grid over the box of `points` plus the share `margin` on each side, its longest side cut into `longest` voxels."
     points = np.asarray(points, np.float64)
-    if not len(points) or not np.isfinite(points).all(): raise MvadError("a grid needs finite points", found=f"{len(points)} points", expected="at least one, all finite")
+    if not len(points) or not np.isfinite(points).all():
+        raise MvadError(
+            "a grid needs finite points",
+            found=f"{len(points)} points",
+            expected="at least one, all finite",
+        )
     low, high = points.min(0), points.max(0)
     extent = (high - low) * (1 + 2 * margin)
-    if not extent.any(): raise MvadError("a grid needs points with an extent", found=f"all at {low}")
+    if not extent.any():
+        raise MvadError("a grid needs points with an extent", found=f"all at {low}")
     size = float(extent.max() / longest)
     shape = np.maximum(np.ceil(extent / size - 1e-9), 1).astype(int)
     return Grid((low + high) / 2 - shape * size / 2, size, tuple(map(int, shape)))
+
 
 # %% ../../nbs/core/04a_volume.ipynb #9ad015ac
 @dataclass(frozen=True, eq=False)
 class Volume:
     "Ground truth in voxels: `labels` is true on defects. `origin` (3,) and the voxels' edge `size` in metres, world frame."
+
     origin: Float[np.ndarray, "3"]
     size: float
     labels: Bool[np.ndarray, "X Y Z"]
 
     @property
-    def grid(self) -> Grid: return Grid(self.origin, self.size, self.labels.shape)
+    def grid(self) -> Grid:
+        return Grid(self.origin, self.size, self.labels.shape)
+
     @property
     def points(self) -> Float[np.ndarray, "M 3"]:
         "Centres of the labelled voxels, world frame."
         return self.grid.centres(self.labels)
 
+
 # %% ../../nbs/core/04a_volume.ipynb #82847896
 def world_points(view: View) -> Float[np.ndarray, "N 3"]:
     "The view's valid points in the world frame, row-major. Raises `MvadError` without xyz or camera."
-    if view.xyz is None or view.camera is None: raise MvadError("world points need xyz and a camera", file=view.name or None, fix="is there a calibration, and does the recipe name its files?")
+    if view.xyz is None or view.camera is None:
+        raise MvadError(
+            "world points need xyz and a camera",
+            file=view.name or None,
+            fix="is there a calibration, and does the recipe name its files?",
+        )
     E = view.camera.world_to_camera
     return (points_of(view.xyz, view.valid)[0].astype(np.float64) - E[:3, 3]) @ E[:3, :3]
+
 
 # %% ../../nbs/core/04a_volume.ipynb #cf4bd2a0
 @dataclass(frozen=True, eq=False)
 class Landing:
     "Where the pixels of a view fall in a grid: flat `pixels` of the view, the flat `voxels` of each, and how many of the pixels lie `outside`."
+
     pixels: Int[np.ndarray, "M"]
     voxels: Int[np.ndarray, "M"]
     outside: int = 0
+
 
 def landing(view: View, grid: Grid, mask: Bool[np.ndarray, "H W"] | None = None) -> Landing:
     "Where the valid pixels of a view (those in `mask`) fall."
@@ -92,173 +140,360 @@ def landing(view: View, grid: Grid, mask: Bool[np.ndarray, "H W"] | None = None)
     voxels, inside = grid.index(world_points(view))
     pixels = pixels[inside]
     keep = np.ones(len(pixels), bool) if mask is None else np.asarray(mask).ravel()[pixels]
-    lost = int((~inside).sum()) if mask is None else int((np.asarray(mask) & view.valid).sum() - keep.sum())
+    lost = (
+        int((~inside).sum())
+        if mask is None
+        else int((np.asarray(mask) & view.valid).sum() - keep.sum())
+    )
     return Landing(pixels[keep], voxels[keep], lost)
 
+
 # %% ../../nbs/core/04a_volume.ipynb #65e4e29b
-def maximum_by_index(index: Int[np.ndarray, "N"], values: Float[np.ndarray, "N"]) -> tuple[Int[np.ndarray, "M"], Float[np.ndarray, "M"]]:
+def maximum_by_index(
+    index: Int[np.ndarray, "N"], values: Float[np.ndarray, "N"]
+) -> tuple[Int[np.ndarray, "M"], Float[np.ndarray, "M"]]:
     "The distinct indices, ascending, and the largest value of each."
-    order = np.argsort(index, kind="stable"); index, values = index[order], np.asarray(values)[order]
-    start = np.flatnonzero(np.append(True, index[1:] != index[:-1])) if len(index) else np.empty(0, np.int64)
+    order = np.argsort(index, kind="stable")
+    index, values = index[order], np.asarray(values)[order]
+    start = (
+        np.flatnonzero(np.append(True, index[1:] != index[:-1]))
+        if len(index)
+        else np.empty(0, np.int64)
+    )
     return index[start], np.maximum.reduceat(values, start) if len(start) else values
+
 
 @dataclass(frozen=True, eq=False)
 class ScoreVolume:
     "Scores of the observed voxels of a grid: ascending flat `index`, `values` (float32). All others are unobserved and count as 0."
+
     grid: Grid
     index: Int[np.ndarray, "M"]
     values: Float[np.ndarray, "M"]
-    outside: int = 0                                     # pixels that fell beside the grid
+    outside: int = 0  # pixels that fell beside the grid
 
     @property
-    def score(self) -> float: return float(self.values.max()) if len(self.values) else 0.
+    def score(self) -> float:
+        return float(self.values.max()) if len(self.values) else 0.0
+
     @property
-    def occupied(self) -> float: return len(self.index) / self.grid.n
-    def at(self, index: Int[np.ndarray, "K"]) -> tuple[Float[np.ndarray, "K"], Bool[np.ndarray, "K"]]:
+    def occupied(self) -> float:
+        return len(self.index) / self.grid.n
+
+    def at(
+        self, index: Int[np.ndarray, "K"]
+    ) -> tuple[Float[np.ndarray, "K"], Bool[np.ndarray, "K"]]:
         "Score and observed or not, of voxels by flat index."
         where = np.searchsorted(self.index, index).clip(max=max(len(self.index) - 1, 0))
         seen = self.index[where] == index if len(self.index) else np.zeros(len(index), bool)
-        return np.where(seen, self.values[where] if len(self.index) else 0, 0).astype(np.float32), seen
+        return np.where(seen, self.values[where] if len(self.index) else 0, 0).astype(
+            np.float32
+        ), seen
+
     def dense(self) -> tuple[Float[np.ndarray, "X Y Z"], Bool[np.ndarray, "X Y Z"]]:
         "Scores and observed voxels as whole arrays."
         values, seen = np.zeros(self.grid.n, np.float32), np.zeros(self.grid.n, bool)
         values[self.index], seen[self.index] = self.values, True
         return values.reshape(self.grid.shape), seen.reshape(self.grid.shape)
 
+
 # %% ../../nbs/core/04a_volume.ipynb #48feb0b6
-def volume_of(landings: Sequence[Landing | None], maps: Sequence[Float[np.ndarray, "V H W"]], grid: Grid) -> ScoreVolume:
+def volume_of(
+    landings: Sequence[Landing | None], maps: Sequence[Float[np.ndarray, "V H W"]], grid: Grid
+) -> ScoreVolume:
     "The volume of one or several stacks of maps (modalities): each voxel takes the maximum over pixels, views and stacks (MODMAP Sec. 3.2.4). A missing view has landing None."
     index, values = np.empty(0, np.int64), np.empty(0, np.float32)
     for i, where in enumerate(landings):
-        if where is None: continue
+        if where is None:
+            continue
         best = np.maximum.reduce([np.asarray(m[i], np.float32).ravel()[where.pixels] for m in maps])
-        index, values = maximum_by_index(np.concatenate([index, where.voxels]), np.concatenate([values, best]))   # one view at a time: memory stays that of what is observed
+        index, values = maximum_by_index(
+            np.concatenate([index, where.voxels]), np.concatenate([values, best])
+        )  # one view at a time: memory stays that of what is observed
     return ScoreVolume(grid, index, values, sum(w.outside for w in landings if w))
 
-def best_landed(landings: Sequence[Landing | None], maps: Sequence[Float[np.ndarray, "V H W"]]) -> float:
+
+def best_landed(
+    landings: Sequence[Landing | None], maps: Sequence[Float[np.ndarray, "V H W"]]
+) -> float:
     "The instance score without a volume: the largest score of a pixel that falls into the grid."
-    return float(max((np.max(m[i].ravel()[w.pixels]) for m in maps for i, w in enumerate(landings) if w and len(w.pixels)), default=0.))
+    return float(
+        max(
+            (
+                np.max(m[i].ravel()[w.pixels])
+                for m in maps
+                for i, w in enumerate(landings)
+                if w and len(w.pixels)
+            ),
+            default=0.0,
+        )
+    )
+
 
 # %% ../../nbs/core/04a_volume.ipynb #ed6fff7c
 DOMAINS = ("box", "observed")
 
+
 class VolumePRO:
-    "V-AUPRO of volumes that arrive one at a time, exact. `domain`: which voxels exist, \"box\" (all of the grid) or \"observed\". Memory: 4 bytes an observed voxel."
+    'V-AUPRO of volumes that arrive one at a time, exact. `domain`: which voxels exist, "box" (all of the grid) or "observed". Memory: 4 bytes an observed voxel.'
+
     def __init__(self, domain: str = "box", connectivity: int = 26):
-        if domain not in DOMAINS: raise MvadError("unknown domain of voxels", found=domain, expected=" or ".join(DOMAINS))
-        self.domain, self.connectivity, self.pro = domain, connectivity, StreamingPRO(connectivity, buffer=1 << 62)
+        if domain not in DOMAINS:
+            raise MvadError("unknown domain of voxels", found=domain, expected=" or ".join(DOMAINS))
+        self.domain, self.connectivity, self.pro = (
+            domain,
+            connectivity,
+            StreamingPRO(connectivity, buffer=1 << 62),
+        )
         self.unseen_regions, self.n_observed_good = 0, 0
 
-    def update(self, volume: ScoreVolume, truth: Volume | None = None, name: str | None = None) -> VolumePRO:
+    def update(
+        self, volume: ScoreVolume, truth: Volume | None = None, name: str | None = None
+    ) -> VolumePRO:
         "Add an instance; without `truth` it is a good one."
-        if not np.isfinite(volume.values).all(): raise MvadError("a volume holds NaN or infinity", file=name, expected="finite scores")
+        if not np.isfinite(volume.values).all():
+            raise MvadError("a volume holds NaN or infinity", file=name, expected="finite scores")
         flat, which = _labelled(volume.grid, truth, self.connectivity, name)
         scores, seen = volume.at(flat)
-        good = np.ones(len(volume.index), bool); good[np.searchsorted(volume.index, flat[seen])] = False
-        self.pro.good.add(volume.values[good]); self.n_observed_good += int(good.sum())
-        if self.domain == "box": self._add_air(volume.grid.n - len(flat) - int(good.sum()))
+        good = np.ones(len(volume.index), bool)
+        good[np.searchsorted(volume.index, flat[seen])] = False
+        self.pro.good.add(volume.values[good])
+        self.n_observed_good += int(good.sum())
+        if self.domain == "box":
+            self._add_air(volume.grid.n - len(flat) - int(good.sum()))
         keep = seen if self.domain == "observed" else np.ones(len(flat), bool)
         for k in range(1, int(which.max(initial=0)) + 1):
             region = np.sort(scores[keep & (which == k)])
-            if len(region): self.pro.regions.append(region)
+            if len(region):
+                self.pro.regions.append(region)
             self.unseen_regions += not seen[which == k].any()
         self.pro.images += 1
         return self
 
     def _add_air(self, n: int):
         "n unobserved good voxels: zeros, counted and not stored."
-        if n: self.pro.good._absorb(np.zeros(1, np.float32), np.array([n])); self.pro.good.n += n
+        if n:
+            self.pro.good._absorb(np.zeros(1, np.float32), np.array([n]))
+            self.pro.good.n += n
+
     @property
     def occupied(self) -> float:
         "The share of good voxels that some view saw."
         return self.n_observed_good / max(self.pro.good.n, 1)
-    def curve(self) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]: return self.pro.curve()
-    def aupro(self, limit: float = .01) -> float: return self.pro.aupro(limit)
+
+    def curve(self) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+        return self.pro.curve()
+
+    def aupro(self, limit: float = 0.01) -> float:
+        return self.pro.aupro(limit)
+
 
 # %% ../../nbs/core/04a_volume.ipynb #99656cec
-def _labelled(grid: Grid, truth: Volume | None, connectivity: int, name: str | None) -> tuple[Int[np.ndarray, "K"], Int[np.ndarray, "K"]]:
+def _labelled(
+    grid: Grid, truth: Volume | None, connectivity: int, name: str | None
+) -> tuple[Int[np.ndarray, "K"], Int[np.ndarray, "K"]]:
     "Flat indices of the defective voxels, ascending, and the number of the region of each (from 1). Looks for regions in the box of the labels only."
-    if truth is None: return np.empty(0, np.int64), np.empty(0, np.int64)
-    if truth.labels.shape != tuple(grid.shape) or not np.allclose(truth.origin, grid.origin) or not np.isclose(truth.size, grid.size):
-        raise MvadError("the truth stands in another grid than the scores", file=name, found=f"{truth.labels.shape} voxels of {truth.size:g} m", expected=f"{tuple(grid.shape)} of {grid.size:g} m", fix="project into the grid of the ground truth")
+    if truth is None:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    if (
+        truth.labels.shape != tuple(grid.shape)
+        or not np.allclose(truth.origin, grid.origin)
+        or not np.isclose(truth.size, grid.size)
+    ):
+        raise MvadError(
+            "the truth stands in another grid than the scores",
+            file=name,
+            found=f"{truth.labels.shape} voxels of {truth.size:g} m",
+            expected=f"{tuple(grid.shape)} of {grid.size:g} m",
+            fix="project into the grid of the ground truth",
+        )
     flat = np.flatnonzero(truth.labels)
-    if not len(flat): return flat, flat
-    cells = np.stack(np.unravel_index(flat, grid.shape)); low, high = cells.min(1), cells.max(1) + 1
+    if not len(flat):
+        return flat, flat
+    cells = np.stack(np.unravel_index(flat, grid.shape))
+    low, high = cells.min(1), cells.max(1) + 1
     box = truth.labels[tuple(slice(a, b) for a, b in zip(low, high))]
     return flat, regions(np.ascontiguousarray(box), connectivity)[tuple(cells - low[:, None])]
 
-def v_aupro(volumes: Sequence[ScoreVolume], truths: Sequence[Volume | None], limit: float = .01, *, domain: str = "box", connectivity: int = 26) -> float:
+
+def v_aupro(
+    volumes: Sequence[ScoreVolume],
+    truths: Sequence[Volume | None],
+    limit: float = 0.01,
+    *,
+    domain: str = "box",
+    connectivity: int = 26,
+) -> float:
     "V-AUPRO up to `limit`, regions pooled over all instances; a truth may be None for a good instance (MODMAP facts 6.3)."
     pro = VolumePRO(domain, connectivity)
-    for v, t in zip(volumes, truths, strict=True): pro.update(v, t)
+    for v, t in zip(volumes, truths, strict=True):
+        pro.update(v, t)
     return pro.aupro(limit)
 
+
 # %% ../../nbs/core/04a_volume.ipynb #0815e408
-def chance_floor(occupied: float | Float[np.ndarray, "n"], limit: float = .01):
+def chance_floor(occupied: float | Float[np.ndarray, "n"], limit: float = 0.01):
     "V-AUPRO of scores that are random on the surface and 0 elsewhere, over the whole box, where `occupied` is the surface's share of the good voxels (MODMAP facts 6.4)."
     f = np.asarray(occupied, float)
     out = np.where(f <= limit, 1 - f / (2 * limit), limit / (2 * np.maximum(f, 1e-12)))
     return float(out) if out.ndim == 0 else out
 
+
 def permuted(volume: ScoreVolume, rng: np.random.Generator) -> ScoreVolume:
     "The same scores dealt out anew over the observed voxels: what a detector would score that knows the surface and nothing else."
     return ScoreVolume(volume.grid, volume.index, rng.permutation(volume.values), volume.outside)
 
+
 # %% ../../nbs/core/04a_volume.ipynb #f6f2e6b9
 class VolumeScores:
     """What `evaluate(..., extra=...)` takes to judge volumes. `volumes(sample, prediction)` gives a `ScoreVolume` for each branch, `truth(id)` an instance's `Volume`, or None where it is good."""
-    def __init__(self, volumes: Callable, truth: Callable[[str], Volume | None], limits: Sequence[float] = (.01,), seed: int = 0):
-        self.volumes, self.truth, self.limits, self.rng = volumes, truth, tuple(limits), np.random.default_rng(seed)
+
+    def __init__(
+        self,
+        volumes: Callable,
+        truth: Callable[[str], Volume | None],
+        limits: Sequence[float] = (0.01,),
+        seed: int = 0,
+    ):
+        self.volumes, self.truth, self.limits, self.rng = (
+            volumes,
+            truth,
+            tuple(limits),
+            np.random.default_rng(seed),
+        )
         self.pros, self.labels, self.regions = {}, [], []
 
     def update(self, sample, prediction):
         "Add one evaluated sample."
         truth = self.truth(sample.id) if sample.label else None
-        if sample.label and truth is None: raise MvadError("a defective instance without a true volume", file=sample.id, fix="V-AUPRO needs one for each; leave `extra` out where there is none")
+        if sample.label and truth is None:
+            raise MvadError(
+                "a defective instance without a true volume",
+                file=sample.id,
+                fix="V-AUPRO needs one for each; leave `extra` out where there is none",
+            )
         self.labels.append(sample.label)
         for branch, volume in self.volumes(sample, prediction).items():
             shuffled = permuted(volume, self.rng)
             for domain in DOMAINS:
-                real, chance = self.pros.setdefault((branch, domain), (VolumePRO(domain), VolumePRO(domain)))
-                before = len(real.pro.regions); real.update(volume, truth, sample.id); chance.update(shuffled, truth, sample.id)
-                if domain == "box": found = len(real.pro.regions) - before
+                real, chance = self.pros.setdefault(
+                    (branch, domain), (VolumePRO(domain), VolumePRO(domain))
+                )
+                before = len(real.pro.regions)
+                real.update(volume, truth, sample.id)
+                chance.update(shuffled, truth, sample.id)
+                if domain == "box":
+                    found = len(real.pro.regions) - before
         self.regions.append(found)
 
     def areas(self) -> dict:
         "What each sample adds to V-AUPRO on the box: the number of its regions, and by branch and limit the sum of their shares."
-        ends, out = [f"V-AUPRO@{100 * l:g}%" for l in self.limits], {"volume regions": list(self.regions)}
+        ends, out = (
+            [f"V-AUPRO@{100 * l:g}%" for l in self.limits],
+            {"volume regions": list(self.regions)},
+        )
         for (branch, domain), (real, _) in self.pros.items():
-            if domain != "box" or not real.pro.regions: continue
+            if domain != "box" or not real.pro.regions:
+                continue
             parts = np.split(region_areas(real.pro, self.limits), np.cumsum(self.regions)[:-1])
-            out[branch] = {m: [round(float(p[:, k].sum()), 6) for p in parts] for k, m in enumerate(ends)}
+            out[branch] = {
+                m: [round(float(p[:, k].sum()), 6) for p in parts] for k, m in enumerate(ends)
+            }
         return out
 
     def rows(self) -> Iterator[dict]:
-        "Rows as those of `Result`: V-AUPRO@1%, the same with \"(observed)\", \"chance of ...\" for both, and the occupied share."
-        bad = sum(map(bool, self.labels)); n = dict(n_good=len(self.labels) - bad, n_defective=bad)
+        'Rows as those of `Result`: V-AUPRO@1%, the same with "(observed)", "chance of ..." for both, and the occupied share.'
+        bad = sum(map(bool, self.labels))
+        n = dict(n_good=len(self.labels) - bad, n_defective=bad)
         for (branch, domain), (real, chance) in self.pros.items():
             grid_row = dict(branch=branch, defect="all", estimator="exact", size=None, **n)
             for l in self.limits:
                 name = f"V-AUPRO@{100 * l:g}%" + (" (observed)" if domain == "observed" else "")
-                for metric, pro in ((name, real), (f"chance of {name}", chance)): yield dict(grid_row, metric=metric, value=pro.aupro(l) if pro.pro.regions else float("nan"))
-            if domain == "box": yield dict(grid_row, metric="occupied share", value=real.occupied)
+                for metric, pro in ((name, real), (f"chance of {name}", chance)):
+                    yield dict(
+                        grid_row,
+                        metric=metric,
+                        value=pro.aupro(l) if pro.pro.regions else float("nan"),
+                    )
+            if domain == "box":
+                yield dict(grid_row, metric="occupied share", value=real.occupied)
+
 
 # %% ../../nbs/core/04a_volume.ipynb #a11a319a
-def show_volume(volume: ScoreVolume, truth: Volume | None = None, *, share: float = .05, max_points: int = 1500, name: str = "anomaly score", title: str = ""):
+def show_volume(
+    volume: ScoreVolume,
+    truth: Volume | None = None,
+    *,
+    share: float = 0.05,
+    max_points: int = 1500,
+    name: str = "anomaly score",
+    title: str = "",
+):
     "A plotly figure of the observed voxels (millimetres, world frame): all of them grey, those in the top `share` coloured by their score, the defective ones of `truth` blue."
     import plotly.graph_objects as go
     from mvad.core.show import LOOK, colour_scale
-    if not len(volume.index): raise MvadError("nothing to show", found="a volume without an observed voxel", expected="at least one")
-    top = np.argsort(-volume.values, kind="stable")[:max(1, min(round(share * len(volume.index)), max_points))]
-    thin = lambda index: index[np.linspace(0, len(index) - 1, min(len(index), max_points)).astype(int)]
+
+    if not len(volume.index):
+        raise MvadError(
+            "nothing to show", found="a volume without an observed voxel", expected="at least one"
+        )
+    top = np.argsort(-volume.values, kind="stable")[
+        : max(1, min(round(share * len(volume.index)), max_points))
+    ]
+    thin = lambda index: index[
+        np.linspace(0, len(index) - 1, min(len(index), max_points)).astype(int)
+    ]
+
     def dots(index, label, **marker):
         p = (1000 * volume.grid.places(index)).astype(np.float32)
-        return go.Scatter3d(**dict(zip("xyz", p.T)), mode="markers", name=label, marker=dict(**marker))
-    bar = dict(title=dict(text=name, side="right"), thickness=14, len=.8)
-    traces = [dots(thin(volume.index), "object", size=1.5, color=LOOK.missing),
-              dots(volume.index[top], f"top {100 * share:g} %", size=3.5, symbol="square", color=volume.values[top], colorscale=colour_scale(LOOK.score), colorbar=bar)]
-    if truth is not None and truth.labels.any(): traces.append(dots(thin(np.flatnonzero(truth.labels)), "true defect", size=2.5, symbol="square", color=LOOK.outline, opacity=.3))
+        return go.Scatter3d(
+            **dict(zip("xyz", p.T)), mode="markers", name=label, marker=dict(**marker)
+        )
+
+    bar = dict(title=dict(text=name, side="right"), thickness=14, len=0.8)
+    traces = [
+        dots(thin(volume.index), "object", size=1.5, color=LOOK.missing),
+        dots(
+            volume.index[top],
+            f"top {100 * share:g} %",
+            size=3.5,
+            symbol="square",
+            color=volume.values[top],
+            colorscale=colour_scale(LOOK.score),
+            colorbar=bar,
+        ),
+    ]
+    if truth is not None and truth.labels.any():
+        traces.append(
+            dots(
+                thin(np.flatnonzero(truth.labels)),
+                "true defect",
+                size=2.5,
+                symbol="square",
+                color=LOOK.outline,
+                opacity=0.3,
+            )
+        )
     width, height = LOOK.cloud
-    span = np.ptp(volume.grid.places(volume.index), axis=0); shape = np.maximum(span / max(span.max(), 1e-9), .05)         # within a unit cube: a flat object too is seen whole
-    scene = dict(aspectmode="manual", aspectratio=dict(zip("xyz", shape.tolist())), dragmode="turntable", **{f"{a}axis": dict(title=dict(text=f"{a} / mm")) for a in "xyz"})
-    return go.Figure(traces, dict(template="none", scene=scene, width=width, height=height, margin=dict(l=0, r=0, t=30, b=0), title=dict(text=title, font=dict(size=13), x=.01), legend=dict(x=0, y=1, itemsizing="constant")))
+    span = np.ptp(volume.grid.places(volume.index), axis=0)
+    shape = np.maximum(
+        span / max(span.max(), 1e-9), 0.05
+    )  # within a unit cube: a flat object too is seen whole
+    scene = dict(
+        aspectmode="manual",
+        aspectratio=dict(zip("xyz", shape.tolist())),
+        dragmode="turntable",
+        **{f"{a}axis": dict(title=dict(text=f"{a} / mm")) for a in "xyz"},
+    )
+    return go.Figure(
+        traces,
+        dict(
+            template="none",
+            scene=scene,
+            width=width,
+            height=height,
+            margin=dict(l=0, r=0, t=30, b=0),
+            title=dict(text=title, font=dict(size=13), x=0.01),
+            legend=dict(x=0, y=1, itemsizing="constant"),
+        ),
+    )

@@ -11,69 +11,170 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 from ..core.sample import MvadError
-from .base import DatasetError, DatasetNotFound, UnreadableFile, WriteError, dataset_class, locked, reading, recipe, verify_archive
+from mvad.data.base import (
+    DatasetError,
+    DatasetNotFound,
+    UnreadableFile,
+    WriteError,
+    dataset_class,
+    locked,
+    reading,
+    recipe,
+    verify_archive,
+)
 
 # %% auto #0
-__all__ = ['UnsafeArchive', 'safe_name', 'Member', 'members', 'Limits', 'inspect', 'unpack', 'unpack_dataset']
+__all__ = [
+    "UnsafeArchive",
+    "safe_name",
+    "Member",
+    "members",
+    "Limits",
+    "inspect",
+    "unpack",
+    "unpack_dataset",
+]
+
 
 # %% ../../nbs/data/20d_archives.ipynb #120368c6
-class UnsafeArchive(DatasetError): "An archive that would write outside its folder, fill the disk, or make something other than files and folders."
+class UnsafeArchive(DatasetError):
+    "An archive that would write outside its folder, fill the disk, or make something other than files and folders."
+
 
 def safe_name(name: str, archive: str | Path | None = None) -> str:
     "The member's path with single forward slashes ('' is the top folder itself). Raises `UnsafeArchive` for a name that may lead out."
-    def no(why): return UnsafeArchive(why, file=archive, found=ascii(name)[:200], expected="a path below the archive's own folder", fix="get the archive from its publisher; do not trust this one")
-    flat = name.replace("\\", "/")                                     # Windows would read it so
-    if flat.startswith("/") or re.match(r"[A-Za-z]:", flat): raise no("a member has an absolute path")
+
+    def no(why):
+        return UnsafeArchive(
+            why,
+            file=archive,
+            found=ascii(name)[:200],
+            expected="a path below the archive's own folder",
+            fix="get the archive from its publisher; do not trust this one",
+        )
+
+    flat = name.replace("\\", "/")  # Windows would read it so
+    if flat.startswith("/") or re.match(r"[A-Za-z]:", flat):
+        raise no("a member has an absolute path")
     parts = [p for p in flat.split("/") if p not in ("", ".")]
-    if ".." in parts: raise no("a member's path leads upwards")
-    if any(ord(c) < 32 for c in flat): raise no("a member's name holds control characters")
-    if any(len(p.encode(errors="surrogateescape")) > 255 for p in parts): raise no("a member's name is longer than 255 bytes")
+    if ".." in parts:
+        raise no("a member's path leads upwards")
+    if any(ord(c) < 32 for c in flat):
+        raise no("a member's name holds control characters")
+    if any(len(p.encode(errors="surrogateescape")) > 255 for p in parts):
+        raise no("a member's name is longer than 255 bytes")
     return "/".join(parts)
+
 
 # %% ../../nbs/data/20d_archives.ipynb #a1b90a58
 @dataclass(frozen=True)
 class Member:
     "One entry of an archive. `kind`: file, folder, link (symbolic), copy (tar's hard link) or other; `target` is what a link points to."
+
     name: str
     kind: str
     size: int = 0
     target: str = ""
     open: Callable[[], IO[bytes] | None] = field(default=lambda: None, repr=False, compare=False)
 
+
 class _TarInfo(tarfile.TarInfo):
     "tarfile reads long names and extended headers into memory, however long: refuse those above a megabyte."
+
     def _proc_member(self, tar):
-        extended = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
-        if self.type in extended and self.size > 1 << 20: raise UnsafeArchive("a name of more than a megabyte", file=tar.name, found=f"{self.size} bytes")
+        extended = (
+            tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK,
+            tarfile.XHDTYPE,
+            tarfile.XGLTYPE,
+            tarfile.SOLARIS_XHDTYPE,
+        )
+        if self.type in extended and self.size > 1 << 20:
+            raise UnsafeArchive(
+                "a name of more than a megabyte", file=tar.name, found=f"{self.size} bytes"
+            )
         return super()._proc_member(tar)
+
 
 # %% ../../nbs/data/20d_archives.ipynb #acae2587
 def _open_tar(path: Path) -> tarfile.TarFile:
-    try: return tarfile.open(path, "r:*", tarinfo=_TarInfo)
+    try:
+        return tarfile.open(path, "r:*", tarinfo=_TarInfo)
     except tarfile.ReadError as e:
-        with open(path, "rb") as f: start = f.read(24)
-        raise UnreadableFile("neither a tar (plain, gz, bz2, xz) nor a zip file", file=path, found=f"it begins with {start!r}", fix="an error page instead of the archive? Download it again") from e
+        with open(path, "rb") as f:
+            start = f.read(24)
+        raise UnreadableFile(
+            "neither a tar (plain, gz, bz2, xz) nor a zip file",
+            file=path,
+            found=f"it begins with {start!r}",
+            fix="an error page instead of the archive? Download it again",
+        ) from e
+
 
 def _tar_members(path: Path, python_too: bool) -> Iterator[Member]:
-    data_filter = getattr(tarfile, "data_filter", None) if python_too else None            # there from 3.10.12, 3.11.4 and 3.12 on
+    data_filter = (
+        getattr(tarfile, "data_filter", None) if python_too else None
+    )  # there from 3.10.12, 3.11.4 and 3.12 on
     with _open_tar(path) as tar:
         for m in tar:
-            kind = "file" if m.isreg() else "folder" if m.isdir() else "link" if m.issym() else "copy" if m.islnk() else "other"
+            kind = (
+                "file"
+                if m.isreg()
+                else "folder"
+                if m.isdir()
+                else "link"
+                if m.issym()
+                else "copy"
+                if m.islnk()
+                else "other"
+            )
             name = safe_name(m.name, path)
             if data_filter and kind != "other":
-                try: data_filter(m, str(path.parent))
-                except tarfile.FilterError as e: raise UnsafeArchive("Python refuses a member", file=path, found=str(e)) from e
-            yield Member(name, kind, m.size if kind == "file" else 0, m.linkname, lambda m=m: tar.extractfile(m))
+                try:
+                    data_filter(m, str(path.parent))
+                except tarfile.FilterError as e:
+                    raise UnsafeArchive("Python refuses a member", file=path, found=str(e)) from e
+            yield Member(
+                name,
+                kind,
+                m.size if kind == "file" else 0,
+                m.linkname,
+                lambda m=m: tar.extractfile(m),
+            )
+
 
 def _zip_members(path: Path, python_too: bool) -> Iterator[Member]:
     with zipfile.ZipFile(path) as z:
         for m in z.infolist():
             name, mode = safe_name(m.filename, path), m.external_attr >> 16
-            if m.flag_bits & 1: raise UnreadableFile("a member is encrypted", file=path, found=name, expected="an archive without password", fix="unpack it with your own tool")
+            if m.flag_bits & 1:
+                raise UnreadableFile(
+                    "a member is encrypted",
+                    file=path,
+                    found=name,
+                    expected="an archive without password",
+                    fix="unpack it with your own tool",
+                )
             link = stat.S_ISLNK(mode) and m.create_system == 3
-            if link and m.file_size > 4096: raise UnsafeArchive("a link of more than 4096 bytes", file=path, found=name)
-            kind = "link" if link else "folder" if m.is_dir() else "file" if stat.S_IFMT(mode) in (0, stat.S_IFREG) or m.create_system != 3 else "other"
-            yield Member(name, kind, m.file_size if kind == "file" else 0, z.read(m).decode(errors="replace") if link else "", lambda m=m: z.open(m))
+            if link and m.file_size > 4096:
+                raise UnsafeArchive("a link of more than 4096 bytes", file=path, found=name)
+            kind = (
+                "link"
+                if link
+                else "folder"
+                if m.is_dir()
+                else "file"
+                if stat.S_IFMT(mode) in (0, stat.S_IFREG) or m.create_system != 3
+                else "other"
+            )
+            yield Member(
+                name,
+                kind,
+                m.file_size if kind == "file" else 0,
+                z.read(m).decode(errors="replace") if link else "",
+                lambda m=m: z.open(m),
+            )
+
 
 def members(archive: str | Path, python_too: bool = False) -> Iterator[Member]:
     """What a tar (plain, gz, bz2, xz) or zip file holds, in its order. A member's `open()` works until the next one is asked for.
@@ -81,167 +182,330 @@ def members(archive: str | Path, python_too: bool = False) -> Iterator[Member]:
     `python_too`: also apply Python's own check of tar members, where this Python has it. Raises `UnsafeArchive`, `UnreadableFile`."""
     path = Path(archive)
     with reading(path, "archive"):
-        with open(path, "rb") as f: start = f.read(4)
-        yield from (_zip_members if start in (b"PK\3\4", b"PK\5\6") else _tar_members)(path, python_too)
+        with open(path, "rb") as f:
+            start = f.read(4)
+        yield from (_zip_members if start in (b"PK\3\4", b"PK\5\6") else _tar_members)(
+            path, python_too
+        )
+
 
 # %% ../../nbs/data/20d_archives.ipynb #388d38da
 @dataclass(frozen=True)
 class Limits:
     "What an archive may become: bytes and entries in all, and bytes for each of its own bytes (`ratio`, looked at above `small` bytes)."
+
     total: int = 2 * 10**12
     files: int = 5_000_000
-    ratio: float = 200.
+    ratio: float = 200.0
     small: int = 100_000_000
 
     def check(self, archive: Path, total: int, files: int) -> None:
         "Raise `UnsafeArchive` if these are too many bytes or entries."
-        def no(what, found, most): return UnsafeArchive(f"the archive {what}", file=archive, found=found, expected=f"at most {most}", fix="a bomb? If you know that it is right, pass other Limits")
-        if total > self.total: raise no("would unpack to too much", f"{total:,} bytes or more", f"{self.total:,}")
-        if files > self.files: raise no("holds too many entries", f"{files:,} or more", f"{self.files:,}")
+
+        def no(what, found, most):
+            return UnsafeArchive(
+                f"the archive {what}",
+                file=archive,
+                found=found,
+                expected=f"at most {most}",
+                fix="a bomb? If you know that it is right, pass other Limits",
+            )
+
+        if total > self.total:
+            raise no("would unpack to too much", f"{total:,} bytes or more", f"{self.total:,}")
+        if files > self.files:
+            raise no("holds too many entries", f"{files:,} or more", f"{self.files:,}")
         size = max(os.path.getsize(archive), 1)
-        if total > max(self.small, self.ratio * size): raise no("unpacks to suspiciously much", f"{total / size:.0f} times its size", f"{self.ratio:g} times")
+        if total > max(self.small, self.ratio * size):
+            raise no(
+                "unpacks to suspiciously much",
+                f"{total / size:.0f} times its size",
+                f"{self.ratio:g} times",
+            )
+
 
 # %% ../../nbs/data/20d_archives.ipynb #c4c1d818
 class _Plan:
     "All paths of an archive and what they are; `add` refuses what does not fit."
-    def __init__(self, archive: Path, limits: Limits): self.archive, self.limits, self.kinds, self.sizes, self.total, self.files, self.folded, self.alike = archive, limits, {}, {}, 0, 0, {}, []
 
-    def no(self, why: str, found) -> UnsafeArchive: return UnsafeArchive(why, file=self.archive, found=found, fix="get the archive from its publisher; do not trust this one")
+    def __init__(self, archive: Path, limits: Limits):
+        (
+            self.archive,
+            self.limits,
+            self.kinds,
+            self.sizes,
+            self.total,
+            self.files,
+            self.folded,
+            self.alike,
+        ) = archive, limits, {}, {}, 0, 0, {}, []
+
+    def no(self, why: str, found) -> UnsafeArchive:
+        return UnsafeArchive(
+            why,
+            file=self.archive,
+            found=found,
+            fix="get the archive from its publisher; do not trust this one",
+        )
 
     def add(self, m: Member) -> None:
         self.files += 1
-        if m.kind == "other": raise self.no("a member is neither file, folder nor link", m.name)
+        if m.kind == "other":
+            raise self.no("a member is neither file, folder nor link", m.name)
         if not m.name:
-            if m.kind != "folder": raise self.no("a member without a name", m)
+            if m.kind != "folder":
+                raise self.no("a member without a name", m)
             return
         size = m.size
-        if m.kind == "link": self.link(m)
+        if m.kind == "link":
+            self.link(m)
         if m.kind == "copy":
             source = safe_name(m.target, self.archive)
-            if self.kinds.get(source) != "file": raise self.no("a hard link to what is no earlier file of the archive", f"{m.name} -> {m.target}")
+            if self.kinds.get(source) != "file":
+                raise self.no(
+                    "a hard link to what is no earlier file of the archive",
+                    f"{m.name} -> {m.target}",
+                )
             size = self.sizes[source]
         self.place(m.name, "file" if m.kind == "copy" else m.kind)
         self.sizes[m.name], self.total = size, self.total + size
         self.limits.check(self.archive, self.total, self.files)
 
     def link(self, m: Member) -> None:
-        to = posixpath.normpath(posixpath.join(posixpath.dirname(m.name), m.target.replace("\\", "/")))
-        if to == ".." or to.startswith(("../", "/")) or re.match(r"[A-Za-z]:", to): raise self.no("a link points out of the archive", f"{m.name} -> {m.target}")
+        to = posixpath.normpath(
+            posixpath.join(posixpath.dirname(m.name), m.target.replace("\\", "/"))
+        )
+        if to == ".." or to.startswith(("../", "/")) or re.match(r"[A-Za-z]:", to):
+            raise self.no("a link points out of the archive", f"{m.name} -> {m.target}")
 
     def place(self, name: str, kind: str) -> None:
         for i in [i for i, c in enumerate(name) if c == "/"]:
-            if self.kinds.setdefault(name[:i], "folder") != "folder": raise self.no(f"a {self.kinds[name[:i]]} is used as a folder", name)
-        if name in self.kinds and (kind, self.kinds[name]) != ("folder", "folder"): raise self.no("two members have one name", name)
+            if self.kinds.setdefault(name[:i], "folder") != "folder":
+                raise self.no(f"a {self.kinds[name[:i]]} is used as a folder", name)
+        if name in self.kinds and (kind, self.kinds[name]) != ("folder", "folder"):
+            raise self.no("two members have one name", name)
         self.kinds[name] = kind
         first = self.folded.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
-        if first != name: self.alike.append((first, name))
+        if first != name:
+            self.alike.append((first, name))
+
 
 # %% ../../nbs/data/20d_archives.ipynb #9de9cf70
-def inspect(archive: str | Path, limits: Limits = Limits()) -> dict[str, int]:                      # noqa: B008
+def inspect(archive: str | Path, limits: Limits = Limits()) -> dict[str, int]:  # noqa: B008
     "The files of an archive and their sizes, after all checks of names, kinds and declared sizes; writes nothing. Raises `UnsafeArchive`, `UnreadableFile`."
     plan = _plan(Path(archive), limits)
     return {n: s for n, s in plan.sizes.items() if plan.kinds[n] == "file"}
 
+
 def _plan(archive: Path, limits: Limits) -> _Plan:
     plan = _Plan(archive, limits)
-    for m in members(archive): plan.add(m)
-    if not plan.sizes: raise UnreadableFile("archive is empty", file=archive, found="no entry", expected="a data set", fix="download it again")
-    if plan.alike: warnings.warn(f"{archive}: {len(plan.alike)} names differ in capitals only, e.g. {plan.alike[0]}: one file on Windows and macOS", stacklevel=4)
+    for m in members(archive):
+        plan.add(m)
+    if not plan.sizes:
+        raise UnreadableFile(
+            "archive is empty",
+            file=archive,
+            found="no entry",
+            expected="a data set",
+            fix="download it again",
+        )
+    if plan.alike:
+        warnings.warn(
+            f"{archive}: {len(plan.alike)} names differ in capitals only, e.g. {plan.alike[0]}: one file on Windows and macOS",
+            stacklevel=4,
+        )
     return plan
+
 
 # %% ../../nbs/data/20d_archives.ipynb #ab87251c
 def _write(m: Member, path: Path, plan: _Plan, bar) -> None:
     "Write one file's bytes, exactly as many as were declared."
     path.parent.mkdir(parents=True, exist_ok=True)
     done = 0
-    with reading(plan.archive, "archive"): stream = m.open()
-    with stream, open(path, "xb") as f:                                # x: never through a link, never over a file
+    with reading(plan.archive, "archive"):
+        stream = m.open()
+    with stream, open(path, "xb") as f:  # x: never through a link, never over a file
         while True:
-            with reading(plan.archive, "archive"): block = stream.read(min(1 << 20, m.size - done + 1))
-            if not block: break
+            with reading(plan.archive, "archive"):
+                block = stream.read(min(1 << 20, m.size - done + 1))
+            if not block:
+                break
             done += len(block)
-            if done > m.size: raise plan.no("a member is larger than it says", f"{m.name}: more than {m.size} bytes")
-            try: f.write(block)
-            except OSError as e: raise WriteError("cannot write", file=path, found=e.strerror or e, fix="free some space, then run the same command again") from e
+            if done > m.size:
+                raise plan.no(
+                    "a member is larger than it says", f"{m.name}: more than {m.size} bytes"
+                )
+            try:
+                f.write(block)
+            except OSError as e:
+                raise WriteError(
+                    "cannot write",
+                    file=path,
+                    found=e.strerror or e,
+                    fix="free some space, then run the same command again",
+                ) from e
             bar.update(len(block))
-    if done != m.size: raise UnreadableFile("archive is truncated", file=plan.archive, found=f"{m.name}: {done} bytes", expected=f"{m.size} bytes", fix="download it again")
+    if done != m.size:
+        raise UnreadableFile(
+            "archive is truncated",
+            file=plan.archive,
+            found=f"{m.name}: {done} bytes",
+            expected=f"{m.size} bytes",
+            fix="download it again",
+        )
+
 
 def _fill(tree: Path, plan: _Plan, progress: bool) -> None:
     "Write all members below `tree`, then the links."
     from tqdm.auto import tqdm
+
     links, tree = [], Path(os.path.realpath(tree))
-    with tqdm(total=plan.total, unit="B", unit_scale=True, desc=f"unpack {plan.archive.name}", disable=not progress) as bar:
+    with tqdm(
+        total=plan.total,
+        unit="B",
+        unit_scale=True,
+        desc=f"unpack {plan.archive.name}",
+        disable=not progress,
+    ) as bar:
         for m in members(plan.archive, python_too=True):
-            if m.name and plan.kinds.get(m.name) != ("file" if m.kind == "copy" else m.kind): raise plan.no("the archive changed while it was read", m.name)
-            if m.kind == "folder": (tree/m.name).mkdir(parents=True, exist_ok=True)
-            elif m.kind == "file": _write(m, tree/m.name, plan, bar)
+            if m.name and plan.kinds.get(m.name) != ("file" if m.kind == "copy" else m.kind):
+                raise plan.no("the archive changed while it was read", m.name)
+            if m.kind == "folder":
+                (tree / m.name).mkdir(parents=True, exist_ok=True)
+            elif m.kind == "file":
+                _write(m, tree / m.name, plan, bar)
             elif m.kind == "copy":
-                (tree/m.name).parent.mkdir(parents=True, exist_ok=True)
-                bar.update(os.path.getsize(shutil.copyfile(tree/safe_name(m.target), tree/m.name)))
-            else: links.append(m)
+                (tree / m.name).parent.mkdir(parents=True, exist_ok=True)
+                bar.update(
+                    os.path.getsize(shutil.copyfile(tree / safe_name(m.target), tree / m.name))
+                )
+            else:
+                links.append(m)
     for m in links:
-        (tree/m.name).parent.mkdir(parents=True, exist_ok=True)
-        os.symlink(m.target, tree/m.name)
+        (tree / m.name).parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(m.target, tree / m.name)
     for m in links:
-        if not Path(os.path.realpath(tree/m.name)).is_relative_to(tree): raise plan.no("a link points out of the archive", f"{m.name} -> {m.target}")
+        if not Path(os.path.realpath(tree / m.name)).is_relative_to(tree):
+            raise plan.no("a link points out of the archive", f"{m.name} -> {m.target}")
+
 
 # %% ../../nbs/data/20d_archives.ipynb #479e0941
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     "A temporary folder on the same disk, for one process at a time; what a killed run left in it is thrown away."
-    place = out.parent/f".{out.name}.unpacking"
+    place = out.parent / f".{out.name}.unpacking"
     try:
         with locked(place):
-            shutil.rmtree(place/"tree", ignore_errors=True); (place/"tree").mkdir()
-            yield place/"tree"
-    finally: shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(place / "tree", ignore_errors=True)
+            (place / "tree").mkdir()
+            yield place / "tree"
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
 
 def _room(plan: _Plan, out: Path) -> None:
     "Refuse before writing: something of that name is there, or the disk is too full."
-    if out.exists() and not out.is_dir(): raise DatasetError("cannot unpack here", file=out, found="a file", expected="a new folder")
-    if there := sorted({n.split("/")[0] for n in plan.kinds if os.path.lexists(out/n.split("/")[0])}):
-        raise DatasetError("the folder holds some of this already", file=out, found=", ".join(there[:5]), expected="a new folder, or one without these", fix="choose another folder, or delete them")
+    if out.exists() and not out.is_dir():
+        raise DatasetError("cannot unpack here", file=out, found="a file", expected="a new folder")
+    if there := sorted(
+        {n.split("/")[0] for n in plan.kinds if os.path.lexists(out / n.split("/")[0])}
+    ):
+        raise DatasetError(
+            "the folder holds some of this already",
+            file=out,
+            found=", ".join(there[:5]),
+            expected="a new folder, or one without these",
+            fix="choose another folder, or delete them",
+        )
     parent = next(p for p in out.absolute().parents if p.exists())
     need, free = plan.total + 4096 * len(plan.kinds), shutil.disk_usage(parent).free
-    if need > free: raise WriteError("not enough room on the disk", file=out, found=f"{free / 1e6:,.2f} MB free", expected=f"{need / 1e6:,.2f} MB", fix="free some space or choose another disk")
+    if need > free:
+        raise WriteError(
+            "not enough room on the disk",
+            file=out,
+            found=f"{free / 1e6:,.2f} MB free",
+            expected=f"{need / 1e6:,.2f} MB",
+            fix="free some space or choose another disk",
+        )
+
 
 # %% ../../nbs/data/20d_archives.ipynb #4e86e00f
 def _algorithm(checksum: str) -> str:
     known = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
-    if len(checksum) not in known: raise MvadError("this is no checksum", found=checksum, expected="the hexadecimal md5, sha1, sha256 or sha512")
+    if len(checksum) not in known:
+        raise MvadError(
+            "this is no checksum",
+            found=checksum,
+            expected="the hexadecimal md5, sha1, sha256 or sha512",
+        )
     return known[len(checksum)]
 
-def unpack(archive: str | Path, out: str | Path, *, algorithm: str | None = None, checksum: str | None = None, limits: Limits = Limits(), progress: bool = True) -> Path:   # noqa: B008
+
+def unpack(
+    archive: str | Path,
+    out: str | Path,
+    *,
+    algorithm: str | None = None,
+    checksum: str | None = None,
+    limits: Limits = Limits(),
+    progress: bool = True,
+) -> Path:  # noqa: B008
     """Unpack a tar (plain, gz, bz2, xz) or zip file into `out` and return that folder: verified, checked, all or nothing. Interrupted? Run it again.
 
     The archive is gone through twice, first for names and sizes only. Raises `ChecksumMismatch`, `UnsafeArchive`, `UnreadableFile`, `WriteError`, `DatasetError`."""
     archive, out = Path(archive), Path(os.path.abspath(Path(out).expanduser()))
-    if checksum: verify_archive(archive, algorithm or _algorithm(checksum), checksum)
+    if checksum:
+        verify_archive(archive, algorithm or _algorithm(checksum), checksum)
     plan = _plan(archive, limits)
     _room(plan, out)
     with _beside(out) as tree:
         _fill(tree, plan, progress)
-        _room(plan, out)                                                # another process may have been faster
+        _room(plan, out)  # another process may have been faster
         if not out.exists() or not any(out.iterdir()):
-            if out.exists(): out.rmdir()
+            if out.exists():
+                out.rmdir()
             os.replace(tree, out)
         else:
-            for top in tree.iterdir(): os.replace(top, out/top.name)
+            for top in tree.iterdir():
+                os.replace(top, out / top.name)
     return out
 
+
 # %% ../../nbs/data/20d_archives.ipynb #ecf965ed
-def unpack_dataset(name: str, archive: str | Path, out: str | Path, *, verify: bool = True, limits: Limits = Limits(), progress: bool = True) -> Path:           # noqa: B008
+def unpack_dataset(
+    name: str,
+    archive: str | Path,
+    out: str | Path,
+    *,
+    verify: bool = True,
+    limits: Limits = Limits(),
+    progress: bool = True,
+) -> Path:  # noqa: B008
     """Unpack the archive of a data set that has a recipe, verified against the recipe's checksum (warns where none is known), and see that the loader finds a category.
 
     `verify=False`: a part or a version for which the published checksum does not hold. Raises as `unpack` does."""
     obtain = recipe(name)["obtain"]
     check = (obtain.get("checksum") or {}) if verify else {}
-    if verify and not check: warnings.warn(f"{name}: no checksum is published, so the archive is not verified", stacklevel=2)
-    if check: verify_archive(archive, check["algorithm"], check["value"])
+    if verify and not check:
+        warnings.warn(
+            f"{name}: no checksum is published, so the archive is not verified", stacklevel=2
+        )
+    if check:
+        verify_archive(archive, check["algorithm"], check["value"])
     if top := obtain.get("top"):
         held = {n.split("/")[0] for n in inspect(archive, limits)}
-        if top not in held: raise DatasetError(f"this is not the archive of {name}", file=archive, found=", ".join(sorted(held)[:5]), expected=f"the folder {top}")
+        if top not in held:
+            raise DatasetError(
+                f"this is not the archive of {name}",
+                file=archive,
+                found=", ".join(sorted(held)[:5]),
+                expected=f"the folder {top}",
+            )
     home = unpack(archive, out, limits=limits, progress=progress)
-    try: dataset_class(name).categories(home)
-    except DatasetNotFound as e: warnings.warn(f"unpacked, but the loader does not find its categories yet: {e}", stacklevel=2)
+    try:
+        dataset_class(name).categories(home)
+    except DatasetNotFound as e:
+        warnings.warn(
+            f"unpacked, but the loader does not find its categories yet: {e}", stacklevel=2
+        )
     return home

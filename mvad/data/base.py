@@ -16,67 +16,206 @@ from jaxtyping import Bool, Float, UInt16
 from ..core.sample import MvadError, Sample
 
 # %% auto #0
-__all__ = ['HEADED', 'REGISTRY', 'DatasetError', 'DatasetNotFound', 'UnknownCategory', 'UnknownSplit', 'EmptyCategory',
-           'PairingError', 'MissingMask', 'LabelMaskConflict', 'CountMismatch', 'ShapeMismatch', 'DTypeError',
-           'InvalidDepth', 'EmptyForeground', 'DuplicateSample', 'IncompleteViews', 'ViewMismatch', 'ChecksumMismatch',
-           'UnreadableFile', 'WriteError', 'BadIndex', 'close', 'reading', 'atomic', 'write_png', 'write_jpeg',
-           'write_xyz_tiff', 'write_json', 'copy_file', 'write_text', 'write_yaml', 'write_npy', 'write_exr', 'locked',
-           'read_rgb', 'read_mask', 'read_xyz_tiff', 'read_depth_png', 'read_npy', 'read_exr', 'read_json', 'read_yaml',
-           'Header', 'header', 'decode', 'inside', 'natural', 'visible', 'pair_by_stem', 'Record', 'Records', 'Dataset',
-           'recipe_folder', 'recipes', 'recipe', 'FileDataset', 'find_root', 'how_to_get', 'expected_counts', 'headers',
-           'read_all', 'file_hash', 'array_hash', 'content', 'data_hash', 'verify_archive', 'find_duplicates', 'verify',
-           'dataset_class', 'load_dataset', 'categories']
+__all__ = [
+    "HEADED",
+    "REGISTRY",
+    "DatasetError",
+    "DatasetNotFound",
+    "UnknownCategory",
+    "UnknownSplit",
+    "EmptyCategory",
+    "PairingError",
+    "MissingMask",
+    "LabelMaskConflict",
+    "CountMismatch",
+    "ShapeMismatch",
+    "DTypeError",
+    "InvalidDepth",
+    "EmptyForeground",
+    "DuplicateSample",
+    "IncompleteViews",
+    "ViewMismatch",
+    "ChecksumMismatch",
+    "UnreadableFile",
+    "WriteError",
+    "BadIndex",
+    "close",
+    "reading",
+    "atomic",
+    "write_png",
+    "write_jpeg",
+    "write_xyz_tiff",
+    "write_json",
+    "copy_file",
+    "write_text",
+    "write_yaml",
+    "write_npy",
+    "write_exr",
+    "locked",
+    "read_rgb",
+    "read_mask",
+    "read_xyz_tiff",
+    "read_depth_png",
+    "read_npy",
+    "read_exr",
+    "read_json",
+    "read_yaml",
+    "Header",
+    "header",
+    "decode",
+    "inside",
+    "natural",
+    "visible",
+    "pair_by_stem",
+    "Record",
+    "Records",
+    "Dataset",
+    "recipe_folder",
+    "recipes",
+    "recipe",
+    "FileDataset",
+    "find_root",
+    "how_to_get",
+    "expected_counts",
+    "headers",
+    "read_all",
+    "file_hash",
+    "array_hash",
+    "content",
+    "data_hash",
+    "verify_archive",
+    "find_duplicates",
+    "verify",
+    "dataset_class",
+    "load_dataset",
+    "categories",
+]
+
 
 # %% ../../nbs/data/20_base.ipynb #b981dab7
-class DatasetError(MvadError): "Something is wrong with a data set on disk."
-class DatasetNotFound(DatasetError): "No category folder under the root."
-class UnknownCategory(DatasetError): "No such category under the root."
-class UnknownSplit(DatasetError): "No such split in the category."
-class EmptyCategory(DatasetError): "A category or split without a single sample."
-class PairingError(DatasetError): "Files without their partners (rgb without xyz, a mask without an image)."
-class MissingMask(DatasetError): "An anomalous sample without its mask."
-class LabelMaskConflict(DatasetError): "A good sample whose mask marks a defect."
-class CountMismatch(DatasetError): "Not as many samples as the publisher ships."
+class DatasetError(MvadError):
+    "Something is wrong with a data set on disk."
+
+
+class DatasetNotFound(DatasetError):
+    "No category folder under the root."
+
+
+class UnknownCategory(DatasetError):
+    "No such category under the root."
+
+
+class UnknownSplit(DatasetError):
+    "No such split in the category."
+
+
+class EmptyCategory(DatasetError):
+    "A category or split without a single sample."
+
+
+class PairingError(DatasetError):
+    "Files without their partners (rgb without xyz, a mask without an image)."
+
+
+class MissingMask(DatasetError):
+    "An anomalous sample without its mask."
+
+
+class LabelMaskConflict(DatasetError):
+    "A good sample whose mask marks a defect."
+
+
+class CountMismatch(DatasetError):
+    "Not as many samples as the publisher ships."
+
 
 # %% ../../nbs/data/20_base.ipynb #021c33fb
-class ShapeMismatch(DatasetError): "Files that belong together differ in size, or a file has the wrong shape."
-class DTypeError(DatasetError): "A file of another number type than the layout prescribes: it may have been re-encoded."
-class InvalidDepth(DatasetError): "NaN where zeros should be, or (nearly) no measured point."
-class EmptyForeground(DatasetError): "Nothing is left after the background was removed."
-class DuplicateSample(DatasetError): "The same sample twice."
-class IncompleteViews(DatasetError): "A sample that lacks a view."
-class ViewMismatch(DatasetError): "Samples whose sets of views differ."
-class ChecksumMismatch(DatasetError): "An archive that is not what its publisher ships."
-class UnreadableFile(DatasetError): "A file that is missing, truncated or of another format."
-class WriteError(DatasetError): "A file that could not be written; nothing of it was left behind."
-class BadIndex(DatasetError): "A JSON, CSV or YAML file that lacks keys, or names files outside the root."
+class ShapeMismatch(DatasetError):
+    "Files that belong together differ in size, or a file has the wrong shape."
+
+
+class DTypeError(DatasetError):
+    "A file of another number type than the layout prescribes: it may have been re-encoded."
+
+
+class InvalidDepth(DatasetError):
+    "NaN where zeros should be, or (nearly) no measured point."
+
+
+class EmptyForeground(DatasetError):
+    "Nothing is left after the background was removed."
+
+
+class DuplicateSample(DatasetError):
+    "The same sample twice."
+
+
+class IncompleteViews(DatasetError):
+    "A sample that lacks a view."
+
+
+class ViewMismatch(DatasetError):
+    "Samples whose sets of views differ."
+
+
+class ChecksumMismatch(DatasetError):
+    "An archive that is not what its publisher ships."
+
+
+class UnreadableFile(DatasetError):
+    "A file that is missing, truncated or of another format."
+
+
+class WriteError(DatasetError):
+    "A file that could not be written; nothing of it was left behind."
+
+
+class BadIndex(DatasetError):
+    "A JSON, CSV or YAML file that lacks keys, or names files outside the root."
+
 
 # %% ../../nbs/data/20_base.ipynb #e2973d90
 def close(name: str, known: Iterable[str]) -> str | None:
     "A `fix` for an unknown `name`: the most similar of the `known` ones, or None."
     known = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(str(name).lower(), known, 3, .5)
+    near = difflib.get_close_matches(str(name).lower(), known, 3, 0.5)
     return f"did you mean {' or '.join(known[n] for n in near)}?" if near else None
+
 
 # %% ../../nbs/data/20_base.ipynb #4deadce1
 @contextmanager
 def reading(path: str | Path, kind: str) -> Iterator[None]:
     "Turn whatever a decoder raises while reading `path` into one `UnreadableFile`."
-    try: yield
-    except (MvadError, MemoryError): raise
-    except FileNotFoundError as e: raise UnreadableFile(f"there is no such {kind}", file=path) from e
+    try:
+        yield
+    except (MvadError, MemoryError):
+        raise
+    except FileNotFoundError as e:
+        raise UnreadableFile(f"there is no such {kind}", file=path) from e
     except Exception as e:
         why = (str(e).strip() or type(e).__name__).splitlines()[0]
-        raise UnreadableFile(f"cannot read this {kind}", file=path, found=why, fix="it may be truncated or of another format: copy or export it again") from e
+        raise UnreadableFile(
+            f"cannot read this {kind}",
+            file=path,
+            found=why,
+            fix="it may be truncated or of another format: copy or export it again",
+        ) from e
+
 
 # %% ../../nbs/data/20_base.ipynb #00454acf
-_FIXES = {"ENOSPC": "free some space, then run the same command again", "EROFS": "choose a folder that you may write to",
-          "EACCES": "choose a folder that you may write to", "ENOTDIR": "choose a folder whose parents are folders, not files"}
+_FIXES = {
+    "ENOSPC": "free some space, then run the same command again",
+    "EROFS": "choose a folder that you may write to",
+    "EACCES": "choose a folder that you may write to",
+    "ENOTDIR": "choose a folder whose parents are folders, not files",
+}
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     "A temporary path beside `path`. It becomes `path` if the block ends well and vanishes if not. Raises `WriteError`."
     import errno
+
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
@@ -84,64 +223,98 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except OSError as e:
-        raise WriteError("cannot write", file=path, found=e.strerror or e, fix=_FIXES.get(errno.errorcode.get(e.errno))) from e
+        raise WriteError(
+            "cannot write",
+            file=path,
+            found=e.strerror or e,
+            fix=_FIXES.get(errno.errorcode.get(e.errno)),
+        ) from e
     finally:
-        with suppress(OSError): part.unlink()
+        with suppress(OSError):
+            part.unlink()
+
 
 # %% ../../nbs/data/20_base.ipynb #8f4016ee
 def _pil(image: np.ndarray):
     "The array as a PIL image: (3, H, W) or (H, W); floats in [0, 1] become 8 bits."
     from PIL import Image
+
     a = np.asarray(image)
-    if a.dtype == bool: a = a.astype(np.uint8) * 255
-    elif a.dtype.kind == "f": a = np.round(np.clip(a, 0, 1) * 255).astype(np.uint8)
+    if a.dtype == bool:
+        a = a.astype(np.uint8) * 255
+    elif a.dtype.kind == "f":
+        a = np.round(np.clip(a, 0, 1) * 255).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(a.transpose(1, 2, 0) if a.ndim == 3 else a))
+
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
     "Write rgb (3, H, W) in [0, 1] or uint8 as 8-bit RGB, a bool (H, W) mask as 0 / 255, or uint16 (H, W) as 16-bit grey."
     im = _pil(image)
-    with atomic(path) as p: im.save(p, format="PNG", compress_level=3)
+    with atomic(path) as p:
+        im.save(p, format="PNG", compress_level=3)
+
 
 def write_jpeg(path: str | Path, image: np.ndarray, quality: int = 95) -> None:
     "Write rgb (3, H, W) in [0, 1] or uint8 as JPEG, colours at full resolution. Lossy: some 40 dB at quality 95."
     im = _pil(image)
-    with atomic(path) as p: im.save(p, format="JPEG", quality=quality, subsampling=0)
+    with atomic(path) as p:
+        im.save(p, format="JPEG", quality=quality, subsampling=0)
+
 
 def write_xyz_tiff(path: str | Path, xyz: Float[np.ndarray, "3 H W"]) -> None:
     "Write an organised cloud as an H x W x 3 float32 TIFF."
     import tifffile
+
     a = np.ascontiguousarray(np.asarray(xyz, np.float32).transpose(1, 2, 0))
-    with atomic(path) as p: tifffile.imwrite(p, a, photometric="minisblack", planarconfig="contig")
+    with atomic(path) as p:
+        tifffile.imwrite(p, a, photometric="minisblack", planarconfig="contig")
+
 
 def write_json(path: str | Path, value) -> None:
     "Write `value` as JSON; the same value gives the same bytes."
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    with atomic(path) as p: p.write_text(text)
+    with atomic(path) as p:
+        p.write_text(text)
+
 
 def copy_file(source: str | Path, path: str | Path) -> None:
     "Copy the bytes of `source`."
-    with reading(source, "file"): data = Path(source).read_bytes()
-    with atomic(path) as p: p.write_bytes(data)
+    with reading(source, "file"):
+        data = Path(source).read_bytes()
+    with atomic(path) as p:
+        p.write_bytes(data)
+
 
 # %% ../../nbs/data/20_base.ipynb #778f20a5
 def write_text(path: str | Path, text: str) -> None:
     "Write text as UTF-8 with Unix line ends."
-    with atomic(path) as p: p.write_bytes(text.encode())
+    with atomic(path) as p:
+        p.write_bytes(text.encode())
+
 
 def write_yaml(path: str | Path, value) -> None:
     "Write plain values (no tuples, no NumPy) as YAML, keys in their order."
     import yaml
+
     write_text(path, yaml.safe_dump(value, sort_keys=False, default_flow_style=None))
+
 
 def write_npy(path: str | Path, a: np.ndarray) -> None:
     "Write an array of numbers as .npy."
-    with atomic(path) as p, open(p, "wb") as f: np.save(f, np.ascontiguousarray(a), allow_pickle=False)
+    with atomic(path) as p, open(p, "wb") as f:
+        np.save(f, np.ascontiguousarray(a), allow_pickle=False)
+
 
 def write_exr(path: str | Path, channels: dict[str, Float[np.ndarray, "H W"]]) -> None:
     "Write named float32 channels as an OpenEXR file, compressed without loss."
     import OpenEXR
+
     data = {name: np.ascontiguousarray(a, np.float32) for name, a in channels.items()}
-    with atomic(path) as p: OpenEXR.File({"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}, data).write(str(p))
+    with atomic(path) as p:
+        OpenEXR.File(
+            {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}, data
+        ).write(str(p))
+
 
 # %% ../../nbs/data/20_base.ipynb #eca0a9fa
 @contextmanager
@@ -150,169 +323,336 @@ def locked(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder/".lock", "w")
-    except OSError as e: raise WriteError("cannot write into this folder", file=folder, found=e.strerror or e, fix="choose a folder that you may write to") from e
+        handle = open(folder / ".lock", "w")
+    except OSError as e:
+        raise WriteError(
+            "cannot write into this folder",
+            file=folder,
+            found=e.strerror or e,
+            fix="choose a folder that you may write to",
+        ) from e
     with handle:
         with suppress(ImportError):
             import fcntl
+
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield folder
+
 
 # %% ../../nbs/data/20_base.ipynb #e556bf4b
 def read_rgb(path: str | Path) -> Float[np.ndarray, "3 H W"]:
     "An 8-bit image file as float32 in [0, 1]. Raises `UnreadableFile`, `DTypeError`."
     from PIL import Image
+
     with reading(path, "image"), Image.open(path) as im:
-        if im.mode[0] in "IF": raise DTypeError("image is not 8-bit", file=path, found=f"mode {im.mode}", expected="8 bits a channel", fix="the file may have been re-encoded, or is a depth map")
-        a = np.ascontiguousarray(np.asarray(im if im.mode == "RGB" else im.convert("RGB")).transpose(2, 0, 1)).astype(np.float32)
+        if im.mode[0] in "IF":
+            raise DTypeError(
+                "image is not 8-bit",
+                file=path,
+                found=f"mode {im.mode}",
+                expected="8 bits a channel",
+                fix="the file may have been re-encoded, or is a depth map",
+            )
+        a = np.ascontiguousarray(
+            np.asarray(im if im.mode == "RGB" else im.convert("RGB")).transpose(2, 0, 1)
+        ).astype(np.float32)
     a /= 255
     return a
+
 
 def read_mask(path: str | Path) -> Bool[np.ndarray, "H W"]:
     "A one-channel image file, true wherever the value is > 0. Raises `UnreadableFile`, `DTypeError`."
     from PIL import Image
+
     with reading(path, "mask"), Image.open(path) as im:
-        if len(im.getbands()) != 1: raise DTypeError("mask has several channels", file=path, found=f"mode {im.mode}", expected="1 channel", fix="the file may have been re-encoded, or is a colour image")
+        if len(im.getbands()) != 1:
+            raise DTypeError(
+                "mask has several channels",
+                file=path,
+                found=f"mode {im.mode}",
+                expected="1 channel",
+                fix="the file may have been re-encoded, or is a colour image",
+            )
         return np.asarray(im) > 0
 
+
 # %% ../../nbs/data/20_base.ipynb #c86c3bd3
-def read_xyz_tiff(path: str | Path, *, missing: str = "zero", min_valid: float = .01) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
+def read_xyz_tiff(
+    path: str | Path, *, missing: str = "zero", min_valid: float = 0.01
+) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
     """An organised cloud and its valid mask; xyz is 0 where not valid.
 
     `missing`: "zero" (missing points are (0, 0, 0); NaN and infinity are refused) or "nan" (NaN and infinity are missing as well).
     At least `min_valid` of the points must be there. Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`."""
     import tifffile
-    if missing not in ("zero", "nan"): raise MvadError("unknown rule for missing points", found=missing, expected="zero or nan")
-    with reading(path, "point cloud"): a = tifffile.imread(path)
-    if a.ndim != 3 or a.shape[2] != 3: raise ShapeMismatch("point cloud has the wrong shape", file=path, found=a.shape, expected="(H, W, 3)")
-    if a.dtype.kind != "f" or a.dtype.itemsize != 4: raise DTypeError("point cloud has the wrong number type", file=path, found=a.dtype, expected="float32", fix="the file may have been re-encoded")
+
+    if missing not in ("zero", "nan"):
+        raise MvadError("unknown rule for missing points", found=missing, expected="zero or nan")
+    with reading(path, "point cloud"):
+        a = tifffile.imread(path)
+    if a.ndim != 3 or a.shape[2] != 3:
+        raise ShapeMismatch(
+            "point cloud has the wrong shape", file=path, found=a.shape, expected="(H, W, 3)"
+        )
+    if a.dtype.kind != "f" or a.dtype.itemsize != 4:
+        raise DTypeError(
+            "point cloud has the wrong number type",
+            file=path,
+            found=a.dtype,
+            expected="float32",
+            fix="the file may have been re-encoded",
+        )
     xyz = np.ascontiguousarray(a.transpose(2, 0, 1), dtype=np.float32)
-    if not (np.isfinite(xyz.min()) and np.isfinite(xyz.max())):                    # the extremes show NaN and infinity
+    if not (
+        np.isfinite(xyz.min()) and np.isfinite(xyz.max())
+    ):  # the extremes show NaN and infinity
         lost = ~np.isfinite(xyz).all(0)
-        if missing == "zero": raise InvalidDepth("point cloud holds NaN or infinity", file=path, found=f"{int(lost.sum())} such points", expected="finite numbers, (0, 0, 0) where nothing was measured", fix="set those points to 0")
+        if missing == "zero":
+            raise InvalidDepth(
+                "point cloud holds NaN or infinity",
+                file=path,
+                found=f"{int(lost.sum())} such points",
+                expected="finite numbers, (0, 0, 0) where nothing was measured",
+                fix="set those points to 0",
+            )
         xyz[:, lost] = 0
     valid = (xyz[0] != 0) | (xyz[1] != 0) | (xyz[2] != 0)
     if (n := np.count_nonzero(valid)) < max(min_valid * valid.size, 1):
-        raise InvalidDepth("point cloud is (nearly) empty", file=path, found=f"{n} of {valid.size} points", expected=f"at least {min_valid:.2%} of them")
+        raise InvalidDepth(
+            "point cloud is (nearly) empty",
+            file=path,
+            found=f"{n} of {valid.size} points",
+            expected=f"at least {min_valid:.2%} of them",
+        )
     return xyz, valid
+
 
 # %% ../../nbs/data/20_base.ipynb #65e3f510
 def read_depth_png(path: str | Path) -> UInt16[np.ndarray, "H W"]:
     "A 16-bit grey PNG, raw values. Raises `UnreadableFile`, `DTypeError`."
     from PIL import Image
+
     with reading(path, "depth map"), Image.open(path) as im:
-        if not im.mode.startswith("I;16"): raise DTypeError("depth map is not 16-bit grey", file=path, found=f"mode {im.mode}", expected="uint16, one channel", fix="the file may have been re-encoded with 8 bits: take the original")
+        if not im.mode.startswith("I;16"):
+            raise DTypeError(
+                "depth map is not 16-bit grey",
+                file=path,
+                found=f"mode {im.mode}",
+                expected="uint16, one channel",
+                fix="the file may have been re-encoded with 8 bits: take the original",
+            )
         return np.asarray(im).astype(np.uint16)
+
 
 def read_npy(path: str | Path, ndim: int = 2) -> np.ndarray:
     "An array of numbers with `ndim` axes; pickled objects are refused. Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`."
-    with reading(path, "array"): a = np.load(path, allow_pickle=False)
-    if not isinstance(a, np.ndarray) or a.dtype.kind not in "fiub": raise DTypeError("file does not hold numbers", file=path, found=getattr(a, "dtype", type(a).__name__), expected="an array of numbers")
-    if a.ndim != ndim: raise ShapeMismatch("array has the wrong number of axes", file=path, found=a.shape, expected=f"{ndim} axes")
+    with reading(path, "array"):
+        a = np.load(path, allow_pickle=False)
+    if not isinstance(a, np.ndarray) or a.dtype.kind not in "fiub":
+        raise DTypeError(
+            "file does not hold numbers",
+            file=path,
+            found=getattr(a, "dtype", type(a).__name__),
+            expected="an array of numbers",
+        )
+    if a.ndim != ndim:
+        raise ShapeMismatch(
+            "array has the wrong number of axes", file=path, found=a.shape, expected=f"{ndim} axes"
+        )
     return a
+
 
 def read_exr(path: str | Path) -> dict[str, Float[np.ndarray, "H W"]]:
     "The channels of an OpenEXR file as float32, in the file's order. Raises `UnreadableFile`."
     import OpenEXR
-    with reading(path, "OpenEXR image"): return {n: np.asarray(c.pixels, np.float32) for n, c in OpenEXR.File(str(path), separate_channels=True).channels().items()}
+
+    with reading(path, "OpenEXR image"):
+        return {
+            n: np.asarray(c.pixels, np.float32)
+            for n, c in OpenEXR.File(str(path), separate_channels=True).channels().items()
+        }
+
 
 # %% ../../nbs/data/20_base.ipynb #61e97a2c
 def read_json(path: str | Path):
     "The value of a JSON file. Raises `UnreadableFile`, `BadIndex`."
-    with reading(path, "JSON file"): text = Path(path).read_text(encoding="utf-8")
-    try: return json.loads(text)
-    except ValueError as e: raise BadIndex("this is not JSON", file=path, found=str(e), expected="JSON", fix="get the file again") from e
+    with reading(path, "JSON file"):
+        text = Path(path).read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError as e:
+        raise BadIndex(
+            "this is not JSON", file=path, found=str(e), expected="JSON", fix="get the file again"
+        ) from e
+
 
 def read_yaml(path: str | Path):
     "The value of a YAML file, plain values only. Raises `UnreadableFile`, `BadIndex`."
     import yaml
-    with reading(path, "YAML file"): text = Path(path).read_text(encoding="utf-8")
-    try: return yaml.safe_load(text)
-    except yaml.YAMLError as e: raise BadIndex("this is not plain YAML", file=path, found=" ".join(str(e).split())[:160], expected="YAML") from e
+
+    with reading(path, "YAML file"):
+        text = Path(path).read_text(encoding="utf-8")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise BadIndex(
+            "this is not plain YAML",
+            file=path,
+            found=" ".join(str(e).split())[:160],
+            expected="YAML",
+        ) from e
+
 
 # %% ../../nbs/data/20_base.ipynb #75778b2d
 @dataclass(frozen=True)
 class Header:
     "What an array file says about itself before it is decoded. `dtype` as NumPy names it."
+
     size: tuple[int, int]
     channels: int
     dtype: str
 
-_IMAGES, HEADED = (".png", ".jpg", ".jpeg", ".bmp"), (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy", ".exr")
+
+_IMAGES, HEADED = (
+    (".png", ".jpg", ".jpeg", ".bmp"),
+    (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy", ".exr"),
+)
+
 
 def header(path: str | Path) -> Header:
     "The header of an image, TIFF, .npy or OpenEXR file (`HEADED`). Raises `UnreadableFile`."
     suffix = Path(path).suffix.lower()
     with reading(path, "image" if suffix in _IMAGES else "array"):
-        if suffix in _IMAGES: return _image_header(path)
-        if suffix == ".exr": return _exr_header(path)
+        if suffix in _IMAGES:
+            return _image_header(path)
+        if suffix == ".exr":
+            return _exr_header(path)
         shape, dtype = _tiff_header(path) if suffix in (".tif", ".tiff") else _npy_header(path)
-    if len(shape) not in (2, 3): raise ShapeMismatch("not an image-like array", file=path, found=shape, expected="(H, W) or (H, W, channels)")
+    if len(shape) not in (2, 3):
+        raise ShapeMismatch(
+            "not an image-like array", file=path, found=shape, expected="(H, W) or (H, W, channels)"
+        )
     return Header(tuple(shape[:2]), shape[2] if len(shape) == 3 else 1, str(dtype))
+
 
 # %% ../../nbs/data/20_base.ipynb #4b2aa8a3
 def _image_header(path) -> Header:
     from PIL import Image
-    with Image.open(path) as im: return Header(im.size[::-1], len(im.getbands()), "uint16" if im.mode.startswith("I;16") else "uint8" if im.mode[0] not in "IF" else im.mode)
+
+    with Image.open(path) as im:
+        return Header(
+            im.size[::-1],
+            len(im.getbands()),
+            "uint16"
+            if im.mode.startswith("I;16")
+            else "uint8"
+            if im.mode[0] not in "IF"
+            else im.mode,
+        )
+
 
 def _exr_header(path) -> Header:
     import OpenEXR
+
     h = OpenEXR.File(str(path), header_only=True).header()
     low, high = h["dataWindow"]
-    return Header((int(high[1] - low[1] + 1), int(high[0] - low[0] + 1)), len(h["channels"]), "float32")
+    return Header(
+        (int(high[1] - low[1] + 1), int(high[0] - low[0] + 1)), len(h["channels"]), "float32"
+    )
+
 
 def _tiff_header(path) -> tuple[tuple, np.dtype]:
     import tifffile
-    with tifffile.TiffFile(path) as f: return f.series[0].shape, f.series[0].dtype
+
+    with tifffile.TiffFile(path) as f:
+        return f.series[0].shape, f.series[0].dtype
+
 
 def _npy_header(path) -> tuple[tuple, np.dtype]:
     a = np.load(path, mmap_mode="r", allow_pickle=False)
     return a.shape, a.dtype
 
+
 # %% ../../nbs/data/20_base.ipynb #6273ab7a
 def decode(path: str | Path) -> None:
     "Decode all of an image, TIFF, .npy or OpenEXR file and forget it. Raises `UnreadableFile`."
     suffix = Path(path).suffix.lower()
-    if suffix == ".exr": read_exr(path); return
+    if suffix == ".exr":
+        read_exr(path)
+        return
     with reading(path, "image" if suffix in _IMAGES else "array"):
         if suffix in _IMAGES:
             from PIL import Image
-            with Image.open(path) as im: im.load()
-        elif suffix == ".npy": np.load(path, allow_pickle=False)
+
+            with Image.open(path) as im:
+                im.load()
+        elif suffix == ".npy":
+            np.load(path, allow_pickle=False)
         else:
             import tifffile
+
             tifffile.imread(path)
+
 
 # %% ../../nbs/data/20_base.ipynb #c661bb05
 def inside(root: str | Path, relative: str, *, index: str | Path | None = None) -> Path:
     "The file that `index` names, below `root`. Raises `BadIndex` for a name that leads out."
-    target = Path(root)/str(relative)
-    if not os.path.realpath(target).startswith(os.path.realpath(root).rstrip(os.sep) + os.sep) or Path(str(relative)).is_absolute():
-        raise BadIndex("a path leads out of the data set", file=index or root, found=relative, expected=f"a path below {root}", fix="get the file again; do not trust this one")
+    target = Path(root) / str(relative)
+    if (
+        not os.path.realpath(target).startswith(os.path.realpath(root).rstrip(os.sep) + os.sep)
+        or Path(str(relative)).is_absolute()
+    ):
+        raise BadIndex(
+            "a path leads out of the data set",
+            file=index or root,
+            found=relative,
+            expected=f"a path below {root}",
+            fix="get the file again; do not trust this one",
+        )
     return target
+
 
 # %% ../../nbs/data/20_base.ipynb #d6e7e4d5
 def natural(name: str) -> tuple:
     "A sort key that orders numbers by value: 2 before 10."
-    return tuple((int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d+)", str(name)) if p), str(name)
+    return tuple(
+        (int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d+)", str(name)) if p
+    ), str(name)
+
 
 def visible(folder: str | Path) -> list[Path]:
     "The entries of a folder in natural order, hidden ones left out; none if it is absent. Raises `UnreadableFile`."
     folder = Path(folder)
-    if not folder.is_dir(): return []
-    with reading(folder, "folder"): return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: natural(p.name))
+    if not folder.is_dir():
+        return []
+    with reading(folder, "folder"):
+        return sorted(
+            (p for p in folder.iterdir() if not p.name.startswith(".")),
+            key=lambda p: natural(p.name),
+        )
+
 
 # %% ../../nbs/data/20_base.ipynb #06e931c0
 def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     found = {}
     for p in visible(folder):
-        if p.suffix.lower() not in suffixes: continue
-        if p.stem in found: raise DuplicateSample("two files have one stem", file=folder, found=f"{found[p.stem].name} and {p.name}", expected="one")
+        if p.suffix.lower() not in suffixes:
+            continue
+        if p.stem in found:
+            raise DuplicateSample(
+                "two files have one stem",
+                file=folder,
+                found=f"{found[p.stem].name} and {p.name}",
+                expected="one",
+            )
         found[p.stem] = p
     return found
 
+
 # %% ../../nbs/data/20_base.ipynb #f1f63b4b
-def pair_by_stem(folders: dict[str, tuple[Path, Sequence[str]]], optional: Sequence[str] = ()) -> dict[str, dict[str, Path]]:
+def pair_by_stem(
+    folders: dict[str, tuple[Path, Sequence[str]]], optional: Sequence[str] = ()
+) -> dict[str, dict[str, Path]]:
     """Join files by stem: `folders` maps a role to (folder, suffixes); the result maps each stem to {role: file}, in natural order.
 
     A file of an `optional` role may be missing, but not be alone. Raises `PairingError`, `DuplicateSample`."""
@@ -320,16 +660,32 @@ def pair_by_stem(folders: dict[str, tuple[Path, Sequence[str]]], optional: Seque
     needed = [role for role in folders if role not in optional]
     stems = sorted(set().union(*(files[r] for r in needed)), key=natural)
     lacking = {r: [s for s in stems if s not in files[r]] for r in needed}
-    lacking.update({f"{'/'.join(needed)} for {r}": sorted(set(files[r]) - set(stems), key=natural) for r in optional})
-    told = [f"no {what} {', '.join(who[:5])}{f' and {len(who) - 5} more' if len(who) > 5 else ''}" for what, who in lacking.items() if who]
+    lacking.update(
+        {
+            f"{'/'.join(needed)} for {r}": sorted(set(files[r]) - set(stems), key=natural)
+            for r in optional
+        }
+    )
+    told = [
+        f"no {what} {', '.join(who[:5])}{f' and {len(who) - 5} more' if len(who) > 5 else ''}"
+        for what, who in lacking.items()
+        if who
+    ]
     if told:
-        raise PairingError("files without partners", file=os.path.commonpath([str(f) for f, _ in folders.values()]), found="; ".join(told), expected=f"the same names in {' and '.join(needed)}")
+        raise PairingError(
+            "files without partners",
+            file=os.path.commonpath([str(f) for f, _ in folders.values()]),
+            found="; ".join(told),
+            expected=f"the same names in {' and '.join(needed)}",
+        )
     return {s: {r: files[r][s] for r in folders if s in files[r]} for s in stems}
+
 
 # %% ../../nbs/data/20_base.ipynb #fb8227ac
 @dataclass(frozen=True)
 class Record:
     "A sample on disk. `files` has one {role: path} a view; `info` is the data set's own."
+
     id: str
     category: str
     split: str
@@ -338,141 +694,278 @@ class Record:
     info: dict = field(default_factory=dict)
 
     @property
-    def label(self) -> int | None: return None if self.defect is None else int(self.defect != "good")
+    def label(self) -> int | None:
+        return None if self.defect is None else int(self.defect != "good")
+
 
 # %% ../../nbs/data/20_base.ipynb #2304f0e2
 class Records(Sequence):
     "What a data set knows without opening a file, and selection from it."
+
     root, category, split, records = None, "", "", ()
 
-    def __len__(self) -> int: return len(self.records)
+    def __len__(self) -> int:
+        return len(self.records)
+
     @property
-    def ids(self) -> list[str]: return [r.id for r in self.records]
+    def ids(self) -> list[str]:
+        return [r.id for r in self.records]
+
     @property
-    def defects(self) -> list[str | None]: return [r.defect for r in self.records]
+    def defects(self) -> list[str | None]:
+        return [r.defect for r in self.records]
+
     @property
-    def labels(self) -> list[int | None]: return [r.label for r in self.records]
+    def labels(self) -> list[int | None]:
+        return [r.label for r in self.records]
+
     @property
     def counts(self) -> dict[str | None, int]:
         "Samples a defect type, good first."
-        return dict(sorted(Counter(self.defects).items(), key=lambda c: (c[0] != "good", str(c[0]))))
+        return dict(
+            sorted(Counter(self.defects).items(), key=lambda c: (c[0] != "good", str(c[0])))
+        )
 
     def select(self, which: slice | Iterable) -> Dataset:
         "The part of the data set that a slice, indices or a boolean mask name."
         which = np.arange(len(self))[which] if isinstance(which, slice) else np.array(list(which))
-        if which.dtype == bool and len(which) != len(self): raise MvadError("mask has another length than the data set", found=len(which), expected=len(self))
+        if which.dtype == bool and len(which) != len(self):
+            raise MvadError(
+                "mask has another length than the data set", found=len(which), expected=len(self)
+            )
         part = copy.copy(self)
-        part.records = tuple(self.records[i] for i in (np.flatnonzero(which) if which.dtype == bool else which.astype(int)))
+        part.records = tuple(
+            self.records[i]
+            for i in (np.flatnonzero(which) if which.dtype == bool else which.astype(int))
+        )
         return part
 
     def only(self, *defects: str | None) -> Dataset:
         "The samples of these defect types ('good' is one)."
         for d in set(defects) - set(self.counts):
-            raise MvadError(f"no sample is of type {d}", file=self.root, found=", ".join(map(str, self.counts)), fix=close(d, map(str, self.counts)))
+            raise MvadError(
+                f"no sample is of type {d}",
+                file=self.root,
+                found=", ".join(map(str, self.counts)),
+                fix=close(d, map(str, self.counts)),
+            )
         return self.select(d in defects for d in self.defects)
+
 
 # %% ../../nbs/data/20_base.ipynb #22035e63
 class Dataset(Records):
     "A lazy `Sequence[Sample]` of one category and split. Subclasses find the records and define `read(record) -> Sample` and `categories(root)`."
+
     name = "dataset"
 
-    def __init__(self, root: str | Path | None, category: str, split: str, records: Iterable[Record]):
-        self.root, self.category, self.split, self.records = None if root is None else Path(root), category, split, tuple(records)
-        if not self.records: raise EmptyCategory(f"{self.name}: no sample in split {split} of {category}", file=root, found="0 samples", expected="at least 1", fix=self.how_to_get())
+    def __init__(
+        self, root: str | Path | None, category: str, split: str, records: Iterable[Record]
+    ):
+        self.root, self.category, self.split, self.records = (
+            None if root is None else Path(root),
+            category,
+            split,
+            tuple(records),
+        )
+        if not self.records:
+            raise EmptyCategory(
+                f"{self.name}: no sample in split {split} of {category}",
+                file=root,
+                found="0 samples",
+                expected="at least 1",
+                fix=self.how_to_get(),
+            )
         twice = [i for i, n in Counter(self.ids).items() if n > 1]
-        if twice: raise DuplicateSample(f"{self.name}: sample ids are not unique", file=root, found=", ".join(twice[:5]), expected="each id once")
+        if twice:
+            raise DuplicateSample(
+                f"{self.name}: sample ids are not unique",
+                file=root,
+                found=", ".join(twice[:5]),
+                expected="each id once",
+            )
 
-    def read(self, record: Record) -> Sample: raise NotImplementedError
+    def read(self, record: Record) -> Sample:
+        raise NotImplementedError
+
     @classmethod
-    def categories(cls, root: str | Path | None = None) -> list[str]: raise NotImplementedError
+    def categories(cls, root: str | Path | None = None) -> list[str]:
+        raise NotImplementedError
+
     @classmethod
     def how_to_get(cls) -> str | None:
         "Where a person gets the data and under which terms, if that is known."
+
     def expected_counts(self) -> dict[str, int] | None:
         "{'good': n, 'anomalous': n} as published, if known."
 
     def __getitem__(self, key):
-        if isinstance(key, (int, np.integer)): return self.read(self.records[key])
-        if not isinstance(key, str): return self.select(key)
-        if key not in self.ids: raise MvadError(f"no sample has the id {key}", file=self.root, found=repr(self), fix=close(key, self.ids))
+        if isinstance(key, (int, np.integer)):
+            return self.read(self.records[key])
+        if not isinstance(key, str):
+            return self.select(key)
+        if key not in self.ids:
+            raise MvadError(
+                f"no sample has the id {key}",
+                file=self.root,
+                found=repr(self),
+                fix=close(key, self.ids),
+            )
         return self.read(self.records[self.ids.index(key)])
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{'unlabelled' if d is None else d} {n}" for d, n in self.counts.items())
         return f"{type(self).__name__}({self.category!r}, {self.split!r}): {len(self)} sample{'s' * (len(self) != 1)} ({kinds}), {self.root or 'generated'}"
 
+
 # %% ../../nbs/data/20_base.ipynb #c50cc998
-_NEEDED = ("name", "title", "loader", "used_by", "terms", "obtain", "layout", "categories", "checks")
+_NEEDED = (
+    "name",
+    "title",
+    "loader",
+    "used_by",
+    "terms",
+    "obtain",
+    "layout",
+    "categories",
+    "checks",
+)
+
 
 def recipe_folder() -> Path:
     "The folder of the recipes: the checkout's `data_recipes/`, or the installed package's copy."
     import mvad
+
     package = Path(mvad.__file__).resolve().parent
-    return next((f for f in (package.parent/"data_recipes", package/"_recipes") if f.is_dir()), package/"_recipes")
+    return next(
+        (f for f in (package.parent / "data_recipes", package / "_recipes") if f.is_dir()),
+        package / "_recipes",
+    )
+
 
 def recipes() -> list[str]:
     "The names of all recipes."
     return [p.stem for p in visible(recipe_folder()) if p.suffix == ".yaml"]
+
 
 # %% ../../nbs/data/20_base.ipynb #e27b8eb1
 @lru_cache
 def _recipe(path: str, mtime_ns: int) -> dict:
     value = read_yaml(path)
     lacking = [k for k in _NEEDED if k not in value] if isinstance(value, dict) else _NEEDED
-    if lacking: raise BadIndex("this recipe lacks keys", file=path, found=f"no {', '.join(lacking)}", expected=", ".join(_NEEDED))
+    if lacking:
+        raise BadIndex(
+            "this recipe lacks keys",
+            file=path,
+            found=f"no {', '.join(lacking)}",
+            expected=", ".join(_NEEDED),
+        )
     return value
+
 
 def recipe(name: str) -> dict:
     "The recipe of a data set: `$MVAD_RECIPES/<name>.yaml` if it is there, else the kit's own. Raises `MvadError`, `BadIndex`."
     own = os.environ.get("MVAD_RECIPES")
     places = ([Path(own).expanduser()] if own else []) + [recipe_folder()]
-    path = next((p for f in places if (p := f/f"{name}.yaml").is_file()), None)
-    if path is None: raise MvadError(f"there is no recipe for {name}", file=places[-1], expected=", ".join(recipes()), fix=close(name, recipes()))
+    path = next((p for f in places if (p := f / f"{name}.yaml").is_file()), None)
+    if path is None:
+        raise MvadError(
+            f"there is no recipe for {name}",
+            file=places[-1],
+            expected=", ".join(recipes()),
+            fix=close(name, recipes()),
+        )
     return _recipe(str(path), path.stat().st_mtime_ns)
+
 
 # %% ../../nbs/data/20_base.ipynb #2004cc5e
 class FileDataset(Dataset):
     """One category and split of a data set in files. A subclass says how to find categories, splits and records, and how to read one.
 
     `faults`: a list that collects what is wrong instead of raising the first of it; the records that are right are kept."""
-    expects = ""                                 # for example "folders such as bagel/train/good/rgb"
+
+    expects = ""  # for example "folders such as bagel/train/good/rgb"
 
     @classmethod
-    def categories_in(cls, home: Path) -> list[str]: return []
-    @classmethod
-    def splits(cls, home: Path, category: str) -> list[str]: return []
-    def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]: return iter(())
+    def categories_in(cls, home: Path) -> list[str]:
+        return []
 
-    def __init__(self, root: str | Path, category: str, split: str = "train", *, faults: list | None = None):
-        home = self.find_root(root); self._known(home, category, split)
+    @classmethod
+    def splits(cls, home: Path, category: str) -> list[str]:
+        return []
+
+    def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
+        return iter(())
+
+    def __init__(
+        self, root: str | Path, category: str, split: str = "train", *, faults: list | None = None
+    ):
+        home = self.find_root(root)
+        self._known(home, category, split)
         found = list(self.scan(home, category, split))
-        errors, records = [f for f in found if isinstance(f, Exception)], [f for f in found if isinstance(f, Record)]
-        if errors and faults is None: raise errors[0]
-        if faults is not None: faults += errors
+        errors, records = (
+            [f for f in found if isinstance(f, Exception)],
+            [f for f in found if isinstance(f, Record)],
+        )
+        if errors and faults is None:
+            raise errors[0]
+        if faults is not None:
+            faults += errors
         super().__init__(home, category, split, records)
+
 
 # %% ../../nbs/data/20_base.ipynb #105e1855
 def _known(self: FileDataset, home: Path, category: str, split: str) -> None:
     "Refuse a category or split that is not there."
     known = self.categories_in(home)
-    if category not in known + [p.name for p in visible(home) if p.is_dir()]: raise UnknownCategory(f"{self.name}: unknown category {category}", file=home, found=category, expected=" or ".join(known), fix=close(category, known))
+    if category not in known + [p.name for p in visible(home) if p.is_dir()]:
+        raise UnknownCategory(
+            f"{self.name}: unknown category {category}",
+            file=home,
+            found=category,
+            expected=" or ".join(known),
+            fix=close(category, known),
+        )
     splits = self.splits(home, category)
-    if splits and split not in splits: raise UnknownSplit(f"{self.name}: {category} has no split {split}", file=home/category, found=split, expected=" or ".join(splits), fix=close(split, splits))
+    if splits and split not in splits:
+        raise UnknownSplit(
+            f"{self.name}: {category} has no split {split}",
+            file=home / category,
+            found=split,
+            expected=" or ".join(splits),
+            fix=close(split, splits),
+        )
+
 
 def find_root(cls, root: str | Path) -> Path:
     "The folder that holds the category folders: `root`, or the one folder inside it that does. Raises `DatasetNotFound`."
     import warnings
+
     root = Path(root)
-    if cls.categories_in(root): return root
+    if cls.categories_in(root):
+        return root
     entries = [p for p in visible(root) if p.is_dir()]
     if len(inner := [p for p in entries if cls.categories_in(p)]) == 1:
         warnings.warn(f"{cls.name}: no category in {root}; using {inner[0]}", stacklevel=4)
         return inner[0]
-    found = ", ".join(p.name for p in entries[:8]) or ("no folder in it" if root.is_dir() else "a file" if root.exists() else "no such folder")
-    fix = f"this is a category itself: give its parent, {root.parent}" if root.name in cls.categories_in(root.parent) else cls.how_to_get()
-    raise DatasetNotFound(f"{cls.name}: no category folder under the root", file=root, found=found, expected=cls.expects, fix=fix)
+    found = ", ".join(p.name for p in entries[:8]) or (
+        "no folder in it" if root.is_dir() else "a file" if root.exists() else "no such folder"
+    )
+    fix = (
+        f"this is a category itself: give its parent, {root.parent}"
+        if root.name in cls.categories_in(root.parent)
+        else cls.how_to_get()
+    )
+    raise DatasetNotFound(
+        f"{cls.name}: no category folder under the root",
+        file=root,
+        found=found,
+        expected=cls.expects,
+        fix=fix,
+    )
+
 
 FileDataset._known, FileDataset.find_root = _known, classmethod(find_root)
+
 
 # %% ../../nbs/data/20_base.ipynb #e8cf8024
 def how_to_get(cls) -> str:
@@ -480,11 +973,16 @@ def how_to_get(cls) -> str:
     r = recipe(cls.name)
     return f"get {r['title']} from {r['obtain']['page']} ({r['terms']['licence']}); see data_recipes/{cls.name}.yaml"
 
+
 def expected_counts(self: FileDataset) -> dict[str, int] | None:
     "{'good': n, 'anomalous': n} as the recipe has them from the publisher, if known."
     counts = (recipe(self.name)["categories"] or {}).get(self.category) or {}
-    good, bad = counts.get(self.split, counts.get(f"{self.split}_good")), counts.get(f"{self.split}_anomalous")
+    good, bad = (
+        counts.get(self.split, counts.get(f"{self.split}_good")),
+        counts.get(f"{self.split}_anomalous"),
+    )
     return None if good is None and bad is None else {"good": good or 0, "anomalous": bad or 0}
+
 
 def headers(self: FileDataset, record: Record) -> None:
     "Read the headers of a sample's files. Raises `UnreadableFile`, and `ShapeMismatch` where the files of one view differ in size."
@@ -492,28 +990,52 @@ def headers(self: FileDataset, record: Record) -> None:
         sizes = {role: header(p).size for role, p in files.items() if p.suffix.lower() in HEADED}
         first = next(iter(sizes), None)
         for role, size in sizes.items():
-            if size != sizes[first]: raise ShapeMismatch(f"{role} has another size than its {first}", file=files[role], found=size, expected=sizes[first])
+            if size != sizes[first]:
+                raise ShapeMismatch(
+                    f"{role} has another size than its {first}",
+                    file=files[role],
+                    found=size,
+                    expected=sizes[first],
+                )
 
-_READ = ("rgb", "xyz", "gt", "depth", "normals")                                     # the roles that every `read` decodes
+
+_READ = ("rgb", "xyz", "gt", "depth", "normals")  # the roles that every `read` decodes
+
 
 def read_all(self: FileDataset, record: Record) -> None:
     "Read a sample and forget it; decode as well what `read` leaves alone: other lights, masks of single defects, paths in `info`."
     self.read(record)
     more = [p for files in record.files for role, p in files.items() if role not in _READ]
-    more += [p for value in record.info.values() if isinstance(value, dict) for p in value.values() if isinstance(p, Path)]
+    more += [
+        p
+        for value in record.info.values()
+        if isinstance(value, dict)
+        for p in value.values()
+        if isinstance(p, Path)
+    ]
     for p in more:
-        if p.suffix.lower() in HEADED: decode(p)
+        if p.suffix.lower() in HEADED:
+            decode(p)
 
-FileDataset.how_to_get, FileDataset.expected_counts, FileDataset.headers, FileDataset.read_all = classmethod(how_to_get), expected_counts, headers, read_all
+
+FileDataset.how_to_get, FileDataset.expected_counts, FileDataset.headers, FileDataset.read_all = (
+    classmethod(how_to_get),
+    expected_counts,
+    headers,
+    read_all,
+)
 FileDataset.categories = classmethod(lambda cls, root: cls.categories_in(cls.find_root(root)))
+
 
 # %% ../../nbs/data/20_base.ipynb #24d6dd6b
 @lru_cache(maxsize=100_000)
 def _hash(path: str, size: int, mtime_ns: int, algorithm: str) -> str:
     h = hashlib.new(algorithm)
     with open(path, "rb") as f:
-        while block := f.read(1 << 20): h.update(block)
+        while block := f.read(1 << 20):
+            h.update(block)
     return h.hexdigest()
+
 
 def file_hash(path: str | Path, algorithm: str = "sha1") -> str:
     "The hash of a file's bytes; remembered until its size or time of change differ. Raises `UnreadableFile`."
@@ -521,34 +1043,56 @@ def file_hash(path: str | Path, algorithm: str = "sha1") -> str:
         s = os.stat(path)
         return _hash(os.fspath(path), s.st_size, s.st_mtime_ns, algorithm)
 
+
 def array_hash(*arrays: np.ndarray | None) -> str:
     "The hash of arrays: shapes, types and values (None counts as a value)."
     h = hashlib.sha1()
     for a in arrays:
         h.update(b"none" if a is None else f"{a.dtype.str}{a.shape}".encode())
-        if a is not None: h.update(np.ascontiguousarray(a).tobytes())
+        if a is not None:
+            h.update(np.ascontiguousarray(a).tobytes())
     return h.hexdigest()
+
 
 # %% ../../nbs/data/20_base.ipynb #955ec0ab
 def content(self: Dataset, record: Record, masks: bool = True) -> str:
     "The hash of one sample: of its files, or of its arrays where a data set has no files; without ground truth if not `masks`."
     if record.files:
-        return hashlib.sha1(json.dumps([{k: file_hash(p) for k, p in f.items() if masks or k != "gt"} for f in record.files], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha1(
+            json.dumps(
+                [
+                    {k: file_hash(p) for k, p in f.items() if masks or k != "gt"}
+                    for f in record.files
+                ],
+                sort_keys=True,
+            ).encode()
+        ).hexdigest()
     arrays = ("rgb", "xyz", "valid", "depth", "normals") + ("gt",) * masks
     return array_hash(*(getattr(v, a, None) for v in self.read(record).views for a in arrays))
 
-Dataset.content = content          # a generated data set may override it by something cheaper
+
+Dataset.content = content  # a generated data set may override it by something cheaper
+
 
 def data_hash(*datasets: Dataset) -> str:
     "The content of data sets, in hexadecimal: equal for equal samples wherever they lie, in whatever order."
     lines = sorted(f"{r.id} {r.defect} {d.content(r)}" for d in datasets for r in d.records)
     return hashlib.sha1("\n".join(lines).encode()).hexdigest()
 
+
 # %% ../../nbs/data/20_base.ipynb #0a945eb7
 def verify_archive(path: str | Path, algorithm: str, expected: str) -> None:
     "Raise `ChecksumMismatch` unless the file has this md5, sha1 or sha256."
     found = file_hash(path, algorithm)
-    if found != expected.lower(): raise ChecksumMismatch("archive is not the published one", file=path, found=f"{algorithm} {found}", expected=expected, fix="download it again")
+    if found != expected.lower():
+        raise ChecksumMismatch(
+            "archive is not the published one",
+            file=path,
+            found=f"{algorithm} {found}",
+            expected=expected,
+            fix="download it again",
+        )
+
 
 # %% ../../nbs/data/20_base.ipynb #ea08a12b
 def find_duplicates(*datasets: Dataset) -> None:
@@ -556,42 +1100,89 @@ def find_duplicates(*datasets: Dataset) -> None:
     seen: dict[str, str] = {}
     for d, r in [(a, b) for a in datasets for b in a.records]:
         first = seen.setdefault(d.content(r, masks=False), r.id)
-        if first != r.id: raise DuplicateSample("two samples have the same content", file=d.root, found=f"{first} and {r.id}", expected="each scan once, and no training scan in the test split")
+        if first != r.id:
+            raise DuplicateSample(
+                "two samples have the same content",
+                file=d.root,
+                found=f"{first} and {r.id}",
+                expected="each scan once, and no training scan in the test split",
+            )
+
 
 # %% ../../nbs/data/20_base.ipynb #b53f55b8
-def verify(self: Dataset, *, strict: bool = False, others: Sequence[Dataset] = (), progress: bool = True) -> dict:
+def verify(
+    self: Dataset, *, strict: bool = False, others: Sequence[Dataset] = (), progress: bool = True
+) -> dict:
     "Read every sample, look for duplicates (also in `others`, e.g. the training split), compare the counts. Returns what was seen."
     import warnings
     from tqdm.auto import tqdm
+
     sizes, shares = Counter(), []
     for s in tqdm(self, desc=f"verify {self.category}/{self.split}", disable=not progress):
         sizes.update(s.views[i].size for i in s.present)
-        shares += [float(s.views[i].valid.mean()) for i in s.present if s.views[i].valid is not None]
+        shares += [
+            float(s.views[i].valid.mean()) for i in s.present if s.views[i].valid is not None
+        ]
     find_duplicates(self, *others)
-    found, told = {"good": self.labels.count(0), "anomalous": self.labels.count(1)}, self.expected_counts()
+    found, told = (
+        {"good": self.labels.count(0), "anomalous": self.labels.count(1)},
+        self.expected_counts(),
+    )
     if told and told != found:
-        error = CountMismatch(f"{self.category}/{self.split}: other counts than published", file=self.root, found=found, expected=told)
-        if strict: raise error
+        error = CountMismatch(
+            f"{self.category}/{self.split}: other counts than published",
+            file=self.root,
+            found=found,
+            expected=told,
+        )
+        if strict:
+            raise error
         warnings.warn(str(error), stacklevel=2)
-    return {"samples": len(self), "counts": self.counts, "sizes": dict(sizes), "valid": (min(shares), max(shares)) if shares else None}
+    return {
+        "samples": len(self),
+        "counts": self.counts,
+        "sizes": dict(sizes),
+        "valid": (min(shares), max(shares)) if shares else None,
+    }
+
 
 Dataset.verify = verify
 
 # %% ../../nbs/data/20_base.ipynb #bd58a4a8
-REGISTRY = {"synthetic": "mvad.data.synthetic:Synthetic", "mvtec3d": "mvad.data.mvtec3d:MVTec3D", "eyecandies": "mvad.data.eyecandies:Eyecandies",
-            "realiad": "mvad.data.realiad:RealIAD", "realiad_d3": "mvad.data.realiad_d3:RealIADD3", "sim3d": "mvad.data.sim3d:SiM3D",
-            "rendered": "mvad.data.multiview:Rendered", "mvtec": "mvad.data.mvtec:MVTec", "loco": "mvad.data.loco:LOCO",
-            "mvtec2": "mvad.data.mvtec2:MVTec2", "visa": "mvad.data.visa:VisA", "dtd": "mvad.data.dtd:DTD"}
+REGISTRY = {
+    "synthetic": "mvad.data.synthetic:Synthetic",
+    "mvtec3d": "mvad.data.mvtec3d:MVTec3D",
+    "eyecandies": "mvad.data.eyecandies:Eyecandies",
+    "realiad": "mvad.data.realiad:RealIAD",
+    "realiad_d3": "mvad.data.realiad_d3:RealIADD3",
+    "sim3d": "mvad.data.sim3d:SiM3D",
+    "rendered": "mvad.data.multiview:Rendered",
+    "mvtec": "mvad.data.mvtec:MVTec",
+    "loco": "mvad.data.loco:LOCO",
+    "mvtec2": "mvad.data.mvtec2:MVTec2",
+    "visa": "mvad.data.visa:VisA",
+    "dtd": "mvad.data.dtd:DTD",
+}
+
 
 def dataset_class(name: str) -> type[Dataset]:
     "The `Dataset` subclass that is registered under a name."
-    if name not in REGISTRY: raise MvadError(f"unknown data set {name}", expected=" or ".join(sorted(REGISTRY)), fix=close(name, REGISTRY))
+    if name not in REGISTRY:
+        raise MvadError(
+            f"unknown data set {name}",
+            expected=" or ".join(sorted(REGISTRY)),
+            fix=close(name, REGISTRY),
+        )
     module, cls = REGISTRY[name].split(":")
     return getattr(importlib.import_module(module), cls)
 
-def load_dataset(name: str, root: str | Path | None, category: str, split: str, **kwargs) -> Dataset:
+
+def load_dataset(
+    name: str, root: str | Path | None, category: str, split: str, **kwargs
+) -> Dataset:
     "One category and split of a data set by name, e.g. `load_dataset('mvtec3d', root, 'bagel', 'test')`."
     return dataset_class(name)(root=root, category=category, split=split, **kwargs)
+
 
 def categories(name: str, root: str | Path | None) -> list[str]:
     "The categories that lie under `root`: whatever is there, not a fixed list."

@@ -10,31 +10,52 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from ..core.files import cache_root
 from ..core.sample import MvadError
-from .base import (BadIndex, ChecksumMismatch, CountMismatch, Dataset, DatasetError, DuplicateSample, EmptyCategory, Record, UnknownCategory, UnreadableFile, close,
-                            dataset_class, file_hash, inside, reading, recipe)
+from mvad.data.base import (
+    BadIndex,
+    ChecksumMismatch,
+    CountMismatch,
+    Dataset,
+    DatasetError,
+    DuplicateSample,
+    EmptyCategory,
+    Record,
+    UnknownCategory,
+    UnreadableFile,
+    close,
+    dataset_class,
+    file_hash,
+    inside,
+    reading,
+    recipe,
+)
 from .jobs import append_line, read_journal, run_parallel, worker_count
 from .layout import SUMS
 
 # %% auto #0
-__all__ = ['Fault', 'Report', 'check']
+__all__ = ["Fault", "Report", "check"]
+
 
 # %% ../../nbs/data/20c_check.ipynb #ba540410
 @dataclass(frozen=True)
 class Fault:
     "One thing that is wrong: its line, the file it is about, and the name of its error class."
+
     line: str
     file: str
     kind: str
 
     @classmethod
     def of(cls, e: MvadError, where: str = "") -> Fault:
-        if e.file is None: e = type(e)(e.what, file=where, found=e.found, expected=e.expected, fix=e.fix)
+        if e.file is None:
+            e = type(e)(e.what, file=where, found=e.found, expected=e.expected, fix=e.fix)
         return cls(" ".join(str(e).split()), str(e.file), type(e).__name__)
+
 
 # %% ../../nbs/data/20c_check.ipynb #19455f18
 @dataclass
 class Report:
     "What a check saw: a row for each category and split, the faults, and notes that are no faults."
+
     name: str
     root: Path
     deep: bool
@@ -43,70 +64,148 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def samples(self) -> int: return sum(r["samples"] for r in self.rows)
+    def samples(self) -> int:
+        return sum(r["samples"] for r in self.rows)
+
     def __str__(self) -> str:
         import pandas as pd
-        looked = "every file was read" if self.deep else "names and headers; --deep reads every file"
-        end = f"{len(self.faults)} fault{'s' * (len(self.faults) != 1)} in {self.samples} samples ({looked})" if self.faults else f"no fault in {self.samples} samples ({looked})"
+
+        looked = (
+            "every file was read" if self.deep else "names and headers; --deep reads every file"
+        )
+        end = (
+            f"{len(self.faults)} fault{'s' * (len(self.faults) != 1)} in {self.samples} samples ({looked})"
+            if self.faults
+            else f"no fault in {self.samples} samples ({looked})"
+        )
         table = [pd.DataFrame(self.rows).fillna("").to_string(index=False)] if self.rows else []
-        return "\n".join([*table, *(f"note: {n}" for n in self.notes), *(f"fault: {f.line}" for f in self.faults), end])
+        return "\n".join(
+            [
+                *table,
+                *(f"note: {n}" for n in self.notes),
+                *(f"fault: {f.line}" for f in self.faults),
+                end,
+            ]
+        )
+
 
 # %% ../../nbs/data/20c_check.ipynb #244e7cf7
-def _open(cls: type[Dataset], home: Path, category: str, split: str, options: dict, faults: list[Fault]) -> Dataset | None:
+def _open(
+    cls: type[Dataset], home: Path, category: str, split: str, options: dict, faults: list[Fault]
+) -> Dataset | None:
     "The data set of one split with the records that are right; what is wrong goes to `faults`."
     found: list[DatasetError] = []
-    try: d = cls(home, category, split, faults=found, **options)
+    try:
+        d = cls(home, category, split, faults=found, **options)
     except DatasetError as e:
-        if not (found and isinstance(e, EmptyCategory)): found.append(e)
+        if not (found and isinstance(e, EmptyCategory)):
+            found.append(e)
         d = None
-    faults += [Fault.of(e, f"{home/category}, {split}") for e in found]
+    faults += [Fault.of(e, f"{home / category}, {split}") for e in found]
     return d
+
 
 def _row(d: Dataset) -> tuple[dict, DatasetError | None]:
     "The table row of one split, and a fault if the publisher counts otherwise."
     found, told = {"good": d.labels.count(0), "anomalous": d.labels.count(1)}, d.expected_counts()
-    row = {"category": d.category, "split": d.split, "samples": len(d), **found, "published": "" if told is None else f"{told['good']} + {told['anomalous']}"}
-    wrong = None if told is None or told == found or None in d.labels and sum(told.values()) == len(d) else CountMismatch(f"{d.category}/{d.split}: other counts than published", file=d.root, found=found, expected=told)
+    row = {
+        "category": d.category,
+        "split": d.split,
+        "samples": len(d),
+        **found,
+        "published": "" if told is None else f"{told['good']} + {told['anomalous']}",
+    }
+    wrong = (
+        None
+        if told is None or told == found or None in d.labels and sum(told.values()) == len(d)
+        else CountMismatch(
+            f"{d.category}/{d.split}: other counts than published",
+            file=d.root,
+            found=found,
+            expected=told,
+        )
+    )
     return row, wrong
+
 
 # %% ../../nbs/data/20c_check.ipynb #0c8faee9
 def _look(d: Dataset, r: Record, deep: bool) -> tuple[Fault | None, str]:
     "What is wrong with one sample, and (deep) the hash of what it holds."
     try:
         d.headers(r)
-        if not deep: return None, ""
+        if not deep:
+            return None, ""
         d.read_all(r)
         return None, d.content(r, masks=False)
-    except MvadError as e: return Fault.of(e, r.id), ""
+    except MvadError as e:
+        return Fault.of(e, r.id), ""
+
 
 class _Batch:
     "Look at a few samples, for another process."
-    def __init__(self, deep: bool): self.deep = deep
+
+    def __init__(self, deep: bool):
+        self.deep = deep
+
     def __call__(self, d: Dataset) -> dict:
         looks = [_look(d, r, self.deep) for r in d.records]
-        return {"faults": [asdict(f) for f, _ in looks if f], "contents": {r.id: c for r, (_, c) in zip(d.records, looks) if c}}
+        return {
+            "faults": [asdict(f) for f, _ in looks if f],
+            "contents": {r.id: c for r, (_, c) in zip(d.records, looks) if c},
+        }
+
 
 def _key(d: Dataset) -> str:
     "A batch's name in the journal: its samples and the state of their files."
-    stats = [[f"{role} {p.stat().st_size} {p.stat().st_mtime_ns}" if p.exists() else role for role, p in files.items()] for r in d.records for files in r.files]
+    stats = [
+        [
+            f"{role} {p.stat().st_size} {p.stat().st_mtime_ns}" if p.exists() else role
+            for role, p in files.items()
+        ]
+        for r in d.records
+        for files in r.files
+    ]
     return hashlib.sha1(json.dumps([d.category, d.split, d.ids, stats]).encode()).hexdigest()
 
+
 # %% ../../nbs/data/20c_check.ipynb #88f9bbee
-def _look_at_all(datasets: Sequence[Dataset], deep: bool, workers: int | None, progress: bool, journal: Path) -> Iterator[dict]:
+def _look_at_all(
+    datasets: Sequence[Dataset], deep: bool, workers: int | None, progress: bool, journal: Path
+) -> Iterator[dict]:
     "What each batch showed: from the journal of an interrupted check, or by looking."
     from tqdm.auto import tqdm
+
     size = 16 if deep else 128
-    batches = {_key(b): b for d in datasets for i in range(0, len(d), size) for b in [d[i:i + size]]}
-    seen = {line["key"]: line for line in read_journal(journal) if line["key"] in batches} if deep else {}
-    if deep: journal.parent.mkdir(parents=True, exist_ok=True)
+    batches = {
+        _key(b): b for d in datasets for i in range(0, len(d), size) for b in [d[i : i + size]]
+    }
+    seen = (
+        {line["key"]: line for line in read_journal(journal) if line["key"] in batches}
+        if deep
+        else {}
+    )
+    if deep:
+        journal.parent.mkdir(parents=True, exist_ok=True)
     yield from seen.values()
     todo = {k: b for k, b in batches.items() if k not in seen}
     names = {id(b): k for k, b in todo.items()}
-    with tqdm(total=sum(map(len, datasets)), initial=sum(len(batches[k]) for k in seen), desc="reading" if deep else "headers", unit="sample", disable=not progress) as bar:
-        for batch, found in run_parallel(_Batch(deep), list(todo.values()), worker_count(workers, sum(map(len, todo.values())) // (1 if deep else 8))):
+    with tqdm(
+        total=sum(map(len, datasets)),
+        initial=sum(len(batches[k]) for k in seen),
+        desc="reading" if deep else "headers",
+        unit="sample",
+        disable=not progress,
+    ) as bar:
+        for batch, found in run_parallel(
+            _Batch(deep),
+            list(todo.values()),
+            worker_count(workers, sum(map(len, todo.values())) // (1 if deep else 8)),
+        ):
             bar.update(len(batch))
-            if deep: append_line(journal, {"key": names[id(batch)], **found})
+            if deep:
+                append_line(journal, {"key": names[id(batch)], **found})
             yield found
+
 
 # %% ../../nbs/data/20c_check.ipynb #c3f06995
 def _duplicates(contents: dict[str, str], home: Path) -> Iterator[Fault]:
@@ -114,49 +213,114 @@ def _duplicates(contents: dict[str, str], home: Path) -> Iterator[Fault]:
     first: dict[str, str] = {}
     for id, c in sorted(contents.items()):
         if first.setdefault(c, id) != id:
-            yield Fault.of(DuplicateSample("two samples have the same content", file=home, found=f"{first[c]} and {id}", expected="each scan once, and no training scan in the test split"))
+            yield Fault.of(
+                DuplicateSample(
+                    "two samples have the same content",
+                    file=home,
+                    found=f"{first[c]} and {id}",
+                    expected="each scan once, and no training scan in the test split",
+                )
+            )
+
 
 def _listed(sums: Path) -> dict[str, str]:
     "{file: SHA-256} of a list as `sha256sum` writes it."
-    with reading(sums, "list of checksums"): lines = [line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip()]
-    if bad := [words for words in lines if len(words) != 2 or len(words[0]) != 64]: raise BadIndex("not a line of sha256sum", file=sums, found=" ".join(bad[0])[:80], expected="64 hexadecimal digits, two blanks, a file name")
+    with reading(sums, "list of checksums"):
+        lines = [line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip()]
+    if bad := [words for words in lines if len(words) != 2 or len(words[0]) != 64]:
+        raise BadIndex(
+            "not a line of sha256sum",
+            file=sums,
+            found=" ".join(bad[0])[:80],
+            expected="64 hexadecimal digits, two blanks, a file name",
+        )
     return {name.lstrip("*"): value for value, name in lines}
+
 
 # %% ../../nbs/data/20c_check.ipynb #22658006
 def _changed(home: Path, named: Iterable[str], progress: bool) -> Iterator[Fault]:
     "A fault for each file that `SHA256SUMS` lists otherwise, or that is gone; those at or below a path in `named` aside."
     from tqdm.auto import tqdm
-    sums, told = home/SUMS, {Path(n) for n in named} - {home}
-    for name, value in tqdm(_listed(sums).items(), desc="checksums", unit="file", disable=not progress):
+
+    sums, told = home / SUMS, {Path(n) for n in named} - {home}
+    for name, value in tqdm(
+        _listed(sums).items(), desc="checksums", unit="file", disable=not progress
+    ):
         try:
             path = inside(home, name, index=sums)
-            if told & {path, *path.parents}: continue
-            if not path.exists(): raise UnreadableFile("a listed file is not there", file=path, found="nothing", expected=f"the file that {SUMS} lists")
-            if (found := file_hash(path, "sha256")) != value: raise ChecksumMismatch("file is not the one that is listed", file=path, found=f"sha256 {found[:16]}...", expected=f"{value[:16]}... in {SUMS}", fix="it was changed, swapped or damaged: copy it again")
-        except DatasetError as e: yield Fault.of(e)
+            if told & {path, *path.parents}:
+                continue
+            if not path.exists():
+                raise UnreadableFile(
+                    "a listed file is not there",
+                    file=path,
+                    found="nothing",
+                    expected=f"the file that {SUMS} lists",
+                )
+            if (found := file_hash(path, "sha256")) != value:
+                raise ChecksumMismatch(
+                    "file is not the one that is listed",
+                    file=path,
+                    found=f"sha256 {found[:16]}...",
+                    expected=f"{value[:16]}... in {SUMS}",
+                    fix="it was changed, swapped or damaged: copy it again",
+                )
+        except DatasetError as e:
+            yield Fault.of(e)
+
 
 # %% ../../nbs/data/20c_check.ipynb #626bccc1
-def check(name: str, root: str | Path, *, deep: bool = False, strict: bool = False, categories: Sequence[str] = (), workers: int | None = None, progress: bool = True, **options) -> Report:
+def check(
+    name: str,
+    root: str | Path,
+    *,
+    deep: bool = False,
+    strict: bool = False,
+    categories: Sequence[str] = (),
+    workers: int | None = None,
+    progress: bool = True,
+    **options,
+) -> Report:
     """Look a data set over: structure and headers, and with `deep` every file. Raises `DatasetNotFound` where there is nothing to look at.
 
     `strict`: other counts than published are faults, not notes. `options` are the loader's own (light, jsons, ...)."""
     cls = dataset_class(name)
-    home = cls.find_root(root); report = Report(name, home, deep)
+    home = cls.find_root(root)
+    report = Report(name, home, deep)
     known = cls.categories_in(home)
     for c in categories:
-        if c not in known: raise UnknownCategory(f"{name}: unknown category {c}", file=home, found=c, expected=" or ".join(known), fix=close(c, known))
-    datasets = [d for c in (categories or known) for s in cls.splits(home, c) if (d := _open(cls, home, c, s, options, report.faults))]
+        if c not in known:
+            raise UnknownCategory(
+                f"{name}: unknown category {c}",
+                file=home,
+                found=c,
+                expected=" or ".join(known),
+                fix=close(c, known),
+            )
+    datasets = [
+        d
+        for c in (categories or known)
+        for s in cls.splits(home, c)
+        if (d := _open(cls, home, c, s, options, report.faults))
+    ]
     _count(report, datasets, strict, [] if categories else known)
-    journal = cache_root()/"checks"/f"{hashlib.sha1(f'{name} {home.resolve()} {sorted(options.items())}'.encode()).hexdigest()[:16]}.jsonl"
+    journal = (
+        cache_root()
+        / "checks"
+        / f"{hashlib.sha1(f'{name} {home.resolve()} {sorted(options.items())}'.encode()).hexdigest()[:16]}.jsonl"
+    )
     contents: dict[str, str] = {}
     for found in _look_at_all(datasets, deep, workers, progress, journal):
         report.faults += [Fault(**f) for f in found["faults"]]
         contents.update(found["contents"])
     report.faults += _duplicates(contents, home)
-    if deep and (home/SUMS).exists(): report.faults += list(_changed(home, {f.file for f in report.faults}, progress))
-    report.faults = list(dict.fromkeys(report.faults)); report.faults.sort(key=lambda f: f.file)
+    if deep and (home / SUMS).exists():
+        report.faults += list(_changed(home, {f.file for f in report.faults}, progress))
+    report.faults = list(dict.fromkeys(report.faults))
+    report.faults.sort(key=lambda f: f.file)
     journal.unlink(missing_ok=True)
     return report
+
 
 # %% ../../nbs/data/20c_check.ipynb #fbff79fc
 def _count(report: Report, datasets: Sequence[Dataset], strict: bool, known: Sequence[str]) -> None:
@@ -164,8 +328,18 @@ def _count(report: Report, datasets: Sequence[Dataset], strict: bool, known: Seq
     for d in datasets:
         row, wrong = _row(d)
         report.rows.append(row)
-        if wrong and strict: report.faults.append(Fault.of(wrong))
-        elif wrong: report.notes.append(f"{wrong} (--strict makes this a fault)")
+        if wrong and strict:
+            report.faults.append(Fault.of(wrong))
+        elif wrong:
+            report.notes.append(f"{wrong} (--strict makes this a fault)")
     published = recipe(report.name)["categories"] or {}
-    if known and set(known) & set(published) and (absent := [c for c in published if c not in known]): report.notes.append(f"{len(absent)} of {len(published)} categories are not there: {', '.join(absent)}")
-    if strange := [c for c in known if published and c not in published]: report.notes.append(f"not among the publisher's categories: {', '.join(strange)}")
+    if (
+        known
+        and set(known) & set(published)
+        and (absent := [c for c in published if c not in known])
+    ):
+        report.notes.append(
+            f"{len(absent)} of {len(published)} categories are not there: {', '.join(absent)}"
+        )
+    if strange := [c for c in known if published and c not in published]:
+        report.notes.append(f"not among the publisher's categories: {', '.join(strange)}")

@@ -16,56 +16,101 @@ from .mvtec import ImageDataset, by_stem, folders
 from .synthetic import contents
 
 # %% auto #0
-__all__ = ['DTD', 'textures', 'DTDTextures', 'DTDLayout']
+__all__ = ["DTD", "textures", "DTDTextures", "DTDLayout"]
+
 
 # %% ../../nbs/data/27d_dtd.ipynb #4e9d888c
 class DTD(ImageDataset):
     "The images of one texture class. The only split is train; every sample is good, with an empty mask."
+
     name, expects = "dtd", "the folder images with classes such as images/banded"
 
     @classmethod
-    def categories_in(cls, home: Path) -> list[str]: return folders(home/cls.pattern("images"))
+    def categories_in(cls, home: Path) -> list[str]:
+        return folders(home / cls.pattern("images"))
+
     @classmethod
-    def splits(cls, home: Path, category: str) -> list[str]: return ["train"]
+    def splits(cls, home: Path, category: str) -> list[str]:
+        return ["train"]
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-        files, wrong = by_stem(home/self.pattern("images")/category, self.pattern("suffixes"))
+        files, wrong = by_stem(home / self.pattern("images") / category, self.pattern("suffixes"))
         yield from wrong
-        for stem, path in files.items(): yield Record(f"{category}/{split}/good/{stem}", category, split, "good", ({"rgb": path},))
+        for stem, path in files.items():
+            yield Record(
+                f"{category}/{split}/good/{stem}", category, split, "good", ({"rgb": path},)
+            )
+
 
 # %% ../../nbs/data/27d_dtd.ipynb #278dbb4e
 def textures(root: str | Path, limit: int | None = None) -> list[Path]:
     "The texture files below `root`, by class and number; with a `limit`, that many of them, evenly over the classes. Raises `DatasetNotFound`."
     home = DTD.find_root(root)
-    files = [p for c in DTD.categories_in(home) for p in by_stem(home/DTD.pattern("images")/c, DTD.pattern("suffixes"))[0].values()]
-    return files if limit is None or limit >= len(files) else [files[i] for i in np.linspace(0, len(files) - 1, limit).round().astype(int)]
+    files = [
+        p
+        for c in DTD.categories_in(home)
+        for p in by_stem(home / DTD.pattern("images") / c, DTD.pattern("suffixes"))[0].values()
+    ]
+    return (
+        files
+        if limit is None or limit >= len(files)
+        else [files[i] for i in np.linspace(0, len(files) - 1, limit).round().astype(int)]
+    )
+
 
 # %% ../../nbs/data/27d_dtd.ipynb #39e766a7
 class DTDTextures:
     """Textures from image files, drawn uniformly, resized (bilinear) and kept as 8 bits, at most `keep` of them. Call: (rng, (H, W)) -> rgb (3, H, W).
 
     `source`: the folder of DTD, or the files themselves."""
+
     def __init__(self, source: str | Path | Sequence[str | Path], keep: int = 256):
-        self.paths, self.kept = textures(source) if isinstance(source, (str, Path)) else [Path(p) for p in source], Kept(keep)
-        if not self.paths: raise MvadError("no textures", found="0 files", expected="image files", fix="core.pseudo_anomaly.ProceduralTextures() needs no files")
+        self.paths, self.kept = (
+            textures(source) if isinstance(source, (str, Path)) else [Path(p) for p in source],
+            Kept(keep),
+        )
+        if not self.paths:
+            raise MvadError(
+                "no textures",
+                found="0 files",
+                expected="image files",
+                fix="core.pseudo_anomaly.ProceduralTextures() needs no files",
+            )
 
     def _read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         from PIL import Image
-        with reading(path, "texture"), Image.open(path) as im: return np.asarray(im.convert("RGB").resize(size[::-1], Image.BILINEAR)).transpose(2, 0, 1)
 
-    def __call__(self, rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray, "3 H W"]:
+        with reading(path, "texture"), Image.open(path) as im:
+            return np.asarray(im.convert("RGB").resize(size[::-1], Image.BILINEAR)).transpose(
+                2, 0, 1
+            )
+
+    def __call__(
+        self, rng: np.random.Generator, size: tuple[int, int]
+    ) -> Float[np.ndarray, "3 H W"]:
         path = self.paths[int(rng.integers(len(self.paths)))]
-        return self.kept.get((path, tuple(size)), lambda: self._read(path, size)).astype(np.float32) / 255
+        return (
+            self.kept.get((path, tuple(size)), lambda: self._read(path, size)).astype(np.float32)
+            / 255
+        )
+
 
 # %% ../../nbs/data/27d_dtd.ipynb #6ebe5326
 class DTDLayout(Layout):
     "Procedural textures as DTD has its photographs; the categories are their kinds."
+
     splits = ("train",)
 
     @property
-    def known(self) -> tuple[str, ...]: return KINDS
+    def known(self) -> tuple[str, ...]:
+        return KINDS
 
-    def items(self, category: str) -> list[Item]: return [Item(category, "train", "good", i) for _, i in contents("train", self.size)]
+    def items(self, category: str) -> list[Item]:
+        return [Item(category, "train", "good", i) for _, i in contents("train", self.size)]
 
     def write(self, root: Path, item: Item) -> None:
-        write_jpeg(root/"images"/item.category/f"{item.category}_{item.index:04d}.jpg", procedural_texture(item.index, self.pixels, item.category), quality=95)
+        write_jpeg(
+            root / "images" / item.category / f"{item.category}_{item.index:04d}.jpg",
+            procedural_texture(item.index, self.pixels, item.category),
+            quality=95,
+        )

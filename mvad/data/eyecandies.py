@@ -12,88 +12,233 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt16
 from ..core.geometry import Plane, back_project, fit_plane, points_of
 from ..core.sample import Camera, MvadError, Sample, View
-from .base import (BadIndex, DatasetError, DTypeError, DuplicateSample, EmptyForeground, FileDataset, InvalidDepth, LabelMaskConflict, MissingMask, PairingError,
-                            Record, ShapeMismatch, close, copy_file, header, natural, read_depth_png, read_mask, read_rgb, read_yaml, reading, recipe, visible,
-                            write_png, write_text, write_xyz_tiff, write_yaml)
+from mvad.data.base import (
+    BadIndex,
+    DatasetError,
+    DTypeError,
+    DuplicateSample,
+    EmptyForeground,
+    FileDataset,
+    InvalidDepth,
+    LabelMaskConflict,
+    MissingMask,
+    PairingError,
+    Record,
+    ShapeMismatch,
+    close,
+    copy_file,
+    header,
+    natural,
+    read_depth_png,
+    read_mask,
+    read_rgb,
+    read_yaml,
+    reading,
+    recipe,
+    visible,
+    write_png,
+    write_text,
+    write_xyz_tiff,
+    write_yaml,
+)
 from .jobs import Job, convert
 from .layout import Item, Layout
-from .synthetic import (_AMBIENT, CATEGORIES, SIZES, Look, NoSuchSpot, Object, Scene, _seed, contents, good_object, look_at, render, rig, spoil)
+from mvad.data.synthetic import (
+    _AMBIENT,
+    CATEGORIES,
+    SIZES,
+    Look,
+    NoSuchSpot,
+    Object,
+    Scene,
+    _seed,
+    contents,
+    good_object,
+    look_at,
+    render,
+    rig,
+    spoil,
+)
 
 # %% auto #0
-__all__ = ['KINDS', 'layout_files', 'items_of', 'metres', 'quantise', 'read_bounds', 'read_pose', 'write_pose', 'camera_of',
-           'unpack_normals', 'pack_normals', 'view_of', 'label_of', 'group_files', 'Eyecandies', 'read',
-           'check_png_end', 'headers', 'read_all', 'candy_camera', 'Still', 'lit', 'stage', 'Candy', 'candy',
-           'EyecandiesLayout', 'write_candy', 'Organising', 'in_frame', 'belt_of', 'candy_mask', 'organise_one',
-           'organise']
+__all__ = [
+    "KINDS",
+    "layout_files",
+    "items_of",
+    "metres",
+    "quantise",
+    "read_bounds",
+    "read_pose",
+    "write_pose",
+    "camera_of",
+    "unpack_normals",
+    "pack_normals",
+    "view_of",
+    "label_of",
+    "group_files",
+    "Eyecandies",
+    "read",
+    "check_png_end",
+    "headers",
+    "read_all",
+    "candy_camera",
+    "Still",
+    "lit",
+    "stage",
+    "Candy",
+    "candy",
+    "EyecandiesLayout",
+    "write_candy",
+    "Organising",
+    "in_frame",
+    "belt_of",
+    "candy_mask",
+    "organise_one",
+    "organise",
+]
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #d368ae61
 def layout_files() -> dict:
     "What the files are called and what they mean: section `files` of the recipe."
     return recipe("eyecandies")["files"]
 
+
 def items_of(spec: dict, labelled: bool) -> dict[str, str]:
     "{role: item} of one sample, e.g. depth -> depth.png. Lights are light_0 to light_5; what explains a defect is there only where `labelled`."
-    roles = {f"light_{i}": item for i, item in enumerate(spec["images"])} | {r: spec[r] for r in ("depth", "bounds", "normals", "pose")}
-    return roles | ({r: spec[r] for r in ("metadata", "object")} | {"gt": spec["mask"]} | {f"mask_{k}": item for k, item in spec["kinds"].items()} if labelled else {})
+    roles = {f"light_{i}": item for i, item in enumerate(spec["images"])} | {
+        r: spec[r] for r in ("depth", "bounds", "normals", "pose")
+    }
+    return roles | (
+        {r: spec[r] for r in ("metadata", "object")}
+        | {"gt": spec["mask"]}
+        | {f"mask_{k}": item for k, item in spec["kinds"].items()}
+        if labelled
+        else {}
+    )
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #6ab639eb
 def metres(raw: UInt16[np.ndarray, "H W"], low: float, high: float) -> Float[np.ndarray, "H W"]:
     "Depth in the unit of the bounds."
     return raw / 65535 * (high - low) + low
 
+
 def quantise(depth: Float[np.ndarray, "H W"], low: float, high: float) -> UInt16[np.ndarray, "H W"]:
     "The inverse of `metres`, to the nearest step."
     return np.round((np.asarray(depth, np.float64) - low) / (high - low) * 65535).astype(np.uint16)
 
+
 # %% ../../nbs/data/23_eyecandies.ipynb #26161f59
-def read_bounds(path: str | Path, keys: Sequence[str] = ("normalization.min", "normalization.max")) -> tuple[float, float]:
+def read_bounds(
+    path: str | Path, keys: Sequence[str] = ("normalization.min", "normalization.max")
+) -> tuple[float, float]:
     "The two bounds of a depth map; a dot in a key leads one level down. Raises `UnreadableFile`, `BadIndex`, `InvalidDepth`."
     value, found = read_yaml(path), []
     for key in keys:
         v = value
         for part in key.split("."):
             if not isinstance(v, dict) or part not in v:
-                raise BadIndex(f"the depth bounds lack {key}", file=path, found=", ".join(map(str, value)) or "no key" if isinstance(value, dict) else repr(value), expected=" and ".join(keys), fix="get the file again, or correct bounds_keys in the recipe")
+                raise BadIndex(
+                    f"the depth bounds lack {key}",
+                    file=path,
+                    found=", ".join(map(str, value)) or "no key"
+                    if isinstance(value, dict)
+                    else repr(value),
+                    expected=" and ".join(keys),
+                    fix="get the file again, or correct bounds_keys in the recipe",
+                )
             v = v[part]
-        if isinstance(v, bool) or not isinstance(v, (int, float)): raise BadIndex(f"{key} is not a number", file=path, found=repr(v), expected="a number")
+        if isinstance(v, bool) or not isinstance(v, (int, float)):
+            raise BadIndex(f"{key} is not a number", file=path, found=repr(v), expected="a number")
         found.append(float(v))
     low, high = found
-    if not (math.isfinite(low) and math.isfinite(high) and 0 <= low < high): raise InvalidDepth("the depth bounds make no sense", file=path, found=f"{low:g} to {high:g}", expected="0 <= min < max, both finite")
+    if not (math.isfinite(low) and math.isfinite(high) and 0 <= low < high):
+        raise InvalidDepth(
+            "the depth bounds make no sense",
+            file=path,
+            found=f"{low:g} to {high:g}",
+            expected="0 <= min < max, both finite",
+        )
     return low, high
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #389c1f74
 def read_pose(path: str | Path) -> Float[np.ndarray, "4 4"]:
     "A rigid 4 x 4 matrix. Raises `UnreadableFile`, `ShapeMismatch`, `DatasetError`."
-    with reading(path, "pose"): rows = [[float(x) for x in line.replace(",", " ").split()] for line in Path(path).read_text().splitlines() if line.strip()]
-    if [len(r) for r in rows] != [4] * 4: raise ShapeMismatch("pose has the wrong shape", file=path, found=f"rows of {[len(r) for r in rows]} numbers", expected="4 rows of 4")
+    with reading(path, "pose"):
+        rows = [
+            [float(x) for x in line.replace(",", " ").split()]
+            for line in Path(path).read_text().splitlines()
+            if line.strip()
+        ]
+    if [len(r) for r in rows] != [4] * 4:
+        raise ShapeMismatch(
+            "pose has the wrong shape",
+            file=path,
+            found=f"rows of {[len(r) for r in rows]} numbers",
+            expected="4 rows of 4",
+        )
     pose = np.array(rows)
-    if not np.isfinite(pose).all(): raise DatasetError("pose holds NaN or infinity", file=path, found=f"{int((~np.isfinite(pose)).sum())} such numbers", expected="finite numbers")
+    if not np.isfinite(pose).all():
+        raise DatasetError(
+            "pose holds NaN or infinity",
+            file=path,
+            found=f"{int((~np.isfinite(pose)).sum())} such numbers",
+            expected="finite numbers",
+        )
     R = pose[:3, :3]
-    off = max(np.abs(R @ R.T - np.eye(3)).max(), abs(np.linalg.det(R) - 1), np.abs(pose[3] - [0, 0, 0, 1]).max())
-    if off > 1e-3: raise DatasetError("pose is not rigid", file=path, found=f"{off:.3g} away from a rotation and a shift", expected="at most 0.001")
+    off = max(
+        np.abs(R @ R.T - np.eye(3)).max(),
+        abs(np.linalg.det(R) - 1),
+        np.abs(pose[3] - [0, 0, 0, 1]).max(),
+    )
+    if off > 1e-3:
+        raise DatasetError(
+            "pose is not rigid",
+            file=path,
+            found=f"{off:.3g} away from a rotation and a shift",
+            expected="at most 0.001",
+        )
     return pose
+
 
 def write_pose(path: str | Path, pose: Float[np.ndarray, "4 4"]) -> None:
     "Write a pose with all its digits."
     write_text(path, "".join(" ".join(f"{x:.17g}" for x in row) + "\n" for row in np.asarray(pose)))
 
+
 # %% ../../nbs/data/23_eyecandies.ipynb #e3c48119
-def camera_of(size: tuple[int, int], world_to_camera: Float[np.ndarray, "4 4"] | None = None, spec: dict | None = None) -> Camera:
+def camera_of(
+    size: tuple[int, int],
+    world_to_camera: Float[np.ndarray, "4 4"] | None = None,
+    spec: dict | None = None,
+) -> Camera:
     "The camera of an image with `size` (H, W): the published focal length scaled with the width, the axis through the middle."
     (h, w), c = size, (spec or layout_files())["camera"]
     f = c["focal"] * w / c["width"]
-    return Camera(np.array([[f, 0, w / 2 - c["first_pixel"]], [0, f, h / 2 - c["first_pixel"]], [0, 0, 1]]), np.eye(4) if world_to_camera is None else world_to_camera)
+    return Camera(
+        np.array([[f, 0, w / 2 - c["first_pixel"]], [0, f, h / 2 - c["first_pixel"]], [0, 0, 1]]),
+        np.eye(4) if world_to_camera is None else world_to_camera,
+    )
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #3132d57b
-def unpack_normals(rgb: Float[np.ndarray, "3 H W"], flip: Sequence[int] = (1, -1, -1)) -> Float[np.ndarray, "3 H W"]:
+def unpack_normals(
+    rgb: Float[np.ndarray, "3 H W"], flip: Sequence[int] = (1, -1, -1)
+) -> Float[np.ndarray, "3 H W"]:
     "Unit normals in the camera frame from colours in [0, 1]; 0 where the colour is no direction (shorter than 0.5)."
     n = (2 * np.asarray(rgb, np.float32) - 1) * np.reshape(flip, (3, 1, 1)).astype(np.float32)
     length = np.sqrt((n * n).sum(0))
-    return np.where(length < .5, 0, n / np.maximum(length, .5))
+    return np.where(length < 0.5, 0, n / np.maximum(length, 0.5))
 
-def pack_normals(normals: Float[np.ndarray, "3 H W"], flip: Sequence[int] = (1, -1, -1)) -> Float[np.ndarray, "3 H W"]:
+
+def pack_normals(
+    normals: Float[np.ndarray, "3 H W"], flip: Sequence[int] = (1, -1, -1)
+) -> Float[np.ndarray, "3 H W"]:
     "The inverse of `unpack_normals`, as colours in [0, 1]."
     return (np.asarray(normals) * np.reshape(flip, (3, 1, 1)) + 1) / 2
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #ffd79a16
 def view_of(files: dict[str, Path], spec: dict | None = None, name: str = "") -> View:
@@ -101,83 +246,201 @@ def view_of(files: dict[str, Path], spec: dict | None = None, name: str = "") ->
 
     Raises `UnreadableFile`, `DTypeError`, `ShapeMismatch`, `InvalidDepth`, `BadIndex`, `DatasetError`."""
     spec = spec or layout_files()
-    rgb, raw, pose = read_rgb(files["rgb"]), read_depth_png(files["depth"]), read_pose(files["pose"])
+    rgb, raw, pose = (
+        read_rgb(files["rgb"]),
+        read_depth_png(files["depth"]),
+        read_pose(files["pose"]),
+    )
     low, high = read_bounds(files["bounds"], spec["bounds_keys"])
-    if raw.min() == raw.max(): raise InvalidDepth("depth map is constant", file=files["depth"], found=f"only the value {raw.min()}", expected="a scene")
+    if raw.min() == raw.max():
+        raise InvalidDepth(
+            "depth map is constant",
+            file=files["depth"],
+            found=f"only the value {raw.min()}",
+            expected="a scene",
+        )
     depth = metres(raw, low, high)
-    normals = unpack_normals(read_rgb(files["normals"]), spec["normals_flip"]) if "normals" in files else None
+    normals = (
+        unpack_normals(read_rgb(files["normals"]), spec["normals_flip"])
+        if "normals" in files
+        else None
+    )
     gt = read_mask(files["gt"]) if "gt" in files else None
     for role, a in (("depth", depth), ("normals", normals), ("gt", gt)):
-        if a is not None and a.shape[-2:] != rgb.shape[1:]: raise ShapeMismatch(f"{role} has another size than its image", file=files[role], found=a.shape[-2:], expected=rgb.shape[1:])
-    if spec["pose_is"] not in ("world_to_camera", "camera_to_world"): raise BadIndex("unknown pose_is in the recipe eyecandies", found=spec["pose_is"], expected="world_to_camera or camera_to_world")
-    camera = camera_of(depth.shape, pose if spec["pose_is"] == "world_to_camera" else np.linalg.inv(pose), spec)
-    return View(rgb, xyz=back_project(depth, camera), valid=depth > 0, depth=depth, normals=normals, gt=gt, camera=camera, name=name)
+        if a is not None and a.shape[-2:] != rgb.shape[1:]:
+            raise ShapeMismatch(
+                f"{role} has another size than its image",
+                file=files[role],
+                found=a.shape[-2:],
+                expected=rgb.shape[1:],
+            )
+    if spec["pose_is"] not in ("world_to_camera", "camera_to_world"):
+        raise BadIndex(
+            "unknown pose_is in the recipe eyecandies",
+            found=spec["pose_is"],
+            expected="world_to_camera or camera_to_world",
+        )
+    camera = camera_of(
+        depth.shape, pose if spec["pose_is"] == "world_to_camera" else np.linalg.inv(pose), spec
+    )
+    return View(
+        rgb,
+        xyz=back_project(depth, camera),
+        valid=depth > 0,
+        depth=depth,
+        normals=normals,
+        gt=gt,
+        camera=camera,
+        name=name,
+    )
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #8f0400f3
 def label_of(files: dict[str, Path], spec: dict) -> tuple[int, str | None]:
     "(label, name of the defect type if told) of one sample, from its metadata or else its mask. Raises `UnreadableFile`, `BadIndex`."
     told = read_yaml(files["metadata"])
-    if told is not None and not isinstance(told, dict): raise BadIndex("metadata are not a table of keys", file=files["metadata"], found=repr(told)[:80], expected=f"keys such as {spec['metadata_label']}")
+    if told is not None and not isinstance(told, dict):
+        raise BadIndex(
+            "metadata are not a table of keys",
+            file=files["metadata"],
+            found=repr(told)[:80],
+            expected=f"keys such as {spec['metadata_label']}",
+        )
     told = told or {}
     label = told.get(spec["metadata_label"])
-    if label is None: return int(read_mask(files["gt"]).any()), None
-    if label not in (0, 1): raise BadIndex(f"{spec['metadata_label']} is no label", file=files["metadata"], found=repr(label), expected="0 or 1")
-    kind = told.get(spec["metadata_kind"]) or "+".join(k for k in spec["kinds"] if told.get(k)) or None
-    if kind is not None and not re.fullmatch(r"\w[\w+.-]*", str(kind)): raise BadIndex("the defect type is no plain name", file=files["metadata"], found=repr(kind), expected="letters and digits")
+    if label is None:
+        return int(read_mask(files["gt"]).any()), None
+    if label not in (0, 1):
+        raise BadIndex(
+            f"{spec['metadata_label']} is no label",
+            file=files["metadata"],
+            found=repr(label),
+            expected="0 or 1",
+        )
+    kind = (
+        told.get(spec["metadata_kind"]) or "+".join(k for k in spec["kinds"] if told.get(k)) or None
+    )
+    if kind is not None and not re.fullmatch(r"\w[\w+.-]*", str(kind)):
+        raise BadIndex(
+            "the defect type is no plain name",
+            file=files["metadata"],
+            found=repr(kind),
+            expected="letters and digits",
+        )
     return int(label), kind and str(kind)
 
+
 # %% ../../nbs/data/23_eyecandies.ipynb #66d01d54
-def group_files(folder: Path, items: dict[str, str], index: str = r"\d+") -> dict[str, dict[str, list[Path]]]:
+def group_files(
+    folder: Path, items: dict[str, str], index: str = r"\d+"
+) -> dict[str, dict[str, list[Path]]]:
     "{index: {role: files}} of all files in `folder` named `<index>_<item>`; 07 and 007 are one index, other names are passed over."
-    role_of, groups, pattern = {item: role for role, item in items.items()}, {}, re.compile(rf"({index})_(.+)")
+    role_of, groups, pattern = (
+        {item: role for role, item in items.items()},
+        {},
+        re.compile(rf"({index})_(.+)"),
+    )
     for p in visible(folder):
         m = pattern.fullmatch(p.name)
-        if m and m[2] in role_of: groups.setdefault(m[1].lstrip("0") or "0", {}).setdefault(role_of[m[2]], []).append(p)
+        if m and m[2] in role_of:
+            groups.setdefault(m[1].lstrip("0") or "0", {}).setdefault(role_of[m[2]], []).append(p)
     return {k: groups[k] for k in sorted(groups, key=natural)}
 
+
 # %% ../../nbs/data/23_eyecandies.ipynb #80e6167c
-def _split_folder(spec: dict, split: str) -> str: return spec["splits"].get(split, split)
+def _split_folder(spec: dict, split: str) -> str:
+    return spec["splits"].get(split, split)
+
 
 class Eyecandies(FileDataset):
     """One category and split of raw Eyecandies. Splits: train, validation (folder val), test (test_public), test_private (no labels), and others that are there (dev).
 
     `light`: which image is the rgb, 0 to 5. `complete=False` asks only for the files that reading a sample takes, for a copy without the other lights."""
+
     name, expects = "eyecandies", "folders such as CandyCane/train/data"
 
-    def __init__(self, root: str | Path, category: str, split: str = "train", *, light: int = 4, complete: bool = True, faults: list | None = None):
+    def __init__(
+        self,
+        root: str | Path,
+        category: str,
+        split: str = "train",
+        *,
+        light: int = 4,
+        complete: bool = True,
+        faults: list | None = None,
+    ):
         self.light, self.complete, self.spec = light, complete, layout_files()
-        if isinstance(light, bool) or light not in range(len(self.spec["images"])): raise MvadError("no such light", found=light, expected=", ".join(f"{i} ({n})" for i, n in enumerate(self.spec["lights"])))
+        if isinstance(light, bool) or light not in range(len(self.spec["images"])):
+            raise MvadError(
+                "no such light",
+                found=light,
+                expected=", ".join(f"{i} ({n})" for i, n in enumerate(self.spec["lights"])),
+            )
         super().__init__(root, category, split, faults=faults)
 
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
         data = layout_files()["data"]
-        return [p.name for p in visible(home) if p.is_dir() and any((s/data).is_dir() for s in visible(p))]
+        return [
+            p.name
+            for p in visible(home)
+            if p.is_dir() and any((s / data).is_dir() for s in visible(p))
+        ]
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
-        spec = layout_files(); names = {folder: split for split, folder in spec["splits"].items()}
-        there = [names.get(p.name, p.name) for p in visible(home/category) if (p/spec["data"]).is_dir()]
+        spec = layout_files()
+        names = {folder: split for split, folder in spec["splits"].items()}
+        there = [
+            names.get(p.name, p.name)
+            for p in visible(home / category)
+            if (p / spec["data"]).is_dir()
+        ]
         return sorted(there, key=lambda s: (list(spec["splits"]) + [s]).index(s))
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-        folder, labelled = home/category/_split_folder(self.spec, split)/self.spec["data"], split not in self.spec["unlabelled"]
+        folder, labelled = (
+            home / category / _split_folder(self.spec, split) / self.spec["data"],
+            split not in self.spec["unlabelled"],
+        )
         items = items_of(self.spec, labelled)
         for files in group_files(folder, items, self.spec["index"]).values():
-            try: yield self._record(folder, items, files, category, split)
-            except DatasetError as e: yield e
+            try:
+                yield self._record(folder, items, files, category, split)
+            except DatasetError as e:
+                yield e
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #0b8fe4f6
-def _record(self: Eyecandies, folder: Path, items: dict[str, str], files: dict[str, list[Path]], category: str, split: str) -> Record:
+def _record(
+    self: Eyecandies,
+    folder: Path,
+    items: dict[str, str],
+    files: dict[str, list[Path]],
+    category: str,
+    split: str,
+) -> Record:
     "One sample's record. Raises `DuplicateSample`, `PairingError`, `MissingMask`, and what `label_of` raises."
     if twice := next((f for f in files.values() if len(f) > 1), None):
-        raise DuplicateSample("two samples have one index", file=folder, found=" and ".join(p.name for p in twice), expected="each number once")
+        raise DuplicateSample(
+            "two samples have one index",
+            file=folder,
+            found=" and ".join(p.name for p in twice),
+            expected="each number once",
+        )
     index = min(f[0].name for f in files.values()).split("_")[0]
-    read = {"rgb": f"light_{self.light}"} | {r: r for r in ("depth", "bounds", "normals", "pose", "gt", "metadata") if r in items}
+    read = {"rgb": f"light_{self.light}"} | {
+        r: r for r in ("depth", "bounds", "normals", "pose", "gt", "metadata") if r in items
+    }
     lacking = [items[r] for r in (items if self.complete else read.values()) if r not in files]
     if lacking:
         kind = MissingMask if lacking == [items.get("gt")] else PairingError
-        raise kind("a sample lacks files", file=folder/f"{index}_{lacking[0]}", found=f"no {', '.join(lacking)}", expected=f"all {len(items)} files of {category}/{split} {index}")
+        raise kind(
+            "a sample lacks files",
+            file=folder / f"{index}_{lacking[0]}",
+            found=f"no {', '.join(lacking)}",
+            expected=f"all {len(items)} files of {category}/{split} {index}",
+        )
     now = {role: files[r][0] for role, r in read.items()}
     more = {r: f[0] for r, f in files.items() if f[0] not in now.values()}
     defect = None if "gt" not in items else "good"
@@ -186,34 +449,65 @@ def _record(self: Eyecandies, folder: Path, items: dict[str, str], files: dict[s
         defect = (kind or "bad") if label else "good"
     return Record(f"{category}/{split}/{index}", category, split, defect, (now,), {"more": more})
 
+
 Eyecandies._record = _record
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #2b2ab968
 def _agree(record: Record, view: View, spec: dict) -> None:
     "Raise `LabelMaskConflict` unless the metadata, the split and the mask say the same."
     files, n = record.files[0], int(view.gt.sum())
     if record.split in spec["good_only"] and label_of(files, spec)[0] and not n:
-        raise LabelMaskConflict(f"a bad sample among the good ones of {record.split}", file=files["metadata"], found=f"{spec['metadata_label']}: 1", expected="0", fix="is it in the wrong folder?")
-    if n and not record.label: raise LabelMaskConflict("a good sample's mask marks a defect", file=files["gt"], found=f"{n} pixels > 0", expected="none", fix="is it in the wrong folder, or its metadata wrong?")
-    if record.label and not n: raise LabelMaskConflict("a defective sample's mask is empty", file=files["gt"], found="0 pixels > 0", expected="at least 1", fix=f"compare {files['metadata'].name}")
+        raise LabelMaskConflict(
+            f"a bad sample among the good ones of {record.split}",
+            file=files["metadata"],
+            found=f"{spec['metadata_label']}: 1",
+            expected="0",
+            fix="is it in the wrong folder?",
+        )
+    if n and not record.label:
+        raise LabelMaskConflict(
+            "a good sample's mask marks a defect",
+            file=files["gt"],
+            found=f"{n} pixels > 0",
+            expected="none",
+            fix="is it in the wrong folder, or its metadata wrong?",
+        )
+    if record.label and not n:
+        raise LabelMaskConflict(
+            "a defective sample's mask is empty",
+            file=files["gt"],
+            found="0 pixels > 0",
+            expected="at least 1",
+            fix=f"compare {files['metadata'].name}",
+        )
+
 
 def read(self: Eyecandies, record: Record) -> Sample:
     "Read a sample's files. Raises the errors of `view_of`, and `LabelMaskConflict`."
     view = view_of(record.files[0], self.spec, f"light {self.light}")
-    if view.gt is not None: _agree(record, view, self.spec)
+    if view.gt is not None:
+        _agree(record, view, self.spec)
     return Sample(record.id, record.category, record.split, record.defect, (view,))
 
+
 Eyecandies.read = read
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #3382fe7e
 def check_png_end(path: str | Path) -> None:
     "Raise `UnreadableFile` if a PNG breaks off. Costs one short read where it does not."
     from PIL import Image
+
     with reading(path, "image"):
         with open(path, "rb") as f:
-            f.seek(max(0, Path(path).stat().st_size - 12)); end = f.read()
-        if end == b"\0\0\0\0IEND\xaeB`\x82": return
-        with Image.open(path) as im: im.load()
+            f.seek(max(0, Path(path).stat().st_size - 12))
+            end = f.read()
+        if end == b"\0\0\0\0IEND\xaeB`\x82":
+            return
+        with Image.open(path) as im:
+            im.load()
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #0f1e6138
 def headers(self: Eyecandies, record: Record) -> None:
@@ -221,81 +515,147 @@ def headers(self: Eyecandies, record: Record) -> None:
     files = {**record.files[0], **record.info["more"]}
     size = header(files["rgb"]).size
     for role, path in files.items():
-        if path.suffix.lower() != ".png": continue
+        if path.suffix.lower() != ".png":
+            continue
         check_png_end(path)
         h, colour = header(path), role in ("rgb", "normals") or role.startswith("light_")
         want = ("uint16", 1) if role == "depth" else ("uint8", 3) if colour else ("uint8", 1)
-        if (h.dtype, h.channels) != want: raise DTypeError(f"{role} has the wrong number type", file=path, found=f"{h.dtype}, {h.channels} channel{'s' * (h.channels > 1)}", expected=f"{want[0]}, {want[1]} channel{'s' * (want[1] > 1)}", fix="the file may have been re-encoded: take the original")
-        if h.size != size: raise ShapeMismatch(f"{role} has another size than its image", file=path, found=h.size, expected=size)
-    read_bounds(files["bounds"], self.spec["bounds_keys"]); read_pose(files["pose"])
+        if (h.dtype, h.channels) != want:
+            raise DTypeError(
+                f"{role} has the wrong number type",
+                file=path,
+                found=f"{h.dtype}, {h.channels} channel{'s' * (h.channels > 1)}",
+                expected=f"{want[0]}, {want[1]} channel{'s' * (want[1] > 1)}",
+                fix="the file may have been re-encoded: take the original",
+            )
+        if h.size != size:
+            raise ShapeMismatch(
+                f"{role} has another size than its image", file=path, found=h.size, expected=size
+            )
+    read_bounds(files["bounds"], self.spec["bounds_keys"])
+    read_pose(files["pose"])
+
 
 Eyecandies.headers = headers
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #c2533d00
 def read_all(self: Eyecandies, record: Record) -> None:
     "Like `read`, but every file is decoded, and the union of the masks compared. Raises what `read` raises, and `LabelMaskConflict`."
     sample, more = self.read(record), record.info["more"]
     for role, path in more.items():
-        if role.startswith("light_"): read_rgb(path)
-    if "object" in more: read_yaml(more["object"])
+        if role.startswith("light_"):
+            read_rgb(path)
+    if "object" in more:
+        read_yaml(more["object"])
     kinds = {r: read_mask(p) for r, p in more.items() if r.startswith("mask_")}
     if len(kinds) == len(self.spec["kinds"]) and sample.view.gt is not None:
         differ = int((np.any(list(kinds.values()), axis=0) != sample.view.gt).sum())
-        if differ: raise LabelMaskConflict("the mask is not the union of the masks of the kinds", file=record.files[0]["gt"], found=f"{differ} pixels differ", expected="0")
+        if differ:
+            raise LabelMaskConflict(
+                "the mask is not the union of the masks of the kinds",
+                file=record.files[0]["gt"],
+                found=f"{differ} pixels differ",
+                expected="0",
+            )
+
 
 Eyecandies.read_all = read_all
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #c9057a6a
 def candy_camera(size: int, spec: dict | None = None) -> Camera:
     "The kit's first camera with the published focal length, as much nearer as that is shorter, so that an object fills as much of the image."
     ours, theirs = rig(1, size)[0], camera_of((size, size), spec=spec)
     R, t = ours.world_to_camera[:3, :3], ours.world_to_camera[:3, 3]
-    target = np.array([0, 0, .012])
+    target = np.array([0, 0, 0.012])
     eye = target + (-R.T @ t - target) * theirs.K[0, 0] / ours.K[0, 0]
-    return Camera(theirs.K, look_at(eye, target, np.array([0, 1., 0])))
+    return Camera(theirs.K, look_at(eye, target, np.array([0, 1.0, 0])))
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #2002b90b
-_SPOTS = np.array([[0, .8, -.6], [.8, 0, -.6], [0, -.8, -.6], [-.8, 0, -.6]])      # towards the lamps in the camera frame: bottom, right, top, left
-_DIM = .35                                                                        # what a spot leaves of the ambient light
+_SPOTS = np.array(
+    [[0, 0.8, -0.6], [0.8, 0, -0.6], [0, -0.8, -0.6], [-0.8, 0, -0.6]]
+)  # towards the lamps in the camera frame: bottom, right, top, left
+_DIM = 0.35  # what a spot leaves of the ambient light
+
 
 class Still(Scene):
     "A scene before one camera that does not move: rays are cast once an image size, however many lights."
+
     def __init__(self, o: Object):
         super().__init__(o)
         self.hits = {}
+
     def cast(self, camera: Camera, size: int) -> dict[str, np.ndarray]:
-        if size not in self.hits: self.hits[size] = super().cast(camera, size)
+        if size not in self.hits:
+            self.hits[size] = super().cast(camera, size)
         return self.hits[size]
 
-def lit(scene: Still, camera: Camera, size: int, light: np.ndarray, seed: np.random.SeedSequence, ambient: float = _DIM) -> View:
+
+def lit(
+    scene: Still,
+    camera: Camera,
+    size: int,
+    light: np.ndarray,
+    seed: np.random.SeedSequence,
+    ambient: float = _DIM,
+) -> View:
     "The scene under one lamp in direction `light` (world frame, unit): the generator's render with less ambient light."
     usual = scene.look
-    try: scene.look = replace(usual, light=light); view = render(scene, camera, size, seed)
-    finally: scene.look = usual
+    try:
+        scene.look = replace(usual, light=light)
+        view = render(scene, camera, size, seed)
+    finally:
+        scene.look = usual
     cos = np.maximum(scene.cast(camera, size)["normals"] @ light, 0)
-    return replace(view, rgb=np.clip(view.rgb * (ambient + (1 - ambient) * cos) / (_AMBIENT + (1 - _AMBIENT) * cos), 0, 1))
+    return replace(
+        view,
+        rgb=np.clip(
+            view.rgb * (ambient + (1 - ambient) * cos) / (_AMBIENT + (1 - _AMBIENT) * cos), 0, 1
+        ),
+    )
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #b00a89df
-KINDS = {"colour": ("colors",), "mismatch": ("colors",), "bump": ("bumps",), "dent": ("dents",), "hole": ("dents", "colors"), "hidden": ("dents", "colors")}
+KINDS = {
+    "colour": ("colors",),
+    "mismatch": ("colors",),
+    "bump": ("bumps",),
+    "dent": ("dents",),
+    "hole": ("dents", "colors"),
+    "hidden": ("dents", "colors"),
+}
+
 
 def stage(item: Item, size: str) -> tuple[Still, list[np.random.SeedSequence]]:
     "The posed scene of an embedded object and seeds for six pictures. Objects of the private split continue the series of dev, so that no object comes twice."
     split, index = item.split, item.index
-    if split == "test_private": split, index = "dev", index + SIZES[size].dev[item.defect != "good"]
+    if split == "test_private":
+        split, index = "dev", index + SIZES[size].dev[item.defect != "good"]
     camera = candy_camera(64)
     for attempt in range(40):
-        shape, flaw, sensor = (_seed(item.category, split, item.defect, index, k, attempt) for k in range(3))
+        shape, flaw, sensor = (
+            _seed(item.category, split, item.defect, index, k, attempt) for k in range(3)
+        )
         o = good_object(CATEGORIES[item.category], shape)
-        try: o = spoil(o, item.defect, flaw) if item.defect != "good" else o
-        except NoSuchSpot: continue
+        try:
+            o = spoil(o, item.defect, flaw) if item.defect != "good" else o
+        except NoSuchSpot:
+            continue
         scene = Still(o)
-        if item.defect == "good" or render(scene, camera, 64, sensor).gt.sum() > 3: return scene, sensor.spawn(5)
-    raise NoSuchSpot("no such object shows its defect to the camera", file=item.id, found="40 objects tried")
+        if item.defect == "good" or render(scene, camera, 64, sensor).gt.sum() > 3:
+            return scene, sensor.spawn(5)
+    raise NoSuchSpot(
+        "no such object shows its defect to the camera", file=item.id, found="40 objects tried"
+    )
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #cc3ebb30
 @dataclass(frozen=True, eq=False)
 class Candy:
     "All that the layout stores of one object, before it is stored."
+
     lights: list[Float[np.ndarray, "3 H W"]]
     depth: Float[np.ndarray, "H W"]
     normals: Float[np.ndarray, "3 H W"]
@@ -303,135 +663,290 @@ class Candy:
     camera: Camera
     look: Look
 
+
 def candy(item: Item, size: str, pixels: int, spec: dict) -> Candy:
     "Render one object under six lights; depth and normals are exact and complete."
     (scene, seeds), camera = stage(item, size), candy_camera(pixels, spec)
     R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
     spots = [lit(scene, camera, pixels, R.T @ d, s) for d, s in zip(_SPOTS, seeds)]
-    soft = lit(scene, camera, pixels, np.array([0, 0, 1.]), seeds[4], _AMBIENT)
+    soft = lit(scene, camera, pixels, np.array([0, 0, 1.0]), seeds[4], _AMBIENT)
     hits = scene.cast(camera, pixels)
     lights = [np.mean([v.rgb for v in spots], axis=0), *(v.rgb for v in spots), soft.rgb]
     normals = (hits["normals"] @ R.T).transpose(2, 0, 1)
-    return Candy([np.round(a * 255).astype(np.float32) / 255 for a in lights], (hits["points"] @ R.T + t)[..., 2], normals, soft.gt, camera, scene.look)
+    return Candy(
+        [np.round(a * 255).astype(np.float32) / 255 for a in lights],
+        (hits["points"] @ R.T + t)[..., 2],
+        normals,
+        soft.gt,
+        camera,
+        scene.look,
+    )
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #ff73f830
 class EyecandiesLayout(Layout):
     "The embedded objects in the raw layout. `test_private` has no annotation; `dev` is a folder like test_public."
+
     splits = ("train", "validation", "dev", "test", "test_private")
 
     def items(self, category: str) -> list[Item]:
         return [Item(category, s, *which) for s in self.splits for which in self._order(s)]
-    def _order(self, split: str) -> list[tuple[str, int]]: return contents("dev" if split == "test_private" else split, self.size)
+
+    def _order(self, split: str) -> list[tuple[str, int]]:
+        return contents("dev" if split == "test_private" else split, self.size)
 
     def sample(self, item: Item, light: int = 4) -> Sample:
         "The object as the layout can hold it: under one light, complete depth, the camera."
         c = candy(item, self.size, self.pixels, layout_files())
         hidden = item.split == "test_private"
-        view = View(c.lights[light], xyz=back_project(c.depth, c.camera), valid=c.depth > 0, depth=c.depth, normals=c.normals, gt=None if hidden else c.gt, camera=c.camera, name=f"light {light}")
-        return Sample(f"{item.category}/{item.split}/{self.stem(item).name}", item.category, item.split, None if hidden else item.defect, (view,))
+        view = View(
+            c.lights[light],
+            xyz=back_project(c.depth, c.camera),
+            valid=c.depth > 0,
+            depth=c.depth,
+            normals=c.normals,
+            gt=None if hidden else c.gt,
+            camera=c.camera,
+            name=f"light {light}",
+        )
+        return Sample(
+            f"{item.category}/{item.split}/{self.stem(item).name}",
+            item.category,
+            item.split,
+            None if hidden else item.defect,
+            (view,),
+        )
 
     def stem(self, item: Item) -> Path:
         "<category>/<split folder>/data/<idx>; three digits in train and test_private, else two, as far as they last."
         spec, order = layout_files(), self._order(item.split)
         width = max(3 if item.split in ("train", "test_private") else 2, len(str(len(order) - 1)))
-        return Path(item.category)/_split_folder(spec, item.split)/spec["data"]/f"{order.index((item.defect, item.index)):0{width}d}"
+        return (
+            Path(item.category)
+            / _split_folder(spec, item.split)
+            / spec["data"]
+            / f"{order.index((item.defect, item.index)):0{width}d}"
+        )
 
     def write(self, root: Path, item: Item) -> None:
         spec = layout_files()
-        write_candy(Path(root)/self.stem(item), item, candy(item, self.size, self.pixels, spec), spec)
+        write_candy(
+            Path(root) / self.stem(item), item, candy(item, self.size, self.pixels, spec), spec
+        )
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #6199fc1d
 def write_candy(stem: Path, item: Item, c: Candy, spec: dict) -> None:
     "Write the 17 files (10 of the private split) of one object; `stem` is folder/index."
     labelled = item.split not in spec["unlabelled"]
-    at = {role: stem.with_name(f"{stem.name}_{name}") for role, name in items_of(spec, labelled).items()}
-    for i, rgb in enumerate(c.lights): write_png(at[f"light_{i}"], rgb)
+    at = {
+        role: stem.with_name(f"{stem.name}_{name}")
+        for role, name in items_of(spec, labelled).items()
+    }
+    for i, rgb in enumerate(c.lights):
+        write_png(at[f"light_{i}"], rgb)
     low, high = float(c.depth.min()), float(c.depth.max())
-    write_png(at["depth"], quantise(c.depth, low, high)); write_yaml(at["bounds"], {"normalization": {"min": low, "max": high}})
+    write_png(at["depth"], quantise(c.depth, low, high))
+    write_yaml(at["bounds"], {"normalization": {"min": low, "max": high}})
     write_png(at["normals"], pack_normals(c.normals, spec["normals_flip"]))
     E = c.camera.world_to_camera
     write_pose(at["pose"], E if spec["pose_is"] == "world_to_camera" else np.linalg.inv(E))
-    if not labelled: return
+    if not labelled:
+        return
     kinds = {k: k in KINDS.get(item.defect, ()) for k in spec["kinds"]}
-    write_yaml(at["object"], {"category": item.category, "yaw": float(c.look.yaw), "shift": c.look.shift.tolist(), "bright": float(c.look.bright)})
-    write_yaml(at["metadata"], {spec["metadata_label"]: int(item.defect != "good"), **{k: int(v) for k, v in kinds.items()}} | ({spec["metadata_kind"]: item.defect} if item.defect != "good" else {}))
-    for k, v in kinds.items(): write_png(at[f"mask_{k}"], c.gt & v)
+    write_yaml(
+        at["object"],
+        {
+            "category": item.category,
+            "yaw": float(c.look.yaw),
+            "shift": c.look.shift.tolist(),
+            "bright": float(c.look.bright),
+        },
+    )
+    write_yaml(
+        at["metadata"],
+        {
+            spec["metadata_label"]: int(item.defect != "good"),
+            **{k: int(v) for k, v in kinds.items()},
+        }
+        | ({spec["metadata_kind"]: item.defect} if item.defect != "good" else {}),
+    )
+    for k, v in kinds.items():
+        write_png(at[f"mask_{k}"], c.gt & v)
     write_png(at["gt"], c.gt)
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #34f12714
 @dataclass(frozen=True)
 class Organising:
     "The parameters of `organise`. `height` and `tolerance` are shares of the median depth, because the unit of the scene is the publisher's."
+
     light: int = 4
-    background: str = "remove"   # or "keep"
-    frame: str = "released"      # the axes of CFM's and M3DM's conversion; or "camera": metres, camera frame
-    height: float = .01          # what rises less above the belt is belt
-    tolerance: float = .002      # RANSAC inlier distance
-    side: float = 1.             # points with |x| beyond it are background
-    far: float | None = None     # depth beyond which is background; None: no such cut
-    defects: bool = False        # a folder for each defect type instead of one folder "bad"
-    seed: int = 0                # of RANSAC
+    background: str = "remove"  # or "keep"
+    frame: str = (
+        "released"  # the axes of CFM's and M3DM's conversion; or "camera": metres, camera frame
+    )
+    height: float = 0.01  # what rises less above the belt is belt
+    tolerance: float = 0.002  # RANSAC inlier distance
+    side: float = 1.0  # points with |x| beyond it are background
+    far: float | None = None  # depth beyond which is background; None: no such cut
+    defects: bool = False  # a folder for each defect type instead of one folder "bad"
+    seed: int = 0  # of RANSAC
     version: int = 1
 
     def __post_init__(self):
         for name, known in (("background", ("remove", "keep")), ("frame", ("released", "camera"))):
-            if getattr(self, name) not in known: raise MvadError(f"unknown {name}", found=getattr(self, name), expected=" or ".join(known))
+            if getattr(self, name) not in known:
+                raise MvadError(
+                    f"unknown {name}", found=getattr(self, name), expected=" or ".join(known)
+                )
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #e273c812
 def in_frame(view: View, frame: str = "released") -> Float[np.ndarray, "3 H W"]:
     "The view's points as camera-frame metres (`camera`), or in the pose's world frame with axes (x, z, y), times 0.1, the middle one negated (`released`)."
-    if frame == "camera": return view.xyz
+    if frame == "camera":
+        return view.xyz
     E = view.camera.world_to_camera
-    x, y, z = np.einsum("ji,jhw->ihw", E[:3, :3], view.xyz.astype(np.float64) - E[:3, 3, None, None])
-    return (.1 * np.stack([x, -z, y])).astype(np.float32)
+    x, y, z = np.einsum(
+        "ji,jhw->ihw", E[:3, :3], view.xyz.astype(np.float64) - E[:3, 3, None, None]
+    )
+    return (0.1 * np.stack([x, -z, y])).astype(np.float32)
+
 
 def belt_of(view: View, p: Organising = Organising()) -> tuple[Plane, float]:
     "The plane of the belt in the camera frame, and the median depth, which is the unit of `height` and `tolerance`. Raises `DatasetError`."
     unit = float(np.median(view.depth[view.valid]))
-    try: return fit_plane(points_of(view.xyz, view.valid)[0], threshold=p.tolerance * unit, iterations=300, seed=p.seed), unit
-    except MvadError as e: raise DatasetError(e.what, found=e.found, expected=e.expected, fix='background="keep" leaves the belt') from e
+    try:
+        return fit_plane(
+            points_of(view.xyz, view.valid)[0],
+            threshold=p.tolerance * unit,
+            iterations=300,
+            seed=p.seed,
+        ), unit
+    except MvadError as e:
+        raise DatasetError(
+            e.what, found=e.found, expected=e.expected, fix='background="keep" leaves the belt'
+        ) from e
 
-def candy_mask(view: View, p: Organising = Organising()) -> tuple[Bool[np.ndarray, "H W"], Plane | None]:
+
+def candy_mask(
+    view: View, p: Organising = Organising()
+) -> tuple[Bool[np.ndarray, "H W"], Plane | None]:
     "Pixels that stay, and the belt's plane. Raises `DatasetError` without a belt, `EmptyForeground` without an object."
-    if p.background == "keep": return view.valid, None
+    if p.background == "keep":
+        return view.valid, None
     plane, unit = belt_of(view, p)
     x = in_frame(view, "camera")[0] if p.frame == "camera" else in_frame(view)[0] * 10
-    keep = view.valid & (plane.height(view.xyz.reshape(3, -1).T).reshape(view.size) > p.height * unit) & (np.abs(x) <= p.side)
-    if p.far is not None: keep &= view.depth <= p.far
-    if keep.sum() < 30: raise EmptyForeground("no object is left without the belt", found=f"{keep.sum()} of {keep.size} points", expected=f"at least 30 that are {p.height * unit * 1000:.3g} mm above it")
+    keep = (
+        view.valid
+        & (plane.height(view.xyz.reshape(3, -1).T).reshape(view.size) > p.height * unit)
+        & (np.abs(x) <= p.side)
+    )
+    if p.far is not None:
+        keep &= view.depth <= p.far
+    if keep.sum() < 30:
+        raise EmptyForeground(
+            "no object is left without the belt",
+            found=f"{keep.sum()} of {keep.size} points",
+            expected=f"at least 30 that are {p.height * unit * 1000:.3g} mm above it",
+        )
     return keep, plane
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #d4af2b81
 def organise_one(job: Job, parameters: dict) -> dict:
     "Convert one sample; the cloud is written last. Returns what the manifest says about it."
     p = Organising(**{k: v for k, v in parameters.items() if k in Organising.__dataclass_fields__})
     view = view_of(job.inputs)
-    try: keep, plane = candy_mask(view, p)
-    except DatasetError as e: raise type(e)(e.what, file=job.inputs["depth"], found=e.found, expected=e.expected, fix=e.fix) from e
+    try:
+        keep, plane = candy_mask(view, p)
+    except DatasetError as e:
+        raise type(e)(
+            e.what, file=job.inputs["depth"], found=e.found, expected=e.expected, fix=e.fix
+        ) from e
     for role in ("rgb", "gt"):
-        if role in job.outputs: copy_file(job.inputs[role], job.outputs[role])
+        if role in job.outputs:
+            copy_file(job.inputs[role], job.outputs[role])
     write_xyz_tiff(job.outputs["xyz"], in_frame(view, p.frame) * keep)
-    return {"foreground": round(float(keep.mean()), 6), "plane": None if plane is None else [round(float(x), 6) for x in (*plane.normal, plane.d)]}
+    return {
+        "foreground": round(float(keep.mean()), 6),
+        "plane": None if plane is None else [round(float(x), 6) for x in (*plane.normal, plane.d)],
+    }
 
-def _organise_jobs(home: Path, out: Path, p: Organising, categories: Sequence[str], splits: Sequence[str]) -> Iterator[Job]:
+
+def _organise_jobs(
+    home: Path, out: Path, p: Organising, categories: Sequence[str], splits: Sequence[str]
+) -> Iterator[Job]:
     for category in categories:
-        for split in splits or [s for s in Eyecandies.splits(home, category) if s not in layout_files()["unlabelled"]]:
+        for split in splits or [
+            s for s in Eyecandies.splits(home, category) if s not in layout_files()["unlabelled"]
+        ]:
             for r in Eyecandies(home, category, split, light=p.light, complete=False).records:
                 kind = "good" if not r.label else r.defect if p.defects else "bad"
-                folder, index, trained = out/category/split/kind, r.id.split("/")[-1], split in layout_files()["good_only"]
-                outputs = {"rgb": folder/"rgb"/f"{index}.png", "xyz": folder/"xyz"/f"{index}.tiff"} | ({} if trained else {"gt": folder/"gt"/f"{index}.png"})
-                yield Job(r.id, {k: r.files[0][k] for k in ("rgb", "depth", "bounds", "pose", *(() if trained else ("gt",)))}, outputs)
+                folder, index, trained = (
+                    out / category / split / kind,
+                    r.id.split("/")[-1],
+                    split in layout_files()["good_only"],
+                )
+                outputs = {
+                    "rgb": folder / "rgb" / f"{index}.png",
+                    "xyz": folder / "xyz" / f"{index}.tiff",
+                } | ({} if trained else {"gt": folder / "gt" / f"{index}.png"})
+                yield Job(
+                    r.id,
+                    {
+                        k: r.files[0][k]
+                        for k in ("rgb", "depth", "bounds", "pose", *(() if trained else ("gt",)))
+                    },
+                    outputs,
+                )
+
 
 # %% ../../nbs/data/23_eyecandies.ipynb #9060454d
-def organise(root: str | Path, out: str | Path, *, light: int = 4, background: str = "remove", frame: str = "released", categories: Sequence[str] = (),
-             splits: Sequence[str] = (), workers: int | None = None, progress: bool = True, **parameters) -> Path:
+def organise(
+    root: str | Path,
+    out: str | Path,
+    *,
+    light: int = 4,
+    background: str = "remove",
+    frame: str = "released",
+    categories: Sequence[str] = (),
+    splits: Sequence[str] = (),
+    workers: int | None = None,
+    progress: bool = True,
+    **parameters,
+) -> Path:
     """Convert raw Eyecandies to organised clouds at `out`, in the MVTec 3D-AD layout {train,validation,test}/{good,bad}/{rgb,xyz,gt}; returns `out`.
 
     Goes on where an earlier call stopped. Further `parameters` are fields of `Organising`. The split without labels is left out. Raises `DatasetError`."""
     for name in parameters.keys() - Organising.__dataclass_fields__.keys():
-        raise MvadError(f"unknown parameter {name}", expected=", ".join(Organising.__dataclass_fields__), fix=close(name, Organising.__dataclass_fields__))
-    p, home, spec = Organising(light=light, background=background, frame=frame, **parameters), Eyecandies.find_root(root), layout_files()
-    if barred := [s for s in splits if s in spec["unlabelled"]]: raise MvadError("this split has no labels, so it has no place in the layout", found=", ".join(barred), expected="labelled splits")
-    jobs = list(_organise_jobs(home, Path(out), p, categories or Eyecandies.categories_in(home), splits))
-    convert(jobs, organise_one, out, name="organise", parameters={**asdict(p), "camera": spec["camera"], "pose_is": spec["pose_is"]}, workers=workers, progress=progress)
+        raise MvadError(
+            f"unknown parameter {name}",
+            expected=", ".join(Organising.__dataclass_fields__),
+            fix=close(name, Organising.__dataclass_fields__),
+        )
+    p, home, spec = (
+        Organising(light=light, background=background, frame=frame, **parameters),
+        Eyecandies.find_root(root),
+        layout_files(),
+    )
+    if barred := [s for s in splits if s in spec["unlabelled"]]:
+        raise MvadError(
+            "this split has no labels, so it has no place in the layout",
+            found=", ".join(barred),
+            expected="labelled splits",
+        )
+    jobs = list(
+        _organise_jobs(home, Path(out), p, categories or Eyecandies.categories_in(home), splits)
+    )
+    convert(
+        jobs,
+        organise_one,
+        out,
+        name="organise",
+        parameters={**asdict(p), "camera": spec["camera"], "pose_is": spec["pose_is"]},
+        workers=workers,
+        progress=progress,
+    )
     return Path(out)

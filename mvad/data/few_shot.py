@@ -10,23 +10,43 @@ from ..core.sample import MvadError
 from .base import Dataset, close, natural
 
 # %% auto #0
-__all__ = ['HOW', 'lot', 'few_shot']
+__all__ = ["HOW", "lot", "few_shot"]
 
 # %% ../../nbs/data/28a_few_shot.ipynb #52f9b993
 HOW = ("random", "first")
+
 
 def lot(seed: int, id: str) -> str:
     "The lot that a sample draws: SHA-256 of seed and id, in hexadecimal."
     return hashlib.sha256(f"{seed} {id}".encode()).hexdigest()
 
+
 def few_shot(dataset: Dataset, k: int, *, how: str = "random", seed: int = 0) -> Dataset:
     """`k` samples of a data set, without decoding any. Under one seed a smaller choice is the beginning of a larger one.
 
     `how`: "random" (the `k` smallest lots, in the order of the lots) or "first" (the first `k` ids in natural order; `seed` is not used). Raises `MvadError`."""
-    if how not in HOW: raise MvadError("unknown way to choose a few samples", found=how, expected=" or ".join(HOW), fix=close(how, HOW))
-    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1: raise MvadError("the number of samples must be a whole number from 1 on", found=repr(k), expected=f"1 to {len(dataset)}")
-    if isinstance(seed, bool) or not isinstance(seed, Integral): raise MvadError("the seed must be a whole number", found=repr(seed))
-    if k > len(dataset): raise MvadError(f"{dataset.name}: fewer samples than asked for in {dataset.category}/{dataset.split}", file=dataset.root, found=len(dataset), expected=f"at least {k}")
+    if how not in HOW:
+        raise MvadError(
+            "unknown way to choose a few samples",
+            found=how,
+            expected=" or ".join(HOW),
+            fix=close(how, HOW),
+        )
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+        raise MvadError(
+            "the number of samples must be a whole number from 1 on",
+            found=repr(k),
+            expected=f"1 to {len(dataset)}",
+        )
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise MvadError("the seed must be a whole number", found=repr(seed))
+    if k > len(dataset):
+        raise MvadError(
+            f"{dataset.name}: fewer samples than asked for in {dataset.category}/{dataset.split}",
+            file=dataset.root,
+            found=len(dataset),
+            expected=f"at least {k}",
+        )
     ids = dataset.ids
     key = (lambda i: natural(ids[i])) if how == "first" else (lambda i: lot(int(seed), ids[i]))
-    return dataset.select(sorted(range(len(ids)), key=key)[:int(k)])
+    return dataset.select(sorted(range(len(ids)), key=key)[: int(k)])

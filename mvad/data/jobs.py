@@ -13,147 +13,312 @@ from ..core.sample import MvadError
 from .base import DatasetError, WriteError, atomic, file_hash, locked, reading, write_json
 
 # %% auto #0
-__all__ = ['JOURNAL', 'Job', 'worker_count', 'run_parallel', 'read_manifest', 'read_journal', 'append_line', 'file_stat',
-           'convert']
+__all__ = [
+    "JOURNAL",
+    "Job",
+    "worker_count",
+    "run_parallel",
+    "read_manifest",
+    "read_journal",
+    "append_line",
+    "file_stat",
+    "convert",
+]
+
 
 # %% ../../nbs/data/20b_jobs.ipynb #ac2c88f8
 @dataclass(frozen=True)
 class Job:
     "One sample's work. `id` is 'category/...'; `inputs` and `outputs` are {role: path}; `extra` is whatever else the work needs (it travels to another process)."
+
     id: str
     inputs: dict[str, Path] = field(default_factory=dict)
     outputs: dict[str, Path] = field(default_factory=dict)
     extra: Any = None
 
     @property
-    def group(self) -> str: return self.id.split("/")[0]
+    def group(self) -> str:
+        return self.id.split("/")[0]
+
 
 # %% ../../nbs/data/20b_jobs.ipynb #ece8cbee
 def _end_with(parent: int) -> None:
     def watch():
-        while os.getppid() == parent: time.sleep(1)
+        while os.getppid() == parent:
+            time.sleep(1)
         os._exit(1)
+
     threading.Thread(target=watch, daemon=True).start()
+
 
 def worker_count(workers: int | None, jobs: int) -> int:
     "One process a core by default, but none for fewer than 24 samples: starting it takes longer than the work."
     from joblib import cpu_count
+
     return max(1, min(workers or min(cpu_count(), jobs // 24), jobs))
+
 
 def run_parallel(call: Callable, jobs: Sequence, workers: int = 1) -> Iterator[tuple[Any, Any]]:
     "Yield (job, call(job)) as they get finished, in `workers` processes (1: here and in order). `call` must be importable."
     if workers <= 1:
-        for job in jobs: yield job, call(job)
+        for job in jobs:
+            yield job, call(job)
         return
     from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor, as_completed
+
     one_thread = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    pool = ProcessPoolExecutor(workers, env=one_thread, initializer=_end_with, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(
+        workers, env=one_thread, initializer=_end_with, initargs=(os.getpid(),)
+    )
     try:
         futures = {pool.submit(call, job): job for job in jobs}
-        for f in as_completed(futures): yield futures[f], f.result()
+        for f in as_completed(futures):
+            yield futures[f], f.result()
     except BrokenProcessPool as e:
-        raise MvadError("a worker process died", found=str(e).splitlines()[0], fix=f"out of memory? run again with fewer workers (now {workers}); what was finished stays") from e
-    finally: pool.shutdown(wait=True, kill_workers=True)
+        raise MvadError(
+            "a worker process died",
+            found=str(e).splitlines()[0],
+            fix=f"out of memory? run again with fewer workers (now {workers}); what was finished stays",
+        ) from e
+    finally:
+        pool.shutdown(wait=True, kill_workers=True)
+
 
 # %% ../../nbs/data/20b_jobs.ipynb #afa6cbed
-JOURNAL = ".convert.jsonl"           # what a conversion has finished so far, one line a sample
+JOURNAL = ".convert.jsonl"  # what a conversion has finished so far, one line a sample
+
 
 def read_manifest(root: str | Path) -> dict | None:
     "What a conversion left in a folder, or None if none made it."
-    path = Path(root)/"manifest.json"
-    with reading(path, "manifest"): return json.loads(path.read_text()) if path.exists() else None
+    path = Path(root) / "manifest.json"
+    with reading(path, "manifest"):
+        return json.loads(path.read_text()) if path.exists() else None
+
 
 def read_journal(path: Path) -> list[dict]:
     "The lines of a journal up to the first torn one: that sample and those after it are done again."
     lines = []
     for line in path.read_text().splitlines() if path.exists() else []:
-        try: lines.append(json.loads(line))
-        except json.JSONDecodeError: break
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
     return lines
 
+
 # %% ../../nbs/data/20b_jobs.ipynb #a3c768aa
-def _finished(out: Path, journal: str, name: str, parameters: dict, jobs: Sequence[Job]) -> dict[str, dict]:
+def _finished(
+    out: Path, journal: str, name: str, parameters: dict, jobs: Sequence[Job]
+) -> dict[str, dict]:
     "The finished samples of an earlier run with the same parameters. Raises `DatasetError` if the folder holds something else."
-    lines, manifest = read_journal(out/journal), read_manifest(out)
-    made = {j.group for j in jobs} | {p.relative_to(out).parts[0] for j in jobs for p in j.outputs.values() if p.is_relative_to(out)}
-    if not lines and not manifest and (there := sorted(m for m in made if (out/m).exists())):
-        raise DatasetError(f"this folder holds something that {name} did not make", file=out, found=", ".join(there[:5]), expected="a new or an empty folder", fix="choose another folder")
+    lines, manifest = read_journal(out / journal), read_manifest(out)
+    made = {j.group for j in jobs} | {
+        p.relative_to(out).parts[0]
+        for j in jobs
+        for p in j.outputs.values()
+        if p.is_relative_to(out)
+    }
+    if not lines and not manifest and (there := sorted(m for m in made if (out / m).exists())):
+        raise DatasetError(
+            f"this folder holds something that {name} did not make",
+            file=out,
+            found=", ".join(there[:5]),
+            expected="a new or an empty folder",
+            fix="choose another folder",
+        )
     before = lines[0].get("parameters") if lines else (manifest or {}).get("parameters", parameters)
     if before != parameters:
-        differ = sorted(k for k in {**parameters, **(before or {})} if (before or {}).get(k) != parameters.get(k))
-        raise DatasetError(f"this folder was made by {name} with other parameters", file=out, found={k: (before or {}).get(k) for k in differ}, expected={k: parameters.get(k) for k in differ}, fix="choose another folder, or delete this one")
+        differ = sorted(
+            k
+            for k in {**parameters, **(before or {})}
+            if (before or {}).get(k) != parameters.get(k)
+        )
+        raise DatasetError(
+            f"this folder was made by {name} with other parameters",
+            file=out,
+            found={k: (before or {}).get(k) for k in differ},
+            expected={k: parameters.get(k) for k in differ},
+            fix="choose another folder, or delete this one",
+        )
     return {e["id"]: e for e in lines[1:]}
+
 
 # %% ../../nbs/data/20b_jobs.ipynb #843914b4
 def _write_journal(path: Path, parameters: dict, entries: Iterable[dict]) -> None:
-    with atomic(path) as part: part.write_text("".join(json.dumps(line) + "\n" for line in ({"parameters": parameters}, *entries)))
+    with atomic(path) as part:
+        part.write_text(
+            "".join(json.dumps(line) + "\n" for line in ({"parameters": parameters}, *entries))
+        )
+
 
 def append_line(path: Path, entry: dict) -> None:
     "Add one line to a journal. Raises `WriteError`."
     try:
-        with open(path, "a") as f: f.write(json.dumps(entry) + "\n")
-    except OSError as e: raise WriteError("cannot write", file=path, found=e.strerror or e, fix="free some space, then run the same command again") from e
+        with open(path, "a") as f:
+            f.write(json.dumps(entry) + "\n")
+    except OSError as e:
+        raise WriteError(
+            "cannot write",
+            file=path,
+            found=e.strerror or e,
+            fix="free some space, then run the same command again",
+        ) from e
 
-def _write_manifest(out: Path, name: str, parameters: dict, entries: dict[str, dict], without: set[str]) -> None:
+
+def _write_manifest(
+    out: Path, name: str, parameters: dict, entries: dict[str, dict], without: set[str]
+) -> None:
     "The finished categories and their samples; no times, so that equal trees have equal manifests."
-    samples = [{k: v for k, v in entries[i].items() if k != "stat"} for i in sorted(entries) if i.split("/")[0] not in without]
+    samples = [
+        {k: v for k, v in entries[i].items() if k != "stat"}
+        for i in sorted(entries)
+        if i.split("/")[0] not in without
+    ]
     complete = sorted({s["id"].split("/")[0] for s in samples})
-    if complete or (out/"manifest.json").exists():
-        write_json(out/"manifest.json", {"conversion": name, "parameters": parameters, "complete": complete, "samples": samples})
+    if complete or (out / "manifest.json").exists():
+        write_json(
+            out / "manifest.json",
+            {
+                "conversion": name,
+                "parameters": parameters,
+                "complete": complete,
+                "samples": samples,
+            },
+        )
+
 
 # %% ../../nbs/data/20b_jobs.ipynb #4c778511
 def file_stat(files: dict[str, Path]) -> dict[str, list[int]]:
     "Size and time of change of each file: what an unchanged file keeps."
     return {role: [(s := os.stat(f)).st_size, s.st_mtime_ns] for role, f in files.items()}
 
+
 def _is_done(job: Job, entry: dict | None) -> bool:
     "Whether the journal's entry is about the same input files and the output is there."
-    if entry is None or entry["stat"].keys() != job.inputs.keys() or not all(f.exists() for f in job.outputs.values()): return False
-    return entry["stat"] == file_stat(job.inputs) or entry["sha1"] == {k: file_hash(f) for k, f in job.inputs.items()}
+    if (
+        entry is None
+        or entry["stat"].keys() != job.inputs.keys()
+        or not all(f.exists() for f in job.outputs.values())
+    ):
+        return False
+    return entry["stat"] == file_stat(job.inputs) or entry["sha1"] == {
+        k: file_hash(f) for k, f in job.inputs.items()
+    }
+
 
 # %% ../../nbs/data/20b_jobs.ipynb #a39aeb7f
 class _Attempt:
     "The work on one sample, for another process: its journal entry, or the `DatasetError` that it met."
-    def __init__(self, work: Callable[[Job, dict], dict | None], parameters: dict): self.work, self.parameters = work, parameters
+
+    def __init__(self, work: Callable[[Job, dict], dict | None], parameters: dict):
+        self.work, self.parameters = work, parameters
+
     def __call__(self, job: Job) -> dict | DatasetError:
         try:
             entry = self.work(job, self.parameters) or {}
-            return {"id": job.id, **entry, "sha1": {role: file_hash(f) for role, f in job.inputs.items()}, "stat": file_stat(job.inputs)}
-        except WriteError: raise
-        except DatasetError as e: return e
+            return {
+                "id": job.id,
+                **entry,
+                "sha1": {role: file_hash(f) for role, f in job.inputs.items()},
+                "stat": file_stat(job.inputs),
+            }
+        except WriteError:
+            raise
+        except DatasetError as e:
+            return e
+
 
 # %% ../../nbs/data/20b_jobs.ipynb #cb7b6b42
-def convert(jobs: Sequence[Job], work: Callable[[Job, dict], dict | None], out: str | Path, *, name: str, parameters: dict, workers: int | None = None,
-            progress: bool = True, manifest: bool = True) -> dict[str, dict]:
+def convert(
+    jobs: Sequence[Job],
+    work: Callable[[Job, dict], dict | None],
+    out: str | Path,
+    *,
+    name: str,
+    parameters: dict,
+    workers: int | None = None,
+    progress: bool = True,
+    manifest: bool = True,
+) -> dict[str, dict]:
     """Do `work(job, parameters)` for every job that is not done, under the lock of `out`; returns {id: entry}, and writes `manifest.json`.
 
     `work` is importable, writes the job's outputs atomically and returns what the manifest shall say about it. `parameters` are plain JSON values.
     Raises `DatasetError` where `out` holds something else, where samples vanished from the input, and in the end if samples failed."""
     out = Path(out)
-    with locked(out): entries, failed = _fill(jobs, work, out, name, parameters, workers, progress, manifest)
+    with locked(out):
+        entries, failed = _fill(jobs, work, out, name, parameters, workers, progress, manifest)
     if failed:
-        raise DatasetError(f"{name}: {len(failed)} of {len(jobs)} samples failed; the first: {failed[0].what}", file=failed[0].file, found=failed[0].found,
-                           expected=failed[0].expected, fix=(failed[0].fix or "repair or remove its files") + "; then run again, the others are done")
+        raise DatasetError(
+            f"{name}: {len(failed)} of {len(jobs)} samples failed; the first: {failed[0].what}",
+            file=failed[0].file,
+            found=failed[0].found,
+            expected=failed[0].expected,
+            fix=(failed[0].fix or "repair or remove its files")
+            + "; then run again, the others are done",
+        )
     return entries
 
+
 # %% ../../nbs/data/20b_jobs.ipynb #c2a1b049
-def _fill(jobs: Sequence[Job], work: Callable, out: Path, name: str, parameters: dict, workers: int | None, progress: bool, manifest: bool) -> tuple[dict, list[DatasetError]]:
+def _fill(
+    jobs: Sequence[Job],
+    work: Callable,
+    out: Path,
+    name: str,
+    parameters: dict,
+    workers: int | None,
+    progress: bool,
+    manifest: bool,
+) -> tuple[dict, list[DatasetError]]:
     from tqdm.auto import tqdm
+
     journal, failed = JOURNAL if manifest else f".{name}.jsonl", []
     entries, jobs_of = _finished(out, journal, name, parameters, jobs), {j.id: j for j in jobs}
-    if gone := sorted(i for i in entries if manifest and i.split("/")[0] in {j.group for j in jobs} and i not in jobs_of):
-        raise DatasetError("this folder holds samples that the input has no more", file=out, found=f"{len(gone)} such: {', '.join(gone[:5])}", expected="the samples of the input", fix="choose another folder, or delete this one")
-    for torn in out.rglob(".*.part"): torn.unlink(missing_ok=True)             # left by a kill; the lock is ours
+    if gone := sorted(
+        i
+        for i in entries
+        if manifest and i.split("/")[0] in {j.group for j in jobs} and i not in jobs_of
+    ):
+        raise DatasetError(
+            "this folder holds samples that the input has no more",
+            file=out,
+            found=f"{len(gone)} such: {', '.join(gone[:5])}",
+            expected="the samples of the input",
+            fix="choose another folder, or delete this one",
+        )
+    for torn in out.rglob(".*.part"):
+        torn.unlink(missing_ok=True)  # left by a kill; the lock is ours
     todo = [j for j in jobs if not _is_done(j, entries.get(j.id))]
-    for j in todo: entries.pop(j.id, None)
-    _write_journal(out/journal, parameters, entries.values())
-    if todo and manifest and read_manifest(out): _write_manifest(out, name, parameters, entries, without={j.group for j in todo})
-    with tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=name, unit="sample", disable=not progress) as bar:
-        for job, entry in run_parallel(_Attempt(work, parameters), todo, worker_count(workers, len(todo))):
+    for j in todo:
+        entries.pop(j.id, None)
+    _write_journal(out / journal, parameters, entries.values())
+    if todo and manifest and read_manifest(out):
+        _write_manifest(out, name, parameters, entries, without={j.group for j in todo})
+    with tqdm(
+        total=len(jobs),
+        initial=len(jobs) - len(todo),
+        desc=name,
+        unit="sample",
+        disable=not progress,
+    ) as bar:
+        for job, entry in run_parallel(
+            _Attempt(work, parameters), todo, worker_count(workers, len(todo))
+        ):
             bar.update()
-            if isinstance(entry, DatasetError): failed.append(entry); continue
+            if isinstance(entry, DatasetError):
+                failed.append(entry)
+                continue
             entries[job.id] = entry
-            append_line(out/journal, entry)
-    _write_journal(out/journal, parameters, [entries[i] for i in sorted(entries)])          # in order: the same bytes however it came about
-    if manifest: _write_manifest(out, name, parameters, entries, without={i.split("/")[0] for i in jobs_of.keys() - entries.keys()})
+            append_line(out / journal, entry)
+    _write_journal(
+        out / journal, parameters, [entries[i] for i in sorted(entries)]
+    )  # in order: the same bytes however it came about
+    if manifest:
+        _write_manifest(
+            out,
+            name,
+            parameters,
+            entries,
+            without={i.split("/")[0] for i in jobs_of.keys() - entries.keys()},
+        )
     return entries, failed

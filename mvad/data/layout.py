@@ -9,98 +9,201 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from ..core.sample import MvadError, Sample
-from .base import UnknownCategory, UnknownSplit, close, file_hash, locked, visible, write_text
+from mvad.data.base import (
+    UnknownCategory,
+    UnknownSplit,
+    close,
+    file_hash,
+    locked,
+    visible,
+    write_text,
+)
 from .jobs import Job, convert
 from .synthetic import CATEGORIES, SIZES as SYNTHETIC_SIZES, VERSION, contents, make_sample
 
 # %% auto #0
-__all__ = ['SIZES', 'LAYOUTS', 'SUMS', 'Item', 'Layout', 'layout_class', 'files_below', 'write_sums', 'make']
+__all__ = [
+    "SIZES",
+    "LAYOUTS",
+    "SUMS",
+    "Item",
+    "Layout",
+    "layout_class",
+    "files_below",
+    "write_sums",
+    "make",
+]
 
 # %% ../../nbs/data/21a_layout.ipynb #ac5a609a
-SIZES = {"small": "smoke", "medium": "laptop"}               # of `make`, as the generator names them
+SIZES = {"small": "smoke", "medium": "laptop"}  # of `make`, as the generator names them
+
 
 @dataclass(frozen=True)
 class Item:
     "One embedded object to be written: the arguments of `make_sample`."
+
     category: str
     split: str
     defect: str
     index: int
 
     @property
-    def id(self) -> str: return f"{self.category}/{self.split}/{self.defect}/{self.index:03d}"
+    def id(self) -> str:
+        return f"{self.category}/{self.split}/{self.defect}/{self.index:03d}"
+
     @classmethod
-    def of(cls, id: str) -> Item: return cls(*id.split("/")[:3], int(id.split("/")[3]))
+    def of(cls, id: str) -> Item:
+        return cls(*id.split("/")[:3], int(id.split("/")[3]))
+
 
 # %% ../../nbs/data/21a_layout.ipynb #b65c1027
 class Layout:
     "How embedded objects become files of one data set. A subclass defines `write`, and `finish` where lists or calibrations lie beside the objects."
+
     views = 1
     splits = ("train", "validation", "dev", "test")
     known = tuple(CATEGORIES)
 
     def __init__(self, size: str = "small"):
-        if size not in SIZES: raise MvadError("unknown size", found=size, expected=" or ".join(SIZES), fix=close(size, SIZES))
+        if size not in SIZES:
+            raise MvadError(
+                "unknown size", found=size, expected=" or ".join(SIZES), fix=close(size, SIZES)
+            )
         self.size = SIZES[size]
 
     @property
-    def pixels(self) -> int: return SYNTHETIC_SIZES[self.size].pixels
+    def pixels(self) -> int:
+        return SYNTHETIC_SIZES[self.size].pixels
+
     def items(self, category: str) -> list[Item]:
         "The objects of a category, in all splits."
-        return [Item(category, split, *which) for split in self.splits for which in contents(split, self.size)]
+        return [
+            Item(category, split, *which)
+            for split in self.splits
+            for which in contents(split, self.size)
+        ]
+
     def sample(self, item: Item) -> Sample:
         "The object as the generator makes it, on its table."
-        return make_sample(item.category, item.split, item.defect, item.index, views=self.views, size=self.pixels, background=True)
+        return make_sample(
+            item.category,
+            item.split,
+            item.defect,
+            item.index,
+            views=self.views,
+            size=self.pixels,
+            background=True,
+        )
+
     def write(self, root: Path, item: Item) -> None:
         "Write one object's files, each by rename; equal calls write equal bytes."
         raise MvadError(f"{type(self).__name__} does not write objects")
+
     def finish(self, root: Path, items: list[Item]) -> None:
         "Write what lies beside the objects, once all of them are there."
 
+
 # %% ../../nbs/data/21a_layout.ipynb #827faea8
-LAYOUTS = {"mvtec3d": "mvad.data.mvtec3d:MVTec3DLayout", "eyecandies": "mvad.data.eyecandies:EyecandiesLayout", "realiad": "mvad.data.realiad:RealIADLayout",
-           "realiad_d3": "mvad.data.realiad_d3:RealIADD3Layout", "sim3d": "mvad.data.sim3d:SiM3DLayout", "mvtec": "mvad.data.mvtec:MVTecLayout", "loco": "mvad.data.loco:LOCOLayout",
-           "mvtec2": "mvad.data.mvtec2:MVTec2Layout", "visa": "mvad.data.visa:VisALayout", "dtd": "mvad.data.dtd:DTDLayout"}
+LAYOUTS = {
+    "mvtec3d": "mvad.data.mvtec3d:MVTec3DLayout",
+    "eyecandies": "mvad.data.eyecandies:EyecandiesLayout",
+    "realiad": "mvad.data.realiad:RealIADLayout",
+    "realiad_d3": "mvad.data.realiad_d3:RealIADD3Layout",
+    "sim3d": "mvad.data.sim3d:SiM3DLayout",
+    "mvtec": "mvad.data.mvtec:MVTecLayout",
+    "loco": "mvad.data.loco:LOCOLayout",
+    "mvtec2": "mvad.data.mvtec2:MVTec2Layout",
+    "visa": "mvad.data.visa:VisALayout",
+    "dtd": "mvad.data.dtd:DTDLayout",
+}
+
 
 def layout_class(name: str) -> type[Layout]:
     "The layout of that name."
-    if name not in LAYOUTS: raise MvadError(f"there is no layout {name}", expected=" or ".join(LAYOUTS), fix=close(name, LAYOUTS))
+    if name not in LAYOUTS:
+        raise MvadError(
+            f"there is no layout {name}", expected=" or ".join(LAYOUTS), fix=close(name, LAYOUTS)
+        )
     module, cls = LAYOUTS[name].split(":")
     return getattr(importlib.import_module(module), cls)
 
+
 # %% ../../nbs/data/21a_layout.ipynb #a477b381
 SUMS = "SHA256SUMS"
+
 
 def files_below(root: Path) -> list[Path]:
     "All files below a folder, in order, hidden ones and the list of checksums left out; links to folders are not followed."
     out = []
     for p in visible(root):
-        if p.is_dir() and not p.is_symlink(): out += files_below(p)
-        elif p.name != SUMS: out.append(p)
+        if p.is_dir() and not p.is_symlink():
+            out += files_below(p)
+        elif p.name != SUMS:
+            out.append(p)
     return out
+
 
 def write_sums(root: Path) -> None:
     "Write `SHA256SUMS` over all files below `root`."
-    write_text(root/SUMS, "".join(f"{file_hash(p, 'sha256')}  {p.relative_to(root).as_posix()}\n" for p in files_below(root)))
+    write_text(
+        root / SUMS,
+        "".join(
+            f"{file_hash(p, 'sha256')}  {p.relative_to(root).as_posix()}\n"
+            for p in files_below(root)
+        ),
+    )
+
 
 # %% ../../nbs/data/21a_layout.ipynb #b1e33ed4
 def _write_item(job: Job, parameters: dict) -> None:
     item, root = job.extra
     layout_class(parameters["layout"])(parameters["size"]).write(root, item)
 
-def make(layout: str, out: str | Path, *, size: str = "small", categories: Sequence[str] = (), splits: Sequence[str] = (), workers: int | None = None, progress: bool = True) -> Path:
+
+def make(
+    layout: str,
+    out: str | Path,
+    *,
+    size: str = "small",
+    categories: Sequence[str] = (),
+    splits: Sequence[str] = (),
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
     """Write embedded objects under `out` in a data set's official layout; returns `out`. Goes on where it was stopped.
 
     `size`: small (seconds; 100 px) or medium (200 px, the laptop scale's objects). `categories`: two by default. `splits`: all by default."""
     kind, out = layout_class(layout)(size), Path(out)
     categories = tuple(categories) or kind.known[:2]
     for c in categories:
-        if c not in kind.known: raise UnknownCategory("no such embedded category", found=c, expected=", ".join(kind.known), fix=close(c, kind.known))
+        if c not in kind.known:
+            raise UnknownCategory(
+                "no such embedded category",
+                found=c,
+                expected=", ".join(kind.known),
+                fix=close(c, kind.known),
+            )
     for s in splits:
-        if s not in kind.splits: raise UnknownSplit(f"{layout} has no such split", found=s, expected=", ".join(kind.splits), fix=close(s, kind.splits))
+        if s not in kind.splits:
+            raise UnknownSplit(
+                f"{layout} has no such split",
+                found=s,
+                expected=", ".join(kind.splits),
+                fix=close(s, kind.splits),
+            )
     items = [i for c in categories for i in kind.items(c) if not splits or i.split in splits]
     jobs = [Job(i.id, extra=(i, out)) for i in items]
-    with locked(out/".making"):
-        done = convert(jobs, _write_item, out, name="make", parameters={"layout": layout, "size": size, "version": VERSION}, workers=workers, progress=progress, manifest=False)
-        kind.finish(out, [Item.of(i) for i in sorted(done)]); write_sums(out)
+    with locked(out / ".making"):
+        done = convert(
+            jobs,
+            _write_item,
+            out,
+            name="make",
+            parameters={"layout": layout, "size": size, "version": VERSION},
+            workers=workers,
+            progress=progress,
+            manifest=False,
+        )
+        kind.finish(out, [Item.of(i) for i in sorted(done)])
+        write_sums(out)
     return out

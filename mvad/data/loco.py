@@ -10,51 +10,117 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
-from .base import (BadIndex, DatasetError, LabelMaskConflict, MissingMask, PairingError, Record, UnreadableFile, natural, read_json, read_mask,
-                            reading, write_json, write_png)
+from mvad.data.base import (
+    BadIndex,
+    DatasetError,
+    LabelMaskConflict,
+    MissingMask,
+    PairingError,
+    Record,
+    UnreadableFile,
+    natural,
+    read_json,
+    read_mask,
+    reading,
+    write_json,
+    write_png,
+)
 from .layout import Item, Layout
 from .mvtec import ImageDataset, by_stem, checked_mask, folders, number_in
 from .synthetic import DEFECTS
 
 # %% auto #0
-__all__ = ['Kind', 'read_config', 'read_region', 'Region', 'saturation_area', 'regions', 'region_files', 'pair_with_regions',
-           'LOCO', 'LOCOLayout']
+__all__ = [
+    "Kind",
+    "read_config",
+    "read_region",
+    "Region",
+    "saturation_area",
+    "regions",
+    "region_files",
+    "pair_with_regions",
+    "LOCO",
+    "LOCOLayout",
+]
+
 
 # %% ../../nbs/data/27a_loco.ipynb #2557df67
 class Kind(NamedTuple):
     "One entry of `defects_config.json`. `threshold`: a share of the region's area if `relative`, else pixels of the original image."
+
     name: str
     threshold: float
     relative: bool
 
+
 def read_config(path: str | Path, name_key: str = "defect_name") -> dict[int, Kind]:
     "The kinds of defects by their pixel values. Raises `UnreadableFile`, `BadIndex`."
-    if not Path(path).is_file(): raise UnreadableFile("the list of defect kinds is missing", file=path, found="no such file", expected="the defects_config.json of this category", fix="unpack the archive again")
-    entries, keys = read_json(path), (name_key, "pixel_value", "saturation_threshold", "relative_saturation")
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries): raise BadIndex("defects_config.json has another form", file=path, found=type(entries).__name__, expected="a list of objects")
+    if not Path(path).is_file():
+        raise UnreadableFile(
+            "the list of defect kinds is missing",
+            file=path,
+            found="no such file",
+            expected="the defects_config.json of this category",
+            fix="unpack the archive again",
+        )
+    entries, keys = (
+        read_json(path),
+        (name_key, "pixel_value", "saturation_threshold", "relative_saturation"),
+    )
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise BadIndex(
+            "defects_config.json has another form",
+            file=path,
+            found=type(entries).__name__,
+            expected="a list of objects",
+        )
     for n, e in enumerate(entries):
-        if lacking := [k for k in keys if k not in e]: raise BadIndex(f"entry {n} of the defects lacks keys", file=path, found=f"no {', '.join(lacking)}", expected=", ".join(keys))
-    return {int(e["pixel_value"]): Kind(str(e[name_key]), float(e["saturation_threshold"]), bool(e["relative_saturation"])) for e in entries}
+        if lacking := [k for k in keys if k not in e]:
+            raise BadIndex(
+                f"entry {n} of the defects lacks keys",
+                file=path,
+                found=f"no {', '.join(lacking)}",
+                expected=", ".join(keys),
+            )
+    return {
+        int(e["pixel_value"]): Kind(
+            str(e[name_key]), float(e["saturation_threshold"]), bool(e["relative_saturation"])
+        )
+        for e in entries
+    }
+
 
 # %% ../../nbs/data/27a_loco.ipynb #8b8365cf
 def read_region(path: str | Path) -> tuple[Bool[np.ndarray, "H W"], int]:
     "A region's mask and its pixel value. Raises `UnreadableFile`, `DTypeError`, `LabelMaskConflict`."
     from PIL import Image
+
     mask = read_mask(path)
-    with reading(path, "mask"), Image.open(path) as im: values = np.unique(np.asarray(im)[mask])
-    if len(values) != 1: raise LabelMaskConflict("a region is not of one defect type", file=path, found=f"pixel values {', '.join(map(str, values)) or 'all 0'}", expected="one value above 0")
+    with reading(path, "mask"), Image.open(path) as im:
+        values = np.unique(np.asarray(im)[mask])
+    if len(values) != 1:
+        raise LabelMaskConflict(
+            "a region is not of one defect type",
+            file=path,
+            found=f"pixel values {', '.join(map(str, values)) or 'all 0'}",
+            expected="one value above 0",
+        )
     return mask, int(values[0])
+
 
 # %% ../../nbs/data/27a_loco.ipynb #e6d0bb41
 class Region(NamedTuple):
     "One annotated region. `saturation`: the area in pixels from which on it counts as found completely."
+
     mask: Bool[np.ndarray, "H W"]
     defect: str
     saturation: float
 
+
 def saturation_area(kind: Kind, area: int) -> float:
     "The saturation of a region of `area` pixels: a share of it, or a number of pixels, at most all."
     return kind.threshold * area if kind.relative else min(kind.threshold, float(area))
+
 
 # %% ../../nbs/data/27a_loco.ipynb #74e7db2c
 def regions(record: Record) -> list[Region]:
@@ -63,72 +129,152 @@ def regions(record: Record) -> list[Region]:
     for path in region_files(record):
         mask, value = read_region(path)
         if value not in config:
-            raise BadIndex("a mask uses a pixel value that defects_config.json lacks", file=path, found=value, expected=" or ".join(map(str, sorted(config))) or "a readable defects_config.json")
-        out.append(Region(mask, config[value].name, saturation_area(config[value], int(mask.sum()))))
+            raise BadIndex(
+                "a mask uses a pixel value that defects_config.json lacks",
+                file=path,
+                found=value,
+                expected=" or ".join(map(str, sorted(config))) or "a readable defects_config.json",
+            )
+        out.append(
+            Region(mask, config[value].name, saturation_area(config[value], int(mask.sum())))
+        )
     return out
+
 
 def region_files(record: Record) -> list[Path]:
     "The files of a record's regions."
     return [f for role, f in record.files[0].items() if role.startswith("gt/")]
 
+
 # %% ../../nbs/data/27a_loco.ipynb #8309d198
-def pair_with_regions(images: Path, masks: Path, category: str, split: str, suffixes: list[str], config: dict[int, Kind]) -> Iterator[Record | DatasetError]:
+def pair_with_regions(
+    images: Path,
+    masks: Path,
+    category: str,
+    split: str,
+    suffixes: list[str],
+    config: dict[int, Kind],
+) -> Iterator[Record | DatasetError]:
     "The samples of one defect folder: an image, and its folder of regions unless it is good. What is wrong comes in between."
     (rgb, wrong), defect = by_stem(images, suffixes), images.name
     yield from wrong
     for stem, path in rgb.items():
-        found, files = masks/stem, by_stem(masks/stem, (".png",))[0]
+        found, files = masks / stem, by_stem(masks / stem, (".png",))[0]
         if defect == "good" or files:
-            yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, ({"rgb": path} | {f"gt/{k}": f for k, f in files.items()},), {"defects": config})
-        else: yield MissingMask("an anomalous image has no region", file=found, found="an empty folder" if found.is_dir() else "no such folder", expected=f"a folder with a mask for each region of {path.name}")
+            yield Record(
+                f"{category}/{split}/{defect}/{stem}",
+                category,
+                split,
+                defect,
+                ({"rgb": path} | {f"gt/{k}": f for k, f in files.items()},),
+                {"defects": config},
+            )
+        else:
+            yield MissingMask(
+                "an anomalous image has no region",
+                file=found,
+                found="an empty folder" if found.is_dir() else "no such folder",
+                expected=f"a folder with a mask for each region of {path.name}",
+            )
     for stem in sorted(set(folders(masks)) - rgb.keys(), key=natural):
-        yield PairingError("a folder of masks has no image", file=masks/stem, found=f"no {stem} in {images}", expected=f"an image {stem}{suffixes[0]}")
+        yield PairingError(
+            "a folder of masks has no image",
+            file=masks / stem,
+            found=f"no {stem} in {images}",
+            expected=f"an image {stem}{suffixes[0]}",
+        )
+
 
 # %% ../../nbs/data/27a_loco.ipynb #4339738b
 class LOCO(ImageDataset):
     "One category and split of a tree in the LOCO layout: train, validation, test (and dev, where it is there). `regions(record)` gives the regions apart."
+
     name, expects = "loco", "folders such as screw_bag/train/good"
 
     @classmethod
-    def categories_in(cls, home: Path) -> list[str]: return [c for c in folders(home) if any((home/c/s/"good").is_dir() for s in ("train", "validation", "test"))]
+    def categories_in(cls, home: Path) -> list[str]:
+        return [
+            c
+            for c in folders(home)
+            if any((home / c / s / "good").is_dir() for s in ("train", "validation", "test"))
+        ]
+
     @classmethod
-    def splits(cls, home: Path, category: str) -> list[str]: return [s for s in folders(home/category) if not s.startswith(cls.pattern("masks"))]
+    def splits(cls, home: Path, category: str) -> list[str]:
+        return [s for s in folders(home / category) if not s.startswith(cls.pattern("masks"))]
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-        images, masks = home/category/split, home/category/(self.pattern("masks") + ("" if split == "test" else f"_{split}"))
+        images, masks = (
+            home / category / split,
+            home / category / (self.pattern("masks") + ("" if split == "test" else f"_{split}")),
+        )
         defects, config = folders(images, masks), {}
         if set(defects) - {"good"}:
-            try: config = read_config(home/category/self.pattern("config"), self.pattern("config_name"))
-            except DatasetError as e: yield e
-        for defect in defects: yield from pair_with_regions(images/defect, masks/defect, category, split, self.pattern("images"), config)
+            try:
+                config = read_config(
+                    home / category / self.pattern("config"), self.pattern("config_name")
+                )
+            except DatasetError as e:
+                yield e
+        for defect in defects:
+            yield from pair_with_regions(
+                images / defect, masks / defect, category, split, self.pattern("images"), config
+            )
 
     def mask_of(self, record: Record, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
         "The union of the regions, each of them checked."
         union, named = np.zeros(size, bool), record.label and record.info["defects"]
-        for file, mask in zip(region_files(record), [r.mask for r in regions(record)] if named else map(read_mask, region_files(record))):
+        for file, mask in zip(
+            region_files(record),
+            [r.mask for r in regions(record)] if named else map(read_mask, region_files(record)),
+        ):
             union |= checked_mask(record, mask, size, file)
         return union
 
     def content(self, record: Record, masks: bool = True) -> str:
-        return super().content(record if masks else replace(record, files=({"rgb": record.files[0]["rgb"]},)), masks)
+        return super().content(
+            record if masks else replace(record, files=({"rgb": record.files[0]["rgb"]},)), masks
+        )
+
 
 # %% ../../nbs/data/27a_loco.ipynb #e74a43c0
 class LOCOLayout(Layout):
     "The embedded objects as LOCO has them: structural and logical anomalies, a folder of masks each."
 
-    def kind(self, item: Item) -> str: return {"good": "good", "mismatch": "logical_anomalies"}.get(item.defect, "structural_anomalies")
+    def kind(self, item: Item) -> str:
+        return {"good": "good", "mismatch": "logical_anomalies"}.get(
+            item.defect, "structural_anomalies"
+        )
 
     def write(self, root: Path, item: Item) -> None:
         from scipy.ndimage import label
-        view, home = self.sample(item).view, root/item.category
-        place = Path(self.kind(item))/f"{number_in(self.items(item.category), item, self.kind):03d}"
+
+        view, home = self.sample(item).view, root / item.category
+        place = (
+            Path(self.kind(item)) / f"{number_in(self.items(item.category), item, self.kind):03d}"
+        )
         if item.defect != "good":
             pieces, n = label(view.gt, np.ones((3, 3)))
-            masks, value = home/("ground_truth" if item.split == "test" else f"ground_truth_{item.split}")/place, 255 - DEFECTS.index(item.defect)
-            for k in range(n): write_png(masks/f"{k:03d}.png", (value * (pieces == k + 1)).astype(np.uint8))
-        write_png(home/item.split/f"{place}.png", view.rgb)
+            masks, value = (
+                home
+                / ("ground_truth" if item.split == "test" else f"ground_truth_{item.split}")
+                / place,
+                255 - DEFECTS.index(item.defect),
+            )
+            for k in range(n):
+                write_png(masks / f"{k:03d}.png", (value * (pieces == k + 1)).astype(np.uint8))
+        write_png(home / item.split / f"{place}.png", view.rgb)
 
     def finish(self, root: Path, items: list[Item]) -> None:
-        absolute = round(.002 * self.pixels**2)
-        config = [{"defect_name": d, "pixel_value": 255 - k, "relative_saturation": d != "mismatch", "saturation_threshold": 1.0 if d != "mismatch" else absolute} for k, d in enumerate(DEFECTS)]
-        for category in {i.category for i in items}: write_json(root/category/"defects_config.json", config)
+        absolute = round(0.002 * self.pixels**2)
+        config = [
+            {
+                "defect_name": d,
+                "pixel_value": 255 - k,
+                "relative_saturation": d != "mismatch",
+                "saturation_threshold": 1.0 if d != "mismatch" else absolute,
+            }
+            for k, d in enumerate(DEFECTS)
+        ]
+        for category in {i.category for i in items}:
+            write_json(root / category / "defects_config.json", config)

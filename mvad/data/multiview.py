@@ -13,90 +13,211 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from ..core.geometry import back_project, points_of, project
 from ..core.sample import Camera, MvadError, Sample, View
-from .base import (BadIndex, DatasetError, DTypeError, FileDataset, IncompleteViews, InvalidDepth, LabelMaskConflict, MissingMask, Record,
-                            ShapeMismatch, ViewMismatch, close, dataset_class, header, load_dataset, read_depth_png, read_json, read_mask, read_npy,
-                            read_rgb, read_xyz_tiff, reading, visible, write_json, write_npy, write_png, write_xyz_tiff)
+from mvad.data.base import (
+    BadIndex,
+    DatasetError,
+    DTypeError,
+    FileDataset,
+    IncompleteViews,
+    InvalidDepth,
+    LabelMaskConflict,
+    MissingMask,
+    Record,
+    ShapeMismatch,
+    ViewMismatch,
+    close,
+    dataset_class,
+    header,
+    load_dataset,
+    read_depth_png,
+    read_json,
+    read_mask,
+    read_npy,
+    read_rgb,
+    read_xyz_tiff,
+    reading,
+    visible,
+    write_json,
+    write_npy,
+    write_png,
+    write_xyz_tiff,
+)
 from .jobs import Job, convert
 
 # %% auto #0
-__all__ = ['FAR', 'UNLABELLED', 'azimuths', 'rotations', 'Rendering', 'intrinsics_of', 'object_scale', 'render_cameras', 'splats',
-           'zbuffer', 'grid_normals', 'around', 'see_through', 'fill_pinholes', 'bridged', 'draw_sheet',
-           'grid_triangles', 'triangle_pixels', 'Coverage', 'render_views', 'show_views', 'encode_depth',
-           'decode_depth', 'write_rendered', 'read_views', 'Rendered', 'category_scale', 'render_job', 'render_dataset',
-           'read_intrinsics', 'read_pose', 'read_depth', 'depth_job', 'xyz_job', 'depth_to_xyz_files',
-           'xyz_to_depth_files']
+__all__ = [
+    "FAR",
+    "UNLABELLED",
+    "azimuths",
+    "rotations",
+    "Rendering",
+    "intrinsics_of",
+    "object_scale",
+    "render_cameras",
+    "splats",
+    "zbuffer",
+    "grid_normals",
+    "around",
+    "see_through",
+    "fill_pinholes",
+    "bridged",
+    "draw_sheet",
+    "grid_triangles",
+    "triangle_pixels",
+    "Coverage",
+    "render_views",
+    "show_views",
+    "encode_depth",
+    "decode_depth",
+    "write_rendered",
+    "read_views",
+    "Rendered",
+    "category_scale",
+    "render_job",
+    "render_dataset",
+    "read_intrinsics",
+    "read_pose",
+    "read_depth",
+    "depth_job",
+    "xyz_job",
+    "depth_to_xyz_files",
+    "xyz_to_depth_files",
+]
+
 
 # %% ../../nbs/data/26_multiview.ipynb #f1f2fe8b
 def azimuths(views: int = 5) -> Float[np.ndarray, "V"]:
     "Directions in degrees of the tilt axes in the image plane, opposite ones side by side; the first view has none (NaN)."
-    if views < 1: raise MvadError("no views to render", found=views, expected="at least 1")
+    if views < 1:
+        raise MvadError("no views to render", found=views, expected="at least 1")
     n = views - 1
     order = [k + j for k in range(n // 2) for j in (0, n // 2)] if n % 2 == 0 else range(n)
     return np.r_[np.nan, [360 * k / n for k in order]]
 
-def rotations(views: int = 5, tilt: float = 20.) -> Float[np.ndarray, "V 3 3"]:
+
+def rotations(views: int = 5, tilt: float = 20.0) -> Float[np.ndarray, "V 3 3"]:
     "What is done to the object: nothing in the first view, then `tilt` degrees about each axis (IDIF facts, section 7)."
     a = np.deg2rad(np.nan_to_num(azimuths(views)))
     axis = np.stack([np.cos(a), np.sin(a), 0 * a], 1).round(15)
-    t = np.deg2rad(np.where(np.arange(views) == 0, 0., tilt))[:, None, None]
-    cross = np.cross(axis[:, None], np.eye(3)[None]).transpose(0, 2, 1)    # cross @ v = axis x v
+    t = np.deg2rad(np.where(np.arange(views) == 0, 0.0, tilt))[:, None, None]
+    cross = np.cross(axis[:, None], np.eye(3)[None]).transpose(0, 2, 1)  # cross @ v = axis x v
     return np.eye(3) + np.sin(t) * cross + (1 - np.cos(t)) * cross @ cross
 
+
 # %% ../../nbs/data/26_multiview.ipynb #f846f92f
-FAR = 1000.                  # distance of the camera of a parallel projection, in radii of the object
+FAR = 1000.0  # distance of the camera of a parallel projection, in radii of the object
+
 
 @dataclass(frozen=True)
 class Rendering:
     "How views are drawn; defaults from the IDIF facts, section 7. A change of `version` means other pixels."
+
     views: int = 5
-    tilt: float = 20.                    # degrees
-    size: int = 256                      # pixels a side
-    projection: str | None = None        # camera, orthographic; None: the camera where the scan has one
-    raster: str = "splat"                # or mesh
-    scale: float | None = None           # pixels a metre at the object's centre; None: the whole image (camera), the whole object (orthographic)
-    radius: float = 1.                   # of a splat, pixels
-    step: float = 4.                     # neighbours further apart in depth than this many pixel widths are two surfaces
+    tilt: float = 20.0  # degrees
+    size: int = 256  # pixels a side
+    projection: str | None = None  # camera, orthographic; None: the camera where the scan has one
+    raster: str = "splat"  # or mesh
+    scale: float | None = (
+        None  # pixels a metre at the object's centre; None: the whole image (camera), the whole object (orthographic)
+    )
+    radius: float = 1.0  # of a splat, pixels
+    step: float = (
+        4.0  # neighbours further apart in depth than this many pixel widths are two surfaces
+    )
     version: int = 1
 
     def __post_init__(self):
-        for name, known in (("projection", (None, "camera", "orthographic")), ("raster", ("splat", "mesh"))):
-            if getattr(self, name) not in known: raise MvadError(f"unknown {name}", found=getattr(self, name), expected=" or ".join(map(str, known)))
+        for name, known in (
+            ("projection", (None, "camera", "orthographic")),
+            ("raster", ("splat", "mesh")),
+        ):
+            if getattr(self, name) not in known:
+                raise MvadError(
+                    f"unknown {name}",
+                    found=getattr(self, name),
+                    expected=" or ".join(map(str, known)),
+                )
         for name, low in (("views", 1), ("size", 2), ("radius", 0), ("step", 0)):
-            if name in ("views", "size") and not isinstance(getattr(self, name), (int, np.integer)): raise MvadError(f"{name} must be a whole number", found=getattr(self, name))
-            if not getattr(self, name) >= low: raise MvadError(f"{name} is out of range", found=getattr(self, name), expected=f"at least {low}")
-        if not 0 <= self.tilt < 90: raise MvadError("tilt is out of range", found=self.tilt, expected="0 to 90 degrees, 90 excluded")
-        if self.scale is not None and not self.scale > 0: raise MvadError("scale is out of range", found=self.scale, expected="pixels a metre, above 0")
+            if name in ("views", "size") and not isinstance(getattr(self, name), (int, np.integer)):
+                raise MvadError(f"{name} must be a whole number", found=getattr(self, name))
+            if not getattr(self, name) >= low:
+                raise MvadError(
+                    f"{name} is out of range", found=getattr(self, name), expected=f"at least {low}"
+                )
+        if not 0 <= self.tilt < 90:
+            raise MvadError(
+                "tilt is out of range", found=self.tilt, expected="0 to 90 degrees, 90 excluded"
+            )
+        if self.scale is not None and not self.scale > 0:
+            raise MvadError(
+                "scale is out of range", found=self.scale, expected="pixels a metre, above 0"
+            )
+
 
 # %% ../../nbs/data/26_multiview.ipynb #b8ccb772
-def intrinsics_of(view: View, max_error: float = 1.) -> Camera:
+def intrinsics_of(view: View, max_error: float = 1.0) -> Camera:
     "The pinhole camera that fits an organised cloud best, by least squares. Raises `MvadError` where pixels are off by more than `max_error` (median)."
-    points, pixels = points_of(view.xyz, view.valid) if view.xyz is not None else (np.zeros((0, 3)), np.zeros(0, int))
-    if len(points) < 4: raise MvadError("no camera can be told from so few points", file=view.name or None, found=len(points), expected="at least 4")
+    points, pixels = (
+        points_of(view.xyz, view.valid)
+        if view.xyz is not None
+        else (np.zeros((0, 3)), np.zeros(0, int))
+    )
+    if len(points) < 4:
+        raise MvadError(
+            "no camera can be told from so few points",
+            file=view.name or None,
+            found=len(points),
+            expected="at least 4",
+        )
     x, y, z = points.astype(np.float64).T
     K, errors = np.eye(3), []
     for i, (a, u) in enumerate(((x / z, pixels % view.size[1]), (y / z, pixels // view.size[1]))):
         (K[i, i], K[i, 2]), *_ = np.linalg.lstsq(np.stack([a, np.ones_like(a)], 1), u, rcond=None)
         errors.append(np.median(np.abs(K[i, i] * a + K[i, 2] - u)))
-    if not max(errors) <= max_error: raise MvadError("no pinhole camera made this cloud", file=view.name or None, found=f"pixels off by {max(errors):.2g} (median)", expected=f"at most {max_error:g}", fix="render it with projection='orthographic'")
+    if not max(errors) <= max_error:
+        raise MvadError(
+            "no pinhole camera made this cloud",
+            file=view.name or None,
+            found=f"pixels off by {max(errors):.2g} (median)",
+            expected=f"at most {max_error:g}",
+            fix="render it with projection='orthographic'",
+        )
     return Camera(K)
+
 
 # %% ../../nbs/data/26_multiview.ipynb #f14891d9
 def object_scale(points: Float[np.ndarray, "N 3"], size: int = 256) -> float:
     "Pixels a metre that let the object fill the image from every side: nine tenths of it, for the 99th percentile of the distances to its centre."
-    return float(.45 * size / np.percentile(np.linalg.norm(points - points.mean(0), axis=1), 99))
+    return float(0.45 * size / np.percentile(np.linalg.norm(points - points.mean(0), axis=1), 99))
+
 
 def _base_camera(points: np.ndarray, view: View, p: Rendering) -> Camera:
     "The first view's camera, for points in the scan's frame."
     centre, s = points.mean(0), p.size / max(view.size)
     if (p.projection or ("camera" if view.camera else "orthographic")) == "orthographic":
-        distance, scale = FAR * np.linalg.norm(points - centre, axis=1).max(), p.scale or object_scale(points, p.size)
-        E = np.eye(4); E[:3, 3] = [0, 0, distance] - centre
-        return Camera(np.array([[scale * distance, 0, (p.size - 1) / 2], [0, scale * distance, (p.size - 1) / 2], [0, 0, 1]]), E)
+        distance, scale = (
+            FAR * np.linalg.norm(points - centre, axis=1).max(),
+            p.scale or object_scale(points, p.size),
+        )
+        E = np.eye(4)
+        E[:3, 3] = [0, 0, distance] - centre
+        return Camera(
+            np.array(
+                [
+                    [scale * distance, 0, (p.size - 1) / 2],
+                    [0, scale * distance, (p.size - 1) / 2],
+                    [0, 0, 1],
+                ]
+            ),
+            E,
+        )
     camera = Camera((view.camera or intrinsics_of(view)).K)
-    if p.scale is None: return camera.scaled(s, s).shifted(*((p.size - s * n) / 2 for n in view.size[::-1]))
+    if p.scale is None:
+        return camera.scaled(s, s).shifted(*((p.size - s * n) / 2 for n in view.size[::-1]))
     zoom = p.scale * centre[2] / camera.K[0, 0]
     (at,), _ = project(centre[None], zoomed := camera.scaled(zoom, zoom))
     return zoomed.shifted(*((p.size - 1) / 2 - at))
+
 
 def render_cameras(view: View, p: Rendering = Rendering()) -> tuple[Camera, ...]:
     "The cameras of the views to render; their world is the frame of the scan."
@@ -104,38 +225,57 @@ def render_cameras(view: View, p: Rendering = Rendering()) -> tuple[Camera, ...]
     base, centre = _base_camera(points, view, p), points.mean(0)
     out = []
     for R in rotations(p.views, p.tilt):
-        c = centre + base.world_to_camera[:3, 3]                      # the object's centre in the camera's frame: it stays where it is
-        E = np.eye(4); E[:3, :3], E[:3, 3] = R, c - R @ centre
+        c = (
+            centre + base.world_to_camera[:3, 3]
+        )  # the object's centre in the camera's frame: it stays where it is
+        E = np.eye(4)
+        E[:3, :3], E[:3, 3] = R, c - R @ centre
         out.append(Camera(base.K, E))
     return tuple(out)
 
+
 # %% ../../nbs/data/26_multiview.ipynb #fe1fd174
-def splats(uv: Float[np.ndarray, "N 2"], size: int, radius: float = 1.) -> tuple[Int[np.ndarray, "M"], Int[np.ndarray, "M"], Float[np.ndarray, "M"]]:
+def splats(
+    uv: Float[np.ndarray, "N 2"], size: int, radius: float = 1.0
+) -> tuple[Int[np.ndarray, "M"], Int[np.ndarray, "M"], Float[np.ndarray, "M"]]:
     "All pairs of a pixel (row * size + column) and a point that covers it: pixels, points, squared distances in pixels."
     u, v = uv.T
-    near = np.rint(uv); r = int(np.ceil(radius + .5))
+    near = np.rint(uv)
+    r = int(np.ceil(radius + 0.5))
     found = []
     for dy in range(-r, r + 1):
         for dx in range(-r, r + 1):
-            if np.hypot(max(abs(dx) - .5, 0), max(abs(dy) - .5, 0)) > radius: continue
+            if np.hypot(max(abs(dx) - 0.5, 0), max(abs(dy) - 0.5, 0)) > radius:
+                continue
             x, y = near[:, 0] + dx, near[:, 1] + dy
-            d = (x - u)**2 + (y - v)**2
+            d = (x - u) ** 2 + (y - v) ** 2
             inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
             k = np.flatnonzero(inside if dx == dy == 0 else inside & (d <= radius**2))
             found.append((y[k].astype(int) * size + x[k].astype(int), k, d[k]))
     return tuple(np.concatenate(a) for a in zip(*found))
 
-def zbuffer(pixel: Int[np.ndarray, "M"], point: Int[np.ndarray, "M"], distance: Float[np.ndarray, "M"], z: Float[np.ndarray, "M"], gap: Float[np.ndarray, "M"],
-            size: int) -> tuple[Int[np.ndarray, "size size"], Float[np.ndarray, "size size"]]:
+
+def zbuffer(
+    pixel: Int[np.ndarray, "M"],
+    point: Int[np.ndarray, "M"],
+    distance: Float[np.ndarray, "M"],
+    z: Float[np.ndarray, "M"],
+    gap: Float[np.ndarray, "M"],
+    size: int,
+) -> tuple[Int[np.ndarray, "size size"], Float[np.ndarray, "size size"]]:
     "The point each pixel shows (-1: none), and the depth in front (infinite: none), from pairs with depth `z`; `gap`: how far behind the front a point may be."
-    front = np.full(size * size, np.inf); np.minimum.at(front, pixel, z)
+    front = np.full(size * size, np.inf)
+    np.minimum.at(front, pixel, z)
     same = z <= front[pixel] + gap
     pixel, point, distance = pixel[same], point[same], distance[same]
-    closest = np.full(size * size, np.inf); np.minimum.at(closest, pixel, distance)
+    closest = np.full(size * size, np.inf)
+    np.minimum.at(closest, pixel, distance)
     best = distance == closest[pixel]
     none = np.iinfo(np.int64).max
-    shown = np.full(size * size, none); np.minimum.at(shown, pixel[best], point[best])
+    shown = np.full(size * size, none)
+    np.minimum.at(shown, pixel[best], point[best])
     return np.where(shown == none, -1, shown).reshape(size, size), front.reshape(size, size)
+
 
 # %% ../../nbs/data/26_multiview.ipynb #bf02f9de
 def _differences(xyz: np.ndarray, valid: np.ndarray, reach: int, jump: float) -> np.ndarray:
@@ -145,55 +285,88 @@ def _differences(xyz: np.ndarray, valid: np.ndarray, reach: int, jump: float) ->
         n = xyz.shape[axis]
         a, b = (np.take(xyz, range(s, n + s - reach), axis) for s in (0, reach))
         ok = np.take(valid, range(n - reach), axis - 1) & np.take(valid, range(reach, n), axis - 1)
-        step = np.where(ok, b - a, 0); length = np.sqrt((step**2).sum(0))
+        step = np.where(ok, b - a, 0)
+        length = np.sqrt((step**2).sum(0))
         ok &= length <= jump * (np.median(length[ok]) if ok.any() else 1)
         total, count = np.zeros_like(xyz), np.zeros(valid.shape)
         for first in (0, reach):
             here = (slice(None),) * (axis - 1) + (slice(first, n + first - reach),)
-            total[(slice(None), *here)] += step * ok; count[here] += ok
+            total[(slice(None), *here)] += step * ok
+            count[here] += ok
         out.append(total / np.maximum(count, 1) / reach)
     return np.stack(out)
 
-def grid_normals(xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], reach: int = 2, jump: float = 4.) -> Float[np.ndarray, "3 H W"]:
+
+def grid_normals(
+    xyz: Float[np.ndarray, "3 H W"],
+    valid: Bool[np.ndarray, "H W"],
+    reach: int = 2,
+    jump: float = 4.0,
+) -> Float[np.ndarray, "3 H W"]:
     """Unit normals of an organised cloud, towards the camera; steps longer than `jump` times the median step are edges. Points without
     neighbours face the camera; 0 where not valid."""
     rows, cols = np.flatnonzero(valid.any(1)), np.flatnonzero(valid.any(0))
     out = np.zeros(xyz.shape)
-    if not len(rows): return out
-    box = np.s_[..., rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1]
+    if not len(rows):
+        return out
+    box = np.s_[..., rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
     x, ok = xyz[box].astype(np.float64), valid[box]
-    du, dv = _differences(x, ok, min(reach, max(min(ok.shape) - 1, 1)), jump) if min(ok.shape) > 1 else np.zeros((2, *x.shape))
+    du, dv = (
+        _differences(x, ok, min(reach, max(min(ok.shape) - 1, 1)), jump)
+        if min(ok.shape) > 1
+        else np.zeros((2, *x.shape))
+    )
     n = np.cross(dv, du, axis=0)
-    for axis in (1, 2):                                                       # 3 x 3 mean
+    for axis in (1, 2):  # 3 x 3 mean
         m = np.pad(n, [(0, 0)] + [(1, 1) if i == axis else (0, 0) for i in (1, 2)])
         n = sum(np.take(m, range(s, s + n.shape[axis]), axis) for s in range(3))
     n = np.where((n**2).sum(0) > 0, n, -x)
     out[box] = ok * n / np.maximum(np.sqrt((n**2).sum(0)), 1e-30)
     return out
 
+
 # %% ../../nbs/data/26_multiview.ipynb #87e5486d
 def around(a: np.ndarray, fill, reach: int = 1) -> np.ndarray:
     "The eight neighbours (at distance `reach`) of every pixel, (8, H, W); entries i and 7 - i lie opposite."
-    h, w = a.shape; m = np.pad(a, reach, constant_values=fill)
-    return np.stack([m[y:y + h, x:x + w] for y in (0, reach, 2 * reach) for x in (0, reach, 2 * reach) if (y, x) != (reach, reach)])
+    h, w = a.shape
+    m = np.pad(a, reach, constant_values=fill)
+    return np.stack(
+        [
+            m[y : y + h, x : x + w]
+            for y in (0, reach, 2 * reach)
+            for x in (0, reach, 2 * reach)
+            if (y, x) != (reach, reach)
+        ]
+    )
 
-def see_through(depth: Float[np.ndarray, "H W"], gap: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+
+def see_through(
+    depth: Float[np.ndarray, "H W"], gap: Float[np.ndarray, "H W"]
+) -> Bool[np.ndarray, "H W"]:
     "Pixels more than `gap` behind what is within two pixels on both sides, in at least three of four directions. `depth` is infinite where nothing is."
     front = (around(depth, np.inf) < depth - gap) | (around(depth, np.inf, 2) < depth - gap)
     return np.isfinite(depth) & ((front[:4] & front[:3:-1]).sum(0) >= 3)
 
-def fill_pinholes(shown: Int[np.ndarray, "H W"], depth: Float[np.ndarray, "H W"], where: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+
+def fill_pinholes(
+    shown: Int[np.ndarray, "H W"], depth: Float[np.ndarray, "H W"], where: Bool[np.ndarray, "H W"]
+) -> Bool[np.ndarray, "H W"]:
     """Give empty pixels (shown < 0) of `where` with at least five of eight neighbours the point of the neighbour of (lower) median depth, in place; returns which."""
     hole = where & (shown < 0)
     near = np.where((taken := around(shown, -1)) >= 0, around(depth, np.inf), np.inf)[:, hole]
     count = np.isfinite(near).sum(0)
-    middle = np.argsort(near, 0, kind="stable")[np.maximum(count - 1, 0) // 2, np.arange(near.shape[1])]
+    middle = np.argsort(near, 0, kind="stable")[
+        np.maximum(count - 1, 0) // 2, np.arange(near.shape[1])
+    ]
     hole[hole] = ok = count >= 5
     shown[hole] = taken[:, hole][middle[ok], np.arange(ok.sum())]
     return hole
 
+
 # %% ../../nbs/data/26_multiview.ipynb #ad1b26eb
-def bridged(xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], reach: int = 8) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
+def bridged(
+    xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], reach: int = 8
+) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
     "The cloud with gaps of at most `reach` pixels filled by straight lines, along rows and else along columns; and where there is a point now."
     out, ok = np.where(valid, xyz, 0).astype(np.float64), valid.copy()
     for axis in (1, 0):
@@ -201,45 +374,72 @@ def bridged(xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], rea
         before = np.maximum.accumulate(np.where(valid, i, -1), axis)
         after = np.flip(np.minimum.accumulate(np.flip(np.where(valid, i, n), axis), axis), axis)
         fill = ~ok & (before >= 0) & (after < n) & (after - before <= reach + 1)
-        at = np.nonzero(fill); t = ((i - before)[fill] / (after - before)[fill])
+        at = np.nonzero(fill)
+        t = (i - before)[fill] / (after - before)[fill]
         ends = [tuple(e[fill] if k == axis else at[k] for k in (0, 1)) for e in (before, after)]
-        out[(slice(None), *at)] = (1 - t) * xyz[(slice(None), *ends[0])] + t * xyz[(slice(None), *ends[1])]
+        out[(slice(None), *at)] = (1 - t) * xyz[(slice(None), *ends[0])] + t * xyz[
+            (slice(None), *ends[1])
+        ]
         ok |= fill
     return out, ok
 
-def draw_sheet(uv: Float[np.ndarray, "2 H W"], ok: Bool[np.ndarray, "H W"], real: Bool[np.ndarray, "H W"], size: int) -> Bool[np.ndarray, "size size"]:
+
+def draw_sheet(
+    uv: Float[np.ndarray, "2 H W"],
+    ok: Bool[np.ndarray, "H W"],
+    real: Bool[np.ndarray, "H W"],
+    size: int,
+) -> Bool[np.ndarray, "size size"]:
     "The pixels below the grid's cells that have four corners (`ok`), drawn where a side is longer than 1.4 pixels or a corner is not `real`."
     ok = ok & ((uv > -2 * size) & (uv < 3 * size)).all(0)
     corners = [np.s_[..., :-1, :-1], np.s_[..., :-1, 1:], np.s_[..., 1:, :-1], np.s_[..., 1:, 1:]]
-    wide, high = (np.sqrt((np.diff(uv, axis=a)**2).sum(0)) for a in (2, 1))
+    wide, high = (np.sqrt((np.diff(uv, axis=a) ** 2).sum(0)) for a in (2, 1))
     wide, high = np.maximum(wide[:-1], wide[1:]), np.maximum(high[:, :-1], high[:, 1:])
-    cell = np.logical_and.reduce([ok[c] for c in corners]) & ((np.maximum(wide, high) > 1.4) | ~np.logical_and.reduce([real[c] for c in corners]))
+    cell = np.logical_and.reduce([ok[c] for c in corners]) & (
+        (np.maximum(wide, high) > 1.4) | ~np.logical_and.reduce([real[c] for c in corners])
+    )
     a, b, c, d = (uv[k][:, cell] for k in corners)
     m, n = (np.ceil(2 * x[cell]).clip(1).astype(int) for x in (wide, high))
-    k = np.repeat(np.arange(len(m)), m * n); i = np.arange(len(k)) - np.repeat(np.cumsum(m * n) - m * n, m * n)
-    s, t = (i % m[k] + .5) / m[k], (i // m[k] + .5) / n[k]
-    x, y = np.rint((1 - t) * ((1 - s) * a[:, k] + s * b[:, k]) + t * ((1 - s) * c[:, k] + s * d[:, k])).astype(int)
+    k = np.repeat(np.arange(len(m)), m * n)
+    i = np.arange(len(k)) - np.repeat(np.cumsum(m * n) - m * n, m * n)
+    s, t = (i % m[k] + 0.5) / m[k], (i // m[k] + 0.5) / n[k]
+    x, y = np.rint(
+        (1 - t) * ((1 - s) * a[:, k] + s * b[:, k]) + t * ((1 - s) * c[:, k] + s * d[:, k])
+    ).astype(int)
     out, inside = np.zeros((size, size), bool), (x >= 0) & (x < size) & (y >= 0) & (y < size)
     out[y[inside], x[inside]] = True
     return out
 
+
 # %% ../../nbs/data/26_multiview.ipynb #efe4c750
-def grid_triangles(xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], cut: float = 4.) -> Int[np.ndarray, "T 3"]:
+def grid_triangles(
+    xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], cut: float = 4.0
+) -> Int[np.ndarray, "T 3"]:
     "Triangles between points (numbered in row-major order) of neighbouring pixels, without those that have an edge longer than `cut` times the median edge."
-    number = np.full(valid.shape, -1); number[valid] = np.arange(valid.sum())
+    number = np.full(valid.shape, -1)
+    number[valid] = np.arange(valid.sum())
     a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
     t = np.concatenate([np.stack(x, -1).reshape(-1, 3) for x in ((a, c, b), (b, c, d))])
     t = t[(t >= 0).all(1)]
     points = points_of(xyz, valid)[0].astype(np.float64)[t]
-    edge = np.sqrt(((points - np.roll(points, 1, 1))**2).sum(2))
+    edge = np.sqrt(((points - np.roll(points, 1, 1)) ** 2).sum(2))
     return t[(edge <= cut * np.median(edge)).all(1)] if len(t) else t
 
-def triangle_pixels(uv: Float[np.ndarray, "N 2"], z: Float[np.ndarray, "N"], triangles: Int[np.ndarray, "T 3"], size: int) -> tuple[np.ndarray, ...]:
+
+def triangle_pixels(
+    uv: Float[np.ndarray, "N 2"],
+    z: Float[np.ndarray, "N"],
+    triangles: Int[np.ndarray, "T 3"],
+    size: int,
+) -> tuple[np.ndarray, ...]:
     "As `splats`, for the pixels whose centres lie in a triangle seen from its front; with the depths there: pixels, nearest corners, squared distances, depths."
     corner = uv[triangles]
-    (ab, ac), ok = (corner[:, 1:] - corner[:, :1]).transpose(1, 0, 2), np.isfinite(corner).all((1, 2))
+    (ab, ac), ok = (
+        (corner[:, 1:] - corner[:, :1]).transpose(1, 0, 2),
+        np.isfinite(corner).all((1, 2)),
+    )
     area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
-    ok &= area < 0                                                               # rows down, columns right: the front turns this way
+    ok &= area < 0  # rows down, columns right: the front turns this way
     corner, triangles, area = corner[ok], triangles[ok], area[ok]
     lo, hi = np.ceil(corner.min(1)).clip(0), np.floor(corner.max(1)).clip(None, size - 1)
     w, h = (hi - lo + 1).clip(0).astype(int).T
@@ -247,196 +447,451 @@ def triangle_pixels(uv: Float[np.ndarray, "N 2"], z: Float[np.ndarray, "N"], tri
     i = np.arange(len(k)) - np.repeat(np.cumsum(w * h) - w * h, w * h)
     at = lo[k] + np.stack([i % np.maximum(w, 1)[k], i // np.maximum(w, 1)[k]], 1)
     rel = corner[k] - at[:, None]
-    weight = np.stack([rel[:, (j + 1) % 3, 0] * rel[:, (j + 2) % 3, 1] - rel[:, (j + 1) % 3, 1] * rel[:, (j + 2) % 3, 0] for j in range(3)], 1) / area[k][:, None]
-    hit = (weight >= -1e-9).all(1); at, k, weight, d = at[hit].astype(int), k[hit], weight[hit], (rel[hit]**2).sum(2)
+    weight = (
+        np.stack(
+            [
+                rel[:, (j + 1) % 3, 0] * rel[:, (j + 2) % 3, 1]
+                - rel[:, (j + 1) % 3, 1] * rel[:, (j + 2) % 3, 0]
+                for j in range(3)
+            ],
+            1,
+        )
+        / area[k][:, None]
+    )
+    hit = (weight >= -1e-9).all(1)
+    at, k, weight, d = at[hit].astype(int), k[hit], weight[hit], (rel[hit] ** 2).sum(2)
     near = d.argmin(1)
-    return at[:, 1] * size + at[:, 0], triangles[k, near], d[np.arange(len(k)), near], 1 / (weight / z[triangles[k]]).sum(1)
+    return (
+        at[:, 1] * size + at[:, 0],
+        triangles[k, near],
+        d[np.arange(len(k)), near],
+        1 / (weight / z[triangles[k]]).sum(1),
+    )
+
 
 # %% ../../nbs/data/26_multiview.ipynb #71ac5d58
 @dataclass(frozen=True, eq=False)
 class Coverage:
     "What rendering made of a scan, one value a view. `direct`, `filled`, `holes`: shares of the sheet's silhouette; `visible`, `outside`: shares of the points."
+
     direct: Float[np.ndarray, "V"]
     filled: Float[np.ndarray, "V"]
     holes: Float[np.ndarray, "V"]
     visible: Float[np.ndarray, "V"]
-    outside: Float[np.ndarray, "V"]       # drawn beyond the image's edge
+    outside: Float[np.ndarray, "V"]  # drawn beyond the image's edge
 
     @property
-    def covered(self) -> Float[np.ndarray, "V"]: return self.direct + self.filled
+    def covered(self) -> Float[np.ndarray, "V"]:
+        return self.direct + self.filled
+
     def mean(self) -> dict[str, float]:
         "Means over the views, rounded; what a manifest says."
         return {k: round(float(np.mean(getattr(self, k))), 6) for k in self.__dataclass_fields__}
 
+
 # %% ../../nbs/data/26_multiview.ipynb #fcf06f00
-def _surface_depth(x: Float[np.ndarray, "k 3"], n: Float[np.ndarray, "k 3"], rays: Float[np.ndarray, "k 3"], gap: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k"]:
+def _surface_depth(
+    x: Float[np.ndarray, "k 3"],
+    n: Float[np.ndarray, "k 3"],
+    rays: Float[np.ndarray, "k 3"],
+    gap: Float[np.ndarray, "k"],
+) -> Float[np.ndarray, "k"]:
     "Depth of the tangent planes along rays (third entry 1); the point's own where it is further than `gap` off, or the plane is seen at more than 84 degrees."
     along = (n * rays).sum(1)
-    steep = along > -.1 * np.linalg.norm(rays, axis=1)
+    steep = along > -0.1 * np.linalg.norm(rays, axis=1)
     z = (n * x).sum(1) / np.where(steep, -1, along)
     return np.where(steep | (np.abs(z - x[:, 2]) > gap), x[:, 2], z)
 
-def _below(sheet: tuple[np.ndarray, ...], K: np.ndarray, size: int) -> Bool[np.ndarray, "size size"]:
+
+def _below(
+    sheet: tuple[np.ndarray, ...], K: np.ndarray, size: int
+) -> Bool[np.ndarray, "size size"]:
     "The pixels below a sheet: points (N, 3) in the view's frame of the grid `ok`, of which `real` were measured."
     points, ok, real = sheet
-    uv, z = project(points, Camera(K)); uv[~(z > 1e-9)] = np.inf
-    grid = np.full((2, *ok.shape), np.inf); grid[:, ok] = uv.T
-    with np.errstate(invalid="ignore"): return draw_sheet(grid, ok, real, size)
+    uv, z = project(points, Camera(K))
+    uv[~(z > 1e-9)] = np.inf
+    grid = np.full((2, *ok.shape), np.inf)
+    grid[:, ok] = uv.T
+    with np.errstate(invalid="ignore"):
+        return draw_sheet(grid, ok, real, size)
 
-def _draw(x: np.ndarray, n: np.ndarray, K: np.ndarray, sheet: tuple[np.ndarray, ...], triangles: np.ndarray | None, p: Rendering) -> tuple[np.ndarray, np.ndarray, dict]:
+
+def _draw(
+    x: np.ndarray,
+    n: np.ndarray,
+    K: np.ndarray,
+    sheet: tuple[np.ndarray, ...],
+    triangles: np.ndarray | None,
+    p: Rendering,
+) -> tuple[np.ndarray, np.ndarray, dict]:
     "One view: the point that each pixel shows, the depths, and the shares for `Coverage`."
     uv, z = project(x, Camera(K))
-    ahead = z > 1e-9; uv[~ahead] = np.nan
-    faces = ahead & (np.einsum("ij,ij->i", n, x) < .2 * np.sqrt(np.einsum("ij,ij->i", x, x))); drawn = np.flatnonzero(faces)
+    ahead = z > 1e-9
+    uv[~ahead] = np.nan
+    faces = ahead & (np.einsum("ij,ij->i", n, x) < 0.2 * np.sqrt(np.einsum("ij,ij->i", x, x)))
+    drawn = np.flatnonzero(faces)
     gap = p.step * z / K[0, 0]
     if triangles is None:
         pixel, point, distance = splats(uv[drawn], p.size, p.radius)
-        point = drawn[point]; depths = z[point]
-    else: pixel, point, distance, depths = triangle_pixels(uv, z, triangles, p.size)
+        point = drawn[point]
+        depths = z[point]
+    else:
+        pixel, point, distance, depths = triangle_pixels(uv, z, triangles, p.size)
     shown, front = zbuffer(pixel, point, distance, depths, gap[point], p.size)
     silhouette = _below(sheet, K, p.size) | (shown >= 0)
     shown[see_through(np.where(shown >= 0, z[shown], np.inf), gap[shown])] = -1
     direct = (shown >= 0).sum()
     filled = fill_pinholes(shown, z[shown], silhouette)
-    rows, cols = np.nonzero(shown >= 0); k = shown[rows, cols]
+    rows, cols = np.nonzero(shown >= 0)
+    k = shown[rows, cols]
     rays = np.stack([(cols - K[0, 2]) / K[0, 0], (rows - K[1, 2]) / K[1, 1], np.ones(len(k))], 1)
-    depth = np.zeros(shown.shape); depth[rows, cols] = _surface_depth(x[k], n[k], rays, gap[k])
+    depth = np.zeros(shown.shape)
+    depth[rows, cols] = _surface_depth(x[k], n[k], rays, gap[k])
     home = np.nan_to_num(np.rint(uv), nan=-1).clip(-1, p.size).astype(int)
     inside = ((home >= 0) & (home < p.size)).all(1)
-    seen = faces & inside & (z <= front[home[:, 1].clip(0, p.size - 1), home[:, 0].clip(0, p.size - 1)] + gap)
+    seen = (
+        faces
+        & inside
+        & (z <= front[home[:, 1].clip(0, p.size - 1), home[:, 0].clip(0, p.size - 1)] + gap)
+    )
     total = max(silhouette.sum(), 1)
-    return shown, depth, {"direct": direct / total, "filled": filled.sum() / total, "holes": (silhouette & (shown < 0)).sum() / total,
-                          "visible": seen.mean(), "outside": 1 - inside.mean()}
+    return (
+        shown,
+        depth,
+        {
+            "direct": direct / total,
+            "filled": filled.sum() / total,
+            "holes": (silhouette & (shown < 0)).sum() / total,
+            "visible": seen.mean(),
+            "outside": 1 - inside.mean(),
+        },
+    )
+
 
 # %% ../../nbs/data/26_multiview.ipynb #79eb3f6f
-def render_views(view: View, p: Rendering | None = None, **settings) -> tuple[tuple[View, ...], Coverage]:
+def render_views(
+    view: View, p: Rendering | None = None, **settings
+) -> tuple[tuple[View, ...], Coverage]:
     """Views of an organised cloud from around its own (IDIF facts, section 7), and how well they are covered. Only `valid` points are drawn: remove the background before, or keep it.
 
     `settings` are the fields of `Rendering`. Each view has rgb (black background), xyz, depth (metres, in its own frame), normals, valid, gt (where the scan has one) and its
     exact camera, whose world is the frame of the scan. Same input, same pixels. Raises `MvadError` without points."""
     for name in settings.keys() - Rendering.__dataclass_fields__.keys():
-        raise MvadError(f"unknown setting {name}", expected=", ".join(Rendering.__dataclass_fields__), fix=close(name, Rendering.__dataclass_fields__))
+        raise MvadError(
+            f"unknown setting {name}",
+            expected=", ".join(Rendering.__dataclass_fields__),
+            fix=close(name, Rendering.__dataclass_fields__),
+        )
     p = replace(p or Rendering(), **settings)
-    if view.xyz is None or not view.valid.any(): raise MvadError("nothing to render", file=view.name or None, found="no 3D points", expected="a view with valid xyz")
-    points, pixels = points_of(view.xyz, view.valid); points = points.astype(np.float64)
-    normals = (grid_normals(view.xyz, view.valid) if view.normals is None else view.normals).reshape(3, -1)[:, pixels].T.astype(np.float64)
-    if (((normals * points).sum(1) > 0).mean()) > .5: normals = -normals                 # the other convention: away from the camera
-    rows, cols = (np.flatnonzero(view.valid.any(a)) for a in (1, 0)); box = np.s_[..., rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1]
-    sheet, ok = bridged(view.xyz[box], view.valid[box]); sheet = points_of(sheet, ok)[0]
+    if view.xyz is None or not view.valid.any():
+        raise MvadError(
+            "nothing to render",
+            file=view.name or None,
+            found="no 3D points",
+            expected="a view with valid xyz",
+        )
+    points, pixels = points_of(view.xyz, view.valid)
+    points = points.astype(np.float64)
+    normals = (
+        (grid_normals(view.xyz, view.valid) if view.normals is None else view.normals)
+        .reshape(3, -1)[:, pixels]
+        .T.astype(np.float64)
+    )
+    if (((normals * points).sum(1) > 0).mean()) > 0.5:
+        normals = -normals  # the other convention: away from the camera
+    rows, cols = (np.flatnonzero(view.valid.any(a)) for a in (1, 0))
+    box = np.s_[..., rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    sheet, ok = bridged(view.xyz[box], view.valid[box])
+    sheet = points_of(sheet, ok)[0]
     triangles = grid_triangles(view.xyz, view.valid) if p.raster == "mesh" else None
-    colours, gt = view.rgb.reshape(3, -1)[:, pixels], None if view.gt is None else view.gt.ravel()[pixels]
+    colours, gt = (
+        view.rgb.reshape(3, -1)[:, pixels],
+        None if view.gt is None else view.gt.ravel()[pixels],
+    )
     views, shares = [], []
     for i, camera in enumerate(render_cameras(view, p)):
         R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
-        shown, depth, share = _draw(points @ R.T + t, normals @ R.T, camera.K, (sheet @ R.T + t, ok, view.valid[box]), triangles, p)
-        valid = shown >= 0; k = np.where(valid, shown, 0)
+        shown, depth, share = _draw(
+            points @ R.T + t,
+            normals @ R.T,
+            camera.K,
+            (sheet @ R.T + t, ok, view.valid[box]),
+            triangles,
+            p,
+        )
+        valid = shown >= 0
+        k = np.where(valid, shown, 0)
         depth = depth.astype(np.float32)
-        views.append(View(colours[:, k] * valid, back_project(depth, camera), valid, depth, (normals @ R.T).T[:, k] * valid, None if gt is None else gt[k] & valid, camera, f"C{i + 1}"))
+        views.append(
+            View(
+                colours[:, k] * valid,
+                back_project(depth, camera),
+                valid,
+                depth,
+                (normals @ R.T).T[:, k] * valid,
+                None if gt is None else gt[k] & valid,
+                camera,
+                f"C{i + 1}",
+            )
+        )
         shares.append(share)
-    return tuple(views), Coverage(**{f: np.array([s[f] for s in shares]) for f in Coverage.__dataclass_fields__})
+    return tuple(views), Coverage(
+        **{f: np.array([s[f] for s in shares]) for f in Coverage.__dataclass_fields__}
+    )
+
 
 # %% ../../nbs/data/26_multiview.ipynb #dc283f08
 def show_views(views: Sequence[View], coverage: Coverage | None = None):
     "A matplotlib figure: a column a view; rows rgb, depth (each view on its own scale), normals, ground truth."
     import matplotlib.pyplot as plt
-    rows = [("rgb", lambda v: v.rgb.transpose(1, 2, 0)), ("depth", lambda v: np.where(v.valid, v.depth, np.nan)),
-            ("normals", lambda v: (v.normals.transpose(1, 2, 0) + 1) / 2 * v.valid[..., None]), ("gt", lambda v: v.gt)]
+
+    rows = [
+        ("rgb", lambda v: v.rgb.transpose(1, 2, 0)),
+        ("depth", lambda v: np.where(v.valid, v.depth, np.nan)),
+        ("normals", lambda v: (v.normals.transpose(1, 2, 0) + 1) / 2 * v.valid[..., None]),
+        ("gt", lambda v: v.gt),
+    ]
     rows = [r for r in rows if all(getattr(v, r[0]) is not None for v in views)]
-    fig, axes = plt.subplots(len(rows), len(views), figsize=(1.6 * len(views), 1.65 * len(rows) + .2), dpi=56, squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(
+        len(rows),
+        len(views),
+        figsize=(1.6 * len(views), 1.65 * len(rows) + 0.2),
+        dpi=56,
+        squeeze=False,
+        layout="constrained",
+    )
     for i, (name, image) in enumerate(rows):
         for j, v in enumerate(views):
-            axes[i, j].imshow(image(v), cmap="gray" if name == "gt" else "viridis", interpolation="nearest"); axes[i, j].set(xticks=[], yticks=[])
+            axes[i, j].imshow(
+                image(v), cmap="gray" if name == "gt" else "viridis", interpolation="nearest"
+            )
+            axes[i, j].set(xticks=[], yticks=[])
         axes[i, 0].set_ylabel(name)
-    for j, v in enumerate(views): axes[0, j].set_title(v.name + ("" if coverage is None else f"\nholes {coverage.holes[j]:.1%}"), fontsize=9)
+    for j, v in enumerate(views):
+        axes[0, j].set_title(
+            v.name + ("" if coverage is None else f"\nholes {coverage.holes[j]:.1%}"), fontsize=9
+        )
     return fig
 
-# %% ../../nbs/data/26_multiview.ipynb #9ced6cc1
-def encode_depth(depth: Float[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"]) -> tuple[np.ndarray, tuple[float, float]]:
-    "Depth as uint16 (H, W), 1 to 65535 between its smallest and its largest value, 0 where not valid; and these two in metres."
-    if not valid.any(): return np.zeros(depth.shape, np.uint16), (0., 0.)
-    lo, hi = float(depth[valid].min()), float(depth[valid].max())
-    return np.where(valid, 1 + np.round((depth.astype(np.float64) - lo) / max(hi - lo, 1e-12) * 65534), 0).astype(np.uint16), (lo, hi)
 
-def decode_depth(a: np.ndarray, bounds: tuple[float, float]) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
+# %% ../../nbs/data/26_multiview.ipynb #9ced6cc1
+def encode_depth(
+    depth: Float[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"]
+) -> tuple[np.ndarray, tuple[float, float]]:
+    "Depth as uint16 (H, W), 1 to 65535 between its smallest and its largest value, 0 where not valid; and these two in metres."
+    if not valid.any():
+        return np.zeros(depth.shape, np.uint16), (0.0, 0.0)
+    lo, hi = float(depth[valid].min()), float(depth[valid].max())
+    return np.where(
+        valid, 1 + np.round((depth.astype(np.float64) - lo) / max(hi - lo, 1e-12) * 65534), 0
+    ).astype(np.uint16), (lo, hi)
+
+
+def decode_depth(
+    a: np.ndarray, bounds: tuple[float, float]
+) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
     "Metres (0 = none) and the valid mask of what `encode_depth` made."
     valid = a > 0
-    return (valid * (bounds[0] + (a.astype(np.float64) - 1) / 65534 * (bounds[1] - bounds[0]))).astype(np.float32), valid
+    return (
+        valid * (bounds[0] + (a.astype(np.float64) - 1) / 65534 * (bounds[1] - bounds[0]))
+    ).astype(np.float32), valid
+
 
 # %% ../../nbs/data/26_multiview.ipynb #f57fb61f
 def _places(folder: Path, names: Sequence[str], gt: bool) -> dict[str, Path]:
     "The files of a rendered sample: role_view, and `views`."
     roles = ("rgb", "depth", "normals") + ("gt",) * gt
-    return {**{f"{r}_{n}": folder/f"{r}_{n}.png" for n in names for r in roles}, "views": folder/"views.json"}
+    return {
+        **{f"{r}_{n}": folder / f"{r}_{n}.png" for n in names for r in roles},
+        "views": folder / "views.json",
+    }
 
-def write_rendered(views: Sequence[View], folder: str | Path, p: Rendering = Rendering(), *, gt: bool = True) -> dict[str, Path]:
+
+def write_rendered(
+    views: Sequence[View], folder: str | Path, p: Rendering = Rendering(), *, gt: bool = True
+) -> dict[str, Path]:
     "Write rendered views into `folder`, `views.json` last; returns the files by role. `gt=False` leaves the masks out."
-    files, index = _places(Path(folder), [v.name for v in views], gt and views[0].gt is not None), []
+    files, index = (
+        _places(Path(folder), [v.name for v in views], gt and views[0].gt is not None),
+        [],
+    )
     for v, azimuth in zip(views, azimuths(len(views))):
         depth, bounds = encode_depth(v.depth, v.valid)
-        write_png(files[f"rgb_{v.name}"], v.rgb); write_png(files[f"depth_{v.name}"], depth)
+        write_png(files[f"rgb_{v.name}"], v.rgb)
+        write_png(files[f"depth_{v.name}"], depth)
         write_png(files[f"normals_{v.name}"], (v.normals + 1) / 2 * v.valid)
-        if f"gt_{v.name}" in files: write_png(files[f"gt_{v.name}"], v.gt)
+        if f"gt_{v.name}" in files:
+            write_png(files[f"gt_{v.name}"], v.gt)
         turned = {} if np.isnan(azimuth) else {"azimuth": float(azimuth), "tilt": p.tilt}
-        index.append({"name": v.name, "K": v.camera.K.tolist(), "world_to_camera": v.camera.world_to_camera.tolist(), "depth": list(bounds), **turned})
+        index.append(
+            {
+                "name": v.name,
+                "K": v.camera.K.tolist(),
+                "world_to_camera": v.camera.world_to_camera.tolist(),
+                "depth": list(bounds),
+                **turned,
+            }
+        )
     write_json(files["views"], {"views": index})
     return files
 
+
 # %% ../../nbs/data/26_multiview.ipynb #5bf6a99c
 _ENTRY = {"name": str, "K": (3, 3), "world_to_camera": (4, 4), "depth": (2,)}
+
 
 def read_views(path: str | Path) -> list[dict]:
     "The checked entries of a `views.json`. Raises `UnreadableFile`, `BadIndex`."
     index = read_json(path)
     views = index.get("views") if isinstance(index, dict) else None
-    if not isinstance(views, list) or not views or not all(isinstance(v, dict) for v in views): raise BadIndex("the list of views lacks its key", file=path, found=str(index)[:60], expected="{views: [{name, K, world_to_camera, depth}, ...]}", fix="render this sample again")
+    if not isinstance(views, list) or not views or not all(isinstance(v, dict) for v in views):
+        raise BadIndex(
+            "the list of views lacks its key",
+            file=path,
+            found=str(index)[:60],
+            expected="{views: [{name, K, world_to_camera, depth}, ...]}",
+            fix="render this sample again",
+        )
     for i, v in enumerate(views):
-        if lacking := [k for k in _ENTRY if k not in v]: raise BadIndex(f"view {i + 1} lacks keys", file=path, found=", ".join(v) or "none", expected=", ".join(lacking), fix="render this sample again")
+        if lacking := [k for k in _ENTRY if k not in v]:
+            raise BadIndex(
+                f"view {i + 1} lacks keys",
+                file=path,
+                found=", ".join(v) or "none",
+                expected=", ".join(lacking),
+                fix="render this sample again",
+            )
         for k, shape in _ENTRY.items():
-            if k == "name": ok = isinstance(v[k], str) and v[k].isidentifier()
+            if k == "name":
+                ok = isinstance(v[k], str) and v[k].isidentifier()
             else:
-                try: a = np.array(v[k], float); ok = a.shape == shape and np.isfinite(a).all()
-                except (TypeError, ValueError): ok = False
-            if not ok: raise BadIndex(f"view {i + 1}: bad {k}", file=path, found=str(v[k])[:60], expected="a plain name" if k == "name" else f"finite numbers, shape {shape}", fix="render this sample again")
+                try:
+                    a = np.array(v[k], float)
+                    ok = a.shape == shape and np.isfinite(a).all()
+                except (TypeError, ValueError):
+                    ok = False
+            if not ok:
+                raise BadIndex(
+                    f"view {i + 1}: bad {k}",
+                    file=path,
+                    found=str(v[k])[:60],
+                    expected="a plain name" if k == "name" else f"finite numbers, shape {shape}",
+                    fix="render this sample again",
+                )
     return views
+
 
 # %% ../../nbs/data/26_multiview.ipynb #72841a25
 class Rendered(FileDataset):
     "Views that `render_dataset` made: one category and split, N views a sample."
+
     name, expects = "rendered", "folders such as bagel/train/good/000/views.json"
 
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
-        return [p.name for p in visible(home) if p.is_dir() and (any(p.glob("*/*/*/views.json")) or any(p.glob("*/*/*/depth_*.png")))]
+        return [
+            p.name
+            for p in visible(home)
+            if p.is_dir() and (any(p.glob("*/*/*/views.json")) or any(p.glob("*/*/*/depth_*.png")))
+        ]
+
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
-        return [p.name for p in visible(home/category) if p.is_dir() and (any(p.glob("*/*/views.json")) or any(p.glob("*/*/depth_*.png")))]
+        return [
+            p.name
+            for p in visible(home / category)
+            if p.is_dir() and (any(p.glob("*/*/views.json")) or any(p.glob("*/*/depth_*.png")))
+        ]
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         from mvad.data.jobs import JOURNAL, read_manifest
-        if ((home/JOURNAL).exists() or (home/"manifest.json").exists()) and category not in (read_manifest(home) or {}).get("complete", []):
-            yield DatasetError(f"rendered: the rendering of {category} was not finished", file=home, found=f"manifest.json without {category}", expected="it among the complete categories", fix="run it again: it goes on where it stopped")
+
+        if ((home / JOURNAL).exists() or (home / "manifest.json").exists()) and category not in (
+            read_manifest(home) or {}
+        ).get("complete", []):
+            yield DatasetError(
+                f"rendered: the rendering of {category} was not finished",
+                file=home,
+                found=f"manifest.json without {category}",
+                expected="it among the complete categories",
+                fix="run it again: it goes on where it stopped",
+            )
         found, names = [], Counter()
-        for folder in (s for d in visible(home/category/split) if d.is_dir() for s in visible(d) if s.is_dir()):
-            try: found.append((folder, views := read_views(folder/"views.json"))); names[tuple(v["name"] for v in views)] += 1
-            except DatasetError as e: yield e
+        for folder in (
+            s
+            for d in visible(home / category / split)
+            if d.is_dir()
+            for s in visible(d)
+            if s.is_dir()
+        ):
+            try:
+                found.append((folder, views := read_views(folder / "views.json")))
+                names[tuple(v["name"] for v in views)] += 1
+            except DatasetError as e:
+                yield e
         usual = names.most_common(1)[0][0] if names else ()
         for folder, views in found:
-            try: yield self._record(home, folder, views, usual)
-            except DatasetError as e: yield e
+            try:
+                yield self._record(home, folder, views, usual)
+            except DatasetError as e:
+                yield e
 
-    def _record(self, home: Path, folder: Path, views: list[dict], usual: tuple[str, ...]) -> Record:
+    def _record(
+        self, home: Path, folder: Path, views: list[dict], usual: tuple[str, ...]
+    ) -> Record:
         category, split, defect, stem = folder.relative_to(home).parts
         names = tuple(v["name"] for v in views)
-        if names != usual: raise ViewMismatch("other views than in the other samples", file=folder/"views.json", found=f"{len(names)} views: {', '.join(names)}", expected=f"{len(usual)} views: {', '.join(usual)}", fix="render this sample again")
+        if names != usual:
+            raise ViewMismatch(
+                "other views than in the other samples",
+                file=folder / "views.json",
+                found=f"{len(names)} views: {', '.join(names)}",
+                expected=f"{len(usual)} views: {', '.join(usual)}",
+                fix="render this sample again",
+            )
         needed, masks = _places(folder, names, False), _places(folder, names, True)
-        if lacking := [p.name for p in needed.values() if not p.is_file()]: raise IncompleteViews("files of a view are missing", file=folder, found=f"no {', no '.join(lacking[:5])}", expected=f"{len(needed)} files for {len(names)} views", fix="render this sample again")
+        if lacking := [p.name for p in needed.values() if not p.is_file()]:
+            raise IncompleteViews(
+                "files of a view are missing",
+                file=folder,
+                found=f"no {', no '.join(lacking[:5])}",
+                expected=f"{len(needed)} files for {len(names)} views",
+                fix="render this sample again",
+            )
         has = [r for r, p in masks.items() if r.startswith("gt_") and p.is_file()]
-        if len(has) not in (0, len(names)) or (defect not in ("good", UNLABELLED) and not has): raise MissingMask("masks are missing", file=folder, found=", ".join(f"{r}.png" for r in has) or "none", expected="gt_<view>.png for each view", fix="render this sample again")
-        if more := sorted(p.name for p in folder.glob("*.png") if p not in masks.values()): raise ViewMismatch("files of views that views.json does not name", file=folder, found=", ".join(more[:5]), expected=", ".join(names), fix="render this sample again")
-        files = tuple({r: folder/f"{r}_{n}.png" for r in ("rgb", "depth", "normals") + ("gt",) * bool(has)} for n in names)
-        files[0]["views"] = folder/"views.json"
-        return Record(f"{category}/{split}/{defect}/{stem}", category, split, None if defect == UNLABELLED else defect, files, {"views": views})
-UNLABELLED = "unlabelled"            # the folder of samples without a label
+        if len(has) not in (0, len(names)) or (defect not in ("good", UNLABELLED) and not has):
+            raise MissingMask(
+                "masks are missing",
+                file=folder,
+                found=", ".join(f"{r}.png" for r in has) or "none",
+                expected="gt_<view>.png for each view",
+                fix="render this sample again",
+            )
+        if more := sorted(p.name for p in folder.glob("*.png") if p not in masks.values()):
+            raise ViewMismatch(
+                "files of views that views.json does not name",
+                file=folder,
+                found=", ".join(more[:5]),
+                expected=", ".join(names),
+                fix="render this sample again",
+            )
+        files = tuple(
+            {r: folder / f"{r}_{n}.png" for r in ("rgb", "depth", "normals") + ("gt",) * bool(has)}
+            for n in names
+        )
+        files[0]["views"] = folder / "views.json"
+        return Record(
+            f"{category}/{split}/{defect}/{stem}",
+            category,
+            split,
+            None if defect == UNLABELLED else defect,
+            files,
+            {"views": views},
+        )
+
+
+UNLABELLED = "unlabelled"  # the folder of samples without a label
+
 
 # %% ../../nbs/data/26_multiview.ipynb #a65fd03e
 def _read_view(files: dict[str, Path], entry: dict, good: bool) -> View:
@@ -445,103 +900,295 @@ def _read_view(files: dict[str, Path], entry: dict, good: bool) -> View:
     rgb, normals = read_rgb(files["rgb"]), read_rgb(files["normals"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(valid.shape, bool)
     for role, a in (("rgb", rgb), ("normals", normals), ("gt", gt)):
-        if a.shape[-2:] != valid.shape: raise ShapeMismatch(f"{role} has another size than its depth", file=files[role], found=a.shape[-2:], expected=valid.shape)
-        if role != "gt" and (n := int((a.any(0) & ~valid).sum())): raise ViewMismatch(f"{role} shows something where its depth has none", file=files[role], found=f"{n} pixels", expected="a black background", fix="are the files of two views swapped? render this sample again")
-    if good and gt.any(): raise LabelMaskConflict("a good sample's mask marks a defect", file=files["gt"], found=f"{int(gt.sum())} pixels > 0", expected="none")
-    if not entry["depth"][0] <= entry["depth"][1] or (valid.any() and entry["depth"][0] <= 0): raise InvalidDepth("bad depth bounds", file=files["depth"].parent/"views.json", found=entry["depth"], expected="0 < nearest <= farthest, metres")
+        if a.shape[-2:] != valid.shape:
+            raise ShapeMismatch(
+                f"{role} has another size than its depth",
+                file=files[role],
+                found=a.shape[-2:],
+                expected=valid.shape,
+            )
+        if role != "gt" and (n := int((a.any(0) & ~valid).sum())):
+            raise ViewMismatch(
+                f"{role} shows something where its depth has none",
+                file=files[role],
+                found=f"{n} pixels",
+                expected="a black background",
+                fix="are the files of two views swapped? render this sample again",
+            )
+    if good and gt.any():
+        raise LabelMaskConflict(
+            "a good sample's mask marks a defect",
+            file=files["gt"],
+            found=f"{int(gt.sum())} pixels > 0",
+            expected="none",
+        )
+    if not entry["depth"][0] <= entry["depth"][1] or (valid.any() and entry["depth"][0] <= 0):
+        raise InvalidDepth(
+            "bad depth bounds",
+            file=files["depth"].parent / "views.json",
+            found=entry["depth"],
+            expected="0 < nearest <= farthest, metres",
+        )
     n = (2 * normals - 1) * valid
     camera = Camera(np.array(entry["K"]), np.array(entry["world_to_camera"]))
-    return View(rgb, back_project(depth, camera), valid, depth, n / np.maximum(np.sqrt((n**2).sum(0)), 1e-6), gt, camera, entry["name"])
+    return View(
+        rgb,
+        back_project(depth, camera),
+        valid,
+        depth,
+        n / np.maximum(np.sqrt((n**2).sum(0)), 1e-6),
+        gt,
+        camera,
+        entry["name"],
+    )
+
 
 def _read(self: Rendered, record: Record) -> Sample:
-    return Sample(record.id, record.category, record.split, record.defect, tuple(_read_view(f, e, record.defect == "good") for f, e in zip(record.files, record.info["views"])))
+    return Sample(
+        record.id,
+        record.category,
+        record.split,
+        record.defect,
+        tuple(
+            _read_view(f, e, record.defect == "good")
+            for f, e in zip(record.files, record.info["views"])
+        ),
+    )
+
 
 def _headers(self: Rendered, record: Record) -> None:
     "Sizes and number types from the files' headers."
     FileDataset.headers(self, record)
     for files in record.files:
-        if (h := header(files["depth"])).dtype != "uint16" or h.channels != 1: raise DTypeError("depth map is not 16-bit grey", file=files["depth"], found=f"{h.dtype} x {h.channels}", expected="uint16, one channel", fix="the file may have been re-encoded with 8 bits: render this sample again")
+        if (h := header(files["depth"])).dtype != "uint16" or h.channels != 1:
+            raise DTypeError(
+                "depth map is not 16-bit grey",
+                file=files["depth"],
+                found=f"{h.dtype} x {h.channels}",
+                expected="uint16, one channel",
+                fix="the file may have been re-encoded with 8 bits: render this sample again",
+            )
+
 
 Rendered.read, Rendered.headers = _read, _headers
 
+
 # %% ../../nbs/data/26_multiview.ipynb #1db57105
 def _without_plane(view: View, fit: str) -> View:
-    "The view with the points of the object only, by the recipe of `mvad.data.mvtec3d`, or (\"belt\") that of `mvad.data.eyecandies`."
+    'The view with the points of the object only, by the recipe of `mvad.data.mvtec3d`, or ("belt") that of `mvad.data.eyecandies`.'
     if fit == "belt":
         from mvad.data.eyecandies import Organising, candy_mask
+
         return replace(view, valid=candy_mask(view, Organising(frame="camera"))[0])
     from mvad.data.mvtec3d import Preprocessing, foreground
-    return replace(view, valid=foreground(view, Preprocessing(fit=fit) if fit != "border" else Preprocessing())[0])
+
+    return replace(
+        view,
+        valid=foreground(view, Preprocessing(fit=fit) if fit != "border" else Preprocessing())[0],
+    )
+
 
 def _scan_of(sample: Sample, remove_plane: str | None) -> View:
     "The one view with points of a sample, as it is rendered. Raises `DatasetError`, naming the sample."
     if len(sample.present) != 1 or sample.view.xyz is None:
-        raise DatasetError("only single-view scans with 3D points can be rendered", file=sample.id, found=f"{len(sample.present)} views" + ("" if sample.views[sample.present[0]].xyz is not None else " without xyz"), expected="one view with xyz")
-    try: return _without_plane(sample.view, remove_plane) if remove_plane else sample.view
-    except MvadError as e: raise DatasetError(e.what, file=sample.id, found=e.found, expected=e.expected, fix=e.fix) from e
+        raise DatasetError(
+            "only single-view scans with 3D points can be rendered",
+            file=sample.id,
+            found=f"{len(sample.present)} views"
+            + ("" if sample.views[sample.present[0]].xyz is not None else " without xyz"),
+            expected="one view with xyz",
+        )
+    try:
+        return _without_plane(sample.view, remove_plane) if remove_plane else sample.view
+    except MvadError as e:
+        raise DatasetError(
+            e.what, file=sample.id, found=e.found, expected=e.expected, fix=e.fix
+        ) from e
 
-def category_scale(samples: Sequence[Sample], size: int = 256, *, remove_plane: str | None = None, most: int = 40) -> float:
+
+def category_scale(
+    samples: Sequence[Sample], size: int = 256, *, remove_plane: str | None = None, most: int = 40
+) -> float:
     "Pixels a metre that suit a category (IDIF facts, section 7): `object_scale` of at most `most` samples, the 99th percentile of their sizes."
     some = [samples[int(i)] for i in np.linspace(0, len(samples) - 1, min(most, len(samples)))]
-    scales = [object_scale(points_of((v := _scan_of(s, remove_plane)).xyz, v.valid)[0].astype(np.float64), size) for s in some]
+    scales = [
+        object_scale(
+            points_of((v := _scan_of(s, remove_plane)).xyz, v.valid)[0].astype(np.float64), size
+        )
+        for s in some
+    ]
     return float(1 / np.percentile(1 / np.array(scales), 99))
+
 
 # %% ../../nbs/data/26_multiview.ipynb #3547465a
 def render_job(job: Job, parameters: dict) -> dict:
     "Render one sample (`job.extra`: a data set that holds it alone, and the scale); what the manifest says about it."
     (sample,), scale = job.extra
-    view, p = _scan_of(sample, parameters["remove_plane"]), Rendering(**{k: parameters[k] for k in Rendering.__dataclass_fields__})
-    if scale is not None: p = replace(p, scale=scale)
+    view, p = (
+        _scan_of(sample, parameters["remove_plane"]),
+        Rendering(**{k: parameters[k] for k in Rendering.__dataclass_fields__}),
+    )
+    if scale is not None:
+        p = replace(p, scale=scale)
     masks = any(r.startswith("gt_") for r in job.outputs)
     if masks and view.gt is None:
-        if sample.label: raise MissingMask("an anomalous sample without mask", file=job.id, found="gt is None", expected="a bool mask")
+        if sample.label:
+            raise MissingMask(
+                "an anomalous sample without mask",
+                file=job.id,
+                found="gt is None",
+                expected="a bool mask",
+            )
         view = replace(view, gt=np.zeros(view.size, bool))
-    try: views, coverage = render_views(view, p)
-    except MvadError as e: raise DatasetError(e.what, file=job.id, found=e.found, expected=e.expected, fix=e.fix) from e
+    try:
+        views, coverage = render_views(view, p)
+    except MvadError as e:
+        raise DatasetError(
+            e.what, file=job.id, found=e.found, expected=e.expected, fix=e.fix
+        ) from e
     write_rendered(views, job.outputs["views"].parent, p, gt=masks)
-    lost = {} if view.gt is None or not view.gt.any() else {"gt_without_points": round(float((view.gt & ~view.valid).sum() / view.gt.sum()), 6)}
+    lost = (
+        {}
+        if view.gt is None or not view.gt.any()
+        else {"gt_without_points": round(float((view.gt & ~view.valid).sum() / view.gt.sum()), 6)}
+    )
     return {"coverage": coverage.mean(), **({} if scale is None else {"scale": scale}), **lost}
 
-def _render_jobs(dataset: str, root, category: str, out: Path, p: Rendering, remove_plane: str | None, known: dict, options: dict) -> list[Job]:
+
+def _render_jobs(
+    dataset: str,
+    root,
+    category: str,
+    out: Path,
+    p: Rendering,
+    remove_plane: str | None,
+    known: dict,
+    options: dict,
+) -> list[Job]:
     "The samples of all splits of a category."
-    cls = dataset_class(dataset); home = cls.find_root(root) if issubclass(cls, FileDataset) else root
-    splits = cls.splits(home, category) if issubclass(cls, FileDataset) else ["train", "validation", "dev", "test"]
+    cls = dataset_class(dataset)
+    home = cls.find_root(root) if issubclass(cls, FileDataset) else root
+    splits = (
+        cls.splits(home, category)
+        if issubclass(cls, FileDataset)
+        else ["train", "validation", "dev", "test"]
+    )
     sets = {s: load_dataset(dataset, root, category, s, **options) for s in splits}
     first = next(iter(sets.values()))
-    parallel = p.scale is None and (p.projection == "orthographic" or (p.projection is None and _scan_of(first[0], None).camera is None))
-    scale = (known.get(category) or round(category_scale(sets.get("train", first), p.size, remove_plane=remove_plane), 3)) if parallel else None
+    parallel = p.scale is None and (
+        p.projection == "orthographic"
+        or (p.projection is None and _scan_of(first[0], None).camera is None)
+    )
+    scale = (
+        (
+            known.get(category)
+            or round(category_scale(sets.get("train", first), p.size, remove_plane=remove_plane), 3)
+        )
+        if parallel
+        else None
+    )
     jobs, names = [], [f"C{i + 1}" for i in range(p.views)]
     for split, data in sets.items():
         for i, r in enumerate(data.records):
-            folder = out/category/split/(UNLABELLED if r.defect is None else r.defect)/r.id.split("/")[-1]
+            folder = (
+                out
+                / category
+                / split
+                / (UNLABELLED if r.defect is None else r.defect)
+                / r.id.split("/")[-1]
+            )
             masks = bool(r.label) or (r.defect is not None and split not in ("train", "validation"))
-            jobs.append(Job(r.id, dict(r.files[0]) if r.files else {}, _places(folder, names, masks), (data.select([i]), scale)))
+            jobs.append(
+                Job(
+                    r.id,
+                    dict(r.files[0]) if r.files else {},
+                    _places(folder, names, masks),
+                    (data.select([i]), scale),
+                )
+            )
     return jobs
 
+
 # %% ../../nbs/data/26_multiview.ipynb #c6cb9ac7
-def render_dataset(dataset: str, root: str | Path | None, out: str | Path, *, categories: Sequence[str] | None = None, remove_plane: bool | str = False, options: dict | None = None,
-                   workers: int | None = None, progress: bool = True, **settings) -> dict:
+def render_dataset(
+    dataset: str,
+    root: str | Path | None,
+    out: str | Path,
+    *,
+    categories: Sequence[str] | None = None,
+    remove_plane: bool | str = False,
+    options: dict | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    **settings,
+) -> dict:
     """Render every scan of a data set to `out`, in the layout of `Rendered`; goes on where an earlier call stopped. Returns means and seconds.
 
     `remove_plane`: True (or "border", "cloud": who votes for the plane; "belt": Eyecandies' way, which True means there) to take the table out first. `options` go to the data set, `settings` are fields of
     `Rendering`. A sample that fails does not stop the others; at the end a `DatasetError` names the first."""
     for name in settings.keys() - Rendering.__dataclass_fields__.keys():
-        raise MvadError(f"unknown setting {name}", expected=", ".join(Rendering.__dataclass_fields__), fix=close(name, Rendering.__dataclass_fields__))
+        raise MvadError(
+            f"unknown setting {name}",
+            expected=", ".join(Rendering.__dataclass_fields__),
+            fix=close(name, Rendering.__dataclass_fields__),
+        )
     from mvad.data.jobs import JOURNAL, read_journal
-    p, out, plane = Rendering(**settings), Path(out), {True: "belt" if dataset == "eyecandies" else "border", False: None}.get(remove_plane, remove_plane)
-    if plane not in (None, "border", "cloud", "belt"): raise MvadError("unknown way to fit the plane", found=plane, expected="border, cloud or belt")
-    if root is not None and out.resolve() == Path(root).resolve(): raise DatasetError("views are not written into the tree they come from", file=out, fix="choose another folder")
-    before = read_journal(out/JOURNAL)[1:]
+
+    p, out, plane = (
+        Rendering(**settings),
+        Path(out),
+        {True: "belt" if dataset == "eyecandies" else "border", False: None}.get(
+            remove_plane, remove_plane
+        ),
+    )
+    if plane not in (None, "border", "cloud", "belt"):
+        raise MvadError(
+            "unknown way to fit the plane", found=plane, expected="border, cloud or belt"
+        )
+    if root is not None and out.resolve() == Path(root).resolve():
+        raise DatasetError(
+            "views are not written into the tree they come from",
+            file=out,
+            fix="choose another folder",
+        )
+    before = read_journal(out / JOURNAL)[1:]
     known = {e["id"].split("/")[0]: e["scale"] for e in before if "scale" in e}
     chosen = dataset_class(dataset).categories(root) if categories is None else list(categories)
-    jobs = [j for c in chosen for j in _render_jobs(dataset, root, c, out, p, plane, known, options or {})]
-    if len(twice := [k for k, n in Counter(j.outputs["views"] for j in jobs).items() if n > 1]): raise DatasetError("two samples would get one folder", file=twice[0].parent, found=f"{len(twice)} such", expected="ids that end in different stems")
+    jobs = [
+        j
+        for c in chosen
+        for j in _render_jobs(dataset, root, c, out, p, plane, known, options or {})
+    ]
+    if len(twice := [k for k, n in Counter(j.outputs["views"] for j in jobs).items() if n > 1]):
+        raise DatasetError(
+            "two samples would get one folder",
+            file=twice[0].parent,
+            found=f"{len(twice)} such",
+            expected="ids that end in different stems",
+        )
     parameters = {"dataset": dataset, "options": options or {}, "remove_plane": plane, **asdict(p)}
     start = time.perf_counter()
-    entries = convert(jobs, render_job, out, name="render", parameters=parameters, workers=workers, progress=progress)
-    mine = [entries[j.id] for j in jobs]; new = len(mine) - len({e["id"] for e in before} & {j.id for j in jobs})
-    means = {k: round(float(np.mean([e["coverage"][k] for e in mine])), 4) for k in mine[0]["coverage"]}
-    return {"samples": len(mine), "rendered": new, "seconds a sample": round((time.perf_counter() - start) / new, 3) if new else 0., **means}
+    entries = convert(
+        jobs,
+        render_job,
+        out,
+        name="render",
+        parameters=parameters,
+        workers=workers,
+        progress=progress,
+    )
+    mine = [entries[j.id] for j in jobs]
+    new = len(mine) - len({e["id"] for e in before} & {j.id for j in jobs})
+    means = {
+        k: round(float(np.mean([e["coverage"][k] for e in mine])), 4) for k in mine[0]["coverage"]
+    }
+    return {
+        "samples": len(mine),
+        "rendered": new,
+        "seconds a sample": round((time.perf_counter() - start) / new, 3) if new else 0.0,
+        **means,
+    }
+
 
 # %% ../../nbs/data/26_multiview.ipynb #6d307733
 def _matrix(path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, dict | None]:
@@ -549,92 +1196,288 @@ def _matrix(path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, dict 
     path, value = Path(path), None
     if path.suffix.lower() == ".json":
         value = read_json(path)
-        a = value if isinstance(value, list) else value.get("K", value.get("pose")) if isinstance(value, dict) else None
-        if a is None: return None, value
+        a = (
+            value
+            if isinstance(value, list)
+            else value.get("K", value.get("pose"))
+            if isinstance(value, dict)
+            else None
+        )
+        if a is None:
+            return None, value
     else:
-        with reading(path, "matrix"): a = [line.replace(",", " ").split() for line in path.read_text().splitlines() if line.strip()]
-    try: a = np.array(a, float)
-    except (TypeError, ValueError) as e: raise BadIndex("this is no matrix", file=path, found=str(e).splitlines()[0][:80], expected=f"{shape[0]} rows of {shape[1]} numbers") from e
-    if a.shape != shape: raise ShapeMismatch("matrix has the wrong shape", file=path, found=a.shape, expected=shape)
-    if not np.isfinite(a).all(): raise BadIndex("matrix holds NaN or infinity", file=path, found=f"{int((~np.isfinite(a)).sum())} such numbers", expected="finite numbers", fix="the tracker may have lost this frame: leave it out")
+        with reading(path, "matrix"):
+            a = [
+                line.replace(",", " ").split()
+                for line in path.read_text().splitlines()
+                if line.strip()
+            ]
+    try:
+        a = np.array(a, float)
+    except (TypeError, ValueError) as e:
+        raise BadIndex(
+            "this is no matrix",
+            file=path,
+            found=str(e).splitlines()[0][:80],
+            expected=f"{shape[0]} rows of {shape[1]} numbers",
+        ) from e
+    if a.shape != shape:
+        raise ShapeMismatch("matrix has the wrong shape", file=path, found=a.shape, expected=shape)
+    if not np.isfinite(a).all():
+        raise BadIndex(
+            "matrix holds NaN or infinity",
+            file=path,
+            found=f"{int((~np.isfinite(a)).sum())} such numbers",
+            expected="finite numbers",
+            fix="the tracker may have lost this frame: leave it out",
+        )
     return a, value if isinstance(value, dict) else None
+
 
 def read_intrinsics(path: str | Path) -> Camera:
     "A camera from a 3 x 3 text file, or from JSON with `K` or with `fx fy cx cy`. Raises `UnreadableFile`, `ShapeMismatch`, `BadIndex`."
     K, value = _matrix(path, (3, 3))
     if K is None:
-        if not isinstance(value, dict) or not {"fx", "fy", "cx", "cy"} <= value.keys(): raise BadIndex("intrinsics lack their keys", file=path, found=", ".join(value) if isinstance(value, dict) else type(value).__name__, expected="K, or fx, fy, cx, cy")
-        try: fx, fy, cx, cy = (float(value[k]) for k in ("fx", "fy", "cx", "cy"))
-        except (TypeError, ValueError) as e: raise BadIndex("intrinsics are no numbers", file=path, found=str(e), expected="fx, fy, cx, cy in pixels") from e
-        K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.]])
-    if not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0 or not np.allclose(K[2], [0, 0, 1]) or K[1, 0] != 0:
-        raise BadIndex("these are no intrinsics", file=path, found=K.tolist(), expected="[fx s cx; 0 fy cy; 0 0 1] with fx, fy > 0", fix="a pose file, or a transposed matrix?")
+        if not isinstance(value, dict) or not {"fx", "fy", "cx", "cy"} <= value.keys():
+            raise BadIndex(
+                "intrinsics lack their keys",
+                file=path,
+                found=", ".join(value) if isinstance(value, dict) else type(value).__name__,
+                expected="K, or fx, fy, cx, cy",
+            )
+        try:
+            fx, fy, cx, cy = (float(value[k]) for k in ("fx", "fy", "cx", "cy"))
+        except (TypeError, ValueError) as e:
+            raise BadIndex(
+                "intrinsics are no numbers",
+                file=path,
+                found=str(e),
+                expected="fx, fy, cx, cy in pixels",
+            ) from e
+        K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+    if (
+        not np.isfinite(K).all()
+        or K[0, 0] <= 0
+        or K[1, 1] <= 0
+        or not np.allclose(K[2], [0, 0, 1])
+        or K[1, 0] != 0
+    ):
+        raise BadIndex(
+            "these are no intrinsics",
+            file=path,
+            found=K.tolist(),
+            expected="[fx s cx; 0 fy cy; 0 0 1] with fx, fy > 0",
+            fix="a pose file, or a transposed matrix?",
+        )
     return Camera(K)
 
-def read_pose(path: str | Path, tolerance: float = .01) -> Float[np.ndarray, "4 4"]:
+
+def read_pose(path: str | Path, tolerance: float = 0.01) -> Float[np.ndarray, "4 4"]:
     "A rigid motion (4, 4), in the direction the file has it (often camera to world). Raises `UnreadableFile`, `ShapeMismatch`, `BadIndex`."
     E, value = _matrix(path, (4, 4))
-    if E is None: raise BadIndex("pose lacks its key", file=path, found=", ".join(value) if isinstance(value, dict) else type(value).__name__, expected="pose")
-    R = E[:3, :3]; off = max(np.abs(R @ R.T - np.eye(3)).max(), np.abs(E[3] - [0, 0, 0, 1]).max())
-    if off > tolerance or np.linalg.det(R) < 0: raise BadIndex("pose is not a rigid motion", file=path, found=f"off by {off:.2g}, determinant {np.linalg.det(R):.2g}", expected=f"a rotation (within {tolerance:g}) and a last row 0 0 0 1", fix="scaled, mirrored or transposed?")
+    if E is None:
+        raise BadIndex(
+            "pose lacks its key",
+            file=path,
+            found=", ".join(value) if isinstance(value, dict) else type(value).__name__,
+            expected="pose",
+        )
+    R = E[:3, :3]
+    off = max(np.abs(R @ R.T - np.eye(3)).max(), np.abs(E[3] - [0, 0, 0, 1]).max())
+    if off > tolerance or np.linalg.det(R) < 0:
+        raise BadIndex(
+            "pose is not a rigid motion",
+            file=path,
+            found=f"off by {off:.2g}, determinant {np.linalg.det(R):.2g}",
+            expected=f"a rotation (within {tolerance:g}) and a last row 0 0 0 1",
+            fix="scaled, mirrored or transposed?",
+        )
     return E
 
+
 # %% ../../nbs/data/26_multiview.ipynb #ce65005c
-def read_depth(path: str | Path, scale: float = 1000., missing: Sequence[float] = (0, 65535)) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
+def read_depth(
+    path: str | Path, scale: float = 1000.0, missing: Sequence[float] = (0, 65535)
+) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
     "Metres and the valid mask of a 16-bit PNG or a .npy file: integers are divided by `scale`, floats are metres. NaN, infinity and the values `missing` (as stored) are missing. Raises `InvalidDepth`."
     a = read_npy(path, 2) if Path(path).suffix.lower() == ".npy" else read_depth_png(path)
     valid = np.isfinite(a) & ~np.isin(a, list(missing))
     depth = np.where(valid, a, 0) / (scale if a.dtype.kind in "iu" else 1)
-    if (depth < 0).any(): raise InvalidDepth("negative depths", file=path, found=f"{int((depth < 0).sum())} pixels", expected="0 or missing, or metres in front of the camera")
-    if not valid.any(): raise InvalidDepth("depth map is empty", file=path, found=f"0 of {a.size} pixels", expected="at least one measured")
+    if (depth < 0).any():
+        raise InvalidDepth(
+            "negative depths",
+            file=path,
+            found=f"{int((depth < 0).sum())} pixels",
+            expected="0 or missing, or metres in front of the camera",
+        )
+    if not valid.any():
+        raise InvalidDepth(
+            "depth map is empty",
+            file=path,
+            found=f"0 of {a.size} pixels",
+            expected="at least one measured",
+        )
     return depth.astype(np.float32), valid
+
 
 def depth_job(job: Job, parameters: dict) -> dict:
     "One depth map to a cloud."
     camera = Camera(np.array(parameters["K"]))
     depth, valid = read_depth(job.inputs["depth"], parameters["scale"], parameters["missing"])
     at, size = camera.K[:2, 2], depth.shape[::-1]
-    if not all(0 <= c < n for c, n in zip(at, size)): raise ShapeMismatch("the camera belongs to another image size", file=job.inputs["depth"], found=f"{size[0]} x {size[1]} pixels, principal point {at.tolist()}", expected="a principal point inside the image", fix="scale the intrinsics (Camera.scaled)")
+    if not all(0 <= c < n for c, n in zip(at, size)):
+        raise ShapeMismatch(
+            "the camera belongs to another image size",
+            file=job.inputs["depth"],
+            found=f"{size[0]} x {size[1]} pixels, principal point {at.tolist()}",
+            expected="a principal point inside the image",
+            fix="scale the intrinsics (Camera.scaled)",
+        )
     write_xyz_tiff(job.outputs["xyz"], back_project(depth, camera))
     return {"valid": round(float(valid.mean()), 6)}
+
 
 def xyz_job(job: Job, parameters: dict) -> dict:
     "One cloud to a depth map, checked against the camera if there is one."
     xyz, valid = read_xyz_tiff(job.inputs["xyz"], missing="nan", min_valid=0)
     entry, depth = {"valid": round(float(valid.mean()), 6)}, xyz[2]
-    if (depth[valid] <= 0).any(): raise InvalidDepth("points behind the camera", file=job.inputs["xyz"], found=f"{int((depth[valid] <= 0).sum())} points", expected="z > 0: a cloud in its camera's frame")
+    if (depth[valid] <= 0).any():
+        raise InvalidDepth(
+            "points behind the camera",
+            file=job.inputs["xyz"],
+            found=f"{int((depth[valid] <= 0).sum())} points",
+            expected="z > 0: a cloud in its camera's frame",
+        )
     if parameters["K"]:
         points, pixels = points_of(xyz, valid)
-        off = float(np.median(np.abs(project(points, Camera(np.array(parameters["K"])))[0] - np.stack([pixels % xyz.shape[2], pixels // xyz.shape[2]], 1)).max(1)))
-        if off > .5: raise InvalidDepth("this camera did not take this cloud", file=job.inputs["xyz"], found=f"pixels off by {off:.2g} (median)", expected="at most 0.5")
+        off = float(
+            np.median(
+                np.abs(
+                    project(points, Camera(np.array(parameters["K"])))[0]
+                    - np.stack([pixels % xyz.shape[2], pixels // xyz.shape[2]], 1)
+                ).max(1)
+            )
+        )
+        if off > 0.5:
+            raise InvalidDepth(
+                "this camera did not take this cloud",
+                file=job.inputs["xyz"],
+                found=f"pixels off by {off:.2g} (median)",
+                expected="at most 0.5",
+            )
         entry["pixels_off"] = round(off, 4)
-    if parameters["format"] == "npy": write_npy(job.outputs["depth"], depth); return entry
-    if (a := np.round(depth[valid].astype(np.float64) * parameters["scale"])).max() > 65534 or a.min() < 1:
-        raise InvalidDepth("depth does not fit 16 bits", file=job.inputs["xyz"], found=f"{depth[valid].min():g} to {depth[valid].max():g} m at {parameters['scale']:g} steps a metre", expected="1 to 65534 steps", fix="choose another scale, or format='npy'")
-    image = np.zeros(depth.shape, np.uint16); image[valid] = a
+    if parameters["format"] == "npy":
+        write_npy(job.outputs["depth"], depth)
+        return entry
+    if (
+        a := np.round(depth[valid].astype(np.float64) * parameters["scale"])
+    ).max() > 65534 or a.min() < 1:
+        raise InvalidDepth(
+            "depth does not fit 16 bits",
+            file=job.inputs["xyz"],
+            found=f"{depth[valid].min():g} to {depth[valid].max():g} m at {parameters['scale']:g} steps a metre",
+            expected="1 to 65534 steps",
+            fix="choose another scale, or format='npy'",
+        )
+    image = np.zeros(depth.shape, np.uint16)
+    image[valid] = a
     write_png(job.outputs["depth"], image)
     return entry
 
+
 # %% ../../nbs/data/26_multiview.ipynb #d0ddc148
-def _folder_jobs(root: str | Path, out: str | Path, pattern: str, suffixes: Sequence[str], roles: tuple[str, str], suffix: str) -> list[Job]:
+def _folder_jobs(
+    root: str | Path,
+    out: str | Path,
+    pattern: str,
+    suffixes: Sequence[str],
+    roles: tuple[str, str],
+    suffix: str,
+) -> list[Job]:
     "One job a file below `root` that matches, the same relative path below `out`."
     root, out = Path(root), Path(out)
-    if out.resolve() == root.resolve(): raise DatasetError("this does not work in place", file=out, fix="choose another folder")
-    files = sorted(f for f in root.rglob(pattern) if f.suffix.lower() in suffixes and f.is_file() and not any(x.startswith(".") for x in f.relative_to(root).parts))
-    if not files: raise DatasetError("nothing to convert", file=root, found=f"no {' or '.join(suffixes)} that matches {pattern}" if root.is_dir() else "no such folder", expected="at least one file")
-    jobs = [Job(f.relative_to(root).with_suffix("").as_posix(), {roles[0]: f}, {roles[1]: out/f.relative_to(root).with_suffix(suffix)}) for f in files]
-    if twice := [i for i, n in Counter(j.id for j in jobs).items() if n > 1]: raise DatasetError("two files would become one", file=root/twice[0], found=f"{len(twice)} such", expected="different stems", fix="choose them with pattern='*.png'")
+    if out.resolve() == root.resolve():
+        raise DatasetError("this does not work in place", file=out, fix="choose another folder")
+    files = sorted(
+        f
+        for f in root.rglob(pattern)
+        if f.suffix.lower() in suffixes
+        and f.is_file()
+        and not any(x.startswith(".") for x in f.relative_to(root).parts)
+    )
+    if not files:
+        raise DatasetError(
+            "nothing to convert",
+            file=root,
+            found=f"no {' or '.join(suffixes)} that matches {pattern}"
+            if root.is_dir()
+            else "no such folder",
+            expected="at least one file",
+        )
+    jobs = [
+        Job(
+            f.relative_to(root).with_suffix("").as_posix(),
+            {roles[0]: f},
+            {roles[1]: out / f.relative_to(root).with_suffix(suffix)},
+        )
+        for f in files
+    ]
+    if twice := [i for i, n in Counter(j.id for j in jobs).items() if n > 1]:
+        raise DatasetError(
+            "two files would become one",
+            file=root / twice[0],
+            found=f"{len(twice)} such",
+            expected="different stems",
+            fix="choose them with pattern='*.png'",
+        )
     return jobs
 
-def depth_to_xyz_files(root: str | Path, out: str | Path, *, camera: Camera, scale: float = 1000., missing: Sequence[float] = (0, 65535), pattern: str = "*",
-                       workers: int | None = None, progress: bool = True) -> dict[str, dict]:
+
+def depth_to_xyz_files(
+    root: str | Path,
+    out: str | Path,
+    *,
+    camera: Camera,
+    scale: float = 1000.0,
+    missing: Sequence[float] = (0, 65535),
+    pattern: str = "*",
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[str, dict]:
     "Depth maps (16-bit PNG in steps of 1/`scale` m, or .npy) below `root` to float32 xyz TIFF below `out`, 0 where missing; resumable. Returns {id: entry}."
     jobs = _folder_jobs(root, out, pattern, (".png", ".npy"), ("depth", "xyz"), ".tiff")
-    return convert(jobs, depth_job, out, name="depth_to_xyz", parameters={"K": camera.K.tolist(), "scale": scale, "missing": list(missing)}, workers=workers, progress=progress)
+    return convert(
+        jobs,
+        depth_job,
+        out,
+        name="depth_to_xyz",
+        parameters={"K": camera.K.tolist(), "scale": scale, "missing": list(missing)},
+        workers=workers,
+        progress=progress,
+    )
 
-def xyz_to_depth_files(root: str | Path, out: str | Path, *, camera: Camera | None = None, scale: float = 1000., format: str = "npy", pattern: str = "*",
-                       workers: int | None = None, progress: bool = True) -> dict[str, dict]:
+
+def xyz_to_depth_files(
+    root: str | Path,
+    out: str | Path,
+    *,
+    camera: Camera | None = None,
+    scale: float = 1000.0,
+    format: str = "npy",
+    pattern: str = "*",
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[str, dict]:
     "Clouds (xyz TIFF, 0 or NaN where missing) below `root` to depth maps below `out`: `format` npy (float32 metres) or png (16 bits, steps of 1/`scale` m). With a `camera`, each cloud must be its own."
-    if format not in ("npy", "png"): raise MvadError("unknown format of depth maps", found=format, expected="npy or png")
+    if format not in ("npy", "png"):
+        raise MvadError("unknown format of depth maps", found=format, expected="npy or png")
     jobs = _folder_jobs(root, out, pattern, (".tif", ".tiff"), ("xyz", "depth"), f".{format}")
-    return convert(jobs, xyz_job, out, name="xyz_to_depth", parameters={"K": camera.K.tolist() if camera else None, "scale": scale, "format": format}, workers=workers, progress=progress)
+    return convert(
+        jobs,
+        xyz_job,
+        out,
+        name="xyz_to_depth",
+        parameters={"K": camera.K.tolist() if camera else None, "scale": scale, "format": format},
+        workers=workers,
+        progress=progress,
+    )

@@ -9,59 +9,155 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 from ..core.sample import Sample, View
-from .base import (DatasetError, DuplicateSample, FileDataset, LabelMaskConflict, MissingMask, PairingError, Record, ShapeMismatch,
-                            natural, read_mask, read_rgb, recipe, visible, write_png)
+from mvad.data.base import (
+    DatasetError,
+    DuplicateSample,
+    FileDataset,
+    LabelMaskConflict,
+    MissingMask,
+    PairingError,
+    Record,
+    ShapeMismatch,
+    natural,
+    read_mask,
+    read_rgb,
+    recipe,
+    visible,
+    write_png,
+)
 from .layout import Item, Layout
 
 # %% auto #0
-__all__ = ['by_stem', 'pair_with_masks', 'folders', 'scan_defects', 'checked_mask', 'ImageDataset', 'MVTec', 'MVTecLayout',
-           'number_in']
+__all__ = [
+    "by_stem",
+    "pair_with_masks",
+    "folders",
+    "scan_defects",
+    "checked_mask",
+    "ImageDataset",
+    "MVTec",
+    "MVTecLayout",
+    "number_in",
+]
+
 
 # %% ../../nbs/data/27_mvtec.ipynb #34fb784c
-def by_stem(folder: Path, suffixes: Sequence[str], ending: str = "") -> tuple[dict[str, Path], list[DatasetError]]:
+def by_stem(
+    folder: Path, suffixes: Sequence[str], ending: str = ""
+) -> tuple[dict[str, Path], list[DatasetError]]:
     "The files of a folder by their stems without `ending`, in natural order, and what is wrong with names. Other and hidden files are passed over."
     files, wrong = {}, []
-    try: entries = visible(folder)
-    except DatasetError as e: return {}, [e]
+    try:
+        entries = visible(folder)
+    except DatasetError as e:
+        return {}, [e]
     for p in entries:
-        if p.suffix.lower() not in suffixes: continue
+        if p.suffix.lower() not in suffixes:
+            continue
         stem = p.stem.removesuffix(ending)
-        if ending and stem == p.stem: wrong.append(PairingError("a mask's name lacks its ending", file=p, found=p.name, expected=f"{p.stem}{ending}{p.suffix}"))
-        elif stem in files: wrong.append(DuplicateSample("two files have one stem", file=p, found=f"{files[stem].name} and {p.name}", expected="one"))
-        else: files[stem] = p
+        if ending and stem == p.stem:
+            wrong.append(
+                PairingError(
+                    "a mask's name lacks its ending",
+                    file=p,
+                    found=p.name,
+                    expected=f"{p.stem}{ending}{p.suffix}",
+                )
+            )
+        elif stem in files:
+            wrong.append(
+                DuplicateSample(
+                    "two files have one stem",
+                    file=p,
+                    found=f"{files[stem].name} and {p.name}",
+                    expected="one",
+                )
+            )
+        else:
+            files[stem] = p
     return files, wrong
 
+
 # %% ../../nbs/data/27_mvtec.ipynb #19b12d62
-def pair_with_masks(images: Path, masks: Path, category: str, split: str, *, suffixes: Sequence[str], ending: str) -> Iterator[Record | DatasetError]:
+def pair_with_masks(
+    images: Path, masks: Path, category: str, split: str, *, suffixes: Sequence[str], ending: str
+) -> Iterator[Record | DatasetError]:
     "The samples of one defect folder: an image, and its mask unless it is good. What is wrong comes in between."
-    defect, (rgb, wrong), (gt, more) = images.name, by_stem(images, suffixes), by_stem(masks, (".png",), ending)
+    defect, (rgb, wrong), (gt, more) = (
+        images.name,
+        by_stem(images, suffixes),
+        by_stem(masks, (".png",), ending),
+    )
     yield from wrong + more
     for stem, path in rgb.items():
         if defect == "good" or stem in gt:
-            yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, ({"rgb": path} | ({"gt": gt[stem]} if stem in gt else {}),))
-        else: yield MissingMask("an anomalous image has no mask", file=path, found="none", expected=masks/f"{stem}{ending}.png")
+            yield Record(
+                f"{category}/{split}/{defect}/{stem}",
+                category,
+                split,
+                defect,
+                ({"rgb": path} | ({"gt": gt[stem]} if stem in gt else {}),),
+            )
+        else:
+            yield MissingMask(
+                "an anomalous image has no mask",
+                file=path,
+                found="none",
+                expected=masks / f"{stem}{ending}.png",
+            )
     for stem in sorted(gt.keys() - rgb.keys(), key=natural):
-        yield PairingError("a mask has no image", file=gt[stem], found=f"no {stem} in {images}", expected=f"an image {stem}{suffixes[0]}")
+        yield PairingError(
+            "a mask has no image",
+            file=gt[stem],
+            found=f"no {stem} in {images}",
+            expected=f"an image {stem}{suffixes[0]}",
+        )
+
 
 # %% ../../nbs/data/27_mvtec.ipynb #40a0d8c5
 def folders(*places: Path) -> list[str]:
     "The names of the visible folders in these places, in natural order."
     return sorted({p.name for place in places for p in visible(place) if p.is_dir()}, key=natural)
 
-def scan_defects(images: Path, masks: Path, category: str, split: str, *, suffixes: Sequence[str], ending: str) -> Iterator[Record | DatasetError]:
+
+def scan_defects(
+    images: Path, masks: Path, category: str, split: str, *, suffixes: Sequence[str], ending: str
+) -> Iterator[Record | DatasetError]:
     "The samples of a split: `images/<defect>/` with `masks/<defect>/`. A folder of masks without images is a fault too."
     for defect in folders(images, masks):
-        if images/defect != masks: yield from pair_with_masks(images/defect, masks/defect, category, split, suffixes=suffixes, ending=ending)
+        if images / defect != masks:
+            yield from pair_with_masks(
+                images / defect, masks / defect, category, split, suffixes=suffixes, ending=ending
+            )
+
 
 # %% ../../nbs/data/27_mvtec.ipynb #eb984734
-def checked_mask(record: Record, gt: Bool[np.ndarray, "h w"], size: tuple[int, int], file: Path | None) -> Bool[np.ndarray, "h w"]:
+def checked_mask(
+    record: Record, gt: Bool[np.ndarray, "h w"], size: tuple[int, int], file: Path | None
+) -> Bool[np.ndarray, "h w"]:
     "`gt` if it fits the image and the label. Raises `ShapeMismatch`, `LabelMaskConflict`."
-    if gt.shape != size: raise ShapeMismatch("mask has another size than its image", file=file, found=gt.shape, expected=size)
+    if gt.shape != size:
+        raise ShapeMismatch(
+            "mask has another size than its image", file=file, found=gt.shape, expected=size
+        )
     if record.label and not gt.any():
-        raise LabelMaskConflict("an anomalous sample's mask is empty", file=file, found="no pixel > 0", expected="at least 1", fix="is it the right file?")
+        raise LabelMaskConflict(
+            "an anomalous sample's mask is empty",
+            file=file,
+            found="no pixel > 0",
+            expected="at least 1",
+            fix="is it the right file?",
+        )
     if record.label == 0 and gt.any():
-        raise LabelMaskConflict("a good sample's mask marks a defect", file=file, found=f"{int(gt.sum())} pixels > 0", expected="none, or no mask", fix="is it in the wrong folder?")
+        raise LabelMaskConflict(
+            "a good sample's mask marks a defect",
+            file=file,
+            found=f"{int(gt.sum())} pixels > 0",
+            expected="none, or no mask",
+            fix="is it in the wrong folder?",
+        )
     return gt
+
 
 # %% ../../nbs/data/27_mvtec.ipynb #48074add
 class ImageDataset(FileDataset):
@@ -70,50 +166,85 @@ class ImageDataset(FileDataset):
     def mask_of(self, record: Record, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
         "The sample's ground truth: its file's, or nothing."
         file = record.files[0].get("gt")
-        return checked_mask(record, np.zeros(size, bool) if file is None else read_mask(file), size, file)
+        return checked_mask(
+            record, np.zeros(size, bool) if file is None else read_mask(file), size, file
+        )
 
     def read(self, record: Record) -> Sample:
         "Decode one sample. Raises the errors of `mvad.data.base` for what is wrong in its files."
         rgb = read_rgb(record.files[0]["rgb"])
         gt = None if record.defect is None else self.mask_of(record, rgb.shape[1:])
-        return Sample(record.id, record.category, record.split, record.defect, (View(rgb, gt=gt, name=record.info.get("light", "")),))
+        return Sample(
+            record.id,
+            record.category,
+            record.split,
+            record.defect,
+            (View(rgb, gt=gt, name=record.info.get("light", "")),),
+        )
 
     @classmethod
     def pattern(cls, key: str):
         "A name or ending that the recipe gives for this layout."
         return recipe(cls.name)["files"][key]
 
+
 # %% ../../nbs/data/27_mvtec.ipynb #96ad464f
 class MVTec(ImageDataset):
     "One category and split of a tree in the MVTec AD layout. Splits: train, test, and others that are there (validation, dev)."
+
     name, expects = "mvtec", "folders such as bottle/train/good"
 
     @classmethod
-    def categories_in(cls, home: Path) -> list[str]: return [c for c in folders(home) if any((home/c/s/"good").is_dir() for s in ("train", "test"))]
+    def categories_in(cls, home: Path) -> list[str]:
+        return [
+            c
+            for c in folders(home)
+            if any((home / c / s / "good").is_dir() for s in ("train", "test"))
+        ]
+
     @classmethod
-    def splits(cls, home: Path, category: str) -> list[str]: return [s for s in folders(home/category) if not s.startswith(cls.pattern("masks"))]
+    def splits(cls, home: Path, category: str) -> list[str]:
+        return [s for s in folders(home / category) if not s.startswith(cls.pattern("masks"))]
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         masks = self.pattern("masks") + ("" if split == "test" else f"_{split}")
-        yield from scan_defects(home/category/split, home/category/masks, category, split, suffixes=self.pattern("images"), ending=self.pattern("mask_ending"))
+        yield from scan_defects(
+            home / category / split,
+            home / category / masks,
+            category,
+            split,
+            suffixes=self.pattern("images"),
+            ending=self.pattern("mask_ending"),
+        )
 
     def expected_counts(self) -> dict[str, int] | None:
         "The publisher's, for a category with the publisher's splits: the embedded `tile` is not MVTec's."
-        return None if set(self.splits(self.root, self.category)) - {"train", "test"} else super().expected_counts()
+        return (
+            None
+            if set(self.splits(self.root, self.category)) - {"train", "test"}
+            else super().expected_counts()
+        )
+
 
 # %% ../../nbs/data/27_mvtec.ipynb #d1b26d9e
 class MVTecLayout(Layout):
     "The embedded objects as MVTec AD has them: rgb and masks, no 3D."
+
     masks = "ground_truth"
 
     def write(self, root: Path, item: Item) -> None:
-        view, place = self.sample(item).view, Path(item.defect)/f"{item.index:03d}"
+        view, place = self.sample(item).view, Path(item.defect) / f"{item.index:03d}"
         if item.defect != "good":
             folder = self.masks + ("" if item.split == "test" else f"_{item.split}")
-            write_png(root/item.category/folder/f"{place}_mask.png", view.gt)
-        write_png(root/item.category/item.split/f"{place}.png", view.rgb)
+            write_png(root / item.category / folder / f"{place}_mask.png", view.gt)
+        write_png(root / item.category / item.split / f"{place}.png", view.rgb)
+
 
 # %% ../../nbs/data/27_mvtec.ipynb #dae104f5
 def number_in(items: Sequence[Item], item: Item, group: Callable[[Item], str]) -> int:
     "The number of `item` among those of its category and split that are in the same group."
-    return [i for i in items if (i.category, i.split, group(i)) == (item.category, item.split, group(item))].index(item)
+    return [
+        i
+        for i in items
+        if (i.category, i.split, group(i)) == (item.category, item.split, group(item))
+    ].index(item)

@@ -16,7 +16,16 @@ from .mvtec import ImageDataset, by_stem, folders, number_in, scan_defects
 from .synthetic import CATEGORIES, Scene, _seed, good_object, render, rig, spoil
 
 # %% auto #0
-__all__ = ['LAMPS', 'object_and_light', 'MVTec2', 'scan', 'unlabelled', 'photographs', 'MVTec2Layout']
+__all__ = [
+    "LAMPS",
+    "object_and_light",
+    "MVTec2",
+    "scan",
+    "unlabelled",
+    "photographs",
+    "MVTec2Layout",
+]
+
 
 # %% ../../nbs/data/27b_mvtec2.ipynb #0ea412a6
 def object_and_light(stem: str, lights: Sequence[str]) -> tuple[str, str | None]:
@@ -24,91 +33,194 @@ def object_and_light(stem: str, lights: Sequence[str]) -> tuple[str, str | None]
     match = re.fullmatch(rf"(.+)_({'|'.join(map(re.escape, lights))})", stem)
     return (match[1], match[2]) if match else (stem, None)
 
+
 # %% ../../nbs/data/27b_mvtec2.ipynb #22c0ecbf
 class MVTec2(ImageDataset):
     """One category and split of a tree in the MVTec AD 2 layout: train, validation, test (the public one), test_private, test_private_mixed (both unlabelled), dev where it is there.
 
     `lights`: which to take, all by default. Images whose name ends in no known light are a fault in labelled splits, and taken only with all lights in the others."""
+
     name, expects = "mvtec2", "folders such as can/test_public/good"
 
-    def __init__(self, root: str | Path, category: str, split: str = "train", *, lights: Sequence[str] | None = None, faults: list | None = None):
+    def __init__(
+        self,
+        root: str | Path,
+        category: str,
+        split: str = "train",
+        *,
+        lights: Sequence[str] | None = None,
+        faults: list | None = None,
+    ):
         known = self.pattern("lights")
         for light in lights or ():
-            if light not in known: raise MvadError("unknown light", found=light, expected=" or ".join(known), fix=close(light, known))
+            if light not in known:
+                raise MvadError(
+                    "unknown light",
+                    found=light,
+                    expected=" or ".join(known),
+                    fix=close(light, known),
+                )
         self.lights = None if lights is None else tuple(lights)
         super().__init__(root, category, split, faults=faults)
 
     @staticmethod
     def folder(home: Path, category: str) -> Path:
         "The category's folder; some archives hold it within another of the same name."
-        return home/category/category if (home/category/category).is_dir() else home/category
+        return (
+            home / category / category if (home / category / category).is_dir() else home / category
+        )
 
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
-        return [c for c in folders(home) if any((cls.folder(home, c)/s).is_dir() for s in ("test_public", "train/good"))]
+        return [
+            c
+            for c in folders(home)
+            if any((cls.folder(home, c) / s).is_dir() for s in ("test_public", "train/good"))
+        ]
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
         called = {folder: split for split, folder in cls.pattern("splits").items()}
         return sorted(called.get(f, f) for f in folders(cls.folder(home, category)))
 
+
 # %% ../../nbs/data/27b_mvtec2.ipynb #3188cffb
 def scan(self: MVTec2, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
     "Records with `info` {object, light}, and what is wrong."
-    images = self.folder(home, category)/self.pattern("splits").get(split, split)
-    found = self.unlabelled(images, category, split) if split in self.pattern("unlabelled") else \
-        scan_defects(images, images/self.pattern("masks"), category, split, suffixes=self.pattern("images"), ending=self.pattern("mask_ending"))
+    images = self.folder(home, category) / self.pattern("splits").get(split, split)
+    found = (
+        self.unlabelled(images, category, split)
+        if split in self.pattern("unlabelled")
+        else scan_defects(
+            images,
+            images / self.pattern("masks"),
+            category,
+            split,
+            suffixes=self.pattern("images"),
+            ending=self.pattern("mask_ending"),
+        )
+    )
     for f in found:
-        if not isinstance(f, Record): yield f; continue
-        (number, light), path = object_and_light(f.id.split("/")[-1], self.pattern("lights")), f.files[0]["rgb"]
-        if light is None and f.defect is not None: yield PairingError("an image of an unknown light", file=path, found=path.name, expected=f"a name that ends in {' or '.join(self.pattern('lights'))}", fix="add it to `lights` in the recipe")
-        elif self.lights is None or light in self.lights: yield replace(f, info={"object": f"{f.id.rpartition('/')[0]}/{number}", "light": light or ""})
+        if not isinstance(f, Record):
+            yield f
+            continue
+        (number, light), path = (
+            object_and_light(f.id.split("/")[-1], self.pattern("lights")),
+            f.files[0]["rgb"],
+        )
+        if light is None and f.defect is not None:
+            yield PairingError(
+                "an image of an unknown light",
+                file=path,
+                found=path.name,
+                expected=f"a name that ends in {' or '.join(self.pattern('lights'))}",
+                fix="add it to `lights` in the recipe",
+            )
+        elif self.lights is None or light in self.lights:
+            yield replace(
+                f, info={"object": f"{f.id.rpartition('/')[0]}/{number}", "light": light or ""}
+            )
 
-def unlabelled(self: MVTec2, images: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
+
+def unlabelled(
+    self: MVTec2, images: Path, category: str, split: str
+) -> Iterator[Record | DatasetError]:
     "The images of a flat folder; whether they are good is not known."
     files, wrong = by_stem(images, self.pattern("images"))
     yield from wrong
-    for stem, path in files.items(): yield Record(f"{category}/{split}/{stem}", category, split, None, ({"rgb": path},))
+    for stem, path in files.items():
+        yield Record(f"{category}/{split}/{stem}", category, split, None, ({"rgb": path},))
+
 
 MVTec2.scan, MVTec2.unlabelled = scan, unlabelled
 
 # %% ../../nbs/data/27b_mvtec2.ipynb #9e702c3b
-LAMPS = {"regular": None, "overexposed": (1.6, None), "underexposed": (.4, None), "shift_1": (.9, (1, 0, .4)), "shift_2": (.9, (-.5, .87, .4)), "shift_3": (.9, (-.5, -.87, .4))}   # gain, direction to the lamp
+LAMPS = {
+    "regular": None,
+    "overexposed": (1.6, None),
+    "underexposed": (0.4, None),
+    "shift_1": (0.9, (1, 0, 0.4)),
+    "shift_2": (0.9, (-0.5, 0.87, 0.4)),
+    "shift_3": (0.9, (-0.5, -0.87, 0.4)),
+}  # gain, direction to the lamp
 
-def photographs(category: str, split: str, defect: str, index: int, shots: Sequence[tuple[str, int]], size: int = 200) -> list[View]:
+
+def photographs(
+    category: str,
+    split: str,
+    defect: str,
+    index: int,
+    shots: Sequence[tuple[str, int]],
+    size: int = 200,
+) -> list[View]:
     "The object of `make_sample(category, split, defect, index)`, taken in `shots` of (light, exposure): the exposures of a light differ in their noise only."
     shape, flaw, sensor = (_seed(category, split, defect, index, k, 0) for k in range(3))
     o = good_object(CATEGORIES[category], shape)
     scene, out = Scene(o if defect == "good" else spoil(o, defect, flaw)), []
     own = scene.look
     for light, exposure in shots:
-        if light not in LAMPS: raise MvadError("unknown light", found=light, expected=" or ".join(LAMPS), fix=close(light, LAMPS))
+        if light not in LAMPS:
+            raise MvadError(
+                "unknown light", found=light, expected=" or ".join(LAMPS), fix=close(light, LAMPS)
+            )
         gain, lamp = LAMPS[light] or (1, None)
-        scene.look = replace(own, bright=own.bright * gain, light=own.light if lamp is None else np.array(lamp) / np.linalg.norm(lamp))
-        noise = sensor.spawn(1)[0] if (light, exposure) == ("regular", 0) else _seed(category, split, defect, index, light, exposure)
+        scene.look = replace(
+            own,
+            bright=own.bright * gain,
+            light=own.light if lamp is None else np.array(lamp) / np.linalg.norm(lamp),
+        )
+        noise = (
+            sensor.spawn(1)[0]
+            if (light, exposure) == ("regular", 0)
+            else _seed(category, split, defect, index, light, exposure)
+        )
         out.append(render(scene, rig(1, size)[0], size, noise, name=light))
     return out
+
 
 # %% ../../nbs/data/27b_mvtec2.ipynb #26a47445
 class MVTec2Layout(Layout):
     "The embedded objects as MVTec AD 2 has them: several lights, and private test sets."
-    lights = {"train": ("regular",), "validation": ("regular",), "dev": ("regular", "overexposed", "underexposed"), "test": tuple(LAMPS)}
 
-    def kind(self, item: Item) -> str: return "good" if item.defect == "good" else "bad"
+    lights = {
+        "train": ("regular",),
+        "validation": ("regular",),
+        "dev": ("regular", "overexposed", "underexposed"),
+        "test": tuple(LAMPS),
+    }
+
+    def kind(self, item: Item) -> str:
+        return "good" if item.defect == "good" else "bad"
 
     def write(self, root: Path, item: Item) -> None:
-        home, items = root/item.category, self.items(item.category)
-        split, number = home/("test_public" if item.split == "test" else item.split), f"{number_in(items, item, self.kind):03d}"
+        home, items = root / item.category, self.items(item.category)
+        split, number = (
+            home / ("test_public" if item.split == "test" else item.split),
+            f"{number_in(items, item, self.kind):03d}",
+        )
         lights, private = self.lights[item.split], self.private(items, item)
-        views = photographs(item.category, item.split, item.defect, item.index, [(light, 0) for light in lights] + [shot for _, shot in private], self.pixels)
+        views = photographs(
+            item.category,
+            item.split,
+            item.defect,
+            item.index,
+            [(light, 0) for light in lights] + [shot for _, shot in private],
+            self.pixels,
+        )
         for light, view in zip(lights, views):
-            if item.defect != "good": write_png(split/f"ground_truth/bad/{number}_{light}_mask.png", view.gt)
-            write_png(split/self.kind(item)/f"{number}_{light}.png", view.rgb)
-        for (place, _), view in zip(private, views[len(lights):]): write_png(home/place, view.rgb)
+            if item.defect != "good":
+                write_png(split / f"ground_truth/bad/{number}_{light}_mask.png", view.gt)
+            write_png(split / self.kind(item) / f"{number}_{light}.png", view.rgb)
+        for (place, _), view in zip(private, views[len(lights) :]):
+            write_png(home / place, view.rgb)
 
     def private(self, items: list[Item], item: Item) -> list[tuple[str, tuple[str, int]]]:
         "The files of the private sets that show this object, and how each is taken."
-        if item.split != "dev": return []
+        if item.split != "dev":
+            return []
         n = number_in(items, item, lambda i: "all")
         mixed = tuple(LAMPS)[1 + n % (len(LAMPS) - 1)]
-        return [(f"test_private/{n:03d}_regular.png", ("regular", 1)), (f"test_private_mixed/{n:03d}_{mixed}.png", (mixed, 1))]
+        return [
+            (f"test_private/{n:03d}_regular.png", ("regular", 1)),
+            (f"test_private_mixed/{n:03d}_{mixed}.png", (mixed, 1)),
+        ]

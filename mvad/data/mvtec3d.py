@@ -11,232 +11,509 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 from ..core.sample import MvadError, Sample, View, open3d
-from .base import (Dataset, DatasetError, EmptyForeground, FileDataset, LabelMaskConflict, MissingMask, Record, ShapeMismatch, close, copy_file, header,
-                            pair_by_stem, read_mask, read_rgb, read_xyz_tiff, visible, write_png, write_xyz_tiff)
+from mvad.data.base import (
+    Dataset,
+    DatasetError,
+    EmptyForeground,
+    FileDataset,
+    LabelMaskConflict,
+    MissingMask,
+    Record,
+    ShapeMismatch,
+    close,
+    copy_file,
+    header,
+    pair_by_stem,
+    read_mask,
+    read_rgb,
+    read_xyz_tiff,
+    visible,
+    write_png,
+    write_xyz_tiff,
+)
 from .jobs import JOURNAL, Job, convert, read_manifest
 from .layout import Item, Layout
 
 # %% auto #0
-__all__ = ['toy_scan', 'write_mvtec3d', 'MVTec3DLayout', 'padded_side', 'pad_to', 'check_sizes', 'in_step', 'MVTec3D', 'read',
-           'headers', 'Preprocessing', 'foreground', 'preprocess']
+__all__ = [
+    "toy_scan",
+    "write_mvtec3d",
+    "MVTec3DLayout",
+    "padded_side",
+    "pad_to",
+    "check_sizes",
+    "in_step",
+    "MVTec3D",
+    "read",
+    "headers",
+    "Preprocessing",
+    "foreground",
+    "preprocess",
+]
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #b316c260
-def toy_scan(seed: int = 0, defect: str = "good", split: str = "test", size: int | tuple[int, int] = 200, category: str = "ball") -> Sample:
+def toy_scan(
+    seed: int = 0,
+    defect: str = "good",
+    split: str = "test",
+    size: int | tuple[int, int] = 200,
+    category: str = "ball",
+) -> Sample:
     "A half-sunk ball on a tilted table, 40 cm away, 1 mm a pixel. `defect`: good, stain (colour), cut (shape). For tests and lessons."
     h, w = (size, size) if isinstance(size, int) else size
     rng = np.random.default_rng([seed, sum(map(ord, defect + split))])
     v, u = np.mgrid[:h, :w].astype(float)
     ray = np.stack([(u - (w - 1) / 2) / 400, (v - (h - 1) / 2) / 400, np.ones((h, w))])
-    normal = np.array([.1 * rng.standard_normal(), .2, -1]); normal /= np.linalg.norm(normal)
-    centre, radius = np.array([*rng.normal(0, .004, 2), .4]), min(h, w) * .00016
+    normal = np.array([0.1 * rng.standard_normal(), 0.2, -1])
+    normal /= np.linalg.norm(normal)
+    centre, radius = np.array([*rng.normal(0, 0.004, 2), 0.4]), min(h, w) * 0.00016
     table = (normal @ centre) / np.tensordot(normal, ray, 1)
     a, b = (ray**2).sum(0), np.tensordot(centre, ray, 1)
     root = b**2 - a * (centre @ centre - radius**2)
     ball = np.where(root > 0, (b - np.sqrt(np.maximum(root, 0))) / a, np.inf)
-    at = centre[:2] + rng.uniform(-.4, .4, 2) * radius                       # where a defect goes
-    spot = (ball < table) & (np.hypot(*((ray * ball.clip(0, 1))[:2] - at[:, None, None])) < radius / 4)
-    depth = np.minimum(ball, table) + (defect == "cut") * spot * .008
-    rgb = np.where(ball < table, np.array([.8, .5, .2])[:, None, None], .35) * rng.uniform(.9, 1.1) + rng.normal(0, .02, (3, h, w))
-    if defect == "stain": rgb = np.where(spot, rgb * .3, rgb)
-    valid = rng.random((h, w)) > .01
-    view = View(np.clip(rgb, 0, 1), xyz=ray * depth + rng.normal(0, .0002, (h, w)) * ray, valid=valid, gt=spot if defect != "good" else spot & False)
+    at = centre[:2] + rng.uniform(-0.4, 0.4, 2) * radius  # where a defect goes
+    spot = (ball < table) & (
+        np.hypot(*((ray * ball.clip(0, 1))[:2] - at[:, None, None])) < radius / 4
+    )
+    depth = np.minimum(ball, table) + (defect == "cut") * spot * 0.008
+    rgb = np.where(ball < table, np.array([0.8, 0.5, 0.2])[:, None, None], 0.35) * rng.uniform(
+        0.9, 1.1
+    ) + rng.normal(0, 0.02, (3, h, w))
+    if defect == "stain":
+        rgb = np.where(spot, rgb * 0.3, rgb)
+    valid = rng.random((h, w)) > 0.01
+    view = View(
+        np.clip(rgb, 0, 1),
+        xyz=ray * depth + rng.normal(0, 0.0002, (h, w)) * ray,
+        valid=valid,
+        gt=spot if defect != "good" else spot & False,
+    )
     return Sample(f"{category}/{split}/{defect}/{seed:03}", category, split, defect, (view,))
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d189dbed
 def _folder(root: Path, sample: Sample | Record) -> tuple[Path, str]:
     "The defect folder of a sample and its stem."
     stem = sample.id.split("/")[-1]
-    for what, name in (("category", sample.category), ("split", sample.split), ("defect", sample.defect), ("stem", stem)):
+    for what, name in (
+        ("category", sample.category),
+        ("split", sample.split),
+        ("defect", sample.defect),
+        ("stem", stem),
+    ):
         if not re.fullmatch(r"\w[\w.-]*", str(name)) or name is None:
-            raise DatasetError(f"the layout has no place for this {what}", file=sample.id, found=repr(name), expected="a plain name")
-    return Path(root)/sample.category/sample.split/sample.defect, stem
+            raise DatasetError(
+                f"the layout has no place for this {what}",
+                file=sample.id,
+                found=repr(name),
+                expected="a plain name",
+            )
+    return Path(root) / sample.category / sample.split / sample.defect, stem
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #e9c49249
 def _write_sample(sample: Sample, root: Path) -> None:
     (folder, stem), view = _folder(root, sample), sample.view
-    if view.xyz is None: raise DatasetError("the layout needs a 3D point for every pixel", file=sample.id, found="a view without xyz")
-    if view.gt is None and sample.label: raise MissingMask("an anomalous sample without mask", file=sample.id, found="gt is None", expected="a bool mask")
-    write_png(folder/"rgb"/f"{stem}.png", view.rgb)
+    if view.xyz is None:
+        raise DatasetError(
+            "the layout needs a 3D point for every pixel",
+            file=sample.id,
+            found="a view without xyz",
+        )
+    if view.gt is None and sample.label:
+        raise MissingMask(
+            "an anomalous sample without mask",
+            file=sample.id,
+            found="gt is None",
+            expected="a bool mask",
+        )
+    write_png(folder / "rgb" / f"{stem}.png", view.rgb)
     if sample.label or sample.split not in ("train", "validation"):
-        write_png(folder/"gt"/f"{stem}.png", np.zeros(view.size, bool) if view.gt is None else view.gt)
-    write_xyz_tiff(folder/"xyz"/f"{stem}.tiff", view.xyz)
+        write_png(
+            folder / "gt" / f"{stem}.png", np.zeros(view.size, bool) if view.gt is None else view.gt
+        )
+    write_xyz_tiff(folder / "xyz" / f"{stem}.tiff", view.xyz)
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #42ec7134
-def write_mvtec3d(samples: Iterable[Sample], root: str | Path, *, skip_existing: bool = False, progress: bool = True) -> Path:
+def write_mvtec3d(
+    samples: Iterable[Sample],
+    root: str | Path,
+    *,
+    skip_existing: bool = False,
+    progress: bool = True,
+) -> Path:
     """Write single-view samples under `root` in the official layout; returns `root`.
 
     `skip_existing` leaves finished samples as they are; of a `Dataset` they are not even generated."""
     from tqdm.auto import tqdm
+
     root, written = Path(root), set()
     lazy = isinstance(samples, Dataset)
-    for s in tqdm(samples.records if lazy else samples, desc=f"write {root.name}", disable=not progress):
+    for s in tqdm(
+        samples.records if lazy else samples, desc=f"write {root.name}", disable=not progress
+    ):
         folder, stem = _folder(root, s)
-        done = folder/"xyz"/f"{stem}.tiff"
-        if done in written: raise DatasetError("two samples would get one file", file=done, found=s.id, expected="ids that end in different stems")
+        done = folder / "xyz" / f"{stem}.tiff"
+        if done in written:
+            raise DatasetError(
+                "two samples would get one file",
+                file=done,
+                found=s.id,
+                expected="ids that end in different stems",
+            )
         written.add(done)
-        if not (skip_existing and done.exists()): _write_sample(samples.read(s) if lazy else s, root)
+        if not (skip_existing and done.exists()):
+            _write_sample(samples.read(s) if lazy else s, root)
     return root
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #5fa5aa9a
 class MVTec3DLayout(Layout):
     "Single views with their table, as the sensor sees them; every split of the generator."
-    def write(self, root: Path, item: Item) -> None: _write_sample(self.sample(item), root)
+
+    def write(self, root: Path, item: Item) -> None:
+        _write_sample(self.sample(item), root)
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #bb5b1a47
 def padded_side(h: int, w: int, multiple: int = 100) -> int:
     "The side of the padded square: the longer side, rounded up (CFM facts, 1.1)."
     return -(-max(h, w) // multiple) * multiple
 
+
 def pad_to(a: np.ndarray, side: int, mode: str = "constant") -> np.ndarray:
     "Pad (..., h, w) to (..., side, side); the leading pad is the smaller half. `mode`: constant (zeros) or edge."
     pads = [((side - n) // 2, side - n - (side - n) // 2) for n in a.shape[-2:]]
     return np.pad(a, [(0, 0)] * (a.ndim - 2) + pads, mode=mode)
 
+
 # %% ../../nbs/data/22_mvtec3d.ipynb #911a0114
-def check_sizes(rgb: tuple[int, int], xyz: tuple[int, int], gt: tuple[int, int], files: dict[str, Path]) -> bool:
+def check_sizes(
+    rgb: tuple[int, int], xyz: tuple[int, int], gt: tuple[int, int], files: dict[str, Path]
+) -> bool:
     "Whether only the cloud was padded. Raises `ShapeMismatch` where image, mask and cloud do not fit together."
-    if gt != rgb: raise ShapeMismatch("mask has another size than its image", file=files["gt"], found=gt, expected=rgb)
+    if gt != rgb:
+        raise ShapeMismatch(
+            "mask has another size than its image", file=files["gt"], found=gt, expected=rgb
+        )
     side = padded_side(*rgb)
-    if xyz not in (rgb, (side, side)): raise ShapeMismatch("point cloud has another size than its image", file=files["xyz"], found=xyz, expected=f"{rgb}, or {(side, side)} where padded")
+    if xyz not in (rgb, (side, side)):
+        raise ShapeMismatch(
+            "point cloud has another size than its image",
+            file=files["xyz"],
+            found=xyz,
+            expected=f"{rgb}, or {(side, side)} where padded",
+        )
     return xyz != rgb
 
-def in_step(rgb: Float[np.ndarray, "3 h w"], xyz: Float[np.ndarray, "3 H W"], gt: Bool[np.ndarray, "h w"], files: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
+
+def in_step(
+    rgb: Float[np.ndarray, "3 h w"],
+    xyz: Float[np.ndarray, "3 H W"],
+    gt: Bool[np.ndarray, "h w"],
+    files: dict[str, Path],
+) -> tuple[np.ndarray, np.ndarray]:
     "rgb and gt at the size of the cloud: as they are, or padded by their border where only the cloud was padded. Raises `ShapeMismatch`."
-    if not check_sizes(rgb.shape[-2:], xyz.shape[-2:], gt.shape, files): return rgb, gt
+    if not check_sizes(rgb.shape[-2:], xyz.shape[-2:], gt.shape, files):
+        return rgb, gt
     side = xyz.shape[-1]
     return pad_to(rgb, side, "edge"), pad_to(gt, side, "edge")
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #fc71d386
 _ROLES = {"rgb": (".png",), "xyz": (".tiff", ".tif"), "gt": (".png",)}
 
+
 def _pairs(folder: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
     "The samples of one defect folder, or what is wrong with it."
-    try: pairs = pair_by_stem({role: (folder/role, suffixes) for role, suffixes in _ROLES.items()}, optional=("gt",))
-    except DatasetError as e: yield e; return
-    for stem, files in pairs.items(): yield Record(f"{category}/{split}/{folder.name}/{stem}", category, split, folder.name, (files,))
+    try:
+        pairs = pair_by_stem(
+            {role: (folder / role, suffixes) for role, suffixes in _ROLES.items()}, optional=("gt",)
+        )
+    except DatasetError as e:
+        yield e
+        return
+    for stem, files in pairs.items():
+        yield Record(
+            f"{category}/{split}/{folder.name}/{stem}", category, split, folder.name, (files,)
+        )
 
-def _lacks_mask(x: Record | DatasetError) -> bool: return isinstance(x, Record) and bool(x.label) and "gt" not in x.files[0]
+
+def _lacks_mask(x: Record | DatasetError) -> bool:
+    return isinstance(x, Record) and bool(x.label) and "gt" not in x.files[0]
+
 
 def _mask_faults(found: Sequence[Record | DatasetError]) -> Iterator[DatasetError]:
     "Defective samples without mask, and good ones whose mask marks something."
-    if lacking := [x.id for x in found if _lacks_mask(x)]: yield MissingMask("anomalous samples without mask", file=lacking[0], found=f"{len(lacking)} such: {', '.join(lacking[:5])}", expected="gt/<stem>.png for each")
-    for mask in (x.files[0]["gt"] for x in found if isinstance(x, Record) and not x.label and "gt" in x.files[0]):
-        try: n = int(read_mask(mask).sum())
-        except DatasetError as e: yield e; continue
-        if n: yield LabelMaskConflict("a good sample's mask marks a defect", file=mask, found=f"{n} pixels > 0", expected="none, or no mask", fix="is it in the wrong folder?")
+    if lacking := [x.id for x in found if _lacks_mask(x)]:
+        yield MissingMask(
+            "anomalous samples without mask",
+            file=lacking[0],
+            found=f"{len(lacking)} such: {', '.join(lacking[:5])}",
+            expected="gt/<stem>.png for each",
+        )
+    for mask in (
+        x.files[0]["gt"]
+        for x in found
+        if isinstance(x, Record) and not x.label and "gt" in x.files[0]
+    ):
+        try:
+            n = int(read_mask(mask).sum())
+        except DatasetError as e:
+            yield e
+            continue
+        if n:
+            yield LabelMaskConflict(
+                "a good sample's mask marks a defect",
+                file=mask,
+                found=f"{n} pixels > 0",
+                expected="none, or no mask",
+                fix="is it in the wrong folder?",
+            )
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #383f6f9b
-def _has_role(folder: Path) -> bool: return any((folder/role).is_dir() for role in _ROLES)
+def _has_role(folder: Path) -> bool:
+    return any((folder / role).is_dir() for role in _ROLES)
+
 
 class MVTec3D(FileDataset):
     "One category and split of a tree in the MVTec 3D-AD layout, raw or preprocessed. Splits: train, validation, test, and others that are there (dev)."
+
     name, expects = "mvtec3d", "folders such as bagel/train/good/rgb"
 
     @classmethod
-    def categories_in(cls, home: Path) -> list[str]: return [p.name for p in visible(home) if p.is_dir() and any(d.is_dir() for role in ("rgb", "xyz") for d in p.glob(f"*/*/{role}"))]
+    def categories_in(cls, home: Path) -> list[str]:
+        return [
+            p.name
+            for p in visible(home)
+            if p.is_dir()
+            and any(d.is_dir() for role in ("rgb", "xyz") for d in p.glob(f"*/*/{role}"))
+        ]
+
     @classmethod
-    def splits(cls, home: Path, category: str) -> list[str]: return [p.name for p in visible(home/category) if any(map(_has_role, visible(p)))]
+    def splits(cls, home: Path, category: str) -> list[str]:
+        return [p.name for p in visible(home / category) if any(map(_has_role, visible(p)))]
 
     def _known(self, home: Path, category: str, split: str) -> None:
         self.manifest = read_manifest(home)
-        if (self.manifest or (home/JOURNAL).exists()) and category in self.categories_in(home) and category not in (self.manifest or {}).get("complete", []):
-            raise DatasetError(f"mvtec3d: the preprocessing of {category} was not finished", file=home, found="no manifest" if not self.manifest else "a manifest without it", expected="the category among the complete ones", fix="run it again: it goes on where it stopped")
+        if (
+            (self.manifest or (home / JOURNAL).exists())
+            and category in self.categories_in(home)
+            and category not in (self.manifest or {}).get("complete", [])
+        ):
+            raise DatasetError(
+                f"mvtec3d: the preprocessing of {category} was not finished",
+                file=home,
+                found="no manifest" if not self.manifest else "a manifest without it",
+                expected="the category among the complete ones",
+                fix="run it again: it goes on where it stopped",
+            )
         super()._known(home, category, split)
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-        found = [x for folder in visible(home/category/split) if _has_role(folder) for x in _pairs(folder, category, split)]
+        found = [
+            x
+            for folder in visible(home / category / split)
+            if _has_role(folder)
+            for x in _pairs(folder, category, split)
+        ]
         yield from (x for x in found if not _lacks_mask(x))
         yield from _mask_faults(found)
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #002dbd00
 def read(self: MVTec3D, record: Record) -> Sample:
     "Read a sample's files. Raises the errors of `mvad.data.base` for what is wrong in them."
     files = record.files[0]
     rgb = read_rgb(files["rgb"])
-    xyz, valid = read_xyz_tiff(files["xyz"], min_valid=0 if self.manifest else .01)       # a small object on a removed table is legitimate
-    rgb, gt = in_step(rgb, xyz, read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool), files)
-    if record.label and not gt.any(): raise LabelMaskConflict("an anomalous sample's mask is empty", file=files["gt"], found="no pixel > 0", expected="at least one", fix="is it a good sample, or the mask of another one?")
-    return Sample(record.id, record.category, record.split, record.defect, (View(rgb, xyz=xyz, valid=valid, gt=gt),))
+    xyz, valid = read_xyz_tiff(
+        files["xyz"], min_valid=0 if self.manifest else 0.01
+    )  # a small object on a removed table is legitimate
+    rgb, gt = in_step(
+        rgb, xyz, read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool), files
+    )
+    if record.label and not gt.any():
+        raise LabelMaskConflict(
+            "an anomalous sample's mask is empty",
+            file=files["gt"],
+            found="no pixel > 0",
+            expected="at least one",
+            fix="is it a good sample, or the mask of another one?",
+        )
+    return Sample(
+        record.id,
+        record.category,
+        record.split,
+        record.defect,
+        (View(rgb, xyz=xyz, valid=valid, gt=gt),),
+    )
+
 
 def headers(self: MVTec3D, record: Record) -> None:
     "Sizes of image, mask and cloud by their headers; a preprocessed cloud may be padded."
     sizes = {role: header(p).size for role, p in record.files[0].items()}
     check_sizes(sizes["rgb"], sizes["xyz"], sizes.get("gt", sizes["rgb"]), record.files[0])
 
+
 MVTec3D.read, MVTec3D.headers = read, headers
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d9996377
 @dataclass(frozen=True)
 class Preprocessing:
     "The parameters of `preprocess`; lengths in metres, defaults from the CFM facts, 1.1."
-    rgb: str = "original"        # or "black": background of the image black, image and mask padded like the cloud (M3DM's current script)
-    seed: int = 0                # of RANSAC
-    fit: str = "border"          # the plane is fitted to the border, or to the whole "cloud" where the border shows more than the table
-    border: int = 10             # width in pixels of the frame that shows the table
-    threshold: float = .004      # RANSAC inlier distance
-    ransac_n: int = 50           # points a draw
-    iterations: int = 1000       # draws
-    distance: float = .005       # what is closer to the plane is background
-    eps: float = .006            # DBSCAN radius
-    min_points: int = 30         # DBSCAN core size
-    multiple: int = 100          # the padded side is a multiple of it
+
+    rgb: str = "original"  # or "black": background of the image black, image and mask padded like the cloud (M3DM's current script)
+    seed: int = 0  # of RANSAC
+    fit: str = "border"  # the plane is fitted to the border, or to the whole "cloud" where the border shows more than the table
+    border: int = 10  # width in pixels of the frame that shows the table
+    threshold: float = 0.004  # RANSAC inlier distance
+    ransac_n: int = 50  # points a draw
+    iterations: int = 1000  # draws
+    distance: float = 0.005  # what is closer to the plane is background
+    eps: float = 0.006  # DBSCAN radius
+    min_points: int = 30  # DBSCAN core size
+    multiple: int = 100  # the padded side is a multiple of it
     version: int = 1
 
     def __post_init__(self):
-        if self.rgb not in ("original", "black"): raise MvadError("unknown rgb convention", found=self.rgb, expected="original or black")
-        if self.fit not in ("border", "cloud"): raise MvadError("unknown fit", found=self.fit, expected="border or cloud")
+        if self.rgb not in ("original", "black"):
+            raise MvadError("unknown rgb convention", found=self.rgb, expected="original or black")
+        if self.fit not in ("border", "cloud"):
+            raise MvadError("unknown fit", found=self.fit, expected="border or cloud")
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d195c69c
-def foreground(view: View, p: Preprocessing = Preprocessing()) -> tuple[Bool[np.ndarray, "H W"], np.ndarray]:
+def foreground(
+    view: View, p: Preprocessing = Preprocessing()
+) -> tuple[Bool[np.ndarray, "H W"], np.ndarray]:
     "The pixels of the object and the plane (a, b, c, d) that was removed. Raises `MvadError` without a plane, `EmptyForeground` without an object."
-    from mvad.core.geometry import border_points, fit_plane, largest_cluster, points_of, remove_plane
-    points = border_points(view.xyz, view.valid, p.border) if p.fit == "border" else points_of(view.xyz, view.valid)[0]
-    plane = fit_plane(points, threshold=p.threshold, ransac_n=p.ransac_n, iterations=p.iterations, seed=p.seed)
+    from mvad.core.geometry import (
+        border_points,
+        fit_plane,
+        largest_cluster,
+        points_of,
+        remove_plane,
+    )
+
+    points = (
+        border_points(view.xyz, view.valid, p.border)
+        if p.fit == "border"
+        else points_of(view.xyz, view.valid)[0]
+    )
+    plane = fit_plane(
+        points, threshold=p.threshold, ransac_n=p.ransac_n, iterations=p.iterations, seed=p.seed
+    )
     rest = remove_plane(view, plane, p.distance)
     points, pixels = points_of(rest.xyz, rest.valid)
     if len(points) < p.min_points:
-        raise EmptyForeground("no object is left without the table", found=f"{len(points)} of {view.valid.sum()} points", expected=f"at least {p.min_points} that are {p.distance * 1000:g} mm off the plane")
+        raise EmptyForeground(
+            "no object is left without the table",
+            found=f"{len(points)} of {view.valid.sum()} points",
+            expected=f"at least {p.min_points} that are {p.distance * 1000:g} mm off the plane",
+        )
     mask = np.zeros(view.valid.size, bool)
     mask[pixels[largest_cluster(points, p.eps, p.min_points)]] = True
     return mask.reshape(view.size), np.append(plane.normal, plane.d)
 
+
 # %% ../../nbs/data/22_mvtec3d.ipynb #bc508270
 def _process(job: Job, parameters: dict) -> dict:
     "Preprocess one sample; the cloud is written last. Returns what the manifest says about it."
-    open3d()                                                          # a missing library concerns all samples, not this one
+    open3d()  # a missing library concerns all samples, not this one
     files, out, p = job.inputs, job.outputs, Preprocessing(**parameters)
     rgb, (xyz, valid) = read_rgb(files["rgb"]), read_xyz_tiff(files["xyz"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
-    if check_sizes(rgb.shape[1:], xyz.shape[1:], gt.shape, files): raise ShapeMismatch("point cloud has another size than its image", file=files["xyz"], found=xyz.shape[1:], expected=rgb.shape[1:], fix="was this tree preprocessed before? start from the raw one")
-    try: mask, plane = foreground(View(rgb, xyz=xyz, valid=valid), p)
-    except MvadError as e: raise (type(e) if isinstance(e, DatasetError) else DatasetError)(e.what, file=files["xyz"], found=e.found, expected=e.expected, fix=e.fix) from e
+    if check_sizes(rgb.shape[1:], xyz.shape[1:], gt.shape, files):
+        raise ShapeMismatch(
+            "point cloud has another size than its image",
+            file=files["xyz"],
+            found=xyz.shape[1:],
+            expected=rgb.shape[1:],
+            fix="was this tree preprocessed before? start from the raw one",
+        )
+    try:
+        mask, plane = foreground(View(rgb, xyz=xyz, valid=valid), p)
+    except MvadError as e:
+        raise (type(e) if isinstance(e, DatasetError) else DatasetError)(
+            e.what, file=files["xyz"], found=e.found, expected=e.expected, fix=e.fix
+        ) from e
     side = padded_side(*mask.shape, p.multiple)
     if p.rgb == "original":
-        for role in files.keys() - {"xyz"}: copy_file(files[role], out[role])
+        for role in files.keys() - {"xyz"}:
+            copy_file(files[role], out[role])
     else:
         write_png(out["rgb"], pad_to(rgb * ~(valid & ~mask), side))
-        if "gt" in files: write_png(out["gt"], pad_to(gt, side))
+        if "gt" in files:
+            write_png(out["gt"], pad_to(gt, side))
     write_xyz_tiff(out["xyz"], pad_to(xyz * mask, side))
-    return {"side": side, "foreground": round(float(mask.mean()), 6), "plane": [round(float(x), 6) for x in plane]}
+    return {
+        "side": side,
+        "foreground": round(float(mask.mean()), 6),
+        "plane": [round(float(x), 6) for x in plane],
+    }
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d5cebe66
-def preprocess(root: str | Path, out: str | Path, *, rgb: str = "original", categories: Sequence[str] | None = None, seed: int = 0,
-               workers: int | None = None, progress: bool = True, **parameters) -> Path:
+def preprocess(
+    root: str | Path,
+    out: str | Path,
+    *,
+    rgb: str = "original",
+    categories: Sequence[str] | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+    **parameters,
+) -> Path:
     """Copy a raw tree to a preprocessed one at `out` (CFM facts, 1.1) and return `out`. Goes on where an earlier call stopped.
 
     Further `parameters` are fields of `Preprocessing`. A sample that fails does not stop the others; at the end an error names it."""
     for name in parameters.keys() - Preprocessing.__dataclass_fields__.keys():
-        raise MvadError(f"unknown parameter {name}", expected=", ".join(Preprocessing.__dataclass_fields__), fix=close(name, Preprocessing.__dataclass_fields__))
-    p, home, out = Preprocessing(rgb=rgb, seed=seed, **parameters), MVTec3D.find_root(root), Path(out)
-    if read_manifest(home) or (home/JOURNAL).exists(): raise DatasetError("this tree is preprocessed already", file=home, fix="start from the raw one")
-    if out.resolve() == home.resolve(): raise DatasetError("preprocess does not work in place", file=out, fix="choose another folder")
+        raise MvadError(
+            f"unknown parameter {name}",
+            expected=", ".join(Preprocessing.__dataclass_fields__),
+            fix=close(name, Preprocessing.__dataclass_fields__),
+        )
+    p, home, out = (
+        Preprocessing(rgb=rgb, seed=seed, **parameters),
+        MVTec3D.find_root(root),
+        Path(out),
+    )
+    if read_manifest(home) or (home / JOURNAL).exists():
+        raise DatasetError(
+            "this tree is preprocessed already", file=home, fix="start from the raw one"
+        )
+    if out.resolve() == home.resolve():
+        raise DatasetError(
+            "preprocess does not work in place", file=out, fix="choose another folder"
+        )
     jobs = _jobs(home, out, MVTec3D.categories_in(home) if categories is None else categories)
-    convert(jobs, _process, out, name="preprocess", parameters=asdict(p), workers=workers, progress=progress)
-    for f in (f for c in {j.group for j in jobs} for f in visible(home/c/"calibration") if f.is_file()): copy_file(f, out/f.relative_to(home))
+    convert(
+        jobs,
+        _process,
+        out,
+        name="preprocess",
+        parameters=asdict(p),
+        workers=workers,
+        progress=progress,
+    )
+    for f in (
+        f for c in {j.group for j in jobs} for f in visible(home / c / "calibration") if f.is_file()
+    ):
+        copy_file(f, out / f.relative_to(home))
     return out
+
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #6edc531b
 def _jobs(home: Path, out: Path, categories: Sequence[str]) -> list[Job]:
     "The samples of all splits, with their files and where these go. All pairing and mask checks run here, before any work."
-    return [Job(r.id, dict(r.files[0]), {k: out/f.relative_to(home) for k, f in r.files[0].items()})
-            for category in categories for split in MVTec3D.splits(home, category) or ["train"] for r in MVTec3D(home, category, split).records]
+    return [
+        Job(r.id, dict(r.files[0]), {k: out / f.relative_to(home) for k, f in r.files[0].items()})
+        for category in categories
+        for split in MVTec3D.splits(home, category) or ["train"]
+        for r in MVTec3D(home, category, split).records
+    ]

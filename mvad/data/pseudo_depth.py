@@ -13,45 +13,101 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from ..core.sample import MvadError, View, resize
-from .base import DatasetError, FileDataset, InvalidDepth, dataset_class, file_hash, read_json, read_rgb, write_npy
+from mvad.data.base import (
+    DatasetError,
+    FileDataset,
+    InvalidDepth,
+    dataset_class,
+    file_hash,
+    read_json,
+    read_rgb,
+    write_npy,
+)
 from .jobs import Job, convert
 
 # %% auto #0
-__all__ = ['PATCH', 'MEAN', 'STD', 'SMALL', 'NEEDED', 'unit_depth', 'input_hw', 'network_input', 'weights_folder', 'load_model',
-           'inverse_depth', 'depth_job', 'pseudo_depth']
+__all__ = [
+    "PATCH",
+    "MEAN",
+    "STD",
+    "SMALL",
+    "NEEDED",
+    "unit_depth",
+    "input_hw",
+    "network_input",
+    "weights_folder",
+    "load_model",
+    "inverse_depth",
+    "depth_job",
+    "pseudo_depth",
+]
+
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #3f9ad6c6
-def unit_depth(inverse: Float[np.ndarray, "H W"], *, invert: bool = True) -> Float[np.ndarray, "H W"]:
+def unit_depth(
+    inverse: Float[np.ndarray, "H W"], *, invert: bool = True
+) -> Float[np.ndarray, "H W"]:
     """Relative inverse depth scaled to [0, 1]; with `invert` turned round, so that 0 is the nearest and 1 the farthest pixel (MODMAP facts, 9.2).
 
     Factor and shift of the input do not matter. Raises `InvalidDepth` for NaN, infinity and an image that is the same everywhere."""
     y = np.asarray(inverse, np.float64)
-    if not np.isfinite(y).all(): raise InvalidDepth("inverse depth holds NaN or infinity", found=f"{int((~np.isfinite(y)).sum())} such pixels", expected="finite numbers")
+    if not np.isfinite(y).all():
+        raise InvalidDepth(
+            "inverse depth holds NaN or infinity",
+            found=f"{int((~np.isfinite(y)).sum())} such pixels",
+            expected="finite numbers",
+        )
     low, high = float(y.min()), float(y.max())
-    if high - low <= 1e-6 * max(abs(low), abs(high)): raise InvalidDepth("inverse depth is the same everywhere", found=f"{low:.6g} to {high:.6g}", expected="near and far pixels", fix="is the image of one colour?")
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
+        raise InvalidDepth(
+            "inverse depth is the same everywhere",
+            found=f"{low:.6g} to {high:.6g}",
+            expected="near and far pixels",
+            fix="is the image of one colour?",
+        )
     return ((high - y) if invert else (y - low)) / (high - low)
 
+
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #6c3fdd06
-PATCH, MEAN, STD = 14, (.485, .456, .406), (.229, .224, .225)
+PATCH, MEAN, STD = 14, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 def input_hw(size: tuple[int, int], short: int = 518) -> tuple[int, int]:
     "The (h, w) at which an image of `size` goes through the network: the short side `short`, the other to the nearest multiple of 14."
-    if isinstance(short, bool) or not isinstance(short, int) or short < PATCH or short % PATCH: raise MvadError("the input size must be a multiple of the patch size", found=repr(short), expected=f"a positive multiple of {PATCH}, such as 518")
+    if isinstance(short, bool) or not isinstance(short, int) or short < PATCH or short % PATCH:
+        raise MvadError(
+            "the input size must be a multiple of the patch size",
+            found=repr(short),
+            expected=f"a positive multiple of {PATCH}, such as 518",
+        )
     scale = short / min(size)
     return tuple(max(short, round(s * scale / PATCH) * PATCH) for s in size)
+
 
 def network_input(rgb: Float[np.ndarray, "3 H W"], short: int = 518) -> Float[np.ndarray, "3 h w"]:
     "The image resized (bicubic, antialiased) and normalised for the network."
     small = resize(View(rgb), input_hw(rgb.shape[1:], short)).rgb
-    return ((small - np.array(MEAN)[:, None, None]) / np.array(STD)[:, None, None]).astype(np.float32)
+    return ((small - np.array(MEAN)[:, None, None]) / np.array(STD)[:, None, None]).astype(
+        np.float32
+    )
+
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #ea92d010
 SMALL, NEEDED = "depth-anything/Depth-Anything-V2-Small-hf", ("config.json", "model.safetensors")
 
-def _is_hub_name(weights: str | Path) -> bool:
-    return isinstance(weights, str) and weights.count("/") == 1 and weights[0] not in "./~" and not Path(weights).exists()
 
-def weights_folder(weights: str | Path | None = None, *, download: bool = False, cache: str | Path | None = None) -> Path:
+def _is_hub_name(weights: str | Path) -> bool:
+    return (
+        isinstance(weights, str)
+        and weights.count("/") == 1
+        and weights[0] not in "./~"
+        and not Path(weights).exists()
+    )
+
+
+def weights_folder(
+    weights: str | Path | None = None, *, download: bool = False, cache: str | Path | None = None
+) -> Path:
     """The folder with the model's `config.json` and `model.safetensors`. Raises `MvadError`.
 
     `weights`: a folder, a name on the Hugging Face hub, or None for the small model. A name is looked up in the user's Hugging Face cache (or in `cache`),
@@ -59,105 +115,277 @@ def weights_folder(weights: str | Path | None = None, *, download: bool = False,
     name = weights or SMALL
     if not _is_hub_name(name):
         folder = Path(name).expanduser()
-        lacking = [n for n in NEEDED if not (folder/n).is_file()]
-        if lacking: raise MvadError(f"needs weights {folder.name}", file=folder, found=f"no {' and no '.join(lacking)}", expected=" and ".join(NEEDED), fix=f"get them with: hf download {SMALL} --local-dir {folder}")
+        lacking = [n for n in NEEDED if not (folder / n).is_file()]
+        if lacking:
+            raise MvadError(
+                f"needs weights {folder.name}",
+                file=folder,
+                found=f"no {' and no '.join(lacking)}",
+                expected=" and ".join(NEEDED),
+                fix=f"get them with: hf download {SMALL} --local-dir {folder}",
+            )
         return folder
     import huggingface_hub as hub
-    try: return Path([hub.hf_hub_download(name, n, local_files_only=not download, cache_dir=cache) for n in NEEDED][0]).parent
+
+    try:
+        return Path(
+            [
+                hub.hf_hub_download(name, n, local_files_only=not download, cache_dir=cache)
+                for n in NEEDED
+            ][0]
+        ).parent
     except Exception as e:
-        raise MvadError(f"needs weights {name}", file=cache, found=str(e).strip().splitlines()[0][:200] if download else "not in the Hugging Face cache", expected=" and ".join(NEEDED),
-                        fix=f"get them with: hf download {name} (or download=True), or give a folder that holds them") from e
+        raise MvadError(
+            f"needs weights {name}",
+            file=cache,
+            found=str(e).strip().splitlines()[0][:200]
+            if download
+            else "not in the Hugging Face cache",
+            expected=" and ".join(NEEDED),
+            fix=f"get them with: hf download {name} (or download=True), or give a folder that holds them",
+        ) from e
+
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #499de70c
 @contextmanager
 def _quiet(logging) -> Iterator[None]:
     "transformers without its own reports and bars: what is wrong is raised instead."
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL); logging.disable_progress_bar()
-    try: yield
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
         logging.set_verbosity(level)
-        if bars: logging.enable_progress_bar()
+        if bars:
+            logging.enable_progress_bar()
+
 
 def _transformers():
     "The class of the network and the library's logging, or an `MvadError` with the command that installs them."
     try:
-        from transformers.models.depth_anything.modeling_depth_anything import DepthAnythingForDepthEstimation
+        from transformers.models.depth_anything.modeling_depth_anything import (
+            DepthAnythingForDepthEstimation,
+        )
         from transformers.utils import logging
-    except ImportError as e: raise MvadError("pseudo-depth needs transformers", found=str(e).splitlines()[0], expected="transformers >= 4.45", fix="pip install 'mvad[depth]'") from e
+    except ImportError as e:
+        raise MvadError(
+            "pseudo-depth needs transformers",
+            found=str(e).splitlines()[0],
+            expected="transformers >= 4.45",
+            fix="pip install 'mvad[depth]'",
+        ) from e
     return DepthAnythingForDepthEstimation, logging
+
 
 def _check_config(path: Path) -> None:
     config = read_json(path)
-    kind, gives = (config.get("model_type"), config.get("depth_estimation_type", "relative")) if isinstance(config, dict) else (type(config).__name__, "relative")
-    if kind != "depth_anything": raise MvadError("this is another network", file=path, found=kind, expected="model_type depth_anything", fix=f"{SMALL} is one that fits")
-    if gives != "relative": raise MvadError("this network gives depth in metres, not relative inverse depth", file=path, found=gives, expected="depth_estimation_type relative", fix=f"{SMALL} is one that fits")
+    kind, gives = (
+        (config.get("model_type"), config.get("depth_estimation_type", "relative"))
+        if isinstance(config, dict)
+        else (type(config).__name__, "relative")
+    )
+    if kind != "depth_anything":
+        raise MvadError(
+            "this is another network",
+            file=path,
+            found=kind,
+            expected="model_type depth_anything",
+            fix=f"{SMALL} is one that fits",
+        )
+    if gives != "relative":
+        raise MvadError(
+            "this network gives depth in metres, not relative inverse depth",
+            file=path,
+            found=gives,
+            expected="depth_estimation_type relative",
+            fix=f"{SMALL} is one that fits",
+        )
+
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #d063b92f
 def load_model(folder: str | Path, device: str = "cpu"):
     "Depth Anything from `weights_folder`, every weight from the file, ready to predict. Raises `MvadError`."
     cls, logging = _transformers()
     import torch
-    folder = Path(folder); file = folder/NEEDED[1]
-    _check_config(folder/NEEDED[0])
-    try: torch.zeros(1, device=device)
-    except Exception as e: raise MvadError("this device cannot be used", found=f"{device}: {str(e).splitlines()[0].split('. ')[0]}", expected="cpu, or cuda where there is one") from e
+
+    folder = Path(folder)
+    file = folder / NEEDED[1]
+    _check_config(folder / NEEDED[0])
     try:
-        with _quiet(logging): net, report = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True)
+        torch.zeros(1, device=device)
     except Exception as e:
-        raise MvadError("weights cannot be read", file=file, found=" ".join(str(e).split())[:200], expected="the weights that belong to config.json", fix="the file may be truncated: get it again") from e
-    named = {k: [n if isinstance(n, str) else n[0] for n in report[f"{k}_keys"]] for k in ("missing", "unexpected", "mismatched")}
-    wrong = [f"{k} {n}" for k, names in named.items() for n in sorted(names) if not n.endswith("mask_token")]      # the mask token serves pre-training only
-    if wrong: raise MvadError("weights do not fit the network", file=file, found=f"{wrong[0]}{f' and {len(wrong) - 1} more' if wrong[1:] else ''}", expected="the weights that belong to config.json", fix="get both files from one place")
+        raise MvadError(
+            "this device cannot be used",
+            found=f"{device}: {str(e).splitlines()[0].split('. ')[0]}",
+            expected="cpu, or cuda where there is one",
+        ) from e
+    try:
+        with _quiet(logging):
+            net, report = cls.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Exception as e:
+        raise MvadError(
+            "weights cannot be read",
+            file=file,
+            found=" ".join(str(e).split())[:200],
+            expected="the weights that belong to config.json",
+            fix="the file may be truncated: get it again",
+        ) from e
+    named = {
+        k: [n if isinstance(n, str) else n[0] for n in report[f"{k}_keys"]]
+        for k in ("missing", "unexpected", "mismatched")
+    }
+    wrong = [
+        f"{k} {n}"
+        for k, names in named.items()
+        for n in sorted(names)
+        if not n.endswith("mask_token")
+    ]  # the mask token serves pre-training only
+    if wrong:
+        raise MvadError(
+            "weights do not fit the network",
+            file=file,
+            found=f"{wrong[0]}{f' and {len(wrong) - 1} more' if wrong[1:] else ''}",
+            expected="the weights that belong to config.json",
+            fix="get both files from one place",
+        )
     return net.float().eval().to(device)
 
+
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #dbce0a21
-def inverse_depth(rgb: Float[np.ndarray, "3 H W"], net, *, short: int = 518) -> Float[np.ndarray, "H W"]:
+def inverse_depth(
+    rgb: Float[np.ndarray, "3 H W"], net, *, short: int = 518
+) -> Float[np.ndarray, "H W"]:
     "What the network says about an image, at the image's own size: resized back bilinearly, pixel areas on pixel areas."
     import torch
     import torch.nn.functional as F
+
     x = torch.from_numpy(network_input(rgb, short))[None].to(next(net.parameters()).device)
-    with torch.no_grad(): y = net(pixel_values=x).predicted_depth
-    return F.interpolate(y[:, None], rgb.shape[1:], mode="bilinear", align_corners=False, antialias=True)[0, 0].cpu().numpy()
+    with torch.no_grad():
+        y = net(pixel_values=x).predicted_depth
+    return (
+        F.interpolate(
+            y[:, None], rgb.shape[1:], mode="bilinear", align_corners=False, antialias=True
+        )[0, 0]
+        .cpu()
+        .numpy()
+    )
+
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #9ef3bd57
 @lru_cache(maxsize=1)
-def _loaded(folder: str, sha256: str, device: str): return load_model(folder, device)
+def _loaded(folder: str, sha256: str, device: str):
+    return load_model(folder, device)
+
 
 def depth_job(job: Job, parameters: dict) -> dict:
     "One image's map (`job.extra`: folder of the weights, device): written as float16; the manifest keeps its size and the range of the inverse depth."
     folder, device = job.extra
-    y = inverse_depth(read_rgb(job.inputs["rgb"]), _loaded(folder, parameters["weights_sha256"], device), short=parameters["input_size"])
-    try: d = unit_depth(y, invert=parameters["inverted"])
-    except InvalidDepth as e: raise InvalidDepth(e.what, file=job.inputs["rgb"], found=e.found, expected=e.expected, fix=e.fix) from e
+    y = inverse_depth(
+        read_rgb(job.inputs["rgb"]),
+        _loaded(folder, parameters["weights_sha256"], device),
+        short=parameters["input_size"],
+    )
+    try:
+        d = unit_depth(y, invert=parameters["inverted"])
+    except InvalidDepth as e:
+        raise InvalidDepth(
+            e.what, file=job.inputs["rgb"], found=e.found, expected=e.expected, fix=e.fix
+        ) from e
     write_npy(job.outputs["depth"], d.astype(np.float16))
     return {"size": list(y.shape), "inverse_depth": [float(f"{v:.6g}") for v in (y.min(), y.max())]}
+
 
 def _depth_jobs(data: FileDataset, home: Path, out: Path, extra: tuple) -> Iterator[Job]:
     "One job an image; the views of a sample are numbered."
     for r in data.records:
         for i, files in enumerate(r.files):
-            if "rgb" not in files: continue
+            if "rgb" not in files:
+                continue
             place = Path(os.path.relpath(files["rgb"], home)).with_suffix(".npy")
-            yield Job(r.id if len(r.files) == 1 else f"{r.id}/{i}", {"rgb": files["rgb"]}, {"depth": out/place}, extra)
+            yield Job(
+                r.id if len(r.files) == 1 else f"{r.id}/{i}",
+                {"rgb": files["rgb"]},
+                {"depth": out / place},
+                extra,
+            )
+
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #1157aee8
-def pseudo_depth(dataset_name: str, root: str | Path, out: str | Path, *, weights: str | Path | None = None, categories: Sequence[str] | None = None, splits: Sequence[str] | None = None,
-                 device: str = "cpu", input_size: int = 518, invert: bool = True, download: bool = False, workers: int = 1, progress: bool = True, options: dict | None = None) -> dict[str, dict]:
+def pseudo_depth(
+    dataset_name: str,
+    root: str | Path,
+    out: str | Path,
+    *,
+    weights: str | Path | None = None,
+    categories: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    device: str = "cpu",
+    input_size: int = 518,
+    invert: bool = True,
+    download: bool = False,
+    workers: int = 1,
+    progress: bool = True,
+    options: dict | None = None,
+) -> dict[str, dict]:
     """A pseudo-depth map for every image of a data set: `out/<the image's relative path>.npy`, (H, W) float16 in [0, 1], large = far unless `invert=False`.
 
     `weights` and `download` as in `weights_folder`; `options` go to the data set. Goes on where an earlier call stopped; `out/manifest.json` tells the model, the
     weights' SHA-256, the input size and the direction. Returns the manifest's entries by id. Raises `MvadError`, and `DatasetError` for what is wrong with the data."""
     cls, out, options = dataset_class(dataset_name), Path(out), options or {}
-    if not issubclass(cls, FileDataset): raise MvadError(f"{dataset_name} has no image files", expected="a data set on disk", fix="write the embedded objects first: mvad data make mvtec --out DIR")
+    if not issubclass(cls, FileDataset):
+        raise MvadError(
+            f"{dataset_name} has no image files",
+            expected="a data set on disk",
+            fix="write the embedded objects first: mvad data make mvtec --out DIR",
+        )
     home = cls.find_root(root)
-    if out.resolve() in (home.resolve(), Path(root).resolve()): raise DatasetError("maps are not written into the tree they come from", file=out, fix="choose another folder")
+    if out.resolve() in (home.resolve(), Path(root).resolve()):
+        raise DatasetError(
+            "maps are not written into the tree they come from",
+            file=out,
+            fix="choose another folder",
+        )
     input_hw((1, 1), input_size)
     folder = weights_folder(weights, download=download)
-    sha256 = file_hash(folder/NEEDED[1], "sha256")
-    _loaded(str(folder), sha256, device)                                         # what is wrong with the weights shows before anything is written
-    jobs = [j for c in (categories or cls.categories_in(home)) for s in (splits or cls.splits(home, c)) for j in _depth_jobs(cls(home, c, s, **options), home, out, (str(folder), device))]
-    if twice := [p for p, n in Counter(j.outputs["depth"] for j in jobs).items() if n > 1]: raise DatasetError("two images would get one map", file=twice[0], found=f"{len(twice)} such", expected="images that differ in more than their suffix")
-    parameters = {"dataset": dataset_name, "options": options, "splits": sorted(splits) if splits else "all", "model": str(weights or SMALL) if _is_hub_name(weights or SMALL) else folder.name,
-                  "weights_sha256": sha256, "input_size": input_size, "inverted": invert}
-    return convert(jobs, depth_job, out, name="pseudo_depth", parameters=parameters, workers=workers, progress=progress)
+    sha256 = file_hash(folder / NEEDED[1], "sha256")
+    _loaded(
+        str(folder), sha256, device
+    )  # what is wrong with the weights shows before anything is written
+    jobs = [
+        j
+        for c in (categories or cls.categories_in(home))
+        for s in (splits or cls.splits(home, c))
+        for j in _depth_jobs(cls(home, c, s, **options), home, out, (str(folder), device))
+    ]
+    if twice := [p for p, n in Counter(j.outputs["depth"] for j in jobs).items() if n > 1]:
+        raise DatasetError(
+            "two images would get one map",
+            file=twice[0],
+            found=f"{len(twice)} such",
+            expected="images that differ in more than their suffix",
+        )
+    parameters = {
+        "dataset": dataset_name,
+        "options": options,
+        "splits": sorted(splits) if splits else "all",
+        "model": str(weights or SMALL) if _is_hub_name(weights or SMALL) else folder.name,
+        "weights_sha256": sha256,
+        "input_size": input_size,
+        "inverted": invert,
+    }
+    return convert(
+        jobs,
+        depth_job,
+        out,
+        name="pseudo_depth",
+        parameters=parameters,
+        workers=workers,
+        progress=progress,
+    )

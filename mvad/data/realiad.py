@@ -12,104 +12,269 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from ..core.sample import MvadError, Sample, View
-from .base import (BadIndex, DatasetError, DuplicateSample, FileDataset, IncompleteViews, LabelMaskConflict, MissingMask, Record,
-                            ShapeMismatch, UnreadableFile, ViewMismatch, close, inside, natural, read_json, read_mask, read_rgb, recipe, visible,
-                            write_jpeg, write_json, write_png)
+from mvad.data.base import (
+    BadIndex,
+    DatasetError,
+    DuplicateSample,
+    FileDataset,
+    IncompleteViews,
+    LabelMaskConflict,
+    MissingMask,
+    Record,
+    ShapeMismatch,
+    UnreadableFile,
+    ViewMismatch,
+    close,
+    inside,
+    natural,
+    read_json,
+    read_mask,
+    read_rgb,
+    recipe,
+    visible,
+    write_jpeg,
+    write_json,
+    write_png,
+)
 from .layout import Item, Layout
 
 # %% auto #0
-__all__ = ['KEYS', 'MEANINGS', 'CODES', 'NOISE', 'read_list', 'parse_name', 'image_folders', 'list_folders', 'out_of_reach',
-           'parse_entry', 'assemble', 'list_of', 'images_of', 'RealIAD', 'samples_of', 'read_view', 'part_folder',
-           'part_name', 'noisy', 'RealIADLayout']
+__all__ = [
+    "KEYS",
+    "MEANINGS",
+    "CODES",
+    "NOISE",
+    "read_list",
+    "parse_name",
+    "image_folders",
+    "list_folders",
+    "out_of_reach",
+    "parse_entry",
+    "assemble",
+    "list_of",
+    "images_of",
+    "RealIAD",
+    "samples_of",
+    "read_view",
+    "part_folder",
+    "part_name",
+    "noisy",
+    "RealIADLayout",
+]
 
 # %% ../../nbs/data/24_realiad.ipynb #8ec9742f
-KEYS = ("category", "anomaly_class", "image_path", "mask_path")      # of every entry
+KEYS = ("category", "anomaly_class", "image_path", "mask_path")  # of every entry
+
 
 @lru_cache(maxsize=64)
-def _parsed(path: str, size: int, mtime_ns: int) -> dict: return read_json(path)
+def _parsed(path: str, size: int, mtime_ns: int) -> dict:
+    return read_json(path)
+
 
 def read_list(path: str | Path) -> dict:
     "The list of one category: {meta: {prefix, normal_class}, train: [...], test: [...], ...}. Raises `UnreadableFile`, `BadIndex`."
     path = Path(path)
-    if not os.path.isfile(path): raise UnreadableFile("there is no such list", file=path, expected="a JSON file a category")
-    data, fix = _parsed(str(path), path.stat().st_size, path.stat().st_mtime_ns), "unpack the lists again"
-    if not isinstance(data, dict): raise BadIndex("the list is not a JSON object", file=path, found=type(data).__name__, expected="keys meta, train, test", fix=fix)
-    for owner, name, keys in ((data, "the list", ("meta", "train", "test")), (data.get("meta"), "meta", ("prefix", "normal_class"))):
+    if not os.path.isfile(path):
+        raise UnreadableFile("there is no such list", file=path, expected="a JSON file a category")
+    data, fix = (
+        _parsed(str(path), path.stat().st_size, path.stat().st_mtime_ns),
+        "unpack the lists again",
+    )
+    if not isinstance(data, dict):
+        raise BadIndex(
+            "the list is not a JSON object",
+            file=path,
+            found=type(data).__name__,
+            expected="keys meta, train, test",
+            fix=fix,
+        )
+    for owner, name, keys in (
+        (data, "the list", ("meta", "train", "test")),
+        (data.get("meta"), "meta", ("prefix", "normal_class")),
+    ):
         lacking = [k for k in keys if not isinstance(owner, dict) or k not in owner]
         there = f"keys {', '.join(owner)}" if isinstance(owner, dict) else repr(owner)
-        if lacking: raise BadIndex(f"{name} lacks {', '.join(lacking)}", file=path, found=there, expected=f"keys {', '.join(keys)}", fix=fix)
+        if lacking:
+            raise BadIndex(
+                f"{name} lacks {', '.join(lacking)}",
+                file=path,
+                found=there,
+                expected=f"keys {', '.join(keys)}",
+                fix=fix,
+            )
     for s in data.keys() - {"meta"}:
-        if not isinstance(data[s], list): raise BadIndex(f"{s} is not a list of images", file=path, found=type(data[s]).__name__, expected="a list", fix=fix)
+        if not isinstance(data[s], list):
+            raise BadIndex(
+                f"{s} is not a list of images",
+                file=path,
+                found=type(data[s]).__name__,
+                expected="a list",
+                fix=fix,
+            )
     return data
+
 
 # %% ../../nbs/data/24_realiad.ipynb #1736fccd
 def parse_name(path: str | Path) -> dict[str, str | None]:
     "The parts of an image's name: category, number, kind (OK or NG), code (None for OK), view, stamp. Raises `BadIndex`."
     files, name = recipe("realiad")["files"], Path(path).name
     m = re.fullmatch(files["name"], name)
-    if m is None: raise BadIndex("an image's name does not follow the layout", file=path, found=name, expected=files["name_example"], fix="correct `files: name` in the recipe if your copy differs")
+    if m is None:
+        raise BadIndex(
+            "an image's name does not follow the layout",
+            file=path,
+            found=name,
+            expected=files["name_example"],
+            fix="correct `files: name` in the recipe if your copy differs",
+        )
     return m.groupdict()
+
 
 # %% ../../nbs/data/24_realiad.ipynb #de9ca539
 def _folders(home: Path, patterns: Iterable[str], without: str | None = None) -> list[Path]:
     "Folders in `home` that match a pattern, in the patterns' order, each name once."
-    there = [p for p in visible(home) if os.path.isdir(p) and not (without and fnmatch(p.name, without))]
+    there = [
+        p for p in visible(home) if os.path.isdir(p) and not (without and fnmatch(p.name, without))
+    ]
     return list(dict.fromkeys(p for pattern in patterns for p in there if fnmatch(p.name, pattern)))
+
 
 def _deeper(folder: Path, test) -> Path:
     "`folder`, or the one of the same name inside it if only that passes the test."
-    return folder if test(folder) or not test(folder/folder.name) else folder/folder.name
+    return folder if test(folder) or not test(folder / folder.name) else folder / folder.name
+
 
 def image_folders(home: Path) -> dict[str, Path]:
     "{folder name: folder that holds the categories} of every image size under `home`, in the recipe's order."
     files = recipe("realiad")["files"]
-    holds = lambda p: any(os.path.isdir(d/k) for d in visible(p) for k in files["kinds"])
-    found = {p.name: _deeper(p, holds) for p in _folders(home, files["images"], without=files["lists"])}
+    holds = lambda p: any(os.path.isdir(d / k) for d in visible(p) for k in files["kinds"])
+    found = {
+        p.name: _deeper(p, holds) for p in _folders(home, files["images"], without=files["lists"])
+    }
     return {name: p for name, p in found.items() if holds(p)}
+
 
 def list_folders(home: Path) -> dict[str, Path]:
     "{folder name: folder that holds CATEGORY.json} of every protocol under `home`."
     holds = lambda p: any(f.suffix == ".json" for f in visible(p))
-    return {p.name: _deeper(p, holds) for p in _folders(home, [recipe("realiad")["files"]["lists"]])}
+    return {
+        p.name: _deeper(p, holds) for p in _folders(home, [recipe("realiad")["files"]["lists"]])
+    }
+
 
 # %% ../../nbs/data/24_realiad.ipynb #37b76e68
 def _agree(path: Path, told: dict[str, tuple]) -> None:
     "Raise `BadIndex` where two tellings of one fact differ; `told` maps the fact to (found, expected)."
     for what, (found, expected) in told.items():
-        if found != expected: raise BadIndex(f"the {what} in an image's name is not its folder's", file=path, found=found, expected=expected, fix="were files renamed or swapped? unpack this folder again")
+        if found != expected:
+            raise BadIndex(
+                f"the {what} in an image's name is not its folder's",
+                file=path,
+                found=found,
+                expected=expected,
+                fix="were files renamed or swapped? unpack this folder again",
+            )
+
 
 def out_of_reach(path: Path) -> str | None:
     "Why the system cannot find a file (no such file, no permission, a loop of links), or None if it can."
-    try: return None if stat.S_ISREG(os.stat(path).st_mode) else "not a file"
-    except OSError as e: return e.strerror
+    try:
+        return None if stat.S_ISREG(os.stat(path).st_mode) else "not a file"
+    except OSError as e:
+        return e.strerror
 
-def parse_entry(entry: dict, category: str, normal: str, home: Path, views: int, index: Path) -> dict:
+
+def parse_entry(
+    entry: dict, category: str, normal: str, home: Path, views: int, index: Path
+) -> dict:
     """One entry of the list `index` checked: `folder` (the sample's key), `kind`, `code`, `view` (1..views), `rgb` and `gt` (paths, gt None without a mask).
 
     `home` is the category's image folder, `normal` the list's normal class. Raises `BadIndex`, `LabelMaskConflict`, `ViewMismatch`, `UnreadableFile`."""
     lacking = [k for k in KEYS if not isinstance(entry, dict) or k not in entry]
-    if lacking: raise BadIndex(f"an entry lacks {', '.join(lacking)}", file=index, found=str(entry)[:160], expected=f"keys {', '.join(KEYS)}")
-    if not isinstance(entry["image_path"], str) or not isinstance(entry["mask_path"], (str, type(None))):
-        raise BadIndex("an entry's path is not text", file=index, found=str(entry)[:160], expected="image_path: a path, mask_path: a path or null")
+    if lacking:
+        raise BadIndex(
+            f"an entry lacks {', '.join(lacking)}",
+            file=index,
+            found=str(entry)[:160],
+            expected=f"keys {', '.join(KEYS)}",
+        )
+    if not isinstance(entry["image_path"], str) or not isinstance(
+        entry["mask_path"], (str, type(None))
+    ):
+        raise BadIndex(
+            "an entry's path is not text",
+            file=index,
+            found=str(entry)[:160],
+            expected="image_path: a path, mask_path: a path or null",
+        )
     rgb = inside(home, entry["image_path"], index=index)
     gt = None if entry["mask_path"] is None else inside(home, entry["mask_path"], index=index)
     folder, name = Path(entry["image_path"]).parent, parse_name(rgb)
-    kind, code, number = (folder.parts + ("", "", ""))[0], folder.parts[1] if len(folder.parts) == 3 else None, folder.name
-    _agree(rgb, {"category": (name["category"], category), "kind": (name["kind"], kind), "defect code": (name["code"], code), "number": (f"S{name['number']}", number)})
-    if entry["category"] != category: raise BadIndex(f"an entry is of another category: {rgb.name}", file=index, found=entry["category"], expected=category)
-    allowed = (normal,) if kind == normal else (code, normal)             # normal: a view that shows nothing of the defect
+    kind, code, number = (
+        (folder.parts + ("", "", ""))[0],
+        folder.parts[1] if len(folder.parts) == 3 else None,
+        folder.name,
+    )
+    _agree(
+        rgb,
+        {
+            "category": (name["category"], category),
+            "kind": (name["kind"], kind),
+            "defect code": (name["code"], code),
+            "number": (f"S{name['number']}", number),
+        },
+    )
+    if entry["category"] != category:
+        raise BadIndex(
+            f"an entry is of another category: {rgb.name}",
+            file=index,
+            found=entry["category"],
+            expected=category,
+        )
+    allowed = (
+        (normal,) if kind == normal else (code, normal)
+    )  # normal: a view that shows nothing of the defect
     if entry["anomaly_class"] not in allowed:
-        raise LabelMaskConflict("an entry's class is not its folder's", file=rgb, found=entry["anomaly_class"], expected=" or ".join(map(str, allowed)), fix="unpack the lists again")
+        raise LabelMaskConflict(
+            "an entry's class is not its folder's",
+            file=rgb,
+            found=entry["anomaly_class"],
+            expected=" or ".join(map(str, allowed)),
+            fix="unpack the lists again",
+        )
     if gt and kind != normal and entry["anomaly_class"] == normal:
-        raise LabelMaskConflict("a view of the normal class has a mask", file=rgb, found=gt.name, expected=f"class {code}, or mask_path null", fix="unpack the lists again")
-    if not 1 <= int(name["view"]) <= views: raise ViewMismatch("there is no such view", file=rgb, found=f"C{name['view']}", expected=f"C1 to C{views}" if views > 1 else "C1")
+        raise LabelMaskConflict(
+            "a view of the normal class has a mask",
+            file=rgb,
+            found=gt.name,
+            expected=f"class {code}, or mask_path null",
+            fix="unpack the lists again",
+        )
+    if not 1 <= int(name["view"]) <= views:
+        raise ViewMismatch(
+            "there is no such view",
+            file=rgb,
+            found=f"C{name['view']}",
+            expected=f"C1 to C{views}" if views > 1 else "C1",
+        )
     for role, path in (("image", rgb), ("mask", gt)):
         if path and (why := out_of_reach(path)):
-            raise UnreadableFile(f"{index.name} names a file that cannot be opened", file=path, found=why, expected=f"the {role} of view C{name['view']}", fix="unpack this folder again")
-    return dict(folder=folder.as_posix(), kind=kind, code=code, view=int(name["view"]), rgb=rgb, gt=gt)
+            raise UnreadableFile(
+                f"{index.name} names a file that cannot be opened",
+                file=path,
+                found=why,
+                expected=f"the {role} of view C{name['view']}",
+                fix="unpack this folder again",
+            )
+    return dict(
+        folder=folder.as_posix(), kind=kind, code=code, view=int(name["view"]), rgb=rgb, gt=gt
+    )
+
 
 # %% ../../nbs/data/24_realiad.ipynb #d734358e
-def assemble(parts: list[dict], category: str, split: str, views: int, normal: str, strict: bool) -> Record:
+def assemble(
+    parts: list[dict], category: str, split: str, views: int, normal: str, strict: bool
+) -> Record:
     """The checked entries of one folder as a `Record` with one {rgb, gt} a view, in order; {} for a view that is missing.
 
     Raises `DuplicateSample` (an image listed twice), `ViewMismatch` (two images of one view), `IncompleteViews` (in strict mode), `MissingMask`, `LabelMaskConflict`."""
@@ -117,34 +282,78 @@ def assemble(parts: list[dict], category: str, split: str, views: int, normal: s
     where, expected, by_view = parts[0]["rgb"].parent, f"C1 to C{views}, one image each", {}
     for p in parts:
         first = by_view.setdefault(p["view"], p)
-        if first is p: continue
-        if first["rgb"] == p["rgb"]: raise DuplicateSample("an image is listed twice", file=p["rgb"], found=f"two entries in {split}", expected="each image once")
-        raise ViewMismatch("two images of one view", file=where, found=f"{first['rgb'].name} and {p['rgb'].name}", expected=expected)
+        if first is p:
+            continue
+        if first["rgb"] == p["rgb"]:
+            raise DuplicateSample(
+                "an image is listed twice",
+                file=p["rgb"],
+                found=f"two entries in {split}",
+                expected="each image once",
+            )
+        raise ViewMismatch(
+            "two images of one view",
+            file=where,
+            found=f"{first['rgb'].name} and {p['rgb'].name}",
+            expected=expected,
+        )
     lacking = [f"C{v}" for v in range(1, views + 1) if v not in by_view]
-    if lacking and strict: raise IncompleteViews("a sample lacks views", file=where, found=f"{len(by_view)} views, without {', '.join(lacking)}", expected=expected, fix="strict=False reads it with the view missing")
+    if lacking and strict:
+        raise IncompleteViews(
+            "a sample lacks views",
+            file=where,
+            found=f"{len(by_view)} views, without {', '.join(lacking)}",
+            expected=expected,
+            fix="strict=False reads it with the view missing",
+        )
     masked = [p for p in by_view.values() if p["gt"] is not None]
     if kind != normal and not masked and not lacking and views > 1:
-        raise MissingMask("a defective sample without a mask in any view", file=where, found="mask_path null in all views", expected="at least one mask")
+        raise MissingMask(
+            "a defective sample without a mask in any view",
+            file=where,
+            found="mask_path null in all views",
+            expected="at least one mask",
+        )
     defect = "good" if kind == normal or (views == 1 and not masked) else code
-    files = tuple({r: p[r] for r in ("rgb", "gt") if p[r] is not None} if (p := by_view.get(v)) else {} for v in range(1, views + 1))
-    return Record(f"{category}/{folder}", category, split, defect, files, {"kind": kind, "code": code})
+    files = tuple(
+        {r: p[r] for r in ("rgb", "gt") if p[r] is not None} if (p := by_view.get(v)) else {}
+        for v in range(1, views + 1)
+    )
+    return Record(
+        f"{category}/{folder}", category, split, defect, files, {"kind": kind, "code": code}
+    )
+
 
 # %% ../../nbs/data/24_realiad.ipynb #76d0cb48
 def list_of(home: Path, category: str, jsons: str = "realiad_jsons") -> tuple[Path, dict]:
     "The path and the content of a category's list. Raises `UnreadableFile`, `BadIndex`."
     folders = list_folders(home)
     if jsons not in folders:
-        raise UnreadableFile("there is no such folder of lists", file=home/jsons, found=", ".join(folders) or "no list folder", expected=f"{jsons}/{category}.json",
-                             fix="unpack realiad_jsons.zip into the root, or name another folder: jsons=...")
-    path = folders[jsons]/f"{category}.json"
+        raise UnreadableFile(
+            "there is no such folder of lists",
+            file=home / jsons,
+            found=", ".join(folders) or "no list folder",
+            expected=f"{jsons}/{category}.json",
+            fix="unpack realiad_jsons.zip into the root, or name another folder: jsons=...",
+        )
+    path = folders[jsons] / f"{category}.json"
     return path, read_list(path)
+
 
 def images_of(home: Path, category: str, images: str | None = None) -> Path:
     "The category's image folder: in the folder `images`, or in the first that has it. Raises `UnreadableFile`."
     folders = image_folders(home)
     for name, p in folders.items():
-        if images in (None, name) and os.path.isdir(p/category): return p/category
-    raise UnreadableFile("there is no such image folder", file=home/(images or next(iter(folders), "realiad_1024"))/category, found=", ".join(folders) or "none", expected="one of them", fix=close(images or "", folders))
+        if images in (None, name) and os.path.isdir(p / category):
+            return p / category
+    raise UnreadableFile(
+        "there is no such image folder",
+        file=home / (images or next(iter(folders), "realiad_1024")) / category,
+        found=", ".join(folders) or "none",
+        expected="one of them",
+        fix=close(images or "", folders),
+    )
+
 
 # %% ../../nbs/data/24_realiad.ipynb #660a65bb
 class RealIAD(FileDataset):
@@ -152,11 +361,26 @@ class RealIAD(FileDataset):
 
     `views`: how many cameras the rig has. `strict=False`: a view that is missing is None, an empty mask counts as no mask; otherwise both are errors.
     `jsons`: the folder with the lists; "realiad_jsons_sv" gives the top view only. `images`: which image folder, None: the first in the recipe's order."""
-    name, expects = "realiad", "folders such as realiad_1024/audiojack/OK beside realiad_jsons/audiojack.json"
 
-    def __init__(self, root: str | Path, category: str, split: str = "train", *, views: int = 5, strict: bool = True, jsons: str = "realiad_jsons",
-                 images: str | None = None, faults: list | None = None):
-        if views < 1: raise MvadError("a sample needs at least one view", found=views, expected="1 or more")
+    name, expects = (
+        "realiad",
+        "folders such as realiad_1024/audiojack/OK beside realiad_jsons/audiojack.json",
+    )
+
+    def __init__(
+        self,
+        root: str | Path,
+        category: str,
+        split: str = "train",
+        *,
+        views: int = 5,
+        strict: bool = True,
+        jsons: str = "realiad_jsons",
+        images: str | None = None,
+        faults: list | None = None,
+    ):
+        if views < 1:
+            raise MvadError("a sample needs at least one view", found=views, expected="1 or more")
         self.strict, self.jsons, self.images = strict, jsons, images
         self.views = 1 if jsons.endswith("_sv") else views
         super().__init__(root, category, split, faults=faults)
@@ -164,128 +388,286 @@ class RealIAD(FileDataset):
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
         kinds = recipe("realiad")["files"]["kinds"]
-        return sorted({d.name for p in image_folders(home).values() for d in visible(p) if any(os.path.isdir(d/k) for k in kinds)}, key=natural)
+        return sorted(
+            {
+                d.name
+                for p in image_folders(home).values()
+                for d in visible(p)
+                if any(os.path.isdir(d / k) for k in kinds)
+            },
+            key=natural,
+        )
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
-        lists = [f for _, p in sorted(list_folders(home).items()) if os.path.isfile(f := p/f"{category}.json")]
-        try: data = read_list(lists[0])
-        except (MvadError, IndexError): return ["train", "test"]              # `scan` tells what is wrong with the list
+        lists = [
+            f
+            for _, p in sorted(list_folders(home).items())
+            if os.path.isfile(f := p / f"{category}.json")
+        ]
+        try:
+            data = read_list(lists[0])
+        except (MvadError, IndexError):
+            return ["train", "test"]  # `scan` tells what is wrong with the list
         order = ("train", "validation", "dev", "test")
-        return sorted((s for s in data if s != "meta" and data[s]), key=lambda s: (order.index(s) if s in order else len(order), s))
+        return sorted(
+            (s for s in data if s != "meta" and data[s]),
+            key=lambda s: (order.index(s) if s in order else len(order), s),
+        )
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-        try: (path, data), images = list_of(home, category, self.jsons), images_of(home, category, self.images)
-        except DatasetError as e: yield e; return
+        try:
+            (path, data), images = (
+                list_of(home, category, self.jsons),
+                images_of(home, category, self.images),
+            )
+        except DatasetError as e:
+            yield e
+            return
         yield from samples_of(path, data, images, category, split, self.views, self.strict)
 
     def read(self, record: Record) -> Sample:
-        views = tuple(read_view(f, record, f"C{i + 1}", self.strict) if f else None for i, f in enumerate(record.files))
+        views = tuple(
+            read_view(f, record, f"C{i + 1}", self.strict) if f else None
+            for i, f in enumerate(record.files)
+        )
         return Sample(record.id, record.category, record.split, record.defect, views)
 
+
 # %% ../../nbs/data/24_realiad.ipynb #24d8c605
-def samples_of(path: Path, data: dict, images: Path, category: str, split: str, views: int, strict: bool) -> Iterator[Record | DatasetError]:
+def samples_of(
+    path: Path, data: dict, images: Path, category: str, split: str, views: int, strict: bool
+) -> Iterator[Record | DatasetError]:
     "The records of one split of a list (folder by folder, good ones first), and an error for every sample that has one."
     normal, parts, bad = data["meta"]["normal_class"], {}, set()
     elsewhere = {_folder_of(e): s for s in data.keys() - {"meta", split} for e in data[s]}
     for entry in data.get(split, []):
         key = _folder_of(entry)
-        try: parts.setdefault(key, []).append(parse_entry(entry, category, normal, images, views, path))
-        except DatasetError as e: bad.add(key); yield e
-    for key in sorted(parts.keys() - bad, key=lambda k: (not k.startswith(f"{normal}/"), natural(k))):
         try:
-            if key in elsewhere: raise DuplicateSample("a sample is in two splits", file=path, found=f"{key} in {' and '.join(sorted((split, elsewhere[key])))}", expected="each sample in one split")
-            if split == "train" and parts[key][0]["kind"] != normal and "fuiad" not in path.parent.name:
-                raise LabelMaskConflict("a training sample is defective", file=path, found=key, expected=f"folders {normal}/Sxxxx only", fix="defective training samples are for the lists called fuiad")
+            parts.setdefault(key, []).append(
+                parse_entry(entry, category, normal, images, views, path)
+            )
+        except DatasetError as e:
+            bad.add(key)
+            yield e
+    for key in sorted(
+        parts.keys() - bad, key=lambda k: (not k.startswith(f"{normal}/"), natural(k))
+    ):
+        try:
+            if key in elsewhere:
+                raise DuplicateSample(
+                    "a sample is in two splits",
+                    file=path,
+                    found=f"{key} in {' and '.join(sorted((split, elsewhere[key])))}",
+                    expected="each sample in one split",
+                )
+            if (
+                split == "train"
+                and parts[key][0]["kind"] != normal
+                and "fuiad" not in path.parent.name
+            ):
+                raise LabelMaskConflict(
+                    "a training sample is defective",
+                    file=path,
+                    found=key,
+                    expected=f"folders {normal}/Sxxxx only",
+                    fix="defective training samples are for the lists called fuiad",
+                )
             yield assemble(parts[key], category, split, views, normal, strict)
-        except DatasetError as e: yield e
+        except DatasetError as e:
+            yield e
+
 
 def _folder_of(entry: dict) -> str:
     image = entry.get("image_path") if isinstance(entry, dict) else None
     return image.rpartition("/")[0] if isinstance(image, str) else "?"
+
 
 # %% ../../nbs/data/24_realiad.ipynb #1f5496a3
 def read_view(files: dict[str, Path], record: Record, name: str, strict: bool = True) -> View:
     "One image and its mask as a `View`. Raises `ShapeMismatch`, `LabelMaskConflict`, `MissingMask`, and what the readers raise."
     rgb = read_rgb(files["rgb"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
-    if gt.shape != rgb.shape[1:]: raise ShapeMismatch("mask has another size than its image", file=files["gt"], found=gt.shape, expected=rgb.shape[1:], fix="images and masks of one archive have one size: do not mix sizes")
-    if record.defect == "good" and gt.any(): raise LabelMaskConflict("a good sample's mask marks a defect", file=files["gt"], found=f"{int(gt.sum())} pixels > 0", expected="none, or no mask", fix="is it in the wrong folder?")
+    if gt.shape != rgb.shape[1:]:
+        raise ShapeMismatch(
+            "mask has another size than its image",
+            file=files["gt"],
+            found=gt.shape,
+            expected=rgb.shape[1:],
+            fix="images and masks of one archive have one size: do not mix sizes",
+        )
+    if record.defect == "good" and gt.any():
+        raise LabelMaskConflict(
+            "a good sample's mask marks a defect",
+            file=files["gt"],
+            found=f"{int(gt.sum())} pixels > 0",
+            expected="none, or no mask",
+            fix="is it in the wrong folder?",
+        )
     if strict and "gt" in files and record.label and not gt.any():
-        raise MissingMask("the mask of a defective view is empty", file=files["gt"], found="0 pixels > 0", expected="at least 1, or mask_path null", fix="made by shrinking? take the images in another size, or strict=False")
+        raise MissingMask(
+            "the mask of a defective view is empty",
+            file=files["gt"],
+            found="0 pixels > 0",
+            expected="at least 1, or mask_path null",
+            fix="made by shrinking? take the images in another size, or strict=False",
+        )
     return View(rgb, gt=gt, name=name)
 
+
 # %% ../../nbs/data/24_realiad.ipynb #0783be91
-MEANINGS = {"AK": "pit", "BX": "deformation", "CH": "abrasion", "HS": "scratch", "PS": "damage", "QS": "missing part", "YW": "foreign object", "ZW": "contamination"}
-CODES = {"colour": "ZW", "dent": "AK", "bump": "YW", "hole": "QS", "mismatch": "BX", "hidden": "PS"}      # abrasion CH and scratch HS stay unused
-NOISE = (0.0, 0.1, 0.2, 0.4)                                 # shares of defective samples in the training lists called fuiad
+MEANINGS = {
+    "AK": "pit",
+    "BX": "deformation",
+    "CH": "abrasion",
+    "HS": "scratch",
+    "PS": "damage",
+    "QS": "missing part",
+    "YW": "foreign object",
+    "ZW": "contamination",
+}
+CODES = {
+    "colour": "ZW",
+    "dent": "AK",
+    "bump": "YW",
+    "hole": "QS",
+    "mismatch": "BX",
+    "hidden": "PS",
+}  # abrasion CH and scratch HS stay unused
+NOISE = (0.0, 0.1, 0.2, 0.4)  # shares of defective samples in the training lists called fuiad
 _FIRST = {"train": 1, "validation": 6001, "dev": 7001, "test": 8001}
+
 
 def part_folder(item: Item) -> str:
     "Where an embedded object lies in its category: OK/S0001 or NG/AK/S8001; numbers restart in each folder."
     number = _FIRST[item.split] + item.index
-    return f"OK/S{number:04d}" if item.defect == "good" else f"NG/{CODES[item.defect]}/S{number:04d}"
+    return (
+        f"OK/S{number:04d}" if item.defect == "good" else f"NG/{CODES[item.defect]}/S{number:04d}"
+    )
+
 
 def part_name(item: Item, view: int) -> str:
     "The image's name without suffix, with a time stamp of its own: views are 3 seconds apart, objects 20."
     folder = part_folder(item).split("/")
-    seconds = 20 * int(folder[-1][1:]) + 3 * view + 200_000 * (sorted(CODES.values()).index(folder[1]) + 1 if folder[0] == "NG" else 0)
+    seconds = (
+        20 * int(folder[-1][1:])
+        + 3 * view
+        + 200_000 * (sorted(CODES.values()).index(folder[1]) + 1 if folder[0] == "NG" else 0)
+    )
     stamp = (datetime(2023, 9, 25, 8) + timedelta(seconds=seconds)).strftime("%Y%m%d%H%M%S")
-    gap = "__" if item.category == "tile" and folder[0] == "NG" else "_"                # as in audiojack
+    gap = "__" if item.category == "tile" and folder[0] == "NG" else "_"  # as in audiojack
     return f"{item.category}{gap}{folder[-1][1:]}_{'_'.join(folder[:-1])}_C{view}_{stamp}"
 
+
 # %% ../../nbs/data/24_realiad.ipynb #87adef1f
-def noisy(train: list[str], bad: list[str], share: float, seed: int = 0) -> tuple[list[str], list[str]]:
+def noisy(
+    train: list[str], bad: list[str], share: float, seed: int = 0
+) -> tuple[list[str], list[str]]:
     "Training keys of which `share` (rounded) is replaced by keys of `bad`, and the keys of `bad` that are left."
-    n = int(np.floor(share * len(train) + .5))
-    if n > len(bad): raise MvadError("not enough defective samples for this share", found=len(bad), expected=f"at least {n}")
+    n = int(np.floor(share * len(train) + 0.5))
+    if n > len(bad):
+        raise MvadError(
+            "not enough defective samples for this share", found=len(bad), expected=f"at least {n}"
+        )
     rng = np.random.default_rng([seed, round(100 * share)])
-    out, into = set(rng.permutation(len(train))[:n].tolist()), set(rng.permutation(len(bad))[:n].tolist())
-    return [k for i, k in enumerate(train) if i not in out] + [bad[i] for i in sorted(into)], [k for i, k in enumerate(bad) if i not in into]
+    out, into = (
+        set(rng.permutation(len(train))[:n].tolist()),
+        set(rng.permutation(len(bad))[:n].tolist()),
+    )
+    return [k for i, k in enumerate(train) if i not in out] + [bad[i] for i in sorted(into)], [
+        k for i, k in enumerate(bad) if i not in into
+    ]
+
 
 # %% ../../nbs/data/24_realiad.ipynb #76de09b6
 class RealIADLayout(Layout):
     "The embedded objects as Real-IAD: five JPEGs an object (quality 95), PNG masks of the views that show the defect, and the lists."
+
     views = 5
 
-    def _home(self, root: Path, category: str) -> Path: return Path(root)/f"realiad_{self.pixels}"/category
+    def _home(self, root: Path, category: str) -> Path:
+        return Path(root) / f"realiad_{self.pixels}" / category
 
     def write(self, root: Path, item: Item) -> None:
-        sample, folder = self.sample(item), self._home(root, item.category)/part_folder(item)
+        sample, folder = self.sample(item), self._home(root, item.category) / part_folder(item)
         for i, v in enumerate(sample.views, 1):
-            if v.gt.any(): write_png(folder/f"{part_name(item, i)}.png", v.gt)
-            write_jpeg(folder/f"{part_name(item, i)}.jpg", v.rgb)
+            if v.gt.any():
+                write_png(folder / f"{part_name(item, i)}.png", v.gt)
+            write_jpeg(folder / f"{part_name(item, i)}.jpg", v.rgb)
 
     def entries(self, root: Path, item: Item) -> list[dict]:
         "The list's entries of an object; its files say which views have a mask."
         folder, out = part_folder(item), []
         for name in (part_name(item, i) for i in range(1, self.views + 1)):
-            mask = f"{folder}/{name}.png" if (self._home(root, item.category)/folder/f"{name}.png").exists() else None
+            mask = (
+                f"{folder}/{name}.png"
+                if (self._home(root, item.category) / folder / f"{name}.png").exists()
+                else None
+            )
             kind = "OK" if item.defect == "good" else CODES[item.defect]
-            out.append(dict(category=item.category, anomaly_class=kind, image_path=f"{folder}/{name}.jpg", mask_path=mask))
+            out.append(
+                dict(
+                    category=item.category,
+                    anomaly_class=kind,
+                    image_path=f"{folder}/{name}.jpg",
+                    mask_path=mask,
+                )
+            )
         return out
 
     def finish(self, root: Path, items: Iterable[Item]) -> None:
-        items = sorted(items, key=lambda i: (i.category, self.splits.index(i.split), natural(part_folder(i))))
+        items = sorted(
+            items, key=lambda i: (i.category, self.splits.index(i.split), natural(part_folder(i)))
+        )
         for category in dict.fromkeys(i.category for i in items):
             mine = [i for i in items if i.category == category]
             entries = {part_folder(i): self.entries(root, i) for i in mine}
             keys = {s: [part_folder(i) for i in mine if i.split == s] for s in self.splits}
             self._save(root, "realiad_jsons", category, keys, entries)
-            self._save(root, "realiad_jsons_sv", category, keys, {k: e[:1] for k, e in entries.items()})
+            self._save(
+                root, "realiad_jsons_sv", category, keys, {k: e[:1] for k, e in entries.items()}
+            )
             self._save_noisy(root, category, keys, entries)
 
-# %% ../../nbs/data/24_realiad.ipynb #e725ae3a
-def _save(self, root: Path, folder: str, category: str, keys: dict[str, list[str]], entries: dict[str, list[dict]]) -> None:
-    "One list: train and test always, other splits where they have samples."
-    splits = {s: [e for k in ks for e in entries[k]] for s, ks in keys.items() if ks or s in ("train", "test")}
-    write_json(Path(root)/folder/f"{category}.json", {"meta": {"prefix": f"{category}/", "normal_class": "OK"}, **splits})
 
-def _save_noisy(self, root: Path, category: str, keys: dict[str, list[str]], entries: dict[str, list[dict]]) -> None:
-    good, bad = ([k for k in keys["test"] if k.startswith("NG") == is_bad] for is_bad in (False, True))
+# %% ../../nbs/data/24_realiad.ipynb #e725ae3a
+def _save(
+    self,
+    root: Path,
+    folder: str,
+    category: str,
+    keys: dict[str, list[str]],
+    entries: dict[str, list[dict]],
+) -> None:
+    "One list: train and test always, other splits where they have samples."
+    splits = {
+        s: [e for k in ks for e in entries[k]]
+        for s, ks in keys.items()
+        if ks or s in ("train", "test")
+    }
+    write_json(
+        Path(root) / folder / f"{category}.json",
+        {"meta": {"prefix": f"{category}/", "normal_class": "OK"}, **splits},
+    )
+
+
+def _save_noisy(
+    self, root: Path, category: str, keys: dict[str, list[str]], entries: dict[str, list[dict]]
+) -> None:
+    good, bad = (
+        [k for k in keys["test"] if k.startswith("NG") == is_bad] for is_bad in (False, True)
+    )
     for share in NOISE:
-        if len(bad) < np.floor(share * len(keys["train"]) + .5): continue              # a part of the splits was asked for
+        if len(bad) < np.floor(share * len(keys["train"]) + 0.5):
+            continue  # a part of the splits was asked for
         train, left = noisy(keys["train"], bad, share)
-        self._save(root, f"realiad_jsons_fuiad_{share}", category, {**keys, "train": train, "test": left + good}, entries)
+        self._save(
+            root,
+            f"realiad_jsons_fuiad_{share}",
+            category,
+            {**keys, "train": train, "test": left + good},
+            entries,
+        )
+
 
 RealIADLayout._save, RealIADLayout._save_noisy = _save, _save_noisy

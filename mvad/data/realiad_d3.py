@@ -12,163 +12,406 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 from ..core.sample import MvadError, Sample, View, resize
-from .base import (BadIndex, DTypeError, DatasetError, DuplicateSample, FileDataset, InvalidDepth, LabelMaskConflict, MissingMask, PairingError, Record,
-                            ShapeMismatch, UnreadableFile, header, inside, natural, read_mask, read_rgb, reading, recipe, visible, write_jpeg, write_png,
-                            write_xyz_tiff)
+from mvad.data.base import (
+    BadIndex,
+    DTypeError,
+    DatasetError,
+    DuplicateSample,
+    FileDataset,
+    InvalidDepth,
+    LabelMaskConflict,
+    MissingMask,
+    PairingError,
+    Record,
+    ShapeMismatch,
+    UnreadableFile,
+    header,
+    inside,
+    natural,
+    read_mask,
+    read_rgb,
+    reading,
+    recipe,
+    visible,
+    write_jpeg,
+    write_png,
+    write_xyz_tiff,
+)
 from .layout import Item, Layout
 from .realiad import KEYS, out_of_reach, read_list
 from .synthetic import CATEGORIES
 
 # %% auto #0
-__all__ = ['LIGHTS', 'read_cloud', 'key_of', 'by_key', 'light_of', 'photographs', 'assembled', 'in_folders', 'list_path',
-           'listed', 'in_list', 'plain', 'category_folders', 'splits_in', 'RealIADD3', 'other_size', 'read_view', 'lit',
-           'normal_colours', 'spelling', 'RealIADD3Layout']
+__all__ = [
+    "LIGHTS",
+    "read_cloud",
+    "key_of",
+    "by_key",
+    "light_of",
+    "photographs",
+    "assembled",
+    "in_folders",
+    "list_path",
+    "listed",
+    "in_list",
+    "plain",
+    "category_folders",
+    "splits_in",
+    "RealIADD3",
+    "other_size",
+    "read_view",
+    "lit",
+    "normal_colours",
+    "spelling",
+    "RealIADD3Layout",
+]
+
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #0505ab76
-def read_cloud(path: str | Path, *, missing: str = "nan", metres: float = 1., min_valid: float = .01) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
+def read_cloud(
+    path: str | Path, *, missing: str = "nan", metres: float = 1.0, min_valid: float = 0.01
+) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
     """An organised float32 cloud (H, W, 3) as xyz in metres (0 where not valid) and its valid mask; `metres`: the length of the file's unit.
 
     `missing`: "nan", or "zero": points at (0, 0, 0) are missing as well. Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`."""
     import tifffile
-    if missing not in ("nan", "zero"): raise MvadError("unknown rule for missing points", found=missing, expected="nan or zero")
-    with reading(path, "point cloud"): a = tifffile.imread(path)
-    if a.ndim != 3 or a.shape[2] != 3: raise ShapeMismatch("point cloud has the wrong shape", file=path, found=a.shape, expected="(H, W, 3)")
-    if a.dtype.kind != "f" or a.dtype.itemsize != 4: raise DTypeError("point cloud has the wrong number type", file=path, found=a.dtype, expected="float32", fix="the file may have been re-encoded")
-    if n := int(np.isinf(a).any(2).sum()): raise InvalidDepth("point cloud holds infinity", file=path, found=f"{n} such points", expected="finite numbers, NaN where nothing was measured", fix="set those points to NaN")
+
+    if missing not in ("nan", "zero"):
+        raise MvadError("unknown rule for missing points", found=missing, expected="nan or zero")
+    with reading(path, "point cloud"):
+        a = tifffile.imread(path)
+    if a.ndim != 3 or a.shape[2] != 3:
+        raise ShapeMismatch(
+            "point cloud has the wrong shape", file=path, found=a.shape, expected="(H, W, 3)"
+        )
+    if a.dtype.kind != "f" or a.dtype.itemsize != 4:
+        raise DTypeError(
+            "point cloud has the wrong number type",
+            file=path,
+            found=a.dtype,
+            expected="float32",
+            fix="the file may have been re-encoded",
+        )
+    if n := int(np.isinf(a).any(2).sum()):
+        raise InvalidDepth(
+            "point cloud holds infinity",
+            file=path,
+            found=f"{n} such points",
+            expected="finite numbers, NaN where nothing was measured",
+            fix="set those points to NaN",
+        )
     valid = ~np.isnan(a).any(2)
-    if missing == "zero": valid &= a.any(2)
+    if missing == "zero":
+        valid &= a.any(2)
     if valid.mean() < min_valid or not valid.any():
-        raise InvalidDepth("point cloud is (nearly) empty", file=path, found=f"{int(valid.sum())} of {valid.size} points", expected=f"at least {min_valid:.2%} of them")
-    return np.ascontiguousarray(np.where(valid, a.transpose(2, 0, 1), 0) * np.float32(metres), dtype=np.float32), valid
+        raise InvalidDepth(
+            "point cloud is (nearly) empty",
+            file=path,
+            found=f"{int(valid.sum())} of {valid.size} points",
+            expected=f"at least {min_valid:.2%} of them",
+        )
+    return np.ascontiguousarray(
+        np.where(valid, a.transpose(2, 0, 1), 0) * np.float32(metres), dtype=np.float32
+    ), valid
+
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #a3373b55
-def _files() -> dict: return recipe("realiad_d3")["files"]
+def _files() -> dict:
+    return recipe("realiad_d3")["files"]
+
 
 def key_of(name: str) -> str:
     "What a file's name shares with its partners: all before the first underscore, unless the recipe says otherwise."
     m = re.match(_files()["key"], name)
     return m[0] if m else name
 
+
 def by_key(folder: Path, suffixes: list[str]) -> dict[str, Path]:
     "{key: file} of a folder, in natural order. Raises `DuplicateSample` if two files have one key."
     found = {}
     for p in visible(folder):
-        if os.path.isdir(p) or p.suffix.lower() not in suffixes: continue
+        if os.path.isdir(p) or p.suffix.lower() not in suffixes:
+            continue
         first = found.setdefault(key_of(p.name), p)
-        if first is not p: raise DuplicateSample("two files of one sample", file=folder, found=f"{first.name} and {p.name}", expected=f"one whose name begins with {key_of(p.name)}")
+        if first is not p:
+            raise DuplicateSample(
+                "two files of one sample",
+                file=folder,
+                found=f"{first.name} and {p.name}",
+                expected=f"one whose name begins with {key_of(p.name)}",
+            )
     return found
+
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #45763339
 def light_of(name: str) -> str | None:
     "The light under which a photograph was taken ('L05'), or None if the name is no photograph's."
     f = _files()
-    return next((l for l in re.findall(f["light"], name) for p in f["photographs"] if fnmatchcase(name, p.format(light=l))), None)
+    return next(
+        (
+            l
+            for l in re.findall(f["light"], name)
+            for p in f["photographs"]
+            if fnmatchcase(name, p.format(light=l))
+        ),
+        None,
+    )
+
 
 def photographs(folder: Path) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
     "{key: {light: file}} of an rgb folder, with or without a folder for each sample, and the files that lie wrong."
     f, found, errors = _files(), {}, []
     for place in [folder, *filter(os.path.isdir, visible(folder))]:
         for p in visible(place):
-            if os.path.isdir(p) or p.suffix.lower() not in f["image_suffixes"] or (light := light_of(p.name)) is None: continue
+            if (
+                os.path.isdir(p)
+                or p.suffix.lower() not in f["image_suffixes"]
+                or (light := light_of(p.name)) is None
+            ):
+                continue
             key = key_of(p.name) if f["folder_is_key"] or place == folder else key_of(place.name)
             if place != folder and key_of(place.name) != key:
-                errors.append(PairingError("a photograph lies in another sample's folder", file=p, found=key, expected=key_of(place.name), fix="were files renamed or swapped? unpack this category again"))
+                errors.append(
+                    PairingError(
+                        "a photograph lies in another sample's folder",
+                        file=p,
+                        found=key,
+                        expected=key_of(place.name),
+                        fix="were files renamed or swapped? unpack this category again",
+                    )
+                )
             elif light in found.setdefault(key, {}):
-                errors.append(DuplicateSample("two photographs of one light", file=place, found=f"{found[key][light].name} and {p.name}", expected=f"one of light {light}"))
-            else: found[key][light] = p
+                errors.append(
+                    DuplicateSample(
+                        "two photographs of one light",
+                        file=place,
+                        found=f"{found[key][light].name} and {p.name}",
+                        expected=f"one of light {light}",
+                    )
+                )
+            else:
+                found[key][light] = p
     return found, errors
 
+
 # %% ../../nbs/data/24a_realiad_d3.ipynb #e5dd9cb9
-def assembled(where: Path, key: str, files: dict[str, Path | None], lights: dict[str, Path], light: str, defect: str, needed: tuple[str, ...]) -> tuple[dict[str, Path], dict]:
+def assembled(
+    where: Path,
+    key: str,
+    files: dict[str, Path | None],
+    lights: dict[str, Path],
+    light: str,
+    defect: str,
+    needed: tuple[str, ...],
+) -> tuple[dict[str, Path], dict]:
     "A sample's {role: file} and its `info`. Raises `PairingError` for what is missing, `MissingMask`."
     files = {"rgb": lights.get(light), **files}
     if lights and not files["rgb"]:
-        raise PairingError("a sample has no photograph under this light", file=next(iter(lights.values())).parent, found=", ".join(sorted(lights)), expected=light, fix="light=... chooses another one")
+        raise PairingError(
+            "a sample has no photograph under this light",
+            file=next(iter(lights.values())).parent,
+            found=", ".join(sorted(lights)),
+            expected=light,
+            fix="light=... chooses another one",
+        )
     lacking = [r for r in needed if not files.get(r)]
-    if lacking: raise PairingError("files without partners", file=where, found=f"no {' and no '.join(lacking)} {key}", expected=f"one {key}_... in {' and '.join(needed)}")
-    if defect != "good" and not files.get("gt"): raise MissingMask("a defective sample without mask", file=where, found=f"no mask {key}", expected=f"a mask {key}_...")
+    if lacking:
+        raise PairingError(
+            "files without partners",
+            file=where,
+            found=f"no {' and no '.join(lacking)} {key}",
+            expected=f"one {key}_... in {' and '.join(needed)}",
+        )
+    if defect != "good" and not files.get("gt"):
+        raise MissingMask(
+            "a defective sample without mask",
+            file=where,
+            found=f"no mask {key}",
+            expected=f"a mask {key}_...",
+        )
     return {r: p for r, p in files.items() if p}, {"light": light, "lights": lights}
 
+
 # %% ../../nbs/data/24a_realiad_d3.ipynb #98fe7816
-def in_folders(home: Path, category: str, split: str, light: str) -> Iterator[Record | DatasetError]:
+def in_folders(
+    home: Path, category: str, split: str, light: str
+) -> Iterator[Record | DatasetError]:
     "The samples of <home>/<split>/<defect>/{rgb, xyz, ps, gt}; `home` is the category's folder."
     f = _files()
-    for folder in sorted(visible(home/split), key=lambda p: (p.name not in f["good"], natural(p.name))):      # good first, however it is spelt
-        if not any(os.path.isdir(folder/f[r]) for r in ("rgb", "xyz")): continue
+    for folder in sorted(
+        visible(home / split), key=lambda p: (p.name not in f["good"], natural(p.name))
+    ):  # good first, however it is spelt
+        if not any(os.path.isdir(folder / f[r]) for r in ("rgb", "xyz")):
+            continue
         defect = "good" if folder.name in f["good"] else folder.name
-        rgb, errors = photographs(folder/f["rgb"]); yield from errors
+        rgb, errors = photographs(folder / f["rgb"])
+        yield from errors
         try:
-            gt = next((g for p in f["gt"] if (g := by_key(folder/p, f["mask_suffixes"]))), {})
-            roles = {"xyz": by_key(folder/f["xyz"], f["cloud_suffixes"]), "ps": by_key(folder/f["ps"], f["image_suffixes"]), "gt": gt}
-        except DatasetError as e: yield e; continue
+            gt = next((g for p in f["gt"] if (g := by_key(folder / p, f["mask_suffixes"]))), {})
+            roles = {
+                "xyz": by_key(folder / f["xyz"], f["cloud_suffixes"]),
+                "ps": by_key(folder / f["ps"], f["image_suffixes"]),
+                "gt": gt,
+            }
+        except DatasetError as e:
+            yield e
+            continue
         needed = ("rgb", "xyz") + ("ps",) * bool(roles["ps"])
-        wrong = {key_of(e.file.parent.name) for e in errors if isinstance(e, PairingError)} | {e.found for e in errors}      # told already
+        wrong = {key_of(e.file.parent.name) for e in errors if isinstance(e, PairingError)} | {
+            e.found for e in errors
+        }  # told already
         for key in sorted(set(rgb).union(*roles.values()) - wrong, key=natural):
-            try: files, info = assembled(folder, key, {r: found.get(key) for r, found in roles.items()}, rgb.get(key, {}), light, defect, needed)
-            except DatasetError as e: yield e; continue
-            yield Record(f"{category}/{split}/{defect}/{key}", category, split, defect, (files,), info)
+            try:
+                files, info = assembled(
+                    folder,
+                    key,
+                    {r: found.get(key) for r, found in roles.items()},
+                    rgb.get(key, {}),
+                    light,
+                    defect,
+                    needed,
+                )
+            except DatasetError as e:
+                yield e
+                continue
+            yield Record(
+                f"{category}/{split}/{defect}/{key}", category, split, defect, (files,), info
+            )
+
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #17cb046d
 def list_path(home: Path, category: str, folder: str) -> Path:
     "The JSON list of a category in the flat naming: the first of the recipe's places that is there, else the first place."
-    places = [home/p.format(category=n) for p in _files()["flat"]["lists"] for n in (folder, category)]
+    places = [
+        home / p.format(category=n) for p in _files()["flat"]["lists"] for n in (folder, category)
+    ]
     return next((p for p in places if os.path.isfile(p)), places[0])
 
-def listed(index: Path, home: Path, split: str) -> Iterator[tuple[Path, Path | None] | DatasetError]:
+
+def listed(
+    index: Path, home: Path, split: str
+) -> Iterator[tuple[Path, Path | None] | DatasetError]:
     "(folder, mask) of every entry of a split, checked, or the error."
     ok = _files()["flat"]["kinds"][0]
     for entry in read_list(index).get(split, []):
         lacking = [k for k in KEYS if not isinstance(entry, dict) or k not in entry]
         try:
-            if lacking: raise BadIndex(f"an entry lacks {', '.join(lacking)}", file=index, found=str(entry)[:160], expected=f"keys {', '.join(KEYS)}")
-            image, mask = inside(home, entry["image_path"], index=index), entry["mask_path"] and inside(home, entry["mask_path"], index=index)
+            if lacking:
+                raise BadIndex(
+                    f"an entry lacks {', '.join(lacking)}",
+                    file=index,
+                    found=str(entry)[:160],
+                    expected=f"keys {', '.join(KEYS)}",
+                )
+            image, mask = (
+                inside(home, entry["image_path"], index=index),
+                entry["mask_path"] and inside(home, entry["mask_path"], index=index),
+            )
             parts = image.parent.relative_to(home).parts
-            if len(parts) != (2 if parts[:1] == (ok,) else 3): raise BadIndex("an image lies outside of a sample's folder", file=index, found=entry["image_path"], expected=f"{ok}/Sxxxx/... or NG/<defect>/Sxxxx/...")
+            if len(parts) != (2 if parts[:1] == (ok,) else 3):
+                raise BadIndex(
+                    "an image lies outside of a sample's folder",
+                    file=index,
+                    found=entry["image_path"],
+                    expected=f"{ok}/Sxxxx/... or NG/<defect>/Sxxxx/...",
+                )
             for path in (image, mask):
-                if path and (why := out_of_reach(path)): raise UnreadableFile(f"{index.name} names a file that cannot be opened", file=path, found=why, expected="an image", fix="unpack this folder again")
+                if path and (why := out_of_reach(path)):
+                    raise UnreadableFile(
+                        f"{index.name} names a file that cannot be opened",
+                        file=path,
+                        found=why,
+                        expected="an image",
+                        fix="unpack this folder again",
+                    )
             yield image.parent, mask or None
-        except DatasetError as e: yield e
+        except DatasetError as e:
+            yield e
 
-def in_list(index: Path, home: Path, category: str, split: str, light: str) -> Iterator[Record | DatasetError]:
+
+def in_list(
+    index: Path, home: Path, category: str, split: str, light: str
+) -> Iterator[Record | DatasetError]:
     "The samples that the list `index` names in a split; `home` is the category's folder with OK/Sxxxx and NG/<defect>/Sxxxx."
     flat, masks = _files()["flat"], {}
     try:
         for entry in listed(index, home, split):
-            if isinstance(entry, DatasetError): yield entry
-            else: masks.setdefault(entry[0], []).extend(filter(None, entry[1:]))
-    except DatasetError as e: yield e
-    for folder in sorted(masks, key=lambda p: (p.parent.name != flat["kinds"][0], natural(p.as_posix()))):
+            if isinstance(entry, DatasetError):
+                yield entry
+            else:
+                masks.setdefault(entry[0], []).extend(filter(None, entry[1:]))
+    except DatasetError as e:
+        yield e
+    for folder in sorted(
+        masks, key=lambda p: (p.parent.name != flat["kinds"][0], natural(p.as_posix()))
+    ):
         parts = folder.relative_to(home).parts
         lights = {l: p for p in visible(folder) if (l := light_of(p.name))}
-        found = {r: next((p for g in flat[r] for p in visible(folder) if fnmatchcase(p.name, g)), None) for r in ("xyz", "ps")}
+        found = {
+            r: next((p for g in flat[r] for p in visible(folder) if fnmatchcase(p.name, g)), None)
+            for r in ("xyz", "ps")
+        }
         defect = "good" if len(parts) == 2 else parts[1]
-        try: files, info = assembled(folder, folder.name, {**found, "gt": next(iter(masks[folder]), None)}, lights, light, defect, ("rgb", "xyz"))
-        except DatasetError as e: yield e; continue
+        try:
+            files, info = assembled(
+                folder,
+                folder.name,
+                {**found, "gt": next(iter(masks[folder]), None)},
+                lights,
+                light,
+                defect,
+                ("rgb", "xyz"),
+            )
+        except DatasetError as e:
+            yield e
+            continue
         yield Record(f"{category}/{'/'.join(parts)}", category, split, defect, (files,), info)
+
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #bb509c38
 def plain(name: str) -> str:
     "A category's name with '_' for '-'."
     return name.replace("-", "_")
 
-def _is_flat(folder: Path) -> bool: return any(os.path.isdir(folder/k) for k in _files()["flat"]["kinds"])
+
+def _is_flat(folder: Path) -> bool:
+    return any(os.path.isdir(folder / k) for k in _files()["flat"]["kinds"])
+
 
 def _split_folders(folder: Path) -> list[str]:
     f = _files()
-    return [s.name for s in visible(folder) if os.path.isdir(s) and any(os.path.isdir(d/f[r]) for d in visible(s) for r in ("rgb", "xyz"))]
+    return [
+        s.name
+        for s in visible(folder)
+        if os.path.isdir(s)
+        and any(os.path.isdir(d / f[r]) for d in visible(s) for r in ("rgb", "xyz"))
+    ]
+
 
 def category_folders(home: Path) -> dict[str, Path]:
     "{category, spelt with '_': its folder} of what lies in `home`."
-    return {plain(p.name): p for p in visible(home) if os.path.isdir(p) and (_is_flat(p) or _split_folders(p))}
+    return {
+        plain(p.name): p
+        for p in visible(home)
+        if os.path.isdir(p) and (_is_flat(p) or _split_folders(p))
+    }
+
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #c0d74e79
 def splits_in(folder: Path, category: str) -> list[str]:
     "The splits of a category's folder, or of its list in the flat naming; train and test first where the list cannot be read."
     names, order = _split_folders(folder), ("train", "validation", "dev", "test")
     if not names:
-        try: names = [s for s, entries in read_list(list_path(folder.parent, category, folder.name)).items() if s != "meta" and entries]
-        except MvadError: names = ["train", "test"]                         # `scan` tells what is wrong with the list
+        try:
+            names = [
+                s
+                for s, entries in read_list(list_path(folder.parent, category, folder.name)).items()
+                if s != "meta" and entries
+            ]
+        except MvadError:
+            names = ["train", "test"]  # `scan` tells what is wrong with the list
     return sorted(names, key=lambda s: (order.index(s) if s in order else len(order), s))
+
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #0a5584ec
 class RealIADD3(FileDataset):
@@ -176,45 +419,100 @@ class RealIADD3(FileDataset):
 
     `sizes`: "equal" (photograph and cloud must have one size), "xyz" or "rgb" (resample the other to this one's grid); None: what the recipe says.
     `record.files[0]["ps"]` is the photometric-stereo image, `record.info["lights"]` the photographs under all lights."""
+
     name, expects = "realiad_d3", "folders such as fuse_holder/train/GOOD/rgb"
 
-    def __init__(self, root: str | Path, category: str, split: str = "train", *, light: str = "L05", sizes: str | None = None, faults: list | None = None):
+    def __init__(
+        self,
+        root: str | Path,
+        category: str,
+        split: str = "train",
+        *,
+        light: str = "L05",
+        sizes: str | None = None,
+        faults: list | None = None,
+    ):
         self.light, self.sizes = light, sizes or _files()["sizes"]
-        if self.sizes not in ("equal", "xyz", "rgb"): raise MvadError("unknown rule for sizes", found=self.sizes, expected="equal, xyz or rgb")
+        if self.sizes not in ("equal", "xyz", "rgb"):
+            raise MvadError(
+                "unknown rule for sizes", found=self.sizes, expected="equal, xyz or rgb"
+            )
         super().__init__(root, plain(category), split, faults=faults)
 
     @classmethod
-    def categories_in(cls, home: Path) -> list[str]: return sorted(category_folders(home), key=natural)
+    def categories_in(cls, home: Path) -> list[str]:
+        return sorted(category_folders(home), key=natural)
 
     @classmethod
-    def splits(cls, home: Path, category: str) -> list[str]: return splits_in(category_folders(home)[category], category)
+    def splits(cls, home: Path, category: str) -> list[str]:
+        return splits_in(category_folders(home)[category], category)
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         folder = category_folders(home)[category]
-        if _split_folders(folder): yield from in_folders(folder, category, split, self.light)
-        else: yield from in_list(list_path(home, category, folder.name), folder, category, split, self.light)
+        if _split_folders(folder):
+            yield from in_folders(folder, category, split, self.light)
+        else:
+            yield from in_list(
+                list_path(home, category, folder.name), folder, category, split, self.light
+            )
 
     def headers(self, record: Record) -> None:
         files = record.files[0]
         found = {r: header(p) for r, p in files.items()}
         for r in ("gt", "xyz"):
-            if r in found and found[r].size != found["rgb"].size and (r == "gt" or self.sizes == "equal"): raise other_size(r, files, found[r].size, found["rgb"].size)
+            if (
+                r in found
+                and found[r].size != found["rgb"].size
+                and (r == "gt" or self.sizes == "equal")
+            ):
+                raise other_size(r, files, found[r].size, found["rgb"].size)
         if (found["xyz"].channels, found["xyz"].dtype) != (3, "float32"):
-            raise DTypeError("point cloud has the wrong number type", file=files["xyz"], found=f"{found['xyz'].dtype} x {found['xyz'].channels}", expected="float32 x 3")
+            raise DTypeError(
+                "point cloud has the wrong number type",
+                file=files["xyz"],
+                found=f"{found['xyz'].dtype} x {found['xyz'].channels}",
+                expected="float32 x 3",
+            )
 
     def read(self, record: Record) -> Sample:
-        return Sample(record.id, record.category, record.split, record.defect, (read_view(record, self.sizes),))
+        return Sample(
+            record.id,
+            record.category,
+            record.split,
+            record.defect,
+            (read_view(record, self.sizes),),
+        )
 
     def photometric(self, record: Record) -> Float[np.ndarray, "3 H W"]:
         "The photometric-stereo image in [0, 1]. Raises `PairingError` where a sample has none."
-        if "ps" not in record.files[0]: raise PairingError("a sample has no photometric-stereo image", file=record.id, found=", ".join(record.files[0]), expected="ps")
+        if "ps" not in record.files[0]:
+            raise PairingError(
+                "a sample has no photometric-stereo image",
+                file=record.id,
+                found=", ".join(record.files[0]),
+                expected="ps",
+            )
         return read_rgb(record.files[0]["ps"])
+
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #faa9da25
 def other_size(role: str, files: dict[str, Path], found: tuple, expected: tuple) -> ShapeMismatch:
     "The error for a mask or a cloud whose size is not the photograph's."
-    if role == "gt": return ShapeMismatch("mask has another size than its photograph", file=files["gt"], found=found, expected=expected)
-    return ShapeMismatch("point cloud has another size than its photograph", file=files["xyz"], found=found, expected=expected, fix="if both show the same field of view, sizes='xyz' or 'rgb' resamples one to the other")
+    if role == "gt":
+        return ShapeMismatch(
+            "mask has another size than its photograph",
+            file=files["gt"],
+            found=found,
+            expected=expected,
+        )
+    return ShapeMismatch(
+        "point cloud has another size than its photograph",
+        file=files["xyz"],
+        found=found,
+        expected=expected,
+        fix="if both show the same field of view, sizes='xyz' or 'rgb' resamples one to the other",
+    )
+
 
 def read_view(record: Record, sizes: str = "equal") -> View:
     "Photograph, cloud and mask of a sample as a `View`; depth is the cloud's z. Raises what the readers raise, `ShapeMismatch`, `LabelMaskConflict`, `MissingMask`."
@@ -222,40 +520,87 @@ def read_view(record: Record, sizes: str = "equal") -> View:
     rgb = read_rgb(files["rgb"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
     xyz, valid = read_cloud(files["xyz"], missing=f["missing"], metres=f["metres"])
-    if gt.shape != rgb.shape[1:]: raise other_size("gt", files, gt.shape, rgb.shape[1:])
-    if record.defect == "good" and gt.any(): raise LabelMaskConflict("a good sample's mask marks a defect", file=files["gt"], found=f"{int(gt.sum())} pixels > 0", expected="none, or no mask", fix="is it in the wrong folder?")
-    if record.label and not gt.any(): raise MissingMask("the mask of a defective sample is empty", file=files["gt"], found="0 pixels > 0", expected="at least 1")
-    if valid.shape != gt.shape and sizes == "equal": raise other_size("xyz", files, valid.shape, gt.shape)
+    if gt.shape != rgb.shape[1:]:
+        raise other_size("gt", files, gt.shape, rgb.shape[1:])
+    if record.defect == "good" and gt.any():
+        raise LabelMaskConflict(
+            "a good sample's mask marks a defect",
+            file=files["gt"],
+            found=f"{int(gt.sum())} pixels > 0",
+            expected="none, or no mask",
+            fix="is it in the wrong folder?",
+        )
+    if record.label and not gt.any():
+        raise MissingMask(
+            "the mask of a defective sample is empty",
+            file=files["gt"],
+            found="0 pixels > 0",
+            expected="at least 1",
+        )
+    if valid.shape != gt.shape and sizes == "equal":
+        raise other_size("xyz", files, valid.shape, gt.shape)
     look, shape = View(rgb, gt=gt), View(np.zeros_like(xyz), xyz=xyz, valid=valid)
-    look, shape = (resize(look, shape.size), shape) if sizes == "xyz" else (look, resize(shape, look.size))
-    return replace(look, xyz=shape.xyz, valid=shape.valid, depth=shape.xyz[2], name=record.info.get("light", ""))
+    look, shape = (
+        (resize(look, shape.size), shape) if sizes == "xyz" else (look, resize(shape, look.size))
+    )
+    return replace(
+        look,
+        xyz=shape.xyz,
+        valid=shape.valid,
+        depth=shape.xyz[2],
+        name=record.info.get("light", ""),
+    )
+
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #f2676af1
 LIGHTS = ("L01", "L03", "L05", "L07")
 
+
 def lit(view: View, light: str) -> Float[np.ndarray, "3 H W"]:
     "The photograph under a light of `LIGHTS`: L05 as generated, the others from the left, above, the right by Lambert's law."
-    if light == "L05": return view.rgb
-    angle = {"L01": np.pi, "L03": -np.pi / 2, "L07": 0.}[light]
-    towards = np.array([np.cos(angle), np.sin(angle), -.7]) / np.hypot(1, .7)
-    normals = np.where(view.valid, view.normals, np.array([0, 0, -1.])[:, None, None])
-    return np.clip(view.rgb * (.4 + .9 * np.maximum(np.tensordot(towards, normals, 1), 0)), 0, 1).astype(np.float32)
+    if light == "L05":
+        return view.rgb
+    angle = {"L01": np.pi, "L03": -np.pi / 2, "L07": 0.0}[light]
+    towards = np.array([np.cos(angle), np.sin(angle), -0.7]) / np.hypot(1, 0.7)
+    normals = np.where(view.valid, view.normals, np.array([0, 0, -1.0])[:, None, None])
+    return np.clip(
+        view.rgb * (0.4 + 0.9 * np.maximum(np.tensordot(towards, normals, 1), 0)), 0, 1
+    ).astype(np.float32)
+
 
 def normal_colours(view: View) -> Float[np.ndarray, "3 H W"]:
     "Normals as colours in [0, 1], towards the camera is blue; grey where nothing was measured."
-    return np.where(view.valid, (view.normals * np.array([1, -1, -1])[:, None, None] + 1) / 2, .5).astype(np.float32)
+    return np.where(
+        view.valid, (view.normals * np.array([1, -1, -1])[:, None, None] + 1) / 2, 0.5
+    ).astype(np.float32)
+
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #b8a0792c
 def spelling(category: str) -> tuple[str, str, str]:
     "How a category is spelt: its folder of good samples, its folder of masks, the suffix of photometric stereo."
-    return (("GOOD", "gt", ".png"), ("good", "gt/rgb", ".jpg"))[list(CATEGORIES).index(category) % 2]
+    return (("GOOD", "gt", ".png"), ("good", "gt/rgb", ".jpg"))[
+        list(CATEGORIES).index(category) % 2
+    ]
+
 
 class RealIADD3Layout(Layout):
     "The embedded objects as Real-IAD D³ in folders: JPEGs (quality 95) under four lights, NaN in the clouds, both spellings."
+
     def write(self, root: Path, item: Item) -> None:
         good, gt, suffix = spelling(item.category)
-        folder, key, view = Path(root)/item.category/item.split/(good if item.defect == "good" else item.defect), f"{item.index:04d}", self.sample(item).view
-        for light in LIGHTS: write_jpeg(folder/"rgb"/key/f"{key}_{light}_RGB.jpg", lit(view, light))
-        (write_png if suffix == ".png" else write_jpeg)(folder/"ps"/f"{key}_PS{suffix}", normal_colours(view))
-        if item.defect != "good": write_png(folder/gt/f"{key}_GT.png", view.gt)
-        write_xyz_tiff(folder/"xyz"/f"{key}_XYZ.tiff", np.where(view.valid, view.xyz, np.nan))
+        folder, key, view = (
+            Path(root)
+            / item.category
+            / item.split
+            / (good if item.defect == "good" else item.defect),
+            f"{item.index:04d}",
+            self.sample(item).view,
+        )
+        for light in LIGHTS:
+            write_jpeg(folder / "rgb" / key / f"{key}_{light}_RGB.jpg", lit(view, light))
+        (write_png if suffix == ".png" else write_jpeg)(
+            folder / "ps" / f"{key}_PS{suffix}", normal_colours(view)
+        )
+        if item.defect != "good":
+            write_png(folder / gt / f"{key}_GT.png", view.gt)
+        write_xyz_tiff(folder / "xyz" / f"{key}_XYZ.tiff", np.where(view.valid, view.xyz, np.nan))

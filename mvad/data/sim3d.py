@@ -15,129 +15,351 @@ from jaxtyping import Bool, Float
 from ..core.geometry import back_project, points_of, project
 from ..core.sample import Camera, MvadError, Sample, View
 from ..core.volume import Grid, Volume, grid_around, world_points
-from .base import (BadIndex, DatasetError, DTypeError, EmptyCategory, FileDataset, InvalidDepth, LabelMaskConflict, MissingMask, PairingError, Record,
-                            ShapeMismatch, ViewMismatch, atomic, file_hash, header, natural, read_exr, read_json, read_npy, read_rgb, reading, recipe,
-                            visible, write_exr, write_npy, write_png, write_text)
+from mvad.data.base import (
+    BadIndex,
+    DatasetError,
+    DTypeError,
+    EmptyCategory,
+    FileDataset,
+    InvalidDepth,
+    LabelMaskConflict,
+    MissingMask,
+    PairingError,
+    Record,
+    ShapeMismatch,
+    ViewMismatch,
+    atomic,
+    file_hash,
+    header,
+    natural,
+    read_exr,
+    read_json,
+    read_npy,
+    read_rgb,
+    reading,
+    recipe,
+    visible,
+    write_exr,
+    write_npy,
+    write_png,
+    write_text,
+)
 from .layout import Item, Layout
-from .synthetic import CATEGORIES, DEFECTS, SERIES, Object, Scene, good_object, look_of, render, rig, spoil
+from mvad.data.synthetic import (
+    CATEGORIES,
+    DEFECTS,
+    SERIES,
+    Object,
+    Scene,
+    good_object,
+    look_of,
+    render,
+    rig,
+    spoil,
+)
 
 # %% auto #0
-__all__ = ['KINDS', 'GREY', 'write_volume', 'read_volume', 'description', 'fill', 'matching', 'read_depth', 'z_of_range',
-           'read_camera', 'cad', 'posed', 'real_scene', 'synthetic_scene', 'scanned', 'rendered', 'flaw_voxels',
-           'seen_labels', 'SiM3DLayout', 'kind_of', 'instances', 'exposures_in', 'pairs_in', 'view_fault',
-           'calibration_of', 'SiM3D', 'scan', 'read_view', 'read', 'read_all', 'volume', 'headers', 'content',
-           'view_gap', 'reprojection_error']
+__all__ = [
+    "KINDS",
+    "GREY",
+    "write_volume",
+    "read_volume",
+    "description",
+    "fill",
+    "matching",
+    "read_depth",
+    "z_of_range",
+    "read_camera",
+    "cad",
+    "posed",
+    "real_scene",
+    "synthetic_scene",
+    "scanned",
+    "rendered",
+    "flaw_voxels",
+    "seen_labels",
+    "SiM3DLayout",
+    "kind_of",
+    "instances",
+    "exposures_in",
+    "pairs_in",
+    "view_fault",
+    "calibration_of",
+    "SiM3D",
+    "scan",
+    "read_view",
+    "read",
+    "read_all",
+    "volume",
+    "headers",
+    "content",
+    "view_gap",
+    "reprojection_error",
+]
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #f82c8e7d
 def write_volume(path: str | Path, volume: Volume) -> None:
     "Write a volume as .npz without pickle; equal volumes give equal bytes."
     with atomic(path) as p, open(p, "wb") as f:
-        np.savez_compressed(f, labels=volume.labels, origin=np.asarray(volume.origin, np.float64), size=np.float64(volume.size))
+        np.savez_compressed(
+            f,
+            labels=volume.labels,
+            origin=np.asarray(volume.origin, np.float64),
+            size=np.float64(volume.size),
+        )
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #d9d272cc
 def _arrays(path: Path, names: list[str], grid: Path | None) -> dict[str, np.ndarray]:
     "Labels, origin and size under the given names: from an .npz, or from a .npy of labels and the JSON file `grid`."
     if path.suffix == ".npy":
-        found, path = {names[0]: read_npy(path, 3), **{k: np.asarray(v) for k, v in (read_json(grid) if grid else {}).items()}}, grid or path
+        found, path = (
+            {
+                names[0]: read_npy(path, 3),
+                **{k: np.asarray(v) for k, v in (read_json(grid) if grid else {}).items()},
+            },
+            grid or path,
+        )
     else:
-        with reading(path, "volume"), np.load(path, allow_pickle=False) as f: found = {n: f[n] for n in f.files}
-    if lacking := [n for n in names if n not in found]: raise BadIndex("this volume lacks arrays", file=path, found=", ".join(found), expected=", ".join(lacking))
+        with reading(path, "volume"), np.load(path, allow_pickle=False) as f:
+            found = {n: f[n] for n in f.files}
+    if lacking := [n for n in names if n not in found]:
+        raise BadIndex(
+            "this volume lacks arrays",
+            file=path,
+            found=", ".join(found),
+            expected=", ".join(lacking),
+        )
     return {n: found[n] for n in names}
 
+
 # %% ../../nbs/data/25_sim3d.ipynb #43e44fff
-def read_volume(path: str | Path, keys: dict | None = None, grid: str | Path | None = None) -> Volume:
+def read_volume(
+    path: str | Path, keys: dict | None = None, grid: str | Path | None = None
+) -> Volume:
     """Read a volume: .npz, or .npy of labels with the JSON file `grid`; `keys` names the arrays and their `unit` in metres.
 
     Raises `UnreadableFile`, `BadIndex`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`."""
-    keys = {"labels": "labels", "origin": "origin", "size": "size", "unit": 1., **(keys or {})}
-    labels, origin, size = _arrays(Path(path), [keys[k] for k in ("labels", "origin", "size")], grid and Path(grid)).values()
-    if labels.dtype.kind not in "bui": raise DTypeError("labels are neither bool nor integer", file=path, found=labels.dtype, expected="bool")
-    if labels.ndim != 3 or origin.shape != (3,) or size.size != 1: raise ShapeMismatch("this is no grid", file=path, found=f"labels {labels.shape}, origin {origin.shape}, size {size.shape}", expected="(X, Y, Z), (3,) and one number")
-    if not (np.isfinite(origin).all() and np.isfinite(size).all() and size > 0): raise InvalidDepth("this is no grid", file=path, found=f"origin {origin}, size {size}", expected="finite numbers, size > 0")
-    return Volume(origin.astype(float) * keys["unit"], float(size.item()) * keys["unit"], labels > 0)
+    keys = {"labels": "labels", "origin": "origin", "size": "size", "unit": 1.0, **(keys or {})}
+    labels, origin, size = _arrays(
+        Path(path), [keys[k] for k in ("labels", "origin", "size")], grid and Path(grid)
+    ).values()
+    if labels.dtype.kind not in "bui":
+        raise DTypeError(
+            "labels are neither bool nor integer", file=path, found=labels.dtype, expected="bool"
+        )
+    if labels.ndim != 3 or origin.shape != (3,) or size.size != 1:
+        raise ShapeMismatch(
+            "this is no grid",
+            file=path,
+            found=f"labels {labels.shape}, origin {origin.shape}, size {size.shape}",
+            expected="(X, Y, Z), (3,) and one number",
+        )
+    if not (np.isfinite(origin).all() and np.isfinite(size).all() and size > 0):
+        raise InvalidDepth(
+            "this is no grid",
+            file=path,
+            found=f"origin {origin}, size {size}",
+            expected="finite numbers, size > 0",
+        )
+    return Volume(
+        origin.astype(float) * keys["unit"], float(size.item()) * keys["unit"], labels > 0
+    )
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #411829e4
-_NEEDED = ("real", "synth", "real_name", "synth_name", "dev_name", "bad_name", "exposure", "views", "depth", "calibration", "volume")
+_NEEDED = (
+    "real",
+    "synth",
+    "real_name",
+    "synth_name",
+    "dev_name",
+    "bad_name",
+    "exposure",
+    "views",
+    "depth",
+    "calibration",
+    "volume",
+)
+
 
 def description() -> dict:
     "The part `files` of the recipe `sim3d`. Raises `BadIndex` where it lacks keys."
     files = recipe("sim3d").get("files") or {}
-    if lacking := [k for k in _NEEDED if k not in files]: raise BadIndex("the recipe's `files` lacks keys", file="sim3d.yaml", found=f"no {', '.join(lacking)}", expected=", ".join(_NEEDED))
+    if lacking := [k for k in _NEEDED if k not in files]:
+        raise BadIndex(
+            "the recipe's `files` lacks keys",
+            file="sim3d.yaml",
+            found=f"no {', '.join(lacking)}",
+            expected=", ".join(_NEEDED),
+        )
     return files
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #d4ad7fc4
 def fill(pattern: str, **names: str) -> str:
     "The pattern with its placeholders `<name>` replaced."
-    for k, value in names.items(): pattern = pattern.replace(f"<{k}>", str(value))
+    for k, value in names.items():
+        pattern = pattern.replace(f"<{k}>", str(value))
     return pattern
+
 
 def matching(folder: Path, pattern: str, what: str = "view") -> dict[str, Path]:
     "Id -> file for all files below `folder` that a pattern with the placeholder `<what>` names, in natural order."
     place, name = os.path.split(pattern)
     free = "(.+)".join(re.escape(part) for part in name.split(f"<{what}>"))
-    return {m[1]: p for p in visible(folder/place) if (m := re.fullmatch(free, p.name)) and m.groups()}
+    return {
+        m[1]: p for p in visible(folder / place) if (m := re.fullmatch(free, p.name)) and m.groups()
+    }
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #59881b9f
 def _npy_depth(path: Path) -> tuple[np.ndarray, np.ndarray]:
     a = read_npy(path, 2)
-    if a.dtype.name not in ("float32", "float64"): raise DTypeError("depth map has the wrong number type", file=path, found=a.dtype, expected="float32 or float64", fix="the file may have been re-encoded")
-    if n := int(np.isnan(a).sum()): raise InvalidDepth("depth map holds NaN", file=path, found=f"{n} NaN", expected="+inf where nothing was measured")
-    if n := int((a < 0).sum()): raise InvalidDepth("depth map holds negative values", file=path, found=f"{n} values < 0, the least {a.min():.3g}", expected="positive depth, +inf where nothing was measured")
+    if a.dtype.name not in ("float32", "float64"):
+        raise DTypeError(
+            "depth map has the wrong number type",
+            file=path,
+            found=a.dtype,
+            expected="float32 or float64",
+            fix="the file may have been re-encoded",
+        )
+    if n := int(np.isnan(a).sum()):
+        raise InvalidDepth(
+            "depth map holds NaN",
+            file=path,
+            found=f"{n} NaN",
+            expected="+inf where nothing was measured",
+        )
+    if n := int((a < 0).sum()):
+        raise InvalidDepth(
+            "depth map holds negative values",
+            file=path,
+            found=f"{n} values < 0, the least {a.min():.3g}",
+            expected="positive depth, +inf where nothing was measured",
+        )
     return a, np.isfinite(a) & (a > 0)
+
 
 def _exr_depth(path: Path, channel: str) -> tuple[np.ndarray, np.ndarray]:
     channels = read_exr(path)
-    if len(channels) > 1 and channel not in channels: raise ShapeMismatch("depth map lacks its channel", file=path, found=", ".join(channels), expected=channel, fix="name the channel in the recipe (files.depth.exr_channel)")
+    if len(channels) > 1 and channel not in channels:
+        raise ShapeMismatch(
+            "depth map lacks its channel",
+            file=path,
+            found=", ".join(channels),
+            expected=channel,
+            fix="name the channel in the recipe (files.depth.exr_channel)",
+        )
     a = channels.get(channel, next(iter(channels.values())))
-    if n := int(np.isnan(a).sum()): raise InvalidDepth("depth map holds NaN", file=path, found=f"{n} NaN", expected="the maximum on the background, negatives where invalid")
+    if n := int(np.isnan(a).sum()):
+        raise InvalidDepth(
+            "depth map holds NaN",
+            file=path,
+            found=f"{n} NaN",
+            expected="the maximum on the background, negatives where invalid",
+        )
     return a, (a > 0) & (a < a.max())
 
+
 # %% ../../nbs/data/25_sim3d.ipynb #77a80a00
-def read_depth(path: str | Path, *, channel: str = "B", min_valid: float = .01) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
+def read_depth(
+    path: str | Path, *, channel: str = "B", min_valid: float = 0.01
+) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
     """A depth map as stored (.npy or .exr), 0 where nothing was measured, and the valid mask.
 
     Raises `UnreadableFile`, `DTypeError`, `ShapeMismatch`, and `InvalidDepth` for NaN, negative values (.npy) or fewer than the share `min_valid` of pixels."""
     path = Path(path)
     a, valid = _exr_depth(path, channel) if path.suffix.lower() == ".exr" else _npy_depth(path)
     if valid.mean() < min_valid or not valid.any():
-        raise InvalidDepth("depth map is (nearly) empty", file=path, found=f"{int(valid.sum())} of {valid.size} pixels measured", expected=f"at least {min_valid:.0%} of them")
+        raise InvalidDepth(
+            "depth map is (nearly) empty",
+            file=path,
+            found=f"{int(valid.sum())} of {valid.size} pixels measured",
+            expected=f"at least {min_valid:.0%} of them",
+        )
     return np.where(valid, a, 0).astype(np.float32), valid
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #32d1601d
 def z_of_range(distance: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.ndarray, "H W"]:
     "Depth along the optical axis from the distance along each pixel's ray."
-    return (distance / np.linalg.norm(back_project(np.ones(distance.shape), camera).astype(np.float64), axis=0)).astype(np.float32)
+    return (
+        distance
+        / np.linalg.norm(back_project(np.ones(distance.shape), camera).astype(np.float64), axis=0)
+    ).astype(np.float32)
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #7f9651fb
 def _matrix(path: Path, view: str) -> np.ndarray:
     "A matrix from .txt, .npy or .json; a JSON object maps view ids to matrices."
-    if path.suffix == ".npy": return read_npy(path, 2).astype(float)
+    if path.suffix == ".npy":
+        return read_npy(path, 2).astype(float)
     with reading(path, "matrix"):
         value = read_json(path) if path.suffix == ".json" else np.loadtxt(path, ndmin=2)
         if isinstance(value, dict):
-            if view not in value: raise ViewMismatch("calibration lacks a view", file=path, found=", ".join(sorted(value, key=natural)), expected=view)
+            if view not in value:
+                raise ViewMismatch(
+                    "calibration lacks a view",
+                    file=path,
+                    found=", ".join(sorted(value, key=natural)),
+                    expected=view,
+                )
             value = value[view]
         return np.asarray(value, float)
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #4d82d18d
 def read_camera(intrinsics: Path, pose: Path, view: str, rules: dict) -> Camera:
     "The camera of a view; `rules` is the recipe's `files.calibration`. Raises `ShapeMismatch`, `ViewMismatch`, `DatasetError`."
     K, M = _matrix(intrinsics, view), _matrix(pose, view)
-    if K.shape != (3, 3): raise ShapeMismatch("intrinsics are no 3 x 3 matrix", file=intrinsics, found=K.shape, expected=(3, 3))
-    if M.shape not in ((3, 4), (4, 4)): raise ShapeMismatch("pose has the wrong shape", file=pose, found=M.shape, expected="(4, 4) or (3, 4)")
-    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and (K[2] == (0, 0, 1)).all()): raise DatasetError("these are no intrinsics", file=intrinsics, found=K.tolist(), expected="positive focal lengths, last row 0 0 1")
+    if K.shape != (3, 3):
+        raise ShapeMismatch(
+            "intrinsics are no 3 x 3 matrix", file=intrinsics, found=K.shape, expected=(3, 3)
+        )
+    if M.shape not in ((3, 4), (4, 4)):
+        raise ShapeMismatch(
+            "pose has the wrong shape", file=pose, found=M.shape, expected="(4, 4) or (3, 4)"
+        )
+    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and (K[2] == (0, 0, 1)).all()):
+        raise DatasetError(
+            "these are no intrinsics",
+            file=intrinsics,
+            found=K.tolist(),
+            expected="positive focal lengths, last row 0 0 1",
+        )
     R = M[:3, :3]
-    if not np.isfinite(M).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0: raise DatasetError("pose is no rotation and translation", file=pose, found=f"R = {R.round(3).tolist()}", expected="an orthonormal right-handed R")
-    E = np.eye(4); E[:3] = M[:3]; E[:3, 3] *= rules["unit"]
+    if not np.isfinite(M).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
+        raise DatasetError(
+            "pose is no rotation and translation",
+            file=pose,
+            found=f"R = {R.round(3).tolist()}",
+            expected="an orthonormal right-handed R",
+        )
+    E = np.eye(4)
+    E[:3] = M[:3]
+    E[:3, 3] *= rules["unit"]
     K = K - np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]]) * rules["first_pixel"]
     return Camera(K, np.linalg.inv(E) if rules["pose"] == "camera_to_world" else E)
 
+
 # %% ../../nbs/data/25_sim3d.ipynb #dcf72213
 KINDS = tuple(d for d in DEFECTS if d != "hidden")
-GREY = np.array([.45, .50, .05])         # how much of red, green, blue a monochrome camera with a yellow filter sees; it tells the paints of all categories apart
+GREY = np.array(
+    [0.45, 0.50, 0.05]
+)  # how much of red, green, blue a monochrome camera with a yellow filter sees; it tells the paints of all categories apart
+
 
 def _seed(*words) -> np.random.SeedSequence:
-    return np.random.SeedSequence([SERIES] + [int.from_bytes(hashlib.sha256(str(w).encode()).digest()[:4], "big") for w in ("sim3d", *words)])
+    return np.random.SeedSequence(
+        [SERIES]
+        + [
+            int.from_bytes(hashlib.sha256(str(w).encode()).digest()[:4], "big")
+            for w in ("sim3d", *words)
+        ]
+    )
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #bad6d724
 @lru_cache(maxsize=4)
@@ -145,41 +367,71 @@ def cad(category: str) -> Object:
     "The one model of a class."
     return good_object(CATEGORIES[category], _seed(category, "cad"))
 
+
 def _turn(angle: float) -> np.ndarray:
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
-def posed(o: Object, angle: float = 0., shift=(0., 0., 0.)) -> Scene:
+
+def posed(o: Object, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) -> Scene:
     "The object turned by `angle` radians and shifted; the pose that its own look would draw is undone beforehand."
     look = look_of(o)
     wanted = o.vertices @ _turn(angle).T + np.asarray(shift)
     return Scene(replace(o, vertices=(wanted - look.shift) @ _turn(look.yaw)))
 
+
 # %% ../../nbs/data/25_sim3d.ipynb #e3b5d008
 def real_scene(category: str, split: str, defect: str, index: int) -> Scene:
     "An instance on the table: the class's model in its own paint, light, size and pose, with its defect."
     words = (category, split, defect, index)
-    o, rng = replace(cad(category), look=_seed(*words, "look")), np.random.default_rng(_seed(*words, "pose"))
-    if defect != "good": o = spoil(o, defect, _seed(*words, "flaw"))
-    o = replace(o, vertices=o.vertices * (1 + .002 * rng.normal()))
-    return posed(o, np.radians(1) * rng.normal(), (*rng.normal(0, .0004, 2), 0))
+    o, rng = (
+        replace(cad(category), look=_seed(*words, "look")),
+        np.random.default_rng(_seed(*words, "pose")),
+    )
+    if defect != "good":
+        o = spoil(o, defect, _seed(*words, "flaw"))
+    o = replace(o, vertices=o.vertices * (1 + 0.002 * rng.normal()))
+    return posed(o, np.radians(1) * rng.normal(), (*rng.normal(0, 0.0004, 2), 0))
+
 
 def synthetic_scene(category: str) -> Scene:
     "The CAD model as a renderer shows it: another grain, paler paints, light from above, exactly in place."
     o = cad(category)
-    scene = posed(replace(o, recipe=replace(o.recipe, texture="brushed" if o.recipe.texture != "brushed" else "marble")))
-    scene.look = replace(scene.look, body=np.full(3, .72), paints=.30 + .45 * scene.look.paints, bright=1., light=np.array([0, 0, 1.]), grain=0)
+    scene = posed(
+        replace(
+            o,
+            recipe=replace(
+                o.recipe, texture="brushed" if o.recipe.texture != "brushed" else "marble"
+            ),
+        )
+    )
+    scene.look = replace(
+        scene.look,
+        body=np.full(3, 0.72),
+        paints=0.30 + 0.45 * scene.look.paints,
+        bright=1.0,
+        light=np.array([0, 0, 1.0]),
+        grain=0,
+    )
     return scene
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #8aaf0360
 def _grey(rgb: np.ndarray) -> np.ndarray:
     return np.repeat(np.clip(np.tensordot(GREY, rgb, 1), 0, 1)[None], 3, 0).astype(np.float32)
 
+
 # %% ../../nbs/data/25_sim3d.ipynb #be6cc56c
-def scanned(scene: Scene, views: int, pixels: int, seed: np.random.SeedSequence, table: bool = False) -> list[View]:
+def scanned(
+    scene: Scene, views: int, pixels: int, seed: np.random.SeedSequence, table: bool = False
+) -> list[View]:
     "Grey images and noisy depth from `rig(views, pixels)`, with ground truth; depth of the table only if asked for."
-    seen = [render(scene, c, pixels, s, table, str(i + 1)) for i, (c, s) in enumerate(zip(rig(views, pixels), seed.spawn(views)))]
+    seen = [
+        render(scene, c, pixels, s, table, str(i + 1))
+        for i, (c, s) in enumerate(zip(rig(views, pixels), seed.spawn(views)))
+    ]
     return [replace(v, rgb=_grey(v.rgb), normals=None) for v in seen]
+
 
 def rendered(scene: Scene, views: int, pixels: int) -> list[View]:
     "Grey images without background and exact depth of the object from `rig(views, pixels)`."
@@ -187,103 +439,184 @@ def rendered(scene: Scene, views: int, pixels: int) -> list[View]:
     for i, camera in enumerate(rig(views, pixels)):
         hits, E = scene.cast(camera, pixels), camera.world_to_camera
         image = render(scene, camera, pixels, _seed("render", i), False).rgb
-        depth = np.where(hits["on"], (hits["points"] @ E[:3, :3].T + E[:3, 3])[..., 2], 0).astype(np.float32)
-        out.append(View(_grey(image) * hits["on"], xyz=back_project(depth, camera), valid=hits["on"], depth=depth, gt=np.zeros_like(hits["on"]), camera=camera, name=str(i + 1)))
+        depth = np.where(hits["on"], (hits["points"] @ E[:3, :3].T + E[:3, 3])[..., 2], 0).astype(
+            np.float32
+        )
+        out.append(
+            View(
+                _grey(image) * hits["on"],
+                xyz=back_project(depth, camera),
+                valid=hits["on"],
+                depth=depth,
+                gt=np.zeros_like(hits["on"]),
+                camera=camera,
+                name=str(i + 1),
+            )
+        )
     return out
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #4a79e96e
 def flaw_voxels(scene: Scene, grid: Grid) -> Volume:
     "The voxels that the flawed surface of a scene's object touches."
     o = scene.object
-    triangles = o.triangles[(o.flaw[o.triangles] > .5).any(1)]
+    triangles = o.triangles[(o.flaw[o.triangles] > 0.5).any(1)]
     labels = np.zeros(int(np.prod(grid.shape)), bool)
     if len(triangles):
         corners = scene.vertices[triangles]
-        k = int(np.ceil(np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2).max() / (grid.size / 2)))
-        i, j = (x.ravel() for x in np.mgrid[:k + 1, :k + 1])
-        w = np.stack([i, j, k - i - j], 1)[i + j <= k] / k                                       # barycentric lattice
-        points, flaw = np.einsum("qc,tcd->tqd", w, corners).reshape(-1, 3), (o.flaw[triangles] @ w.T).ravel()
-        labels[grid.index(points[flaw > .5])[0]] = True
+        k = int(
+            np.ceil(
+                np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2).max() / (grid.size / 2)
+            )
+        )
+        i, j = (x.ravel() for x in np.mgrid[: k + 1, : k + 1])
+        w = np.stack([i, j, k - i - j], 1)[i + j <= k] / k  # barycentric lattice
+        points, flaw = (
+            np.einsum("qc,tcd->tqd", w, corners).reshape(-1, 3),
+            (o.flaw[triangles] @ w.T).ravel(),
+        )
+        labels[grid.index(points[flaw > 0.5])[0]] = True
     return Volume(grid.origin, grid.size, labels.reshape(grid.shape))
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #eb2f9751
 def seen_labels(volume: Volume, view: View) -> Bool[np.ndarray, "H W"]:
     "The view's pixels whose point lies in a labelled voxel."
     index, inside = volume.grid.index(world_points(view))
     pixels = points_of(view.xyz, view.valid)[1][inside]
-    out = np.zeros(view.size, bool); out.flat[pixels] = volume.labels.flat[index]
+    out = np.zeros(view.size, bool)
+    out.flat[pixels] = volume.labels.flat[index]
     return out
 
+
 # %% ../../nbs/data/25_sim3d.ipynb #35e506b6
-def _write_view(folder: Path, view: View, where: dict, exposure: str, far: float, channels: str = "") -> None:
+def _write_view(
+    folder: Path, view: View, where: dict, exposure: str, far: float, channels: str = ""
+) -> None:
     "The two files of a view; `far` stands where nothing was measured."
-    image, depth = (folder/fill(where[k], view=view.name, exposure=exposure) for k in ("images", "depth"))
+    image, depth = (
+        folder / fill(where[k], view=view.name, exposure=exposure) for k in ("images", "depth")
+    )
     write_png(image, view.rgb[0])
     stored = np.where(view.valid, view.depth, far).astype(np.float32)
     write_exr(depth, {c: stored for c in channels}) if channels else write_npy(depth, stored)
 
-def _text(matrix: np.ndarray) -> str: return "".join(" ".join(f"{x:.17g}" for x in row) + "\n" for row in matrix)
+
+def _text(matrix: np.ndarray) -> str:
+    return "".join(" ".join(f"{x:.17g}" for x in row) + "\n" for row in matrix)
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #c8bed94c
 class SiM3DLayout(Layout):
     "Embedded objects as SiM3D: `views` cameras, volumes whose longest side has `voxels`, depth of the table only with `table`."
-    splits = ("train", "dev", "test")
-    counts = {"smoke": {"dev": (2, 1), "test": (3, 1)}, "laptop": {"dev": (4, 1), "test": (12, 4)}}       # good, and of each defect: the benchmark has about 40 a class
 
-    def __init__(self, size: str = "small", views: int = 12, voxels: int | None = None, table: bool = False):
+    splits = ("train", "dev", "test")
+    counts = {
+        "smoke": {"dev": (2, 1), "test": (3, 1)},
+        "laptop": {"dev": (4, 1), "test": (12, 4)},
+    }  # good, and of each defect: the benchmark has about 40 a class
+
+    def __init__(
+        self, size: str = "small", views: int = 12, voxels: int | None = None, table: bool = False
+    ):
         super().__init__(size)
-        self.views, self.voxels, self.table = views, voxels or {"smoke": 64, "laptop": 128}[self.size], table
+        self.views, self.voxels, self.table = (
+            views,
+            voxels or {"smoke": 64, "laptop": 128}[self.size],
+            table,
+        )
 
     def items(self, category: str) -> list[Item]:
         out = [Item(category, "train", "good", 0)]
         for split, (good, each) in self.counts[self.size].items():
-            out += [Item(category, split, d, i) for d in ("good", *KINDS) for i in range(good if d == "good" else each)]
+            out += [
+                Item(category, split, d, i)
+                for d in ("good", *KINDS)
+                for i in range(good if d == "good" else each)
+            ]
         return out
 
     def instance(self, item: Item) -> str:
         "The name of an object's folder."
-        if item.split == "train": return f"{item.category}_real"
+        if item.split == "train":
+            return f"{item.category}_real"
         number = [i for i in self.items(item.category) if i.split == item.split].index(item) + 1
         return f"{item.category}_{'dev_' * (item.split == 'dev')}{number:02d}{'_bad' * (item.defect != 'good')}"
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #f71e1809
 def _sample(self: SiM3DLayout, item: Item) -> Sample:
     "The scanned instance with all that the generator knows of it, ground truth in each view included."
     scene = real_scene(item.category, item.split, item.defect, item.index)
-    return Sample(item.id, item.category, item.split, item.defect, tuple(scanned(scene, self.views, self.pixels, _seed(item.id, "sensor"), self.table)))
+    return Sample(
+        item.id,
+        item.category,
+        item.split,
+        item.defect,
+        tuple(scanned(scene, self.views, self.pixels, _seed(item.id, "sensor"), self.table)),
+    )
+
 
 def _synthetic(self: SiM3DLayout, category: str) -> Sample:
     "The training instance as rendered from its model."
-    return Sample(f"{category}/train/good/synth", category, "train", "good", tuple(rendered(synthetic_scene(category), self.views, self.pixels)))
+    return Sample(
+        f"{category}/train/good/synth",
+        category,
+        "train",
+        "good",
+        tuple(rendered(synthetic_scene(category), self.views, self.pixels)),
+    )
+
 
 def _grid(self: SiM3DLayout, category: str) -> Grid:
     "The class's grid: around its model."
     return grid_around(cad(category).vertices, self.voxels)
 
+
 def _volume(self: SiM3DLayout, item: Item) -> Volume:
     "The ground truth of an instance."
-    return flaw_voxels(real_scene(item.category, item.split, item.defect, item.index), self.grid(item.category))
+    return flaw_voxels(
+        real_scene(item.category, item.split, item.defect, item.index), self.grid(item.category)
+    )
 
-SiM3DLayout.sample, SiM3DLayout.synthetic, SiM3DLayout.grid, SiM3DLayout.volume = _sample, _synthetic, _grid, _volume
+
+SiM3DLayout.sample, SiM3DLayout.synthetic, SiM3DLayout.grid, SiM3DLayout.volume = (
+    _sample,
+    _synthetic,
+    _grid,
+    _volume,
+)
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #7904629f
 def _write(self: SiM3DLayout, root: Path, item: Item) -> None:
     "An instance's files; of the training object, those of its rendering as well."
-    home, files, name = Path(root)/item.category, description(), self.instance(item)
-    for v in self.sample(item).views: _write_view(home/name, v, files["real"], files["exposure"], np.inf)
+    home, files, name = Path(root) / item.category, description(), self.instance(item)
+    for v in self.sample(item).views:
+        _write_view(home / name, v, files["real"], files["exposure"], np.inf)
     if item.split == "train":
-        for v in self.synthetic(item.category).views: _write_view(home/f"{item.category}_synth", v, files["synth"], files["exposure"], 1e10, "BGR")
-    elif item.defect != "good": write_volume(home/fill(files["volume"]["file"], instance=name), self.volume(item))
+        for v in self.synthetic(item.category).views:
+            _write_view(
+                home / f"{item.category}_synth", v, files["synth"], files["exposure"], 1e10, "BGR"
+            )
+    elif item.defect != "good":
+        write_volume(home / fill(files["volume"]["file"], instance=name), self.volume(item))
+
 
 def _finish(self: SiM3DLayout, root: Path, items: list[Item]) -> None:
     "The cameras of each class: intrinsics, and a pose a view, camera to world."
     files = description()["calibration"]
-    for home in sorted({Path(root)/i.category for i in items}):
+    for home in sorted({Path(root) / i.category for i in items}):
         for k, camera in enumerate(rig(self.views, self.pixels)):
-            write_text(home/fill(files["intrinsics"], view=k + 1), _text(camera.K))
-            write_text(home/fill(files["poses"], view=k + 1), _text(np.linalg.inv(camera.world_to_camera)))
+            write_text(home / fill(files["intrinsics"], view=k + 1), _text(camera.K))
+            write_text(
+                home / fill(files["poses"], view=k + 1),
+                _text(np.linalg.inv(camera.world_to_camera)),
+            )
+
 
 SiM3DLayout.write, SiM3DLayout.finish = _write, _finish
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #90489247
 def kind_of(name: str, category: str, files: dict) -> str:
@@ -291,69 +624,145 @@ def kind_of(name: str, category: str, files: dict) -> str:
     rest = name.lower().removeprefix(category.lower())
     return next((k for k in ("real", "synth", "dev") if files[f"{k}_name"] in rest), "test")
 
+
 def instances(folder: Path, files: dict) -> dict[str, list[Path]]:
     "The instances of a class by kind: folders that hold images or depth maps, or bear the class's name."
-    places, out = {os.path.dirname(files[k][r]) for k in ("real", "synth") for r in ("images", "depth")}, {}
+    places, out = (
+        {os.path.dirname(files[k][r]) for k in ("real", "synth") for r in ("images", "depth")},
+        {},
+    )
     for p in visible(folder):
-        if p.is_dir() and (p.name.startswith(f"{folder.name}_") or any((p/place).is_dir() for place in places)):
+        if p.is_dir() and (
+            p.name.startswith(f"{folder.name}_") or any((p / place).is_dir() for place in places)
+        ):
             out.setdefault(kind_of(p.name, folder.name, files), []).append(p)
     return out
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #86f349a9
 def exposures_in(folder: Path, images: str) -> list[str]:
     "The exposures of which an instance has images."
     place, name = os.path.split(images)
     free = re.escape(name).replace("<view>", ".+").replace("<exposure>", "(.+?)")
-    return sorted({m[1] for p in visible(folder/place) if (m := re.fullmatch(free, p.name)) and m.groups()}, key=natural)
+    return sorted(
+        {m[1] for p in visible(folder / place) if (m := re.fullmatch(free, p.name)) and m.groups()},
+        key=natural,
+    )
 
-def _unpaired(folder: Path, role: str, pattern: str, partners: dict[str, Path], alone: list[str], fix: str | None) -> PairingError:
+
+def _unpaired(
+    folder: Path,
+    role: str,
+    pattern: str,
+    partners: dict[str, Path],
+    alone: list[str],
+    fix: str | None,
+) -> PairingError:
     found = f"no such file ({len(alone)} such: {', '.join(alone[:5])}{', ...' * (len(alone) > 5)})"
-    return PairingError(f"a view has no {'image' if role == 'rgb' else 'depth map'}", file=folder/fill(pattern, view=alone[0]), found=found, expected=f"the partner of {partners[alone[0]].name}", fix=fix)
+    return PairingError(
+        f"a view has no {'image' if role == 'rgb' else 'depth map'}",
+        file=folder / fill(pattern, view=alone[0]),
+        found=found,
+        expected=f"the partner of {partners[alone[0]].name}",
+        fix=fix,
+    )
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #7a730f5f
-def pairs_in(folder: Path, where: dict, exposure: str) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
+def pairs_in(
+    folder: Path, where: dict, exposure: str
+) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
     "View id -> {rgb, depth} of an instance, in natural order, and what has no partner."
     patterns = {"rgb": fill(where["images"], exposure=exposure), "depth": where["depth"]}
     found, faults = {role: matching(folder, p) for role, p in patterns.items()}, []
     for role, other in (("rgb", "depth"), ("depth", "rgb")):
         if alone := sorted(found[other].keys() - found[role].keys(), key=natural):
             there = exposures_in(folder, where["images"]) if role == "rgb" else []
-            faults.append(_unpaired(folder, role, patterns[role], found[other], alone, f"exposures here: {', '.join(there)}" if there else None))
+            faults.append(
+                _unpaired(
+                    folder,
+                    role,
+                    patterns[role],
+                    found[other],
+                    alone,
+                    f"exposures here: {', '.join(there)}" if there else None,
+                )
+            )
     both = sorted(found["rgb"].keys() & found["depth"].keys(), key=natural)
     return {v: {r: found[r][v] for r in found} for v in both}, faults
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #1d29bfa1
 def _usual(view_sets: list[tuple[str, ...]]) -> tuple[str, ...]:
     "The most frequent set of views; of equally frequent ones the largest."
     return max(Counter(view_sets).items(), key=lambda c: (c[1], len(c[0])))[0] if view_sets else ()
 
+
 def view_fault(found, expected, file: Path, what: str) -> ViewMismatch | None:
     "The error for view ids that differ from those expected, or None."
-    missing, extra = (sorted(set(a) - set(b), key=natural) for a, b in ((expected, found), (found, expected)))
-    if not missing and not extra: return None
-    told = "; ".join(f"{word} {', '.join(ids[:12])}{' ...' if len(ids) > 12 else ''}" for word, ids in (("missing", missing), ("extra", extra)) if ids)
-    return ViewMismatch(f"{what} has other views than the class", file=file, found=told, expected=f"{len(expected)} views: {', '.join(expected[:36])}")
+    missing, extra = (
+        sorted(set(a) - set(b), key=natural) for a, b in ((expected, found), (found, expected))
+    )
+    if not missing and not extra:
+        return None
+    told = "; ".join(
+        f"{word} {', '.join(ids[:12])}{' ...' if len(ids) > 12 else ''}"
+        for word, ids in (("missing", missing), ("extra", extra))
+        if ids
+    )
+    return ViewMismatch(
+        f"{what} has other views than the class",
+        file=file,
+        found=told,
+        expected=f"{len(expected)} views: {', '.join(expected[:36])}",
+    )
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #7a48b4ca
-def calibration_of(folder: Path, views: tuple[str, ...], rules: dict) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
+def calibration_of(
+    folder: Path, views: tuple[str, ...], rules: dict
+) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
     "View id -> {intrinsics, pose} of a class, empty where nothing is calibrated, and what is wrong."
-    given = {role: matching(folder, rules[k]) if "<view>" in rules[k] else {v: folder/rules[k] for v in views if (folder/rules[k]).is_file()}
-             for role, k in (("intrinsics", "intrinsics"), ("pose", "poses"))}
-    if not any(given.values()): return {}, []
-    faults = [f for role, k in (("intrinsics", "intrinsics"), ("pose", "poses"))
-              if (f := view_fault(given[role], views, folder/rules[k], "calibration"))]
-    return {v: {r: given[r][v] for r in given} for v in views if all(v in g for g in given.values())}, faults
+    given = {
+        role: matching(folder, rules[k])
+        if "<view>" in rules[k]
+        else {v: folder / rules[k] for v in views if (folder / rules[k]).is_file()}
+        for role, k in (("intrinsics", "intrinsics"), ("pose", "poses"))
+    }
+    if not any(given.values()):
+        return {}, []
+    faults = [
+        f
+        for role, k in (("intrinsics", "intrinsics"), ("pose", "poses"))
+        if (f := view_fault(given[role], views, folder / rules[k], "calibration"))
+    ]
+    return {
+        v: {r: given[r][v] for r in given} for v in views if all(v in g for g in given.values())
+    }, faults
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #4a0b5c84
 class SiM3D(FileDataset):
     """Multi-view instances of one class. `train` is one good instance: scanned (`setup="real"`) or rendered (`setup="synth"`); then `test`, and `dev` where it is there.
 
     `exposure`: the suffix of the images. `masks`: give each view the ground truth that the volume implies. `prepare`: applied to each view once it is read."""
+
     name, expects = "sim3d", "folders such as plastic_stool/plastic_stool_real/depth"
 
-    def __init__(self, root: str | Path, category: str, split: str = "train", *, setup: str = "real", exposure: str | None = None, masks: bool = False,
-                 prepare: Callable[[View], View] | None = None, faults: list | None = None):
-        if setup not in ("real", "synth"): raise MvadError("unknown setup", found=setup, expected="real or synth")
+    def __init__(
+        self,
+        root: str | Path,
+        category: str,
+        split: str = "train",
+        *,
+        setup: str = "real",
+        exposure: str | None = None,
+        masks: bool = False,
+        prepare: Callable[[View], View] | None = None,
+        faults: list | None = None,
+    ):
+        if setup not in ("real", "synth"):
+            raise MvadError("unknown setup", found=setup, expected="real or synth")
         self.files, self.setup, self.masks, self.prepare = description(), setup, masks, prepare
         self.exposure = str(self.files["exposure"] if exposure is None else exposure)
         super().__init__(root, category, split, faults=faults)
@@ -366,122 +775,271 @@ class SiM3D(FileDataset):
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
         "`train` is that of the setup; `train_synth` names the rendered instance whatever the setup, so that a check reads it too."
-        kinds = instances(Path(home)/category, description())
-        return ["train"] * ("real" in kinds or "synth" in kinds) + ["train_synth"] * ("synth" in kinds) + [k for k in ("dev", "test") if k in kinds]
+        kinds = instances(Path(home) / category, description())
+        return (
+            ["train"] * ("real" in kinds or "synth" in kinds)
+            + ["train_synth"] * ("synth" in kinds)
+            + [k for k in ("dev", "test") if k in kinds]
+        )
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #77eeb4f5
 def scan(self: SiM3D, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
     "The records of a split, and what is wrong in the class."
-    folder, kinds = home/category, instances(home/category, self.files)
-    pairs = {p: pairs_in(p, self.files["synth" if k == "synth" else "real"], self.exposure) for k, found in kinds.items() for p in found}
+    folder, kinds = home / category, instances(home / category, self.files)
+    pairs = {
+        p: pairs_in(p, self.files["synth" if k == "synth" else "real"], self.exposure)
+        for k, found in kinds.items()
+        for p in found
+    }
     views = _usual([tuple(v) for v, _ in pairs.values() if v])
-    if views and len(views) not in self.files["views"]: warnings.warn(f"sim3d: {category} has {len(views)} views; the benchmark has {' or '.join(map(str, self.files['views']))}", stacklevel=4)
-    cameras, faults = calibration_of(folder, views, self.files["calibration"]) if views else ({}, [])
+    if views and len(views) not in self.files["views"]:
+        warnings.warn(
+            f"sim3d: {category} has {len(views)} views; the benchmark has {' or '.join(map(str, self.files['views']))}",
+            stacklevel=4,
+        )
+    cameras, faults = (
+        calibration_of(folder, views, self.files["calibration"]) if views else ({}, [])
+    )
     kind = {"train": self.setup, "train_synth": "synth"}.get(split, split)
     found = kinds.get(kind, [])
     for p in found:
         here, wrong = pairs[p]
-        if not wrong and (f := view_fault(here, views, p, "instance")): wrong = [f]
+        if not wrong and (f := view_fault(here, views, p, "instance")):
+            wrong = [f]
         yield from wrong
-        if not wrong: yield self.record(p, kind, here, cameras)
+        if not wrong:
+            yield self.record(p, kind, here, cameras)
     yield from faults
     yield from _census(folder, category, kind, found, self.files)
 
-# %% ../../nbs/data/25_sim3d.ipynb #464a90e8
-def _bad(p: Path, files: dict) -> bool: return files["bad_name"] in p.name.lower().removeprefix(p.parent.name.lower())
 
-def _census(folder: Path, category: str, kind: str, found: list[Path], files: dict) -> Iterator[DatasetError]:
+# %% ../../nbs/data/25_sim3d.ipynb #464a90e8
+def _bad(p: Path, files: dict) -> bool:
+    return files["bad_name"] in p.name.lower().removeprefix(p.parent.name.lower())
+
+
+def _census(
+    folder: Path, category: str, kind: str, found: list[Path], files: dict
+) -> Iterator[DatasetError]:
     "Exactly one training instance; test instances of both sorts."
     bad = sum(_bad(p, files) for p in found)
     if kind in ("real", "synth") and len(found) != 1:
-        yield DatasetError("a class has one training instance", file=folder, found=", ".join(p.name for p in found) or f"no folder with {files[f'{kind}_name']} in its name", expected=f"{category}_{files[f'{kind}_name']}")
+        yield DatasetError(
+            "a class has one training instance",
+            file=folder,
+            found=", ".join(p.name for p in found)
+            or f"no folder with {files[f'{kind}_name']} in its name",
+            expected=f"{category}_{files[f'{kind}_name']}",
+        )
     if kind == "test" and bad in (0, len(found)):
-        yield EmptyCategory("the test instances are all of one sort", file=folder, found=f"{len(found) - bad} good, {bad} bad", expected=f"at least one of each; {files['bad_name']} in the name of the anomalous")
+        yield EmptyCategory(
+            "the test instances are all of one sort",
+            file=folder,
+            found=f"{len(found) - bad} good, {bad} bad",
+            expected=f"at least one of each; {files['bad_name']} in the name of the anomalous",
+        )
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #f1afc689
 def _record(self: SiM3D, folder: Path, kind: str, pairs: dict, cameras: dict) -> Record:
-    category, split, defect = folder.parent.name, "train" if kind in ("real", "synth") else kind, "bad" if _bad(folder, self.files) else "good"
-    volume, grid = (folder.parent/fill(p, instance=folder.name, **{"class": category}) if p else None for p in map(self.files["volume"].get, ("file", "grid")))
-    return Record(f"{category}/{split}/{defect}/{folder.name}", category, split, defect, tuple({**files, **cameras.get(v, {})} for v, files in pairs.items()),
-                  {"views": tuple(pairs), "volume": volume if volume.is_file() else None, "grid": grid})
+    category, split, defect = (
+        folder.parent.name,
+        "train" if kind in ("real", "synth") else kind,
+        "bad" if _bad(folder, self.files) else "good",
+    )
+    volume, grid = (
+        folder.parent / fill(p, instance=folder.name, **{"class": category}) if p else None
+        for p in map(self.files["volume"].get, ("file", "grid"))
+    )
+    return Record(
+        f"{category}/{split}/{defect}/{folder.name}",
+        category,
+        split,
+        defect,
+        tuple({**files, **cameras.get(v, {})} for v, files in pairs.items()),
+        {"views": tuple(pairs), "volume": volume if volume.is_file() else None, "grid": grid},
+    )
+
 
 SiM3D.scan, SiM3D.record = scan, _record
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #f0039f26
 def read_view(self: SiM3D, record: Record, which: int) -> View:
     "View number `which` (0-based, in natural order of the ids), prepared if there is a `prepare`."
     files, name, rules = record.files[which], record.info["views"][which], self.files["depth"]
-    camera = read_camera(files["intrinsics"], files["pose"], name, self.files["calibration"]) if "pose" in files else None
+    camera = (
+        read_camera(files["intrinsics"], files["pose"], name, self.files["calibration"])
+        if "pose" in files
+        else None
+    )
     rgb = read_rgb(files["rgb"])
-    if (rgb != rgb[:1]).any(): rgb = np.repeat(np.tensordot([.299, .587, .114], rgb, 1)[None], 3, 0).clip(0, 1)       # a colour file, read as grey
+    if (rgb != rgb[:1]).any():
+        rgb = np.repeat(np.tensordot([0.299, 0.587, 0.114], rgb, 1)[None], 3, 0).clip(
+            0, 1
+        )  # a colour file, read as grey
     depth, valid = read_depth(files["depth"], channel=rules["exr_channel"])
-    if depth.shape != rgb.shape[1:]: raise ShapeMismatch("depth map has another size than its image", file=files["depth"], found=depth.shape, expected=rgb.shape[1:])
+    if depth.shape != rgb.shape[1:]:
+        raise ShapeMismatch(
+            "depth map has another size than its image",
+            file=files["depth"],
+            found=depth.shape,
+            expected=rgb.shape[1:],
+        )
     depth = depth * np.float32(rules["unit"])
     if rules["is"] == "range":
-        if camera is None: raise DatasetError("ranges cannot become depth without intrinsics", file=files["depth"], found="no calibration", expected="files.calibration in the recipe")
+        if camera is None:
+            raise DatasetError(
+                "ranges cannot become depth without intrinsics",
+                file=files["depth"],
+                found="no calibration",
+                expected="files.calibration in the recipe",
+            )
         depth = z_of_range(depth, camera)
-    view = View(rgb, xyz=None if camera is None else back_project(depth, camera), valid=valid, depth=depth, camera=camera, name=name)
+    view = View(
+        rgb,
+        xyz=None if camera is None else back_project(depth, camera),
+        valid=valid,
+        depth=depth,
+        camera=camera,
+        name=name,
+    )
     if self.masks and camera is not None and (record.defect == "good" or record.info["volume"]):
-        view = replace(view, gt=np.zeros(view.size, bool) if record.defect == "good" else seen_labels(self.volume(record), view))
+        view = replace(
+            view,
+            gt=np.zeros(view.size, bool)
+            if record.defect == "good"
+            else seen_labels(self.volume(record), view),
+        )
     return view if self.prepare is None else self.prepare(view)
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #54550a4c
 def read(self: SiM3D, record: Record) -> Sample:
     "All views of an instance. Raises the errors of `mvad.data.base` for what is wrong in its files."
-    return Sample(record.id, record.category, record.split, record.defect, tuple(self.read_view(record, i) for i in range(len(record.files))))
+    return Sample(
+        record.id,
+        record.category,
+        record.split,
+        record.defect,
+        tuple(self.read_view(record, i) for i in range(len(record.files))),
+    )
+
 
 def read_all(self: SiM3D, record: Record) -> None:
     "Read the views one by one and forget them: 36 views of 12 megapixels do not fit into memory together."
-    for i in range(len(record.files)): self.read_view(record, i)
+    for i in range(len(record.files)):
+        self.read_view(record, i)
+
 
 SiM3D.read_view, SiM3D.read, SiM3D.read_all = read_view, read, read_all
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #365d1888
 def volume(self: SiM3D, record: Record) -> Volume | None:
     "The ground truth of an instance, or None where there is no file. Raises `LabelMaskConflict`, `MissingMask`."
     path = record.info["volume"]
-    if path is None: return None
-    v = read_volume(path, {k: self.files["volume"][k] for k in ("labels", "origin", "size", "unit") if k in self.files["volume"]}, record.info["grid"])
+    if path is None:
+        return None
+    v = read_volume(
+        path,
+        {
+            k: self.files["volume"][k]
+            for k in ("labels", "origin", "size", "unit")
+            if k in self.files["volume"]
+        },
+        record.info["grid"],
+    )
     n = int(v.labels.sum())
-    if record.defect == "good" and n: raise LabelMaskConflict("a good instance's volume marks a defect", file=path, found=f"{n} voxels", expected="none, or no volume")
-    if record.defect != "good" and not n: raise MissingMask("an anomalous instance's volume is empty", file=path, found="0 labelled voxels", expected="at least 1")
+    if record.defect == "good" and n:
+        raise LabelMaskConflict(
+            "a good instance's volume marks a defect",
+            file=path,
+            found=f"{n} voxels",
+            expected="none, or no volume",
+        )
+    if record.defect != "good" and not n:
+        raise MissingMask(
+            "an anomalous instance's volume is empty",
+            file=path,
+            found="0 labelled voxels",
+            expected="at least 1",
+        )
     return v
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #ffdfaf31
 def headers(self: SiM3D, record: Record) -> None:
     "Sizes and number types of all files, and the volume. Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`."
     for files in record.files:
         image, depth = header(files["rgb"]), header(path := files["depth"])
-        if path.suffix == ".npy" and depth.channels != 1: raise ShapeMismatch("array has the wrong number of axes", file=path, found=(*depth.size, depth.channels), expected="2 axes")
-        if depth.dtype not in ("float32", "float64"): raise DTypeError("depth map has the wrong number type", file=path, found=depth.dtype, expected="float32 or float64", fix="the file may have been re-encoded")
-        if depth.size != image.size: raise ShapeMismatch("depth map has another size than its image", file=path, found=depth.size, expected=image.size)
+        if path.suffix == ".npy" and depth.channels != 1:
+            raise ShapeMismatch(
+                "array has the wrong number of axes",
+                file=path,
+                found=(*depth.size, depth.channels),
+                expected="2 axes",
+            )
+        if depth.dtype not in ("float32", "float64"):
+            raise DTypeError(
+                "depth map has the wrong number type",
+                file=path,
+                found=depth.dtype,
+                expected="float32 or float64",
+                fix="the file may have been re-encoded",
+            )
+        if depth.size != image.size:
+            raise ShapeMismatch(
+                "depth map has another size than its image",
+                file=path,
+                found=depth.size,
+                expected=image.size,
+            )
     self.volume(record)
+
 
 def content(self: SiM3D, record: Record, masks: bool = True) -> str:
     "The hash of an instance: of its files, and of its volume if `masks`."
     views, path = FileDataset.content(self, record, masks), record.info["volume"]
-    return hashlib.sha1(f"{views} {file_hash(path)}".encode()).hexdigest() if masks and path else views
+    return (
+        hashlib.sha1(f"{views} {file_hash(path)}".encode()).hexdigest() if masks and path else views
+    )
+
 
 SiM3D.volume, SiM3D.headers, SiM3D.content = volume, headers, content
+
 
 # %% ../../nbs/data/25_sim3d.ipynb #20f76748
 def view_gap(a: View, b: View, most: int = 5000) -> Float[np.ndarray, "K"]:
     "How far (metres, along b's axis) points of `a` (at most `most`) lie from the surface that `b` measured where they land; bilinear between pixels that are all valid."
     p = world_points(a)
-    uv, z = project(p[::max(len(p) // most, 1)], b.camera)
+    uv, z = project(p[:: max(len(p) // most, 1)], b.camera)
     (h, w), low = b.size, np.floor(uv)
     on = (z > 0) & (low >= 0).all(1) & (low < (w - 1, h - 1)).all(1)
     z, (x, y), (fx, fy) = z[on], low[on].astype(int).T, (uv - low)[on].T
-    corners = [(y, x, (1 - fy) * (1 - fx)), (y, x + 1, (1 - fy) * fx), (y + 1, x, fy * (1 - fx)), (y + 1, x + 1, fy * fx)]
+    corners = [
+        (y, x, (1 - fy) * (1 - fx)),
+        (y, x + 1, (1 - fy) * fx),
+        (y + 1, x, fy * (1 - fx)),
+        (y + 1, x + 1, fy * fx),
+    ]
     sound = np.logical_and.reduce([b.valid[r, c] for r, c, _ in corners])
     return np.abs(sum(b.depth[r, c] * weight for r, c, weight in corners) - z)[sound]
 
+
 # %% ../../nbs/data/25_sim3d.ipynb #02b6c702
-def reprojection_error(dataset, longest: int = 256, grid: Grid | None = None, neighbours: int = 4) -> float:
+def reprojection_error(
+    dataset, longest: int = 256, grid: Grid | None = None, neighbours: int = 4
+) -> float:
     "Median distance, in voxels, between the surfaces that neighbouring views of the first sample see; `grid`: by default that around its points. Infinite where nothing overlaps."
     views = [v for v in dataset[0].views if v is not None]
     grid = grid or grid_around(np.concatenate([world_points(v) for v in views]), longest)
     eyes = np.array([np.linalg.inv(v.camera.world_to_camera)[:3, 3] for v in views])
-    nearest = np.linalg.norm(eyes[:, None] - eyes, axis=2).argsort(1, kind="stable")[:, 1:neighbours + 1]
-    gaps = np.concatenate([np.zeros(0), *(view_gap(v, views[j]) for v, row in zip(views, nearest) for j in row)])
+    nearest = np.linalg.norm(eyes[:, None] - eyes, axis=2).argsort(1, kind="stable")[
+        :, 1 : neighbours + 1
+    ]
+    gaps = np.concatenate(
+        [np.zeros(0), *(view_gap(v, views[j]) for v, row in zip(views, nearest) for j in row)]
+    )
     return float(np.median(gaps)) / grid.size if len(gaps) else float("inf")

@@ -10,30 +10,46 @@ from concurrent.futures import ThreadPoolExecutor
 from ..core.sample import Sample
 
 # %% auto #0
-__all__ = ['stream']
+__all__ = ["stream"]
+
 
 # %% ../../nbs/data/29_stream.ipynb #102ce2f3
-def stream(samples: Sequence[Sample], *, workers: int | None = None, ahead: int | None = None) -> Iterator[Sample]:
+def stream(
+    samples: Sequence[Sample], *, workers: int | None = None, ahead: int | None = None
+) -> Iterator[Sample]:
     """The samples in order, decoded by `workers` threads (one a core by default) that run at most `ahead` samples (8 a worker) in front.
 
     An error is raised where its sample would have come. Nothing is read before the first sample is asked for, nothing after the iterator was closed."""
     from joblib import cpu_count
+
     workers = workers or cpu_count()
     ahead, n = max(ahead or 8 * workers, 1), len(samples)
-    size = max(1, ahead // (2 * workers))                                # samples a task: handing over costs as much as a small image
+    size = max(
+        1, ahead // (2 * workers)
+    )  # samples a task: handing over costs as much as a small image
     pool, coming, start = ThreadPoolExecutor(workers), deque(), 0
     try:
         while start < n or coming:
-            while start < n and len(coming) * size < ahead: coming.append(pool.submit(_read, samples, start, min(start + size, n))); start += size
+            while start < n and len(coming) * size < ahead:
+                coming.append(pool.submit(_read, samples, start, min(start + size, n)))
+                start += size
             for sample, error in coming.popleft().result():
-                if error: raise error
+                if error:
+                    raise error
                 yield sample
-    finally: pool.shutdown(wait=True, cancel_futures=True)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
-def _read(samples: Sequence[Sample], start: int, end: int) -> list[tuple[Sample | None, Exception | None]]:
+
+def _read(
+    samples: Sequence[Sample], start: int, end: int
+) -> list[tuple[Sample | None, Exception | None]]:
     "Samples `start` to `end` (exclusive), up to the first that cannot be read."
     out = []
     for i in range(start, end):
-        try: out.append((samples[i], None))
-        except Exception as e: out.append((None, e)); break
+        try:
+            out.append((samples[i], None))
+        except Exception as e:
+            out.append((None, e))
+            break
     return out

@@ -12,110 +12,247 @@ from ..core.sample import Camera, MvadError, Sample, View, open3d
 from .base import Dataset, Record, UnknownCategory, UnknownSplit, close
 
 # %% auto #0
-__all__ = ['VERSION', 'SERIES', 'DEFECTS', 'CATEGORIES', 'SIZES', 'Recipe', 'body', 'vertex_normals', 'profile', 'tangent',
-           'place', 'Object', 'good_object', 'NoSuchSpot', 'spoil', 'texture', 'Look', 'look_of', 'albedo', 'look_at',
-           'rig', 'Scene', 'visibility', 'render', 'make_sample', 'Size', 'contents', 'Synthetic', 'cross_view_errors']
+__all__ = [
+    "VERSION",
+    "SERIES",
+    "DEFECTS",
+    "CATEGORIES",
+    "SIZES",
+    "Recipe",
+    "body",
+    "vertex_normals",
+    "profile",
+    "tangent",
+    "place",
+    "Object",
+    "good_object",
+    "NoSuchSpot",
+    "spoil",
+    "texture",
+    "Look",
+    "look_of",
+    "albedo",
+    "look_at",
+    "rig",
+    "Scene",
+    "visibility",
+    "render",
+    "make_sample",
+    "Size",
+    "contents",
+    "Synthetic",
+    "cross_view_errors",
+]
 
 # %% ../../nbs/data/21_synthetic.ipynb #56584960
-VERSION, SERIES = "1.1", 1                                   # frozen: another version is another data set; what two versions share comes from one series of seeds
+VERSION, SERIES = (
+    "1.1",
+    1,
+)  # frozen: another version is another data set; what two versions share comes from one series of seeds
 DEFECTS = ("colour", "dent", "bump", "hole", "mismatch", "hidden")
+
 
 @dataclass(frozen=True)
 class Recipe:
     "How the objects of a category are made. Lengths in metres, colours in [0, 1]."
+
     radius: float
     height: float
-    outline: float                                           # exponent of the superellipse: 2 is a circle, 6 a rounded square
-    lobes: tuple[int, float]                                 # how many, and how deep as a share of the radius
-    rough: float                                             # irregularity, drawn anew for each object
-    shapes: tuple[str, str, str]                             # mark shapes A, B, C
-    paints: tuple[tuple, tuple, tuple]                       # c1, c2 (on A) and c3 (on B and C)
+    outline: float  # exponent of the superellipse: 2 is a circle, 6 a rounded square
+    lobes: tuple[int, float]  # how many, and how deep as a share of the radius
+    rough: float  # irregularity, drawn anew for each object
+    shapes: tuple[str, str, str]  # mark shapes A, B, C
+    paints: tuple[tuple, tuple, tuple]  # c1, c2 (on A) and c3 (on B and C)
     body: tuple[float, float, float]
     texture: str
-    mark: float                                              # radius of a mark
+    mark: float  # radius of a mark
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #1214f7e1
 CATEGORIES = {
-    "puck": Recipe(.040, .030, 2, (0, 0), 0., ("dome", "dimple", "ring"), ((.72, .25, .20), (.80, .55, .22), (.22, .35, .66)), (.62, .58, .50), "speckle", .0065),
-    "tile": Recipe(.038, .024, 6, (0, 0), 0., ("bar", "groove", "dimple"), ((.80, .66, .22), (.30, .56, .34), (.48, .28, .56)), (.46, .48, .51), "stripes", .0068),
-    "cog": Recipe(.042, .028, 2, (6, .10), 0., ("cone", "ring", "dimple"), ((.28, .54, .30), (.25, .50, .62), (.66, .30, .48)), (.56, .50, .46), "brushed", .0065),
-    "pebble": Recipe(.040, .034, 2, (3, .04), .05, ("cone", "groove", "ring"), ((.28, .30, .36), (.36, .48, .30), (.78, .45, .25)), (.66, .60, .56), "marble", .0068),
+    "puck": Recipe(
+        0.040,
+        0.030,
+        2,
+        (0, 0),
+        0.0,
+        ("dome", "dimple", "ring"),
+        ((0.72, 0.25, 0.20), (0.80, 0.55, 0.22), (0.22, 0.35, 0.66)),
+        (0.62, 0.58, 0.50),
+        "speckle",
+        0.0065,
+    ),
+    "tile": Recipe(
+        0.038,
+        0.024,
+        6,
+        (0, 0),
+        0.0,
+        ("bar", "groove", "dimple"),
+        ((0.80, 0.66, 0.22), (0.30, 0.56, 0.34), (0.48, 0.28, 0.56)),
+        (0.46, 0.48, 0.51),
+        "stripes",
+        0.0068,
+    ),
+    "cog": Recipe(
+        0.042,
+        0.028,
+        2,
+        (6, 0.10),
+        0.0,
+        ("cone", "ring", "dimple"),
+        ((0.28, 0.54, 0.30), (0.25, 0.50, 0.62), (0.66, 0.30, 0.48)),
+        (0.56, 0.50, 0.46),
+        "brushed",
+        0.0065,
+    ),
+    "pebble": Recipe(
+        0.040,
+        0.034,
+        2,
+        (3, 0.04),
+        0.05,
+        ("cone", "groove", "ring"),
+        ((0.28, 0.30, 0.36), (0.36, 0.48, 0.30), (0.78, 0.45, 0.25)),
+        (0.66, 0.60, 0.56),
+        "marble",
+        0.0068,
+    ),
 }
 
 # %% ../../nbs/data/21_synthetic.ipynb #d3f0bbe4
 _N_ANGLE, _N_PROFILE = 200, 130
 
-def _signed_power(x, p): return np.sign(x) * np.abs(x) ** p
 
-def body(recipe: Recipe, rng: np.random.Generator) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "t 3"]]:
+def _signed_power(x, p):
+    return np.sign(x) * np.abs(x) ** p
+
+
+def body(
+    recipe: Recipe, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "t 3"]]:
     "Vertices (metres, standing on z = 0) and triangles of one body."
-    angle, s = np.linspace(0, 2 * np.pi, _N_ANGLE, endpoint=False), np.linspace(0, np.pi, _N_PROFILE)[:, None]
+    angle, s = (
+        np.linspace(0, 2 * np.pi, _N_ANGLE, endpoint=False),
+        np.linspace(0, np.pi, _N_PROFILE)[:, None],
+    )
     lobes, depth = recipe.lobes
     out = 1 + depth * np.cos(lobes * angle)
-    out = out * (np.abs(np.cos(angle)) ** recipe.outline + np.abs(np.sin(angle)) ** recipe.outline) ** (-1 / recipe.outline)
-    for k in (2, 3, 4): out = out + recipe.rough / k * rng.normal() * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
-    r = recipe.radius * np.abs(np.sin(s)) ** .55 * out
+    out = out * (
+        np.abs(np.cos(angle)) ** recipe.outline + np.abs(np.sin(angle)) ** recipe.outline
+    ) ** (-1 / recipe.outline)
+    for k in (2, 3, 4):
+        out = out + recipe.rough / k * rng.normal() * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
+    r = recipe.radius * np.abs(np.sin(s)) ** 0.55 * out
     x, y = r * np.cos(angle), r * np.sin(angle)
-    z = recipe.height * (.5 + .5 * _signed_power(np.cos(s), .75)) * np.ones_like(x)
-    z = z * (1 + .6 * recipe.rough * (np.sin(60 * x + rng.uniform(0, 6)) + np.cos(55 * y + rng.uniform(0, 6))))
-    size = 1 + .03 * rng.normal()
+    z = recipe.height * (0.5 + 0.5 * _signed_power(np.cos(s), 0.75)) * np.ones_like(x)
+    z = z * (
+        1
+        + 0.6
+        * recipe.rough
+        * (np.sin(60 * x + rng.uniform(0, 6)) + np.cos(55 * y + rng.uniform(0, 6)))
+    )
+    size = 1 + 0.03 * rng.normal()
     return size * np.stack([x, y, z], -1).reshape(-1, 3), _grid_triangles()
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #ba7542ad
 def _grid_triangles() -> Int[np.ndarray, "t 3"]:
     row, col = np.arange(_N_PROFILE - 1)[:, None] * _N_ANGLE, np.arange(_N_ANGLE)[None]
     right = (col + 1) % _N_ANGLE
-    a, b, c, d = (row + col).ravel(), (row + right).ravel(), (row + _N_ANGLE + col).ravel(), (row + _N_ANGLE + right).ravel()
+    a, b, c, d = (
+        (row + col).ravel(),
+        (row + right).ravel(),
+        (row + _N_ANGLE + col).ravel(),
+        (row + _N_ANGLE + right).ravel(),
+    )
     return np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)])
 
-def vertex_normals(vertices: Float[np.ndarray, "n 3"], triangles: Int[np.ndarray, "t 3"]) -> Float[np.ndarray, "n 3"]:
+
+def vertex_normals(
+    vertices: Float[np.ndarray, "n 3"], triangles: Int[np.ndarray, "t 3"]
+) -> Float[np.ndarray, "n 3"]:
     "Unit normals, outwards: the area-weighted mean over the triangles around each vertex."
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     face = np.cross(b - a, c - a)
-    total = np.stack([np.bincount(triangles.ravel(), np.repeat(face[:, k], 3), len(vertices)) for k in range(3)], 1)
+    total = np.stack(
+        [np.bincount(triangles.ravel(), np.repeat(face[:, k], 3), len(vertices)) for k in range(3)],
+        1,
+    )
     return total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-30)
 
+
 # %% ../../nbs/data/21_synthetic.ipynb #7c23fb1f
-def _long(u, v): return (np.maximum(np.abs(u) - .75, 0) ** 2 + v * v) / .30     # a stadium instead of a disc
+def _long(u, v):
+    return (np.maximum(np.abs(u) - 0.75, 0) ** 2 + v * v) / 0.30  # a stadium instead of a disc
+
 
 def profile(shape: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Height (1 = full) and `inside` (at most 1 within the mark) at tangent coordinates in mark radii."
     rho2 = u * u + v * v
     bump = np.maximum(1 - rho2, 0) ** 1.5
     match shape:
-        case "dome": return bump, rho2
-        case "dimple": return -bump, rho2
-        case "cone": return 1.15 * np.maximum(1 - np.sqrt(rho2), 0) ** .8, rho2
-        case "ring": return np.exp(-((np.sqrt(rho2) - .65) / .22) ** 2) * (rho2 < 2), rho2
-        case "bar": return np.maximum(1 - _long(u, v), 0), _long(u, v)
-        case "groove": return -np.maximum(1 - _long(u, v), 0), _long(u, v)
+        case "dome":
+            return bump, rho2
+        case "dimple":
+            return -bump, rho2
+        case "cone":
+            return 1.15 * np.maximum(1 - np.sqrt(rho2), 0) ** 0.8, rho2
+        case "ring":
+            return np.exp(-(((np.sqrt(rho2) - 0.65) / 0.22) ** 2)) * (rho2 < 2), rho2
+        case "bar":
+            return np.maximum(1 - _long(u, v), 0), _long(u, v)
+        case "groove":
+            return -np.maximum(1 - _long(u, v), 0), _long(u, v)
     raise MvadError("unknown mark shape", found=shape)
 
+
 # %% ../../nbs/data/21_synthetic.ipynb #f59186a9
-def tangent(points: Float[np.ndarray, "n 3"], centre: np.ndarray, normal: np.ndarray, turn: float, reach: float = .010) -> tuple[np.ndarray, np.ndarray]:
+def tangent(
+    points: Float[np.ndarray, "n 3"],
+    centre: np.ndarray,
+    normal: np.ndarray,
+    turn: float,
+    reach: float = 0.010,
+) -> tuple[np.ndarray, np.ndarray]:
     "Coordinates (u, v) in metres in the tangent plane at `centre`, turned by `turn` radians; infinite more than `reach` off the plane."
     helper = np.eye(3)[np.argmin(np.abs(normal))]
-    e1 = np.cross(normal, helper); e1 /= np.linalg.norm(e1); e2 = np.cross(normal, e1)
+    e1 = np.cross(normal, helper)
+    e1 /= np.linalg.norm(e1)
+    e2 = np.cross(normal, e1)
     d = points - centre
     far = np.where(np.abs(d @ normal) > reach, np.inf, 0)
     u, v = d @ e1, d @ e2
     return np.cos(turn) * u + np.sin(turn) * v + far, np.cos(turn) * v - np.sin(turn) * u + far
 
-def place(points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"], recipe: Recipe, count: int, rng: np.random.Generator) -> list[int]:
+
+def place(
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    recipe: Recipe,
+    count: int,
+    rng: np.random.Generator,
+) -> list[int]:
     "Vertices on top of the body for `count` marks (fewer where there is no room), evenly over the area, not touching."
-    top, chosen = np.flatnonzero(normals[:, 2] > .93), []
+    top, chosen = np.flatnonzero(normals[:, 2] > 0.93), []
     for _ in range(400):
-        if len(chosen) == count: break
-        angle, r = rng.uniform(0, 2 * np.pi), .8 * recipe.radius * np.sqrt(rng.uniform())
+        if len(chosen) == count:
+            break
+        angle, r = rng.uniform(0, 2 * np.pi), 0.8 * recipe.radius * np.sqrt(rng.uniform())
         gap = np.linalg.norm(points[top, :2] - r * np.array([np.cos(angle), np.sin(angle)]), axis=1)
         k = top[gap.argmin()]
-        if gap.min() < .003 and all(np.linalg.norm(points[k] - points[j]) > 2.4 * recipe.mark for j in chosen): chosen.append(int(k))
+        if gap.min() < 0.003 and all(
+            np.linalg.norm(points[k] - points[j]) > 2.4 * recipe.mark for j in chosen
+        ):
+            chosen.append(int(k))
     return chosen
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #681c0d75
 @dataclass(eq=False)
 class Object:
     "A finished object: geometry and, for every vertex, what to paint. `shapes`, `paints`: per mark; a paint is an index into the recipe's."
+
     recipe: Recipe
     rest: Float[np.ndarray, "n 3"]
     vertices: Float[np.ndarray, "n 3"]
@@ -126,179 +263,329 @@ class Object:
     stain: Float[np.ndarray, " n"]
     dark: Float[np.ndarray, " n"]
     flaw: Float[np.ndarray, " n"]
-    look: np.random.SeedSequence                             # light, texture and paint variation
+    look: np.random.SeedSequence  # light, texture and paint variation
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #b8ebb964
-def _paint_of(shape: int, rng: np.random.Generator) -> int: return int(rng.integers(2)) if shape == 0 else 2
-def _other_paint(paint: int, rng: np.random.Generator) -> int: return 2 if paint < 2 else int(rng.integers(2))
+def _paint_of(shape: int, rng: np.random.Generator) -> int:
+    return int(rng.integers(2)) if shape == 0 else 2
+
+
+def _other_paint(paint: int, rng: np.random.Generator) -> int:
+    return 2 if paint < 2 else int(rng.integers(2))
+
 
 def good_object(recipe: Recipe, seed: np.random.SeedSequence) -> Object:
     "An object that keeps the rule, standing at the origin."
-    geometry, look = seed.spawn(2); rng = np.random.default_rng(geometry)
-    rest, triangles = body(recipe, rng); normals = vertex_normals(rest, triangles)
+    geometry, look = seed.spawn(2)
+    rng = np.random.default_rng(geometry)
+    rest, triangles = body(recipe, rng)
+    normals = vertex_normals(rest, triangles)
     spots = place(rest, normals, recipe, int(rng.integers(7, 10)), rng)
     shapes = [k if k < 3 else int(rng.integers(3)) for k in range(len(spots))]
     height, inside = np.zeros(len(rest)), np.full((len(rest), len(spots)), np.inf)
     for k, spot in enumerate(spots):
         u, v = tangent(rest, rest[spot], normals[spot], rng.uniform(0, np.pi))
-        r = recipe.mark * (1 + .06 * rng.normal())
-        h, inside[:, k] = profile(recipe.shapes[shapes[k]], np.minimum(np.abs(u), 1) / r, np.minimum(np.abs(v), 1) / r)
-        height += .0022 * (1 + .10 * rng.normal()) * h
+        r = recipe.mark * (1 + 0.06 * rng.normal())
+        h, inside[:, k] = profile(
+            recipe.shapes[shapes[k]], np.minimum(np.abs(u), 1) / r, np.minimum(np.abs(v), 1) / r
+        )
+        height += 0.0022 * (1 + 0.10 * rng.normal()) * h
     zero = np.zeros(len(rest))
-    return Object(recipe, rest, rest + height[:, None] * normals, triangles, inside, shapes, [_paint_of(s, rng) for s in shapes], zero, zero, zero, look)
+    return Object(
+        recipe,
+        rest,
+        rest + height[:, None] * normals,
+        triangles,
+        inside,
+        shapes,
+        [_paint_of(s, rng) for s in shapes],
+        zero,
+        zero,
+        zero,
+        look,
+    )
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #77535525
-class NoSuchSpot(MvadError): "The object has no place for the defect."
+class NoSuchSpot(MvadError):
+    "The object has no place for the defect."
 
-_SQUARELY, _LEAST = .4, 1e-3                                 # a hidden defect's one view sees it at this cosine or better, on this share of its pixels at least
 
-def _site(o: Object, defect: str, visible: Float[np.ndarray, "v n"] | None, rng: np.random.Generator) -> int:
+_SQUARELY, _LEAST = (
+    0.4,
+    1e-3,
+)  # a hidden defect's one view sees it at this cosine or better, on this share of its pixels at least
+
+
+def _site(
+    o: Object, defect: str, visible: Float[np.ndarray, "v n"] | None, rng: np.random.Generator
+) -> int:
     "The vertex at which a defect is centred."
     normals, (x, y, z) = vertex_normals(o.rest, o.triangles), o.rest.T
     from_axis = np.hypot(x, y)
-    if defect != "hidden": ok = (normals[:, 2] > .93) & (from_axis < .8 * o.recipe.radius) & (z > .3 * o.recipe.height)
-    elif visible is None: ok = (normals[:, 2] > .35) & (normals[:, 2] < .8)
-    else: ok = _seen_once(o, visible > 0) & (visible.max(0) > _SQUARELY)
+    if defect != "hidden":
+        ok = (
+            (normals[:, 2] > 0.93)
+            & (from_axis < 0.8 * o.recipe.radius)
+            & (z > 0.3 * o.recipe.height)
+        )
+    elif visible is None:
+        ok = (normals[:, 2] > 0.35) & (normals[:, 2] < 0.8)
+    else:
+        ok = _seen_once(o, visible > 0) & (visible.max(0) > _SQUARELY)
     spots = np.flatnonzero(ok)
-    if not len(spots): raise NoSuchSpot("no spot of the object is seen from exactly one view", found=0 if visible is None else f"{len(visible)} views")
-    weight = from_axis[spots] + 1e-4                             # the grid is denser near the poles
+    if not len(spots):
+        raise NoSuchSpot(
+            "no spot of the object is seen from exactly one view",
+            found=0 if visible is None else f"{len(visible)} views",
+        )
+    weight = from_axis[spots] + 1e-4  # the grid is denser near the poles
     return int(rng.choice(spots, p=weight / weight.sum()))
 
+
 # %% ../../nbs/data/21_synthetic.ipynb #5bf25f3e
-def _seen_once(o: Object, visible: Bool[np.ndarray, "v n"], reach: float = .006) -> Bool[np.ndarray, " n"]:
+def _seen_once(
+    o: Object, visible: Bool[np.ndarray, "v n"], reach: float = 0.006
+) -> Bool[np.ndarray, " n"]:
     "Vertices that one view sees and whose neighbourhood no other view sees."
     from scipy.spatial import cKDTree
+
     count, once = visible.sum(0), np.zeros(len(o.rest), bool)
     several = cKDTree(o.rest[count > 1])
     alone = np.flatnonzero(count == 1)
     owner = visible[:, alone].argmax(0)
     far = several.query(o.rest[alone])[0] > reach
-    for v in range(len(visible)):                                # two neighbours, each seen once but by different views, do not count
+    for v in range(
+        len(visible)
+    ):  # two neighbours, each seen once but by different views, do not count
         others, mine = alone[owner != v], owner == v
-        if mine.any() and len(others): far[mine] &= cKDTree(o.rest[others]).query(o.rest[alone[mine]])[0] > reach
+        if mine.any() and len(others):
+            far[mine] &= cKDTree(o.rest[others]).query(o.rest[alone[mine]])[0] > reach
     once[alone[far]] = True
     return once
 
+
 # %% ../../nbs/data/21_synthetic.ipynb #687cb1fc
-def spoil(o: Object, defect: str, seed: np.random.SeedSequence, visible: Float[np.ndarray, "v n"] | None = None) -> Object:
+def spoil(
+    o: Object,
+    defect: str,
+    seed: np.random.SeedSequence,
+    visible: Float[np.ndarray, "v n"] | None = None,
+) -> Object:
     "The object with one defect (of `DEFECTS`). `visible`: what `visibility` says, for a `hidden` one among several views."
-    if defect not in DEFECTS: raise MvadError("unknown defect", found=defect, expected=", ".join(DEFECTS))
+    if defect not in DEFECTS:
+        raise MvadError("unknown defect", found=defect, expected=", ".join(DEFECTS))
     rng = np.random.default_rng(seed)
     if defect == "mismatch":
         k = int(rng.integers(len(o.shapes)))
         paints = [_other_paint(p, rng) if j == k else p for j, p in enumerate(o.paints)]
         return replace(o, paints=paints, flaw=(o.inside[:, k] < 1).astype(float))
-    site = _site(o, defect, visible, rng); normals = vertex_normals(o.rest, o.triangles)
+    site = _site(o, defect, visible, rng)
+    normals = vertex_normals(o.rest, o.triangles)
     u, v = tangent(o.rest, o.rest[site], normals[site], rng.uniform(0, np.pi))
-    low, high = {"colour": (.0045, .0070), "dent": (.006, .009), "bump": (.006, .009), "hole": (.0032, .0045), "hidden": (.0032, .0045)}[defect]
+    low, high = {
+        "colour": (0.0045, 0.0070),
+        "dent": (0.006, 0.009),
+        "bump": (0.006, 0.009),
+        "hole": (0.0032, 0.0045),
+        "hidden": (0.0032, 0.0045),
+    }[defect]
     reach, stretch = rng.uniform(low, high), rng.uniform(1, 1.6)
-    w = np.maximum(1 - (np.minimum(np.abs(u), 1) / stretch) ** 2 / reach**2 - np.minimum(np.abs(v), 1) ** 2 / reach**2, 0)
-    push = {"colour": 0 * w, "dent": -rng.uniform(.0016, .0030) * w**1.5, "bump": rng.uniform(.0016, .0030) * w**1.5}
-    pit = -rng.uniform(.005, .008) * np.minimum(1.6 * w, 1) ** .7
+    w = np.maximum(
+        1
+        - (np.minimum(np.abs(u), 1) / stretch) ** 2 / reach**2
+        - np.minimum(np.abs(v), 1) ** 2 / reach**2,
+        0,
+    )
+    push = {
+        "colour": 0 * w,
+        "dent": -rng.uniform(0.0016, 0.0030) * w**1.5,
+        "bump": rng.uniform(0.0016, 0.0030) * w**1.5,
+    }
+    pit = -rng.uniform(0.005, 0.008) * np.minimum(1.6 * w, 1) ** 0.7
     moved = o.vertices + push.get(defect, pit)[:, None] * normals
-    return replace(o, vertices=moved, flaw=(w > .05).astype(float), stain=np.minimum(3 * w, 1) if defect == "colour" else o.stain,
-                   dark=np.minimum(2 * w, 1) if defect in ("hole", "hidden") else o.dark)
+    return replace(
+        o,
+        vertices=moved,
+        flaw=(w > 0.05).astype(float),
+        stain=np.minimum(3 * w, 1) if defect == "colour" else o.stain,
+        dark=np.minimum(2 * w, 1) if defect in ("hole", "hidden") else o.dark,
+    )
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #9fdb78fe
-def _waves(points: Float[np.ndarray, "n 3"], rng: np.random.Generator, frequency: float, count: int, stretch=(1., 1., 1.)) -> Float[np.ndarray, " n"]:
+def _waves(
+    points: Float[np.ndarray, "n 3"],
+    rng: np.random.Generator,
+    frequency: float,
+    count: int,
+    stretch=(1.0, 1.0, 1.0),
+) -> Float[np.ndarray, " n"]:
     "A smooth random field with unit variance; `frequency` in radians a metre."
     k = rng.normal(size=(count, 3)) * frequency * np.asarray(stretch)
     return np.cos(points @ k.T + rng.uniform(0, 2 * np.pi, count)).sum(1) / np.sqrt(count / 2)
 
-def texture(kind: str, rest: Float[np.ndarray, "n 3"], rng: np.random.Generator) -> Float[np.ndarray, " n"]:
+
+def texture(
+    kind: str, rest: Float[np.ndarray, "n 3"], rng: np.random.Generator
+) -> Float[np.ndarray, " n"]:
     "What the body's grain adds to its brightness."
     match kind:
-        case "speckle": return .10 * np.maximum(_waves(rest, rng, 900, 24) - .9, 0) - .05 * np.maximum(_waves(rest, rng, 700, 24) - 1, 0)
-        case "stripes": return .035 * np.sin(900 * rest[:, 0] + 1.5 * _waves(rest, rng, 60, 4))
-        case "brushed": return .03 * _waves(rest, rng, 400, 12, (.1, 1, 1))
-        case "marble": return .05 * np.sin(3 * _waves(rest, rng, 60, 6) + 80 * rest[:, 0])
+        case "speckle":
+            return 0.10 * np.maximum(_waves(rest, rng, 900, 24) - 0.9, 0) - 0.05 * np.maximum(
+                _waves(rest, rng, 700, 24) - 1, 0
+            )
+        case "stripes":
+            return 0.035 * np.sin(900 * rest[:, 0] + 1.5 * _waves(rest, rng, 60, 4))
+        case "brushed":
+            return 0.03 * _waves(rest, rng, 400, 12, (0.1, 1, 1))
+        case "marble":
+            return 0.05 * np.sin(3 * _waves(rest, rng, 60, 6) + 80 * rest[:, 0])
     raise MvadError("unknown texture", found=kind)
 
+
 # %% ../../nbs/data/21_synthetic.ipynb #301f168e
-_STAINS = np.array([(.72, .70, .18), (.16, .16, .14), (.85, .85, .84), (.22, .60, .64)])
-_AMBIENT, _GLOSS = .80, .10
+_STAINS = np.array([(0.72, 0.70, 0.18), (0.16, 0.16, 0.14), (0.85, 0.85, 0.84), (0.22, 0.60, 0.64)])
+_AMBIENT, _GLOSS = 0.80, 0.10
+
 
 @dataclass(frozen=True, eq=False)
 class Look:
     "What varies between good objects and is the same in all views of one: colours, grain, light, pose."
+
     body: np.ndarray
-    paints: np.ndarray                                       # (marks, 3)
+    paints: np.ndarray  # (marks, 3)
     stain: np.ndarray
     bright: float
-    light: np.ndarray                                        # unit vector towards the lamp, world frame
+    light: np.ndarray  # unit vector towards the lamp, world frame
     yaw: float
     shift: np.ndarray
     grain: int
 
+
 def look_of(o: Object) -> Look:
     rng = np.random.default_rng(o.look)
-    hue = rng.normal(0, .02, 3)
-    paints = np.array([np.array(o.recipe.paints[p]) + hue + rng.normal(0, .025, 3) for p in o.paints])
-    light = np.array([0, 0, 1]) + rng.normal(size=3) * (.5, .5, .15)
-    return Look(np.array(o.recipe.body) + hue, paints, _STAINS[rng.integers(4)], 1 + .05 * rng.normal(), light / np.linalg.norm(light),
-                rng.uniform(0, 2 * np.pi), np.array([*rng.normal(0, .003, 2), 0]), int(rng.integers(2**31)))
+    hue = rng.normal(0, 0.02, 3)
+    paints = np.array(
+        [np.array(o.recipe.paints[p]) + hue + rng.normal(0, 0.025, 3) for p in o.paints]
+    )
+    light = np.array([0, 0, 1]) + rng.normal(size=3) * (0.5, 0.5, 0.15)
+    return Look(
+        np.array(o.recipe.body) + hue,
+        paints,
+        _STAINS[rng.integers(4)],
+        1 + 0.05 * rng.normal(),
+        light / np.linalg.norm(light),
+        rng.uniform(0, 2 * np.pi),
+        np.array([*rng.normal(0, 0.003, 2), 0]),
+        int(rng.integers(2**31)),
+    )
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #8f06c7f4
-def albedo(o: Object, look: Look, rest: Float[np.ndarray, "k 3"], inside: Float[np.ndarray, "k m"], stain: Float[np.ndarray, " k"],
-           dark: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k 3"]:
+def albedo(
+    o: Object,
+    look: Look,
+    rest: Float[np.ndarray, "k 3"],
+    inside: Float[np.ndarray, "k m"],
+    stain: Float[np.ndarray, " k"],
+    dark: Float[np.ndarray, " k"],
+) -> Float[np.ndarray, "k 3"]:
     "The paint at surface points whose vertex attributes were interpolated to them."
     colour = look.body + texture(o.recipe.texture, rest, np.random.default_rng(look.grain))[:, None]
     for k, paint in enumerate(look.paints):
         m = np.clip((1.05 - inside[:, k, None]) * 8, 0, 1)
         colour = colour * (1 - m) + paint * m
-    colour = colour + .75 * stain[:, None] * (look.stain - colour)
-    return colour * (1 - .8 * dark[:, None])
+    colour = colour + 0.75 * stain[:, None] * (look.stain - colour)
+    return colour * (1 - 0.8 * dark[:, None])
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #87a8efc1
-_TARGET, _DISTANCE = np.array([0, 0, .012]), .40
+_TARGET, _DISTANCE = np.array([0, 0, 0.012]), 0.40
+
 
 def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> Float[np.ndarray, "4 4"]:
     "World to camera: x to the right, y down, z forwards."
-    z = target - eye; z = z / np.linalg.norm(z)
-    x = np.cross(z, up); x /= np.linalg.norm(x)
-    E = np.eye(4); E[:3, :3] = np.stack([x, np.cross(z, x), z]); E[:3, 3] = -E[:3, :3] @ eye
+    z = target - eye
+    z = z / np.linalg.norm(z)
+    x = np.cross(z, up)
+    x /= np.linalg.norm(x)
+    E = np.eye(4)
+    E[:3, :3] = np.stack([x, np.cross(z, x), z])
+    E[:3, 3] = -E[:3, :3] @ eye
     return E
+
 
 def rig(views: int = 1, size: int = 200) -> list[Camera]:
     "The cameras of a station with `views` views of `size` x `size` pixels."
     f = 2.9 * size
     K = np.array([[f, 0, (size - 1) / 2], [0, f, (size - 1) / 2], [0, 0, 1]])
-    eyes = [np.array([.02, -.05, _DISTANCE])]
+    eyes = [np.array([0.02, -0.05, _DISTANCE])]
     for a in 2 * np.pi * np.arange(views - 1) / max(views - 1, 1):
-        eyes.append(_TARGET + _DISTANCE * np.array([np.cos(a) * np.cos(.7), np.sin(a) * np.cos(.7), np.sin(.7)]))
-    return [Camera(K, look_at(e, _TARGET, np.array([0, 1., 0]) if i == 0 else np.array([0, 0, 1.]))) for i, e in enumerate(eyes)]
+        eyes.append(
+            _TARGET
+            + _DISTANCE * np.array([np.cos(a) * np.cos(0.7), np.sin(a) * np.cos(0.7), np.sin(0.7)])
+        )
+    return [
+        Camera(K, look_at(e, _TARGET, np.array([0, 1.0, 0]) if i == 0 else np.array([0, 0, 1.0])))
+        for i, e in enumerate(eyes)
+    ]
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #515f2a3e
 class Scene:
     "A posed object on a table, ready for rays."
+
     def __init__(self, o: Object):
         o3d = open3d()
         self.object, self.look = o, look_of(o)
         c, s = np.cos(self.look.yaw), np.sin(self.look.yaw)
-        self.vertices = o.vertices @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]).T + self.look.shift
+        self.vertices = (
+            o.vertices @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]).T + self.look.shift
+        )
         self.normals = vertex_normals(self.vertices, o.triangles)
         table = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32) / 2
         self.rays = o3d.t.geometry.RaycastingScene()
         for v, t in ((self.vertices, o.triangles), (table, np.array([[0, 1, 2], [0, 2, 3]]))):
-            self.rays.add_triangles(o3d.core.Tensor(v.astype(np.float32)), o3d.core.Tensor(t.astype(np.uint32)))
+            self.rays.add_triangles(
+                o3d.core.Tensor(v.astype(np.float32)), o3d.core.Tensor(t.astype(np.uint32))
+            )
 
     def cast(self, camera: Camera, size: int) -> dict[str, np.ndarray]:
         "First hits of the pixels' rays: `points` (world), `direction` (unit), `hit`, `on` (the object), `triangle`, `weights` (barycentric), `normals`."
         o3d = open3d()
-        K = camera.K + np.array([[0, 0, .5], [0, 0, .5], [0, 0, 0]])          # Open3D counts from pixel corners
-        rays = o3d.t.geometry.RaycastingScene.create_rays_pinhole(o3d.core.Tensor(K), o3d.core.Tensor(camera.world_to_camera), size, size)
+        K = camera.K + np.array(
+            [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+        )  # Open3D counts from pixel corners
+        rays = o3d.t.geometry.RaycastingScene.create_rays_pinhole(
+            o3d.core.Tensor(K), o3d.core.Tensor(camera.world_to_camera), size, size
+        )
         a = {k: t.numpy() for k, t in self.rays.cast_rays(rays).items()}
-        rays = rays.numpy().astype(np.float64); t = a["t_hit"]; hit = np.isfinite(t); on = hit & (a["geometry_ids"] == 0)
-        uv = a["primitive_uvs"][on]; weights = np.concatenate([1 - uv.sum(1, keepdims=True), uv], 1)
-        out = dict(points=rays[..., :3] + rays[..., 3:] * np.where(hit, t, 0)[..., None], hit=hit, on=on, normals=a["primitive_normals"].astype(np.float64),
-                   direction=rays[..., 3:] / np.linalg.norm(rays[..., 3:], axis=-1, keepdims=True), triangle=a["primitive_ids"][on].astype(int), weights=weights)
-        smooth = self.at(out, self.normals); out["normals"][on] = smooth / np.linalg.norm(smooth, axis=1, keepdims=True)
+        rays = rays.numpy().astype(np.float64)
+        t = a["t_hit"]
+        hit = np.isfinite(t)
+        on = hit & (a["geometry_ids"] == 0)
+        uv = a["primitive_uvs"][on]
+        weights = np.concatenate([1 - uv.sum(1, keepdims=True), uv], 1)
+        out = dict(
+            points=rays[..., :3] + rays[..., 3:] * np.where(hit, t, 0)[..., None],
+            hit=hit,
+            on=on,
+            normals=a["primitive_normals"].astype(np.float64),
+            direction=rays[..., 3:] / np.linalg.norm(rays[..., 3:], axis=-1, keepdims=True),
+            triangle=a["primitive_ids"][on].astype(int),
+            weights=weights,
+        )
+        smooth = self.at(out, self.normals)
+        out["normals"][on] = smooth / np.linalg.norm(smooth, axis=1, keepdims=True)
         return out
 
     def at(self, hits: dict, values: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "k ..."]:
         "Vertex values at the object's pixels."
         corners = values[self.object.triangles[hits["triangle"]]]
         return np.einsum("kc,kc...->k...", hits["weights"], corners)
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #96499e35
 def visibility(scene: Scene, cameras: list[Camera]) -> Float[np.ndarray, "v n"]:
@@ -309,48 +596,97 @@ def visibility(scene: Scene, cameras: list[Camera]) -> Float[np.ndarray, "v n"]:
         to_eye = -R.T @ t - scene.vertices
         start = scene.vertices + 2e-4 * scene.normals
         rays = np.concatenate([start, to_eye], 1).astype(np.float32)
-        blocked = scene.rays.test_occlusions(o3d.core.Tensor(rays), tnear=0., tfar=.999).numpy()
+        blocked = scene.rays.test_occlusions(o3d.core.Tensor(rays), tnear=0.0, tfar=0.999).numpy()
         facing = (scene.normals * to_eye).sum(1) / np.linalg.norm(to_eye, axis=1)
         seen.append(np.where(blocked, 0, np.maximum(facing, 0)))
     return np.stack(seen)
 
-# %% ../../nbs/data/21_synthetic.ipynb #a85aea67
-_PIXEL_NOISE, _DEPTH_NOISE = .008, .00010                    # of full scale; metres
 
-def render(scene: Scene, camera: Camera, size: int, seed: np.random.SeedSequence, background: bool = True, name: str = "") -> View:
+# %% ../../nbs/data/21_synthetic.ipynb #a85aea67
+_PIXEL_NOISE, _DEPTH_NOISE = 0.008, 0.00010  # of full scale; metres
+
+
+def render(
+    scene: Scene,
+    camera: Camera,
+    size: int,
+    seed: np.random.SeedSequence,
+    background: bool = True,
+    name: str = "",
+) -> View:
     "One camera's look at the scene. Without `background` only the object's points are kept."
-    hits, look, o, rng = scene.cast(camera, size), scene.look, scene.object, np.random.default_rng(seed)
+    hits, look, o, rng = (
+        scene.cast(camera, size),
+        scene.look,
+        scene.object,
+        np.random.default_rng(seed),
+    )
     on, normals, to_eye = hits["on"], hits["normals"], -hits["direction"]
-    dark, flaw = np.zeros((2, size, size)); dark[on], flaw[on] = scene.at(hits, o.dark), scene.at(hits, o.flaw)
-    colour = np.array([.30, .31, .33]) + .012 * _waves(hits["points"].reshape(-1, 3), np.random.default_rng(look.grain), 120, 6).reshape(size, size, 1)
+    dark, flaw = np.zeros((2, size, size))
+    dark[on], flaw[on] = scene.at(hits, o.dark), scene.at(hits, o.flaw)
+    colour = np.array([0.30, 0.31, 0.33]) + 0.012 * _waves(
+        hits["points"].reshape(-1, 3), np.random.default_rng(look.grain), 120, 6
+    ).reshape(size, size, 1)
     inside = scene.at(hits, np.minimum(o.inside, 9))
     colour[on] = albedo(o, look, scene.at(hits, o.rest), inside, scene.at(hits, o.stain), dark[on])
-    half = to_eye + look.light; half /= np.linalg.norm(half, axis=-1, keepdims=True)
+    half = to_eye + look.light
+    half /= np.linalg.norm(half, axis=-1, keepdims=True)
     gloss = _GLOSS * on * np.maximum((normals * half).sum(-1), 0) ** 60 * (1 - dark)
     shade = _AMBIENT + (1 - _AMBIENT) * np.maximum(normals @ look.light, 0)
     rgb = colour * (look.bright * shade)[..., None] + gloss[..., None]
     rgb = np.clip(rgb + rng.normal(0, _PIXEL_NOISE, rgb.shape), 0, 1)
     u = rng.random((size, size))
-    lost = (u < .003) | ((normals * to_eye).sum(-1) < .25) & (u < .5) | (gloss > .085) & (u < .4) | (dark > .95) & (u < .3)
+    lost = (
+        (u < 0.003)
+        | ((normals * to_eye).sum(-1) < 0.25) & (u < 0.5)
+        | (gloss > 0.085) & (u < 0.4)
+        | (dark > 0.95) & (u < 0.3)
+    )
     valid = hits["hit"] & ~lost & (on | background)
-    return View(rgb.transpose(2, 0, 1), valid=valid, gt=on & (flaw > .5), camera=camera, name=name, **_measured(hits, camera, rng, normals))
+    return View(
+        rgb.transpose(2, 0, 1),
+        valid=valid,
+        gt=on & (flaw > 0.5),
+        camera=camera,
+        name=name,
+        **_measured(hits, camera, rng, normals),
+    )
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #7ab3cc66
-def _measured(hits: dict, camera: Camera, rng: np.random.Generator, normals: np.ndarray) -> dict[str, np.ndarray]:
+def _measured(
+    hits: dict, camera: Camera, rng: np.random.Generator, normals: np.ndarray
+) -> dict[str, np.ndarray]:
     "xyz and depth in the camera frame with noise along the ray, and the true normals."
     R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
     xyz = hits["points"] @ R.T + t
     distance = np.linalg.norm(xyz, axis=-1, keepdims=True)
     xyz = xyz * (1 + rng.normal(0, _DEPTH_NOISE, distance.shape) / np.maximum(distance, 1e-6))
-    return dict(xyz=xyz.transpose(2, 0, 1), depth=xyz[..., 2], normals=(normals @ R.T).transpose(2, 0, 1))
+    return dict(
+        xyz=xyz.transpose(2, 0, 1), depth=xyz[..., 2], normals=(normals @ R.T).transpose(2, 0, 1)
+    )
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #9f12827e
 _SPLITS = ("train", "validation", "dev", "test")
 
-def _seed(*words) -> np.random.SeedSequence:
-    return np.random.SeedSequence([SERIES] + [w if isinstance(w, int) else zlib.crc32(str(w).encode()) for w in words])
 
-def make_sample(category: str, split: str, defect: str, index: int, *, views: int = 1, size: int = 200, background: bool = True) -> Sample:
+def _seed(*words) -> np.random.SeedSequence:
+    return np.random.SeedSequence(
+        [SERIES] + [w if isinstance(w, int) else zlib.crc32(str(w).encode()) for w in words]
+    )
+
+
+def make_sample(
+    category: str,
+    split: str,
+    defect: str,
+    index: int,
+    *,
+    views: int = 1,
+    size: int = 200,
+    background: bool = True,
+) -> Sample:
     """Object number `index` of that category, split and defect ('good' or one of `DEFECTS`), seen by `rig(views, size)`.
 
     Not every object has a spot that exactly one of several cameras sees, and sees well; a `hidden` defect takes the first object of its number's series that has one."""
@@ -359,57 +695,118 @@ def make_sample(category: str, split: str, defect: str, index: int, *, views: in
         o, cameras = good_object(CATEGORIES[category], shape), rig(views, size)
         seeds, alone = sensor.spawn(views), defect == "hidden" and views > 1
         try:
-            if defect != "good": o = spoil(o, defect, flaw, visibility(Scene(o), cameras) if alone else None)
-        except NoSuchSpot: continue
+            if defect != "good":
+                o = spoil(o, defect, flaw, visibility(Scene(o), cameras) if alone else None)
+        except NoSuchSpot:
+            continue
         scene = Scene(o)
-        looks = [render(scene, c, size, s, background, f"C{i + 1}") for i, (c, s) in enumerate(zip(cameras, seeds))]
-        if alone and [v.gt.mean() >= _LEAST for v in looks if v.gt.any()] != [True]: continue
-        return Sample(f"{category}/{split}/{defect}/{index:03d}", category, split, defect, tuple(looks))
-    raise NoSuchSpot("no object has a spot that exactly one view sees", found=f"{views} views, 200 objects tried", fix="use fewer views")
+        looks = [
+            render(scene, c, size, s, background, f"C{i + 1}")
+            for i, (c, s) in enumerate(zip(cameras, seeds))
+        ]
+        if alone and [v.gt.mean() >= _LEAST for v in looks if v.gt.any()] != [True]:
+            continue
+        return Sample(
+            f"{category}/{split}/{defect}/{index:03d}", category, split, defect, tuple(looks)
+        )
+    raise NoSuchSpot(
+        "no object has a spot that exactly one view sees",
+        found=f"{views} views, 200 objects tried",
+        fix="use fewer views",
+    )
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #e16e9778
 @dataclass(frozen=True)
 class Size:
     "How many objects a category has in each split, and how many pixels a side."
+
     train: int
     validation: int
-    dev: tuple[int, int]                                     # good, and of each defect
+    dev: tuple[int, int]  # good, and of each defect
     test: tuple[int, int]
     pixels: int
 
+
 SIZES = {"smoke": Size(6, 2, (2, 1), (3, 1), 100), "laptop": Size(60, 10, (12, 3), (30, 12), 200)}
+
 
 def contents(split: str, size: str) -> list[tuple[str, int]]:
     "(defect, index) of every object of a split."
-    if split not in _SPLITS: raise UnknownSplit("unknown split", found=split, expected=", ".join(_SPLITS))
-    if size not in SIZES: raise MvadError("unknown size of the synthetic data", found=size, expected=", ".join(SIZES))
+    if split not in _SPLITS:
+        raise UnknownSplit("unknown split", found=split, expected=", ".join(_SPLITS))
+    if size not in SIZES:
+        raise MvadError("unknown size of the synthetic data", found=size, expected=", ".join(SIZES))
     n = getattr(SIZES[size], split)
     good, each = n if isinstance(n, tuple) else (n, 0)
     return [("good", i) for i in range(good)] + [(d, i) for d in DEFECTS for i in range(each)]
 
+
 # %% ../../nbs/data/21_synthetic.ipynb #458c8a52
 class Synthetic(Dataset):
     "The procedural data as a lazy `Dataset`: every object is made when asked for. `background=False` keeps the object's points only."
+
     name = "synthetic"
-    def __init__(self, root=None, category: str = "puck", split: str = "train", size: str = "laptop", views: int = 1, background: bool = False):
-        if category not in CATEGORIES: raise UnknownCategory("no such synthetic category", found=category, expected=", ".join(CATEGORIES), fix=close(category, CATEGORIES))
+
+    def __init__(
+        self,
+        root=None,
+        category: str = "puck",
+        split: str = "train",
+        size: str = "laptop",
+        views: int = 1,
+        background: bool = False,
+    ):
+        if category not in CATEGORIES:
+            raise UnknownCategory(
+                "no such synthetic category",
+                found=category,
+                expected=", ".join(CATEGORIES),
+                fix=close(category, CATEGORIES),
+            )
         self.size, self.views, self.background = size, views, background
-        super().__init__(None, category, split, [Record(f"{category}/{split}/{d}/{i:03d}", category, split, d, info={"index": i}) for d, i in contents(split, size)])
+        super().__init__(
+            None,
+            category,
+            split,
+            [
+                Record(f"{category}/{split}/{d}/{i:03d}", category, split, d, info={"index": i})
+                for d, i in contents(split, size)
+            ],
+        )
 
     def read(self, record: Record) -> Sample:
-        return make_sample(self.category, self.split, record.defect, record.info["index"], views=self.views, size=SIZES[self.size].pixels, background=self.background)
-    def content(self, record: Record, masks: bool = True) -> str: return f"{VERSION} {record.id} {self.views} {self.size} {self.background}"
+        return make_sample(
+            self.category,
+            self.split,
+            record.defect,
+            record.info["index"],
+            views=self.views,
+            size=SIZES[self.size].pixels,
+            background=self.background,
+        )
+
+    def content(self, record: Record, masks: bool = True) -> str:
+        return f"{VERSION} {record.id} {self.views} {self.size} {self.background}"
+
     @classmethod
-    def categories(cls, root=None) -> list[str]: return list(CATEGORIES)
+    def categories(cls, root=None) -> list[str]:
+        return list(CATEGORIES)
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #ffc9534a
-def cross_view_errors(sample: Sample, source: int, target: int, hidden_if: float = .0015) -> Float[np.ndarray, " k"]:
+def cross_view_errors(
+    sample: Sample, source: int, target: int, hidden_if: float = 0.0015
+) -> Float[np.ndarray, " k"]:
     "Distances (pixels) between where a point of `source` lands in `target` and the nearest pixel there that saw the same surface point; points hidden in `target` are left out."
     from scipy.spatial import cKDTree
+
     a, b = sample.views[source], sample.views[target]
+
     def world(v):
         E, p = v.camera.world_to_camera, v.xyz[:, v.valid].T.astype(np.float64)
         return (p - E[:3, 3]) @ E[:3, :3]
+
     E, p = b.camera.world_to_camera, world(a)
     uvw = (p @ E[:3, :3].T + E[:3, 3]) @ b.camera.K.T
     gap, nearest = cKDTree(world(b)).query(p)

@@ -9,83 +9,200 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 import numpy as np
 from ..core.sample import MvadError
-from .base import (BadIndex, DatasetError, DuplicateSample, LabelMaskConflict, MissingMask, Record, UnreadableFile, close, inside, reading, visible, write_jpeg,
-                            write_png, write_text)
+from mvad.data.base import (
+    BadIndex,
+    DatasetError,
+    DuplicateSample,
+    LabelMaskConflict,
+    MissingMask,
+    Record,
+    UnreadableFile,
+    close,
+    inside,
+    reading,
+    visible,
+    write_jpeg,
+    write_png,
+    write_text,
+)
 from .layout import Item, Layout
 from .mvtec import ImageDataset, folders, scan_defects
 from .synthetic import DEFECTS
 
 # %% auto #0
-__all__ = ['COLUMNS', 'LISTS', 'read_list', 'record_of', 'VisA', 'scan', 'VisALayout', 'as_csv']
+__all__ = ["COLUMNS", "LISTS", "read_list", "record_of", "VisA", "scan", "VisALayout", "as_csv"]
 
 # %% ../../nbs/data/27c_visa.ipynb #d7b92cdd
-COLUMNS, LISTS = ("object", "split", "label", "image", "mask"), ("1cls", "2cls_highshot", "2cls_fewshot")
+COLUMNS, LISTS = (
+    ("object", "split", "label", "image", "mask"),
+    ("1cls", "2cls_highshot", "2cls_fewshot"),
+)
+
 
 def read_list(path: str | Path) -> list[tuple[int, dict[str, str]]]:
     "The lines of a split list with their numbers. Raises `UnreadableFile`, `BadIndex`."
-    if not Path(path).is_file(): raise UnreadableFile("there is no such split list", file=path, found=", ".join(p.name for p in visible(Path(path).parent)) or "no list at all", expected=",".join(COLUMNS) + " in a CSV file", fix="unpack the archive again")
-    with reading(path, "split list"): lines = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig")))
+    if not Path(path).is_file():
+        raise UnreadableFile(
+            "there is no such split list",
+            file=path,
+            found=", ".join(p.name for p in visible(Path(path).parent)) or "no list at all",
+            expected=",".join(COLUMNS) + " in a CSV file",
+            fix="unpack the archive again",
+        )
+    with reading(path, "split list"):
+        lines = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig")))
     if lacking := [c for c in COLUMNS if c not in (lines.fieldnames or ())]:
-        raise BadIndex("this split list lacks columns", file=path, found=f"no {', '.join(lacking)}", expected=",".join(COLUMNS))
+        raise BadIndex(
+            "this split list lacks columns",
+            file=path,
+            found=f"no {', '.join(lacking)}",
+            expected=",".join(COLUMNS),
+        )
     return [(lines.line_num, {c: row[c] or "" for c in COLUMNS}) for row in lines]
+
 
 # %% ../../nbs/data/27c_visa.ipynb #e9ead9c8
 def record_of(home: Path, row: dict[str, str], where: Path, line: int) -> Record:
     "The sample that a line of a list names. The id keeps the folder, Normal or Anomaly. Raises `BadIndex`, `MissingMask`, `LabelMaskConflict`."
     image, label = inside(home, row["image"], index=where), row["label"]
-    if label not in ("normal", "anomaly"): raise BadIndex("an unknown label", file=where, found=f"{label!r} in line {line}", expected="normal or anomaly")
-    if not image.is_file(): raise BadIndex("this list names an image that is not there", file=where, found=f"line {line}: {row['image']}", expected=f"a file {image}", fix="unpack the archive again")
+    if label not in ("normal", "anomaly"):
+        raise BadIndex(
+            "an unknown label",
+            file=where,
+            found=f"{label!r} in line {line}",
+            expected="normal or anomaly",
+        )
+    if not image.is_file():
+        raise BadIndex(
+            "this list names an image that is not there",
+            file=where,
+            found=f"line {line}: {row['image']}",
+            expected=f"a file {image}",
+            fix="unpack the archive again",
+        )
     if image.parent.name in ("Normal", "Anomaly") and image.parent.name.lower() != label:
-        raise LabelMaskConflict("label and folder disagree", file=where, found=f"line {line}: {label} for {row['image']}", expected=image.parent.name.lower())
+        raise LabelMaskConflict(
+            "label and folder disagree",
+            file=where,
+            found=f"line {line}: {label} for {row['image']}",
+            expected=image.parent.name.lower(),
+        )
     mask = inside(home, row["mask"], index=where) if row["mask"] else None
-    if label == "anomaly" and (mask is None or not mask.is_file()): raise MissingMask("an anomalous image has no mask", file=image, found=f"{row['mask'] or 'no mask'} in line {line} of {where.name}", expected="a mask that is there")
+    if label == "anomaly" and (mask is None or not mask.is_file()):
+        raise MissingMask(
+            "an anomalous image has no mask",
+            file=image,
+            found=f"{row['mask'] or 'no mask'} in line {line} of {where.name}",
+            expected="a mask that is there",
+        )
     files = {"rgb": image} | ({"gt": mask} if mask is not None and mask.is_file() else {})
-    return Record(f"{row['object']}/{row['split']}/{image.parent.name}/{image.stem}", row["object"], row["split"], "good" if label == "normal" else "anomaly", (files,))
+    return Record(
+        f"{row['object']}/{row['split']}/{image.parent.name}/{image.stem}",
+        row["object"],
+        row["split"],
+        "good" if label == "normal" else "anomaly",
+        (files,),
+    )
+
 
 # %% ../../nbs/data/27c_visa.ipynb #ca1a6996
 class VisA(ImageDataset):
     """One object and split of VisA, raw (by the list `split_csv`: 1cls, 2cls_highshot or 2cls_fewshot) or converted to folders. Splits: train, test, and others that are there (validation, dev).
 
     Defect types are not told: a sample is good or anomaly (in converted trees bad, the folder's name)."""
+
     name, expects = "visa", "folders such as candle/Data/Images/Normal"
 
-    def __init__(self, root: str | Path, category: str, split: str = "train", *, split_csv: str = "1cls", faults: list | None = None):
-        if split_csv not in LISTS: raise MvadError("unknown split list", found=split_csv, expected=" or ".join(LISTS), fix=close(split_csv, LISTS))
+    def __init__(
+        self,
+        root: str | Path,
+        category: str,
+        split: str = "train",
+        *,
+        split_csv: str = "1cls",
+        faults: list | None = None,
+    ):
+        if split_csv not in LISTS:
+            raise MvadError(
+                "unknown split list",
+                found=split_csv,
+                expected=" or ".join(LISTS),
+                fix=close(split_csv, LISTS),
+            )
         self.split_csv = split_csv
         super().__init__(root, category, split, faults=faults)
 
     @classmethod
-    def is_raw(cls, home: Path, category: str) -> bool: return (home/category/cls.pattern("raw")).is_dir()
+    def is_raw(cls, home: Path, category: str) -> bool:
+        return (home / category / cls.pattern("raw")).is_dir()
+
     @classmethod
-    def categories_in(cls, home: Path) -> list[str]: return [c for c in folders(home) if cls.is_raw(home, c) or any((home/c/s/"good").is_dir() for s in ("train", "test"))]
+    def categories_in(cls, home: Path) -> list[str]:
+        return [
+            c
+            for c in folders(home)
+            if cls.is_raw(home, c)
+            or any((home / c / s / "good").is_dir() for s in ("train", "test"))
+        ]
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
-        if not cls.is_raw(home, category): return [s for s in folders(home/category) if not s.startswith(cls.pattern("masks"))]
-        try: return sorted({row["split"] for _, row in read_list(home/cls.pattern("lists")/f"{LISTS[0]}.csv") if row["object"] == category})
-        except DatasetError: return ["test", "train"]                 # the scan of either will tell what is wrong
+        if not cls.is_raw(home, category):
+            return [s for s in folders(home / category) if not s.startswith(cls.pattern("masks"))]
+        try:
+            return sorted(
+                {
+                    row["split"]
+                    for _, row in read_list(home / cls.pattern("lists") / f"{LISTS[0]}.csv")
+                    if row["object"] == category
+                }
+            )
+        except DatasetError:
+            return ["test", "train"]  # the scan of either will tell what is wrong
 
-    def expected_counts(self) -> dict[str, int] | None: return super().expected_counts() if self.split_csv == LISTS[0] else None
+    def expected_counts(self) -> dict[str, int] | None:
+        return super().expected_counts() if self.split_csv == LISTS[0] else None
+
 
 # %% ../../nbs/data/27c_visa.ipynb #0573316c
 def scan(self: VisA, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
     "Records of the list, or of the folders of a converted tree, and what is wrong."
     if not self.is_raw(home, category):
         masks = self.pattern("masks") + ("" if split == "test" else f"_{split}")
-        yield from scan_defects(home/category/split, home/category/masks, category, split, suffixes=self.pattern("images"), ending=self.pattern("mask_ending"))
+        yield from scan_defects(
+            home / category / split,
+            home / category / masks,
+            category,
+            split,
+            suffixes=self.pattern("images"),
+            ending=self.pattern("mask_ending"),
+        )
         return
-    where, seen = home/self.pattern("lists")/f"{self.split_csv}.csv", {}
-    try: rows = read_list(where)
-    except DatasetError as e: yield e; return
+    where, seen = home / self.pattern("lists") / f"{self.split_csv}.csv", {}
+    try:
+        rows = read_list(where)
+    except DatasetError as e:
+        yield e
+        return
     for line, row in rows:
-        if (row["object"], row["split"]) != (category, split): continue
+        if (row["object"], row["split"]) != (category, split):
+            continue
         first = seen.setdefault(row["image"], line)
         try:
-            if first != line: raise DuplicateSample("a list names an image twice", file=where, found=f"{row['image']} in lines {first} and {line}", expected="once")
+            if first != line:
+                raise DuplicateSample(
+                    "a list names an image twice",
+                    file=where,
+                    found=f"{row['image']} in lines {first} and {line}",
+                    expected="once",
+                )
             yield record_of(home, row, where, line)
-        except DatasetError as e: yield e
+        except DatasetError as e:
+            yield e
+
 
 VisA.scan = scan
+
 
 # %% ../../nbs/data/27c_visa.ipynb #c4f66ae6
 class VisALayout(Layout):
@@ -93,23 +210,46 @@ class VisALayout(Layout):
 
     def names(self, item: Item) -> tuple[str, str]:
         "Paths of the image and its mask ('' if it has none), below the root."
-        alike = [i for i in self.items(item.category) if (i.defect == "good") == (item.defect == "good")]
+        alike = [
+            i for i in self.items(item.category) if (i.defect == "good") == (item.defect == "good")
+        ]
         data, n = f"{item.category}/Data", f"{alike.index(item):03d}"
-        return (f"{data}/Images/Normal/{n}.JPG", "") if item.defect == "good" else (f"{data}/Images/Anomaly/{n}.JPG", f"{data}/Masks/Anomaly/{n}.png")
+        return (
+            (f"{data}/Images/Normal/{n}.JPG", "")
+            if item.defect == "good"
+            else (f"{data}/Images/Anomaly/{n}.JPG", f"{data}/Masks/Anomaly/{n}.png")
+        )
 
     def write(self, root: Path, item: Item) -> None:
         view, (image, mask) = self.sample(item).view, self.names(item)
-        if mask: write_png(root/mask, (view.gt * (1 + DEFECTS.index(item.defect))).astype(np.uint8))
-        write_jpeg(root/image, view.rgb, quality=95)
+        if mask:
+            write_png(root / mask, (view.gt * (1 + DEFECTS.index(item.defect))).astype(np.uint8))
+        write_jpeg(root / image, view.rgb, quality=95)
 
     def finish(self, root: Path, items: list[Item]) -> None:
-        rows = sorted(((i.category, i.split, "normal" if i.defect == "good" else "anomaly", *self.names(i)) for i in items), key=lambda r: (*r[:2], r[4] > "", r[3]))
+        rows = sorted(
+            (
+                (i.category, i.split, "normal" if i.defect == "good" else "anomaly", *self.names(i))
+                for i in items
+            ),
+            key=lambda r: (*r[:2], r[4] > "", r[3]),
+        )
         as_train = [(r[0], "train" if r[1] != "test" else "test", *r[2:]) for r in rows]
-        few = [r for k, r in enumerate(as_train) if r[1] == "test" or sum(o[:3] == r[:3] for o in as_train[:k]) < 5]
-        for name, part in zip(LISTS, (rows, as_train, few)): write_text(root/f"split_csv/{name}.csv", as_csv(COLUMNS, part))
+        few = [
+            r
+            for k, r in enumerate(as_train)
+            if r[1] == "test" or sum(o[:3] == r[:3] for o in as_train[:k]) < 5
+        ]
+        for name, part in zip(LISTS, (rows, as_train, few)):
+            write_text(root / f"split_csv/{name}.csv", as_csv(COLUMNS, part))
         for c in {i.category for i in items}:
-            notes = sorted((self.names(i)[0], "normal" if i.defect == "good" else i.defect, self.names(i)[1]) for i in items if i.category == c)
-            write_text(root/c/"image_anno.csv", as_csv(("image", "label", "mask"), notes))
+            notes = sorted(
+                (self.names(i)[0], "normal" if i.defect == "good" else i.defect, self.names(i)[1])
+                for i in items
+                if i.category == c
+            )
+            write_text(root / c / "image_anno.csv", as_csv(("image", "label", "mask"), notes))
+
 
 def as_csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     "Rows as the text of a CSV file."

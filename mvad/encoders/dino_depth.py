@@ -16,187 +16,349 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from ..core.detector import checkpoint_header, load_checkpoint, seeded, settings_from
 from ..core.sample import MvadError, View
-from .features import Encoder, Features, _setting, _version, file_sha256, settings_hash, settings_of, source_arrays
+from mvad.encoders.features import (
+    Encoder,
+    Features,
+    _setting,
+    _version,
+    file_sha256,
+    settings_hash,
+    settings_of,
+    source_arrays,
+)
 
 # %% auto #0
-__all__ = ['RESIZES', 'POSITIONS', 'PAPER_NETWORK', 'RANDOM', 'prepared', 'filled', 'resized', 'NetworkSettings', 'DepthViT',
-           'shipped_weights', 'weights_file', 'network_settings', 'DinoDepthSettings', 'DinoDepthEncoder']
+__all__ = [
+    "RESIZES",
+    "POSITIONS",
+    "PAPER_NETWORK",
+    "RANDOM",
+    "prepared",
+    "filled",
+    "resized",
+    "NetworkSettings",
+    "DepthViT",
+    "shipped_weights",
+    "weights_file",
+    "network_settings",
+    "DinoDepthSettings",
+    "DinoDepthEncoder",
+]
+
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #f4c5e8ea
-def prepared(depth: Float[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+def prepared(
+    depth: Float[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"]
+) -> Float[np.ndarray, "H W"]:
     """A depth map as the network wants it: invalid pixels 0, valid ones divided by their maximum (modmap facts, 3 and 9.2).
 
     Depths that are not positive (some sensors count from a reference plane) are shifted first, so that none is mistaken for invalid."""
     depth, valid = np.asarray(depth, np.float32), valid & np.isfinite(depth)
-    if not valid.any(): raise MvadError("a depth map needs valid pixels", found="none")
+    if not valid.any():
+        raise MvadError("a depth map needs valid pixels", found="none")
     low, high = float(depth[valid].min()), float(depth[valid].max())
-    shift = 0. if low > 0 else .01 * max(high - low, 1.) - low
+    shift = 0.0 if low > 0 else 0.01 * max(high - low, 1.0) - low
     return np.where(valid, (depth + shift) / (high + shift), 0).astype(np.float32)
+
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #c3922d4f
 def filled(map: Float[np.ndarray, "H W"], fill: int) -> Float[np.ndarray, "H W"]:
     "A prepared map without its small holes (ours): pieces of up to `fill` invalid pixels (4-connected, none of them at the border) get the mean of their known neighbours, from the rim inwards."
     from scipy.ndimage import convolve, label
+
     out = np.array(map, np.float32)
-    pieces, _ = label(out == 0); size = np.bincount(pieces.ravel())
-    size[0] = size[np.unique(np.concatenate([pieces[[0, -1]].ravel(), pieces[:, [0, -1]].ravel()]))] = fill + 1
+    pieces, _ = label(out == 0)
+    size = np.bincount(pieces.ravel())
+    size[0] = size[
+        np.unique(np.concatenate([pieces[[0, -1]].ravel(), pieces[:, [0, -1]].ravel()]))
+    ] = fill + 1
     todo, around = size[pieces] <= fill, np.ones((3, 3), np.float32)
     while todo.any():
-        known = (out > 0).astype(np.float32); count = convolve(known, around, mode="constant")
-        new = todo & (count > 0); out[new] = convolve(out, around, mode="constant")[new] / count[new]; todo &= ~new
+        known = (out > 0).astype(np.float32)
+        count = convolve(known, around, mode="constant")
+        new = todo & (count > 0)
+        out[new] = convolve(out, around, mode="constant")[new] / count[new]
+        todo &= ~new
     return out
+
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #d67d3a27
 RESIZES = ("bilinear", "nearest")
 
-def resized(maps: Float[Tensor, "b 1 H W"], size: tuple[int, int], how: str = "bilinear") -> Float[Tensor, "b 1 h w"]:
+
+def resized(
+    maps: Float[Tensor, "b 1 H W"], size: tuple[int, int], how: str = "bilinear"
+) -> Float[Tensor, "b 1 h w"]:
     """Prepared maps at another size. `bilinear` averages valid neighbours only, so that no depth appears between an object and the nothing behind it; `nearest` is the released loader's."""
-    if tuple(maps.shape[-2:]) == tuple(size): return maps
-    if how == "nearest": return F.interpolate(maps, size, mode="nearest-exact")
-    if how != "bilinear": raise MvadError("unknown resize", found=how, expected=" or ".join(RESIZES))
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    if how == "nearest":
+        return F.interpolate(maps, size, mode="nearest-exact")
+    if how != "bilinear":
+        raise MvadError("unknown resize", found=how, expected=" or ".join(RESIZES))
     on = (maps > 0).to(maps)
-    value, weight = (F.interpolate(a, size, mode="bilinear", antialias=True, align_corners=False) for a in (maps, on))
-    return torch.where(weight >= .5, value / weight.clamp_min(1e-6), 0)
+    value, weight = (
+        F.interpolate(a, size, mode="bilinear", antialias=True, align_corners=False)
+        for a in (maps, on)
+    )
+    return torch.where(weight >= 0.5, value / weight.clamp_min(1e-6), 0)
+
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #6da5beb3
 POSITIONS = ("rotary", "learned")
 
+
 @dataclass(frozen=True)
 class NetworkSettings:
     "The vision transformer of DINO-Depth. The defaults made the small one that comes with the kit; `PAPER_NETWORK` is ViT-S/14."
+
     dim: int = 96
     depth: int = 4
     heads: int = 3
     patch: int = 14
-    position: str = "rotary"                         # on coordinates in [-1, 1], or "learned": a table that is resized
-    table: int = 8                                   # side of the learned table, in patches
-    layer_scale: float = 1.
-    drop_path: float = 0.
-    relief: float = 20.                              # 0: timm's initialisation; else the filters' means are taken out and the rest is scaled by this
+    position: str = "rotary"  # on coordinates in [-1, 1], or "learned": a table that is resized
+    table: int = 8  # side of the learned table, in patches
+    layer_scale: float = 1.0
+    drop_path: float = 0.0
+    relief: float = 20.0  # 0: timm's initialisation; else the filters' means are taken out and the rest is scaled by this
 
     def __post_init__(self):
-        if self.position not in POSITIONS: raise MvadError("unknown position code", found=self.position, expected=" or ".join(POSITIONS))
-        if self.dim % (4 * self.heads): raise MvadError("the width must divide into heads of four coordinates each", found=f"{self.dim} / {self.heads}")
+        if self.position not in POSITIONS:
+            raise MvadError(
+                "unknown position code", found=self.position, expected=" or ".join(POSITIONS)
+            )
+        if self.dim % (4 * self.heads):
+            raise MvadError(
+                "the width must divide into heads of four coordinates each",
+                found=f"{self.dim} / {self.heads}",
+            )
 
-PAPER_NETWORK = NetworkSettings(dim=384, depth=12, heads=6, table=16, layer_scale=1e-5, drop_path=.3, relief=0.)
+
+PAPER_NETWORK = NetworkSettings(
+    dim=384, depth=12, heads=6, table=16, layer_scale=1e-5, drop_path=0.3, relief=0.0
+)
+
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #6df8ee80
 class DepthViT(nn.Module):
     """A vision transformer of one input channel, timm's blocks: pre-norm, LayerScale, stochastic depth, rotary position code on normalised coordinates (modmap facts, 9.1).
 
     Returns the class token and the patch tokens behind the last norm. `masks`: patches whose content is hidden behind a learned token."""
+
     def __init__(self, s: NetworkSettings, device: str | None = None):
         super().__init__()
         from timm.models.eva import Eva
+
         rotary = s.position == "rotary"
         self.settings, self.dim, self.patch = s, s.dim, s.patch
-        self.net = Eva(img_size=s.table * s.patch, patch_size=s.patch, in_chans=1, num_classes=0, global_pool="token", embed_dim=s.dim, depth=s.depth, num_heads=s.heads,
-                       init_values=s.layer_scale, drop_path_rate=s.drop_path, use_abs_pos_emb=not rotary, use_rot_pos_emb=rotary, rope_type="dinov3", rope_temperature=100.,
-                       rope_rotate_half=True, use_fc_norm=False, dynamic_img_size=True, device=device)
+        self.net = Eva(
+            img_size=s.table * s.patch,
+            patch_size=s.patch,
+            in_chans=1,
+            num_classes=0,
+            global_pool="token",
+            embed_dim=s.dim,
+            depth=s.depth,
+            num_heads=s.heads,
+            init_values=s.layer_scale,
+            drop_path_rate=s.drop_path,
+            use_abs_pos_emb=not rotary,
+            use_rot_pos_emb=rotary,
+            rope_type="dinov3",
+            rope_temperature=100.0,
+            rope_rotate_half=True,
+            use_fc_norm=False,
+            dynamic_img_size=True,
+            device=device,
+        )
         self.mask_token = nn.Parameter(torch.zeros(s.dim, device=device))
         if s.relief:
-            with torch.no_grad(): (w := self.net.patch_embed.proj.weight).sub_(w.mean((1, 2, 3), keepdim=True)).mul_(s.relief)
+            with torch.no_grad():
+                (w := self.net.patch_embed.proj.weight).sub_(w.mean((1, 2, 3), keepdim=True)).mul_(
+                    s.relief
+                )
 
-    def forward(self, maps: Float[Tensor, "b 1 H W"], masks: Bool[Tensor, "b t"] | None = None) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b t d"]]:
+    def forward(
+        self, maps: Float[Tensor, "b 1 H W"], masks: Bool[Tensor, "b t"] | None = None
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b t d"]]:
         return self.layers(maps, (len(self.net.blocks) - 1,), masks)[0]
 
-    def layers(self, maps: Float[Tensor, "b 1 H W"], taps: Sequence[int], masks: Bool[Tensor, "b t"] | None = None) -> list[tuple[Float[Tensor, "b d"], Float[Tensor, "b t d"]]]:
+    def layers(
+        self,
+        maps: Float[Tensor, "b 1 H W"],
+        taps: Sequence[int],
+        masks: Bool[Tensor, "b t"] | None = None,
+    ) -> list[tuple[Float[Tensor, "b d"], Float[Tensor, "b t d"]]]:
         "What comes out of some blocks (counted from 0), each through the last norm."
-        x, out = self.net.patch_embed(maps), {}                                 # (b, h, w, d)
-        if masks is not None: x = torch.where(masks.view(*x.shape[:3], 1), self.mask_token.to(x.dtype), x)
+        x, out = self.net.patch_embed(maps), {}  # (b, h, w, d)
+        if masks is not None:
+            x = torch.where(masks.view(*x.shape[:3], 1), self.mask_token.to(x.dtype), x)
         x, rope = self.net._pos_embed(x)
         for i, block in enumerate(self.net.blocks):
             x = block(x, rope=rope)
-            if i in taps: out[i] = self.net.norm(x)
+            if i in taps:
+                out[i] = self.net.norm(x)
         return [(out[t][:, 0], out[t][:, 1:]) for t in taps]
 
+
 # %% ../../nbs/encoders/12_dino_depth.ipynb #6d6310f5
-RANDOM = ("random", "random-small")                            # ViT-S/14 or the small network; the encoder's own name then says so
+RANDOM = (
+    "random",
+    "random-small",
+)  # ViT-S/14 or the small network; the encoder's own name then says so
+
 
 def shipped_weights() -> Path:
     "The small DINO-Depth that comes with the kit."
     return Path(str(resources.files("mvad.encoders"))) / "weights" / "dino_depth_small.safetensors"
 
+
 def weights_file(weights: str | Path) -> Path | None:
     "The file behind `small` or a path; None for random weights. A clear error where there is none, or where it is another network's."
-    if weights in RANDOM: return None
+    if weights in RANDOM:
+        return None
     path = shipped_weights() if weights == "small" else Path(weights)
-    if not path.is_file(): raise MvadError(f"needs weights DINO-Depth {weights}", file=path, found="no such file", expected="a .safetensors of train_dino()", fix="give weights='small', or train your own: python -m mvad.encoders.dino_training --out FILE")
-    if (found := checkpoint_header(path)["method"]) != "dino_depth": raise MvadError("these are weights of another network", file=path, found=found, expected="dino_depth")
+    if not path.is_file():
+        raise MvadError(
+            f"needs weights DINO-Depth {weights}",
+            file=path,
+            found="no such file",
+            expected="a .safetensors of train_dino()",
+            fix="give weights='small', or train your own: python -m mvad.encoders.dino_training --out FILE",
+        )
+    if (found := checkpoint_header(path)["method"]) != "dino_depth":
+        raise MvadError(
+            "these are weights of another network", file=path, found=found, expected="dino_depth"
+        )
     return path
+
 
 def network_settings(weights: str | Path, file: Path | None) -> NetworkSettings:
     "The network behind some weights: what the header of the file says, or what the name of the random ones stands for."
-    if file is None: return PAPER_NETWORK if weights == "random" else NetworkSettings()
+    if file is None:
+        return PAPER_NETWORK if weights == "random" else NetworkSettings()
     given, names = checkpoint_header(file)["settings"], {f.name for f in fields(NetworkSettings)}
     return settings_from(NetworkSettings, {k: v for k, v in given.items() if k in names})
+
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #959bb790
 @dataclass(frozen=True, eq=False)
 class DinoDepthSettings(Encoder):
     "The settings of a `DinoDepthEncoder`."
-    weights: str = _setting("small", False)          # small, a file; random (ViT-S/14) or random-small
-    size: int | tuple[int, int] | None = 224         # any multiple of the patch; None: the nearest one to the view's own size
-    layers: tuple[int, ...] | None = None            # blocks that are read (from 0, negative from the end), stacked on channels; None: the last
-    fill: int = 36                                   # holes of up to so many pixels are closed first; 0: none, as in the paper
-    resize: str = "bilinear"                         # of valid pixels only; "nearest" as in the released loader
-    seed: int = 0                                    # of random weights
+
+    weights: str = _setting("small", False)  # small, a file; random (ViT-S/14) or random-small
+    size: int | tuple[int, int] | None = (
+        224  # any multiple of the patch; None: the nearest one to the view's own size
+    )
+    layers: tuple[int, ...] | None = (
+        None  # blocks that are read (from 0, negative from the end), stacked on channels; None: the last
+    )
+    fill: int = 36  # holes of up to so many pixels are closed first; 0: none, as in the paper
+    resize: str = "bilinear"  # of valid pixels only; "nearest" as in the released loader
+    seed: int = 0  # of random weights
     device: str = _setting("cpu", False)
     batch_size: int = _setting(8, False)
 
     def __post_init__(self):
         put = functools.partial(object.__setattr__, self)
-        put("weights", str(self.weights)); put("size", (self.size,) * 2 if isinstance(self.size, int) else self.size and tuple(self.size))
-        put("file", weights_file(self.weights)); put("network_settings", network_settings(self.weights, self.file))
+        put("weights", str(self.weights))
+        put(
+            "size",
+            (self.size,) * 2 if isinstance(self.size, int) else self.size and tuple(self.size),
+        )
+        put("file", weights_file(self.weights))
+        put("network_settings", network_settings(self.weights, self.file))
         n, patch = self.network_settings.depth, self.network_settings.patch
-        put("taps", tuple(l + n if l < 0 else l for l in ((-1,) if self.layers is None else self.layers)))
-        if not self.taps or not all(0 <= t < n for t in self.taps): raise MvadError("no such layer", found=self.layers, expected=f"0 to {n - 1}, or {-n} to -1")
-        if self.size and any(v % patch or v < patch for v in self.size): raise MvadError("the map does not divide into patches", found=self.size, expected=f"multiples of {patch}")
-        if self.resize not in RESIZES: raise MvadError("unknown resize", found=self.resize, expected=" or ".join(RESIZES))
+        put(
+            "taps",
+            tuple(l + n if l < 0 else l for l in ((-1,) if self.layers is None else self.layers)),
+        )
+        if not self.taps or not all(0 <= t < n for t in self.taps):
+            raise MvadError(
+                "no such layer", found=self.layers, expected=f"0 to {n - 1}, or {-n} to -1"
+            )
+        if self.size and any(v % patch or v < patch for v in self.size):
+            raise MvadError(
+                "the map does not divide into patches",
+                found=self.size,
+                expected=f"multiples of {patch}",
+            )
+        if self.resize not in RESIZES:
+            raise MvadError("unknown resize", found=self.resize, expected=" or ".join(RESIZES))
 
     @property
     def name(self) -> str:
         "What really made the features, for figures and records."
-        n, which = self.network_settings, "random " if self.file is None else "small " if self.weights == "small" else "own "
-        return f"{which}DINO-Depth {n.dim}x{n.depth}/{n.patch}" + ("" if self.layers is None else " " + "+".join(map(str, self.layers)))
+        n, which = (
+            self.network_settings,
+            "random " if self.file is None else "small " if self.weights == "small" else "own ",
+        )
+        return f"{which}DINO-Depth {n.dim}x{n.depth}/{n.patch}" + (
+            "" if self.layers is None else " " + "+".join(map(str, self.layers))
+        )
 
     @property
-    def channels(self) -> int: return self.network_settings.dim * len(self.taps)
+    def channels(self) -> int:
+        return self.network_settings.dim * len(self.taps)
+
     @functools.cached_property
     def identity(self) -> str:
-        return settings_hash(encoder="dino_depth", code=1, library=_version("timm"), file=self.file and file_sha256(self.file), network=self.weights if self.file is None else None, **settings_of(self))
+        return settings_hash(
+            encoder="dino_depth",
+            code=1,
+            library=_version("timm"),
+            file=self.file and file_sha256(self.file),
+            network=self.weights if self.file is None else None,
+            **settings_of(self),
+        )
+
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #0693c03b
 class DinoDepthEncoder(DinoDepthSettings):
     "The patch tokens of a DINO-Depth on a view's depth map: `Features` on a grid of one token a patch (modmap facts, 2.1 and 9)."
+
     @functools.cached_property
     def network(self) -> DepthViT:
         "The frozen network, in evaluation mode, without what lies behind the last block that is read."
-        with seeded(self.seed): net = DepthViT(self.network_settings)
-        if self.file: self._load(net)
-        net.net.blocks = net.net.blocks[:max(self.taps) + 1]
+        with seeded(self.seed):
+            net = DepthViT(self.network_settings)
+        if self.file:
+            self._load(net)
+        net.net.blocks = net.net.blocks[: max(self.taps) + 1]
         return net.eval().requires_grad_(False).to(self.device)
 
     def _load(self, net: DepthViT) -> None:
         tensors = load_checkpoint(self.file, "dino_depth")[0]
-        try: net.load_state_dict({k: v.float() for k, v in tensors.items()})
-        except RuntimeError as e: raise MvadError("the weights do not fit the network", file=self.file, found=" ".join(str(e).split())[:200], expected=f"{len(net.state_dict())} tensors") from e
+        try:
+            net.load_state_dict({k: v.float() for k, v in tensors.items()})
+        except RuntimeError as e:
+            raise MvadError(
+                "the weights do not fit the network",
+                file=self.file,
+                found=" ".join(str(e).split())[:200],
+                expected=f"{len(net.state_dict())} tensors",
+            ) from e
 
-    def inputs(self, view: View) -> dict[str, np.ndarray]: return source_arrays(view, "depth")
+    def inputs(self, view: View) -> dict[str, np.ndarray]:
+        return source_arrays(view, "depth")
 
     def map(self, view: View) -> Float[Tensor, "1 1 h w"]:
         "The view's prepared depth map at the encoder's size."
         a, p = self.inputs(view), self.network_settings.patch
         m = prepared(a["depth"] if "depth" in a else a["xyz"][2], a["valid"])
         m = torch.from_numpy(filled(m, self.fill) if self.fill else m)[None, None]
-        return resized(m, self.size or tuple(max(1, round(v / p)) * p for v in m.shape[-2:]), self.resize)
+        return resized(
+            m, self.size or tuple(max(1, round(v / p)) * p for v in m.shape[-2:]), self.resize
+        )
 
     @torch.no_grad()
     def encode(self, views: Sequence[View]) -> list[Features]:
         maps, out = [self.map(v) for v in views], []
-        if len({m.shape for m in maps}) > 1: return [f for v in views for f in self.encode([v])]
+        if len({m.shape for m in maps}) > 1:
+            return [f for v in views for f in self.encode([v])]
         for start in range(0, len(maps), self.batch_size):
-            some = torch.cat(maps[start:start + self.batch_size]).to(self.device)
+            some = torch.cat(maps[start : start + self.batch_size]).to(self.device)
             grid = tuple(v // self.network_settings.patch for v in some.shape[-2:])
-            for t in torch.cat([l[1] for l in self.network.layers(some, self.taps)], 2): out.append(Features(t.clone(), views[len(out)].size, grid=grid))
+            for t in torch.cat([l[1] for l in self.network.layers(some, self.taps)], 2):
+                out.append(Features(t.clone(), views[len(out)].size, grid=grid))
         return out

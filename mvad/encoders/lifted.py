@@ -17,111 +17,246 @@ from .features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
 from .point_mae import PointMAEEncoder
 
 # %% auto #0
-__all__ = ['POINT_MAE', 'BRANCHES', 'encode', 'shape_encoder', 'extractors', 'shrunk', 'redraw', 'Lifted', 'foreground', 'lift',
-           'Standardiser', 'maps_of', 'quick']
+__all__ = [
+    "POINT_MAE",
+    "BRANCHES",
+    "encode",
+    "shape_encoder",
+    "extractors",
+    "shrunk",
+    "redraw",
+    "Lifted",
+    "foreground",
+    "lift",
+    "Standardiser",
+    "maps_of",
+    "quick",
+]
+
 
 # %% ../../nbs/encoders/13_lifted.ipynb #c173796f
-def encode(view: View, encoders: tuple[Encoder, Encoder], cache: FeatureCache | None = None, who: str = "this method") -> tuple[Features, Features]:
+def encode(
+    view: View,
+    encoders: tuple[Encoder, Encoder],
+    cache: FeatureCache | None = None,
+    who: str = "this method",
+) -> tuple[Features, Features]:
     "(F_2D, F_3D) of a view, from the cache where there is one. A view without xyz is an error of `who`."
-    if view.xyz is None: raise MvadError(f"{who} needs both modalities", file=view.name or None, found="a view without xyz", expected="rgb and xyz")
+    if view.xyz is None:
+        raise MvadError(
+            f"{who} needs both modalities",
+            file=view.name or None,
+            found="a view without xyz",
+            expected="rgb and xyz",
+        )
     return tuple(cache.get(e, view) if cache else e(view) for e in encoders)
 
+
 # %% ../../nbs/encoders/13_lifted.ipynb #0ad55c53
-POINT_MAE = {"point_mae": "public", "point_mae_small": "small"}         # a 3D encoder's name in settings, and the weights behind it
+POINT_MAE = {
+    "point_mae": "public",
+    "point_mae_small": "small",
+}  # a 3D encoder's name in settings, and the weights behind it
+
 
 def shape_encoder(s, device: str = "cpu") -> Encoder:
     "F_3D that settings name in `encoder_3d`: `point_mae`, `point_mae_small` (both with `centres`, `protocol`, `blocks`) or `fpfh` (with `centres`, `radii`)."
-    if s.encoder_3d == "fpfh": return FPFHEncoder(radii=s.radii, n_centres=s.centres)
-    if s.encoder_3d in POINT_MAE: return PointMAEEncoder(POINT_MAE[s.encoder_3d], protocol=s.protocol, groups=s.centres, blocks=s.blocks, device=device)
-    raise MvadError("unknown 3D encoder", found=s.encoder_3d, expected=", ".join((*POINT_MAE, "fpfh")), fix="or give the detector encoders=(F_2D, F_3D)")
+    if s.encoder_3d == "fpfh":
+        return FPFHEncoder(radii=s.radii, n_centres=s.centres)
+    if s.encoder_3d in POINT_MAE:
+        return PointMAEEncoder(
+            POINT_MAE[s.encoder_3d],
+            protocol=s.protocol,
+            groups=s.centres,
+            blocks=s.blocks,
+            device=device,
+        )
+    raise MvadError(
+        "unknown 3D encoder",
+        found=s.encoder_3d,
+        expected=", ".join((*POINT_MAE, "fpfh")),
+        fix="or give the detector encoders=(F_2D, F_3D)",
+    )
+
 
 def extractors(s, device: str = "cpu") -> tuple[Encoder, Encoder]:
     "The frozen extractors (F_2D, F_3D) that settings name in `encoder_2d` (with `layers`, `image_size`, `blocks`) and `encoder_3d`."
-    return TimmEncoder(s.encoder_2d, layers=s.layers, size=s.image_size, blocks=s.blocks, device=device), shape_encoder(s, device)
+    return TimmEncoder(
+        s.encoder_2d, layers=s.layers, size=s.image_size, blocks=s.blocks, device=device
+    ), shape_encoder(s, device)
+
 
 # %% ../../nbs/encoders/13_lifted.ipynb #15c401d8
-def shrunk(view: View, factor: float = 1.) -> View:
+def shrunk(view: View, factor: float = 1.0) -> View:
     "The view with its cloud's coordinates times `factor`."
-    return view if factor == 1 or view.xyz is None else replace(view, xyz=view.xyz * np.float32(factor))
+    return (
+        view
+        if factor == 1 or view.xyz is None
+        else replace(view, xyz=view.xyz * np.float32(factor))
+    )
+
 
 # %% ../../nbs/encoders/13_lifted.ipynb #6cbd0201
-def redraw(view: View, encoder: Encoder, cache: FeatureCache | None = None) -> Callable[[int], Float[Tensor, "n c"]] | None:
+def redraw(
+    view: View, encoder: Encoder, cache: FeatureCache | None = None
+) -> Callable[[int], Float[Tensor, "n c"]] | None:
     "For an encoder that drops branches at random (Point-MAE as released): number of a draw -> features, from tokens that are computed once. None for all others."
-    if not getattr(encoder, "drop_path", False): return None
+    if not getattr(encoder, "drop_path", False):
+        return None
     tokens = cache.get(encoder.tokens, view) if cache else encoder.tokens(view)
     return lambda draw: encoder.finish([tokens], draw)[0].data.float()
+
 
 # %% ../../nbs/encoders/13_lifted.ipynb #2d5d8566
 @dataclass(eq=False)
 class Lifted:
     "One view's native features `f2` (n2, c2), `f3` (n3, c3) and the operators `a2` (P, n2), `a3` (P, n3) that lift them to `pixels` (P,) of a map of `size` (CFM section 3.1)."
+
     f2: Float[Tensor, "n2 c2"]
     f3: Float[Tensor, "n3 c3"]
-    a2: SparseOperator | None                                   # None: f2 and f3 are per pixel already
+    a2: SparseOperator | None  # None: f2 and f3 are per pixel already
     a3: SparseOperator | None
     pixels: Int[np.ndarray, " P"]
     size: tuple[int, int]
-    again: Callable[[int], Float[Tensor, "n3 c3"]] | None = None   # `redraw` of an encoder whose features change in training
+    again: Callable[[int], Float[Tensor, "n3 c3"]] | None = (
+        None  # `redraw` of an encoder whose features change in training
+    )
 
     @property
-    def e2(self) -> Float[Tensor, "P c2"]: return self.a2(self.f2) if self.a2 else self.f2
+    def e2(self) -> Float[Tensor, "P c2"]:
+        return self.a2(self.f2) if self.a2 else self.f2
+
     @property
-    def e3(self) -> Float[Tensor, "P c3"]: return self.a3(self.f3) if self.a3 else self.f3
-    def dense(self) -> Lifted: return replace(self, f2=self.e2, f3=self.e3, a2=None, a3=None)
+    def e3(self) -> Float[Tensor, "P c3"]:
+        return self.a3(self.f3) if self.a3 else self.f3
+
+    def dense(self) -> Lifted:
+        return replace(self, f2=self.e2, f3=self.e3, a2=None, a3=None)
+
     def anew(self) -> Lifted:
         "With `f3` drawn anew where the encoder draws; torch's generator says which draw."
-        return replace(self, f3=self.again(int(torch.randint(2**31, ()))).to(self.f3.device)) if self.again else self
-    def to(self, device) -> Lifted: return replace(self, **{k: v.to(device) for k in ("f2", "f3", "a2", "a3") if (v := getattr(self, k)) is not None})
+        return (
+            replace(self, f3=self.again(int(torch.randint(2**31, ()))).to(self.f3.device))
+            if self.again
+            else self
+        )
+
+    def to(self, device) -> Lifted:
+        return replace(
+            self,
+            **{
+                k: v.to(device)
+                for k in ("f2", "f3", "a2", "a3")
+                if (v := getattr(self, k)) is not None
+            },
+        )
+
 
 # %% ../../nbs/encoders/13_lifted.ipynb #b68f66ef
 def foreground(view: View, protocol: str) -> Int[np.ndarray, " P"]:
     "Flat indices of the pixels that count: those with a 3D point; in the released code also their neighbours, which the 3 x 3 mean reaches (facts, 3.6)."
     return np.flatnonzero(view.valid if protocol == "paper" else pooled_mask(view.valid, protocol))
 
-def lift(view: View, f2: Features, f3: Features, protocol: str, pixels: Int[np.ndarray, " P"] | None = None) -> Lifted:
+
+def lift(
+    view: View,
+    f2: Features,
+    f3: Features,
+    protocol: str,
+    pixels: Int[np.ndarray, " P"] | None = None,
+) -> Lifted:
     "The two feature sets of a view, aligned at `pixels` (default: the whole foreground)."
     pixels = foreground(view, protocol) if pixels is None else pixels
-    return Lifted(f2.data.float(), f3.data.float(), f2.operator(pixels), mean3_operator(view.size, protocol, pixels) @ f3.operator(), pixels, view.size)
+    return Lifted(
+        f2.data.float(),
+        f3.data.float(),
+        f2.operator(pixels),
+        mean3_operator(view.size, protocol, pixels) @ f3.operator(),
+        pixels,
+        view.size,
+    )
+
 
 # %% ../../nbs/encoders/13_lifted.ipynb #9b068b9e
 class Standardiser:
     "Mean and deviation of each channel over the pixels of the training views; lifting weighs the native features, since (AF - m)/s = A((F - m)/s) where rows of A sum to 1."
+
     def __init__(self, views: Sequence[tuple[Float[Tensor, "n c"], SparseOperator]] = ()):
         self.mean = self.deviation = None
-        if not views: return
-        weights = [a.T(torch.ones(a.shape[0], 1, device=f.device)) for f, a in views]            # how much each native feature is used
+        if not views:
+            return
+        weights = [
+            a.T(torch.ones(a.shape[0], 1, device=f.device)) for f, a in views
+        ]  # how much each native feature is used
         total = sum(w.sum() for w in weights)
         self.mean = sum((w * f).sum(0) for (f, _), w in zip(views, weights)) / total
-        self.deviation = (sum((w * (f - self.mean) ** 2).sum(0) for (f, _), w in zip(views, weights)) / total).sqrt() + 1e-6
+        self.deviation = (
+            sum((w * (f - self.mean) ** 2).sum(0) for (f, _), w in zip(views, weights)) / total
+        ).sqrt() + 1e-6
 
-    def __call__(self, f: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]: return f if self.mean is None else (f - self.mean) / self.deviation
+    def __call__(self, f: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        return f if self.mean is None else (f - self.mean) / self.deviation
+
 
 # %% ../../nbs/encoders/13_lifted.ipynb #37df58a8
-BRANCHES = ("psi_2d", "psi_3d", "sum", "max", "product")        # the rows of CFM's Table 6 and MAFR's Table V
+BRANCHES = (
+    "psi_2d",
+    "psi_3d",
+    "sum",
+    "max",
+    "product",
+)  # the rows of CFM's Table 6 and MAFR's Table V
 
-def maps_of(psi_2d: Float[Tensor, " P"], psi_3d: Float[Tensor, " P"], pixels: Int[np.ndarray, " P"], size: tuple[int, int], protocol: str) -> dict[str, Float[np.ndarray, "H W"]]:
+
+def maps_of(
+    psi_2d: Float[Tensor, " P"],
+    psi_3d: Float[Tensor, " P"],
+    pixels: Int[np.ndarray, " P"],
+    size: tuple[int, int],
+    protocol: str,
+) -> dict[str, Float[np.ndarray, "H W"]]:
     "Every aggregation as a smoothed map, 0 off the foreground before smoothing."
-    psi = {k: scatter(v.cpu(), torch.as_tensor(pixels), size) for k, v in (("psi_2d", psi_2d), ("psi_3d", psi_3d))}
+    psi = {
+        k: scatter(v.cpu(), torch.as_tensor(pixels), size)
+        for k, v in (("psi_2d", psi_2d), ("psi_3d", psi_3d))
+    }
     return {b: smooth(aggregate(psi, b), protocol).numpy() for b in BRANCHES}
+
 
 # %% ../../nbs/encoders/13_lifted.ipynb #6058fad6
 def _in_bf16(f: Callable) -> Callable:
     def rounded(x):
-        with torch.autocast(x.device.type, torch.bfloat16): out = f(x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            out = f(x)
         return [o.float() for o in out] if isinstance(out, list) else out.float()
+
     return rounded
+
 
 def _compiled(f: Callable) -> Callable:
     g = torch.compile(f, dynamic=True)
+
     def run(x):
-        try: return g(x)
+        try:
+            return g(x)
         except Exception as e:
-            if not type(e).__module__.startswith(("torch._inductor", "torch._dynamo")): raise
-            raise MvadError("torch.compile does not work here", found=" ".join(str(e).split())[:200], expected="a C++ compiler (on a GPU: Triton)", fix="leave compiled=False") from e
+            if not type(e).__module__.startswith(("torch._inductor", "torch._dynamo")):
+                raise
+            raise MvadError(
+                "torch.compile does not work here",
+                found=" ".join(str(e).split())[:200],
+                expected="a C++ compiler (on a GPU: Triton)",
+                fix="leave compiled=False",
+            ) from e
+
     return run
 
-def quick(f: Callable[[Tensor], Tensor | list[Tensor]], precision: str = "fp32", compiled: bool = False) -> Callable[[Tensor], Tensor | list[Tensor]]:
+
+def quick(
+    f: Callable[[Tensor], Tensor | list[Tensor]], precision: str = "fp32", compiled: bool = False
+) -> Callable[[Tensor], Tensor | list[Tensor]]:
     "A function of one tensor, with bf16 matrix products, compiled, both, or as it is (the default). Compiling takes place at the first call and raises `MvadError` where there is no compiler."
-    if precision not in ("fp32", "bf16"): raise MvadError("unknown precision", found=precision, expected="fp32 or bf16")
+    if precision not in ("fp32", "bf16"):
+        raise MvadError("unknown precision", found=precision, expected="fp32 or bf16")
     f = _in_bf16(f) if precision == "bf16" else f
     return _compiled(f) if compiled else f

@@ -14,85 +14,199 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from ..core.detector import checkpoint_header, load_checkpoint, load_pth, save_checkpoint, seeded, train
+from mvad.core.detector import (
+    checkpoint_header,
+    load_checkpoint,
+    load_pth,
+    save_checkpoint,
+    seeded,
+    train,
+)
 from ..core.files import cache_root
 from ..core.geometry import fps, group, nn3_weights, points_of
 from ..core.sample import MvadError, View
-from .features import Encoder, Features, _setting, content_hash, file_sha256, read_arrays, settings_hash, settings_of
+from mvad.encoders.features import (
+    Encoder,
+    Features,
+    _setting,
+    content_hash,
+    file_sha256,
+    read_arrays,
+    settings_hash,
+    settings_of,
+)
 
 # %% auto #0
-__all__ = ['UNITS', 'TAPS', 'PUBLIC_SHA256', 'PUBLIC_FILE', 'PUBLIC_SOURCE', 'RANDOM', 'PAPER_SIZE', 'KINDS', 'groups_of',
-           'unit_centres', 'unit_patches', 'fold', 'MiniPointNet', 'moments', 'Block', 'Blocks', 'drop_rates',
-           'drop_path_draw', 'PointMAE', 'numpy_numbers', 'public_state', 'PretrainSettings', 'as_json', 'network_of',
-           'shipped_weights', 'weights_file', 'size_of', 'resolve', 'PointMAESettings', 'PointMAEEncoder',
-           'PointMAETokens', 'pretrained_state', 'body', 'procedural_cloud', 'procedural_clouds', 'chamfer',
-           'MaskedAutoencoder', 'grouped_shapes', 'turns', 'save_pretrained', 'pretrain', 'main']
+__all__ = [
+    "UNITS",
+    "TAPS",
+    "PUBLIC_SHA256",
+    "PUBLIC_FILE",
+    "PUBLIC_SOURCE",
+    "RANDOM",
+    "PAPER_SIZE",
+    "KINDS",
+    "groups_of",
+    "unit_centres",
+    "unit_patches",
+    "fold",
+    "MiniPointNet",
+    "moments",
+    "Block",
+    "Blocks",
+    "drop_rates",
+    "drop_path_draw",
+    "PointMAE",
+    "numpy_numbers",
+    "public_state",
+    "PretrainSettings",
+    "as_json",
+    "network_of",
+    "shipped_weights",
+    "weights_file",
+    "size_of",
+    "resolve",
+    "PointMAESettings",
+    "PointMAEEncoder",
+    "PointMAETokens",
+    "pretrained_state",
+    "body",
+    "procedural_cloud",
+    "procedural_clouds",
+    "chamfer",
+    "MaskedAutoencoder",
+    "grouped_shapes",
+    "turns",
+    "save_pretrained",
+    "pretrain",
+    "main",
+]
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #be8871f9
-def groups_of(points: Float[np.ndarray, "N 3"], groups: int = 1024, size: int = 32, *, start: int = 0, skip_norm2: float = 0.) -> tuple[Int[np.ndarray, "G"], Int[np.ndarray, "G M"]]:
+def groups_of(
+    points: Float[np.ndarray, "N 3"],
+    groups: int = 1024,
+    size: int = 32,
+    *,
+    start: int = 0,
+    skip_norm2: float = 0.0,
+) -> tuple[Int[np.ndarray, "G"], Int[np.ndarray, "G M"]]:
     """Indices of `groups` centres (farthest point sampling from `start`) and of the `size` points nearest to each (CFM section 3.1).
 
     Fewer points than groups or than `size`: indices repeat. `skip_norm2`: as in `core.geometry.fps`; the released extension has 1e-3."""
     picked = fps(points, groups, start=start, skip_norm2=skip_norm2)
     return picked, group(points, points[picked], size)
 
+
 # %% ../../nbs/encoders/11_point_mae.ipynb #74dda833
 UNITS = ("metres", "sphere", "patch")
-_UP = np.array([1, -1, -1], np.float32)                         # z towards the camera, y up: how pretrained clouds are turned
+_UP = np.array(
+    [1, -1, -1], np.float32
+)  # z towards the camera, y up: how pretrained clouds are turned
 
-def _radius(centres: Float[np.ndarray, "G 3"]) -> float: return max(float(np.linalg.norm(centres - centres.mean(0), axis=1).max()), 1e-12)
+
+def _radius(centres: Float[np.ndarray, "G 3"]) -> float:
+    return max(float(np.linalg.norm(centres - centres.mean(0), axis=1).max()), 1e-12)
+
 
 def unit_centres(centres: Float[np.ndarray, "G 3"], units: str) -> Float[np.ndarray, "G 3"]:
     "The centres as the position code sees them: as they are (`metres`), else moved and scaled into the unit sphere, z towards the camera."
-    if units not in UNITS: raise MvadError("unknown units", found=units, expected=" or ".join(UNITS))
-    return (centres if units == "metres" else (centres - centres.mean(0)) / _radius(centres) * _UP).astype(np.float32)
+    if units not in UNITS:
+        raise MvadError("unknown units", found=units, expected=" or ".join(UNITS))
+    return (
+        centres if units == "metres" else (centres - centres.mean(0)) / _radius(centres) * _UP
+    ).astype(np.float32)
 
-def unit_patches(points: Float[np.ndarray, "N 3"], picked: Int[np.ndarray, "G"], index: Int[np.ndarray, "G M"], units: str) -> Float[np.ndarray, "G M 3"]:
+
+def unit_patches(
+    points: Float[np.ndarray, "N 3"],
+    picked: Int[np.ndarray, "G"],
+    index: Int[np.ndarray, "G M"],
+    units: str,
+) -> Float[np.ndarray, "G M 3"]:
     "Each group relative to its centre: in metres, in radii of the object (`sphere`) or in mean radii of the groups (`patch`)."
-    if units not in UNITS: raise MvadError("unknown units", found=units, expected=" or ".join(UNITS))
+    if units not in UNITS:
+        raise MvadError("unknown units", found=units, expected=" or ".join(UNITS))
     patches = points[index] - points[picked][:, None]
-    if units == "metres": return patches.astype(np.float32)
-    scale = _radius(points[picked]) if units == "sphere" else max(np.linalg.norm(patches[:, -1], axis=1).mean(), 1e-12)
+    if units == "metres":
+        return patches.astype(np.float32)
+    scale = (
+        _radius(points[picked])
+        if units == "sphere"
+        else max(np.linalg.norm(patches[:, -1], axis=1).mean(), 1e-12)
+    )
     return (patches / scale * _UP).astype(np.float32)
 
+
 # %% ../../nbs/encoders/11_point_mae.ipynb #118fab30
-def fold(conv: nn.Conv1d, mean: Float[Tensor, "c"], variance: Float[Tensor, "c"], bn: nn.BatchNorm1d) -> tuple[Float[Tensor, "c k"], Float[Tensor, "c"]]:
+def fold(
+    conv: nn.Conv1d, mean: Float[Tensor, "c"], variance: Float[Tensor, "c"], bn: nn.BatchNorm1d
+) -> tuple[Float[Tensor, "c k"], Float[Tensor, "c"]]:
     "Weight and bias of a 1 x 1 convolution with the batch normalisation after it, given that one's mean and variance."
     scale = bn.weight / (variance + bn.eps).sqrt()
     return conv.weight[:, :, 0] * scale[:, None], (conv.bias - mean) * scale + bn.bias
 
+
 # %% ../../nbs/encoders/11_point_mae.ipynb #0b958dd5
 class MiniPointNet(nn.Module):
     "One token for each group of points: two shared two-layer networks, each followed by the maximum over the group; the second also sees the first one's maximum."
+
     def __init__(self, dim: int = 384, widths: tuple[int, int, int] = (128, 256, 512)):
         super().__init__()
         a, b, c = widths
-        self.first_conv = nn.Sequential(nn.Conv1d(3, a, 1), nn.BatchNorm1d(a), nn.ReLU(), nn.Conv1d(a, b, 1))
-        self.second_conv = nn.Sequential(nn.Conv1d(2 * b, c, 1), nn.BatchNorm1d(c), nn.ReLU(), nn.Conv1d(c, dim, 1))
+        self.first_conv = nn.Sequential(
+            nn.Conv1d(3, a, 1), nn.BatchNorm1d(a), nn.ReLU(), nn.Conv1d(a, b, 1)
+        )
+        self.second_conv = nn.Sequential(
+            nn.Conv1d(2 * b, c, 1), nn.BatchNorm1d(c), nn.ReLU(), nn.Conv1d(c, dim, 1)
+        )
 
-    def forward(self, patches: Float[Tensor, "n m 3"], statistics: str = "running", budget: int = 2**14) -> Float[Tensor, "n dim"]:
+    def forward(
+        self, patches: Float[Tensor, "n m 3"], statistics: str = "running", budget: int = 2**14
+    ) -> Float[Tensor, "n dim"]:
         "`statistics` of the two normalisations: `running` (from pretraining) or `batch` (of these very points). In training mode always the batch's."
-        if self.training: return self.trained(patches)
+        if self.training:
+            return self.trained(patches)
         first, second = self.running() if statistics == "running" else self.batch(patches, budget)
         rows, b = max(1, budget // patches.shape[1]), second[0].shape[1] // 2
         of_max, of_point = second[0][:, :b], second[0][:, b:]
         out = []
         for p in patches.split(rows):
-            f = self.points(p, *first); top = f.amax(1)
+            f = self.points(p, *first)
+            top = f.amax(1)
             h = F.relu_(F.linear(f, of_point).add_(F.linear(top, of_max, second[1])[:, None]))
-            out.append(F.linear(h, self.second_conv[3].weight[:, :, 0]).amax(1) + self.second_conv[3].bias)
+            out.append(
+                F.linear(h, self.second_conv[3].weight[:, :, 0]).amax(1) + self.second_conv[3].bias
+            )
         return torch.cat(out)
 
-    def points(self, patches: Float[Tensor, "n m 3"], weight: Float[Tensor, "a 3"], bias: Float[Tensor, "a"]) -> Float[Tensor, "n m b"]:
+    def points(
+        self,
+        patches: Float[Tensor, "n m 3"],
+        weight: Float[Tensor, "a 3"],
+        bias: Float[Tensor, "a"],
+    ) -> Float[Tensor, "n m b"]:
         "The first network, its normalisation folded into `weight` and `bias`."
-        return F.linear(F.relu_(F.linear(patches, weight, bias)), self.first_conv[3].weight[:, :, 0], self.first_conv[3].bias)
+        return F.linear(
+            F.relu_(F.linear(patches, weight, bias)),
+            self.first_conv[3].weight[:, :, 0],
+            self.first_conv[3].bias,
+        )
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #865ff0ac
 def _running(self: MiniPointNet):
     "Both first layers with the statistics of pretraining."
-    return [fold(s[0], s[1].running_mean, s[1].running_var, s[1]) for s in (self.first_conv, self.second_conv)]
+    return [
+        fold(s[0], s[1].running_mean, s[1].running_var, s[1])
+        for s in (self.first_conv, self.second_conv)
+    ]
 
-def moments(parts: Iterable[tuple[Float[Tensor, "n j"], Float[Tensor, "n m k"]]], conv: nn.Conv1d) -> tuple[Float[Tensor, "c"], Float[Tensor, "c"]]:
+
+def moments(
+    parts: Iterable[tuple[Float[Tensor, "n j"], Float[Tensor, "n m k"]]], conv: nn.Conv1d
+) -> tuple[Float[Tensor, "c"], Float[Tensor, "c"]]:
     """Mean and biased variance of a 1 x 1 convolution's output, from the mean and the covariance of its input, which comes in parts.
 
     Each part has n groups of m points: j numbers a group (perhaps none), which all its points share, and k numbers a point. Only the latter cost work that grows with m."""
@@ -101,12 +215,22 @@ def moments(parts: Iterable[tuple[Float[Tensor, "n j"], Float[Tensor, "n m k"]]]
         shift = (shared.mean(0), own.mean((0, 1))) if shift is None else shift
         shared, own, m = (shared - shift[0]).double(), own - shift[1], own.shape[1]
         sums, flat = own.sum(1).double(), own.flatten(0, 1)
-        cross, n, total = shared.T @ sums, n + len(flat), total + torch.cat([m * shared.sum(0), sums.sum(0)])
-        outer += torch.cat([torch.cat([m * (shared.T @ shared), cross], 1), torch.cat([cross.T, (flat.T @ flat).double()], 1)])
+        cross, n, total = (
+            shared.T @ sums,
+            n + len(flat),
+            total + torch.cat([m * shared.sum(0), sums.sum(0)]),
+        )
+        outer += torch.cat(
+            [
+                torch.cat([m * (shared.T @ shared), cross], 1),
+                torch.cat([cross.T, (flat.T @ flat).double()], 1),
+            ]
+        )
     w = conv.weight[:, :, 0].double()
     covariance = outer / n - torch.outer(total, total) / n**2
     mean = w @ (total / n + torch.cat(shift).double()) + conv.bias.double()
     return mean.to(conv.weight), ((w @ covariance) * w).sum(1).clamp_min(0).to(conv.weight)
+
 
 def _batch(self: MiniPointNet, patches: Float[Tensor, "n m 3"], budget: int):
     "Both first layers with the statistics of these points."
@@ -115,48 +239,81 @@ def _batch(self: MiniPointNet, patches: Float[Tensor, "n m 3"], budget: int):
     features = (self.points(p, *first) for p in patches.split(max(1, budget // patches.shape[1])))
     return first, fold(b, *moments(((f.amax(1), f) for f in features), b), nb)
 
+
 def _trained(self: MiniPointNet, patches: Float[Tensor, "n m 3"]) -> Float[Tensor, "n dim"]:
     "For pretraining: differentiable, with the batch's statistics, which also update the running ones."
     (a, na, _, c), (b, nb, _, d) = self.first_conv, self.second_conv
     n, m, _ = patches.shape
-    f = F.linear(F.relu(na(F.linear(patches.flatten(0, 1), a.weight[:, :, 0], a.bias))), c.weight[:, :, 0], c.bias)
+    f = F.linear(
+        F.relu(na(F.linear(patches.flatten(0, 1), a.weight[:, :, 0], a.bias))),
+        c.weight[:, :, 0],
+        c.bias,
+    )
     top, k = f.view(n, m, -1).amax(1), f.shape[1]
-    h = F.linear(f, b.weight[:, k:, 0]).view(n, m, -1) + F.linear(top, b.weight[:, :k, 0], b.bias)[:, None]
+    h = (
+        F.linear(f, b.weight[:, k:, 0]).view(n, m, -1)
+        + F.linear(top, b.weight[:, :k, 0], b.bias)[:, None]
+    )
     return F.linear(F.relu(nb(h.flatten(0, 1))), d.weight[:, :, 0], d.bias).view(n, m, -1).amax(1)
 
+
 MiniPointNet.running, MiniPointNet.batch, MiniPointNet.trained = _running, _batch, _trained
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #dc140429
 class Block(nn.Module):
     "A pre-norm transformer block: attention (query, key, value without bias) and a two-layer network, each added to its input."
+
     def __init__(self, dim: int, heads: int, ratio: int = 4):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attn = nn.ModuleDict(dict(qkv=nn.Linear(dim, 3 * dim, bias=False), proj=nn.Linear(dim, dim)))
-        self.mlp = nn.ModuleDict(dict(fc1=nn.Linear(dim, ratio * dim), fc2=nn.Linear(ratio * dim, dim)))
+        self.attn = nn.ModuleDict(
+            dict(qkv=nn.Linear(dim, 3 * dim, bias=False), proj=nn.Linear(dim, dim))
+        )
+        self.mlp = nn.ModuleDict(
+            dict(fc1=nn.Linear(dim, ratio * dim), fc2=nn.Linear(ratio * dim, dim))
+        )
 
     def attention(self, x: Float[Tensor, "b g d"]) -> Float[Tensor, "b g d"]:
         b, g, d = x.shape
-        q, k, v = self.attn["qkv"](x).reshape(b, g, 3, self.heads, -1).permute(2, 0, 3, 1, 4)      # (b, heads, g, d / heads) each
-        return self.attn["proj"](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, g, d))
+        q, k, v = (
+            self.attn["qkv"](x).reshape(b, g, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        )  # (b, heads, g, d / heads) each
+        return self.attn["proj"](
+            F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, g, d)
+        )
 
-    def perceptron(self, x: Float[Tensor, "b g d"]) -> Float[Tensor, "b g d"]: return self.mlp["fc2"](F.gelu(self.mlp["fc1"](x)))
+    def perceptron(self, x: Float[Tensor, "b g d"]) -> Float[Tensor, "b g d"]:
+        return self.mlp["fc2"](F.gelu(self.mlp["fc1"](x)))
 
-    def forward(self, x: Float[Tensor, "b g d"], keep: Float[Tensor, "b 2"] | None = None) -> Float[Tensor, "b g d"]:
+    def forward(
+        self, x: Float[Tensor, "b g d"], keep: Float[Tensor, "b 2"] | None = None
+    ) -> Float[Tensor, "b g d"]:
         "`keep`: what each sample's two branches are multiplied by; a branch that is 0 throughout is not computed."
-        for i, (norm, branch) in enumerate(((self.norm1, self.attention), (self.norm2, self.perceptron))):
-            if keep is None: x = x + branch(norm(x))
-            elif keep[:, i].any(): x = x + keep[:, i, None, None] * branch(norm(x))
+        for i, (norm, branch) in enumerate(
+            ((self.norm1, self.attention), (self.norm2, self.perceptron))
+        ):
+            if keep is None:
+                x = x + branch(norm(x))
+            elif keep[:, i].any():
+                x = x + keep[:, i, None, None] * branch(norm(x))
         return x
+
 
 class Blocks(nn.Module):
     "A stack of blocks; the position code is added to the input of every one."
+
     def __init__(self, dim: int, depth: int, heads: int):
         super().__init__()
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
 
-    def forward(self, x: Float[Tensor, "b g d"], position: Float[Tensor, "b g d"], keep: Float[Tensor, "b l 2"] | None = None) -> list[Float[Tensor, "b g d"]]:
+    def forward(
+        self,
+        x: Float[Tensor, "b g d"],
+        position: Float[Tensor, "b g d"],
+        keep: Float[Tensor, "b l 2"] | None = None,
+    ) -> list[Float[Tensor, "b g d"]]:
         "The output of every block."
         out = []
         for i, block in enumerate(self.blocks):
@@ -164,82 +321,166 @@ class Blocks(nn.Module):
             out.append(x)
         return out
 
+
 # %% ../../nbs/encoders/11_point_mae.ipynb #cf71f046
-def drop_rates(depth: int, rate: float = .1) -> Float[np.ndarray, "depth"]:
+def drop_rates(depth: int, rate: float = 0.1) -> Float[np.ndarray, "depth"]:
     "DropPath's rate in each block: from 0 in the first to `rate` in the last."
     return np.linspace(0, rate, depth)
 
-def drop_path_draw(depth: int, seed, rate: float = .1) -> Float[np.ndarray, "depth 2"]:
+
+def drop_path_draw(depth: int, seed, rate: float = 0.1) -> Float[np.ndarray, "depth 2"]:
     "One draw for a cloud: 0 where a branch (attention, then network) is dropped, else 1 / (1 - rate of the block)."
     rates = drop_rates(depth, rate)[:, None]
-    return np.where(np.random.default_rng(seed).random((depth, 2)) < rates, 0, 1 / (1 - rates)).astype(np.float32)
+    return np.where(
+        np.random.default_rng(seed).random((depth, 2)) < rates, 0, 1 / (1 - rates)
+    ).astype(np.float32)
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #6a3bef6e
-TAPS = {12: (4, 8, 12), 8: (2, 5, 8), 4: (2, 3, 4)}              # which blocks are read, by how many there are, counted from 1
+TAPS = {
+    12: (4, 8, 12),
+    8: (2, 5, 8),
+    4: (2, 3, 4),
+}  # which blocks are read, by how many there are, counted from 1
+
 
 class PointMAE(nn.Module):
     """Point-MAE's encoder, by default at the papers' size. Names of parameters are those of the public checkpoint.
 
     `blocks`: keep only the first so many of `depth` blocks; `taps`: the blocks that are read (from 1), by default `TAPS`, or the last one alone."""
-    def __init__(self, dim: int = 384, depth: int = 12, heads: int = 6, widths: Sequence[int] = (128, 256, 512), *, blocks: int | None = None, taps: Sequence[int] | None = None):
+
+    def __init__(
+        self,
+        dim: int = 384,
+        depth: int = 12,
+        heads: int = 6,
+        widths: Sequence[int] = (128, 256, 512),
+        *,
+        blocks: int | None = None,
+        taps: Sequence[int] | None = None,
+    ):
         super().__init__()
         self.dim, self.depth, kept = dim, depth, blocks or depth
         self.taps = tuple(taps or TAPS.get(kept, (kept,)))
-        if dim % heads: raise MvadError("the width must divide into heads", found=f"{dim} / {heads}")
-        if not 1 <= kept <= depth or not all(1 <= t <= kept for t in self.taps): raise MvadError("no such block", found=f"{kept} blocks, taps {self.taps}", expected=f"1 to {depth}, taps within")
+        if dim % heads:
+            raise MvadError("the width must divide into heads", found=f"{dim} / {heads}")
+        if not 1 <= kept <= depth or not all(1 <= t <= kept for t in self.taps):
+            raise MvadError(
+                "no such block",
+                found=f"{kept} blocks, taps {self.taps}",
+                expected=f"1 to {depth}, taps within",
+            )
         self.encoder = MiniPointNet(dim, tuple(widths))
         self.pos_embed = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, dim))
         self.blocks, self.norm = Blocks(dim, kept, heads), nn.LayerNorm(dim)
 
     @property
-    def channels(self) -> int: return self.dim * len(self.taps)
+    def channels(self) -> int:
+        return self.dim * len(self.taps)
 
-    def embed(self, patches: Float[Tensor, "b g m 3"], statistics: str = "running") -> Float[Tensor, "b g d"]:
+    def embed(
+        self, patches: Float[Tensor, "b g m 3"], statistics: str = "running"
+    ) -> Float[Tensor, "b g d"]:
         "Tokens before the blocks. With `batch` statistics each cloud is normalised by itself, as the released code does image by image."
-        if statistics == "running" or self.training: return self.encoder(patches.flatten(0, 1), statistics).unflatten(0, patches.shape[:2])
+        if statistics == "running" or self.training:
+            return self.encoder(patches.flatten(0, 1), statistics).unflatten(0, patches.shape[:2])
         return torch.stack([self.encoder(p, statistics) for p in patches])
 
-    def transform(self, tokens: Float[Tensor, "b g d"], centres: Float[Tensor, "b g 3"], keep: Float[Tensor, "b l 2"] | None = None) -> Float[Tensor, "b g c"]:
+    def transform(
+        self,
+        tokens: Float[Tensor, "b g d"],
+        centres: Float[Tensor, "b g 3"],
+        keep: Float[Tensor, "b l 2"] | None = None,
+    ) -> Float[Tensor, "b g c"]:
         "The normalised outputs of the tapped blocks, side by side on channels."
         outputs = self.blocks(tokens, self.pos_embed(centres), keep)
         return torch.cat([self.norm(outputs[t - 1]) for t in self.taps], 2)
 
-    def forward(self, patches: Float[Tensor, "b g m 3"], centres: Float[Tensor, "b g 3"], statistics: str = "running", keep: Float[Tensor, "b l 2"] | None = None) -> Float[Tensor, "b g c"]:
+    def forward(
+        self,
+        patches: Float[Tensor, "b g m 3"],
+        centres: Float[Tensor, "b g 3"],
+        statistics: str = "running",
+        keep: Float[Tensor, "b l 2"] | None = None,
+    ) -> Float[Tensor, "b g c"]:
         return self.transform(self.embed(patches, statistics), centres, keep)
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #d67d2a8b
 def numpy_numbers():
     "A context in which torch's safe reader also takes NumPy's plain numbers, which training scripts leave among their metrics. They carry no code."
     scalar = np.float64(0).__reduce__()[0]
     kinds = [np.dtype, *(type(np.dtype(k)) for k in ("float64", "float32", "int64"))]
-    if not hasattr(torch.serialization, "safe_globals"): return contextlib.nullcontext()
-    try: return torch.serialization.safe_globals([*kinds, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))])
-    except (TypeError, AttributeError): return torch.serialization.safe_globals([*kinds, scalar])          # torch 2.5 knows no names
+    if not hasattr(torch.serialization, "safe_globals"):
+        return contextlib.nullcontext()
+    try:
+        return torch.serialization.safe_globals(
+            [*kinds, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
+        )
+    except (TypeError, AttributeError):
+        return torch.serialization.safe_globals([*kinds, scalar])  # torch 2.5 knows no names
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #7d93b89f
 PUBLIC_SHA256 = "27ded932bb0a2625d5a8eb006df199b2578598c774aee6d86b985300b6a5fd20"
-PUBLIC_FILE, PUBLIC_SOURCE = "pointmae_pretrain.pth", "pretrain.pth of the release `main` of github.com/Pang-Yatian/Point-MAE"
+PUBLIC_FILE, PUBLIC_SOURCE = (
+    "pointmae_pretrain.pth",
+    "pretrain.pth of the release `main` of github.com/Pang-Yatian/Point-MAE",
+)
+
 
 def public_state(path: str | Path, net: PointMAE) -> dict[str, Tensor]:
     "The tensors that `net` needs out of a checkpoint with the public one's names (facts: `module.`, then `MAE_encoder.` or `base_model.` are stripped; the decoder's are left)."
-    with numpy_numbers(): state = load_pth(path)
+    with numpy_numbers():
+        state = load_pth(path)
     state = state.get("base_model", state)
-    if not isinstance(state, Mapping): raise MvadError("no state dict under `base_model`", file=path, found=type(state).__name__, expected="names and tensors")
+    if not isinstance(state, Mapping):
+        raise MvadError(
+            "no state dict under `base_model`",
+            file=path,
+            found=type(state).__name__,
+            expected="names and tensors",
+        )
     state = {k.replace("module.", ""): v for k, v in state.items()}
-    for prefix in ("MAE_encoder.", "base_model."): state = {k.removeprefix(prefix): v for k, v in state.items()}
-    def some(keys): return f"{len(keys)} ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})" if keys else "none"
+    for prefix in ("MAE_encoder.", "base_model."):
+        state = {k.removeprefix(prefix): v for k, v in state.items()}
+
+    def some(keys):
+        return (
+            f"{len(keys)} ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})"
+            if keys
+            else "none"
+        )
+
     wanted = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
     missing = [k for k in wanted if not isinstance(state.get(k), Tensor)]
-    wrong = [f"{k} {tuple(state[k].shape)} instead of {tuple(v.shape)}" for k, v in wanted.items() if k not in missing and state[k].shape != v.shape]
+    wrong = [
+        f"{k} {tuple(state[k].shape)} instead of {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k not in missing and state[k].shape != v.shape
+    ]
     if missing or wrong:
-        other = [k for k in state if k not in net.state_dict() and not k.startswith(("MAE_decoder", "decoder", "mask_token", "increase_dim")) and not k.startswith("blocks.blocks.")]
-        raise MvadError("this is no Point-MAE checkpoint", file=path, found=f"missing {some(missing)}, misshapen {some(wrong)}, unknown {some(other)}", expected=f"the {len(net.state_dict())} entries of the encoder")
+        other = [
+            k
+            for k in state
+            if k not in net.state_dict()
+            and not k.startswith(("MAE_decoder", "decoder", "mask_token", "increase_dim"))
+            and not k.startswith("blocks.blocks.")
+        ]
+        raise MvadError(
+            "this is no Point-MAE checkpoint",
+            file=path,
+            found=f"missing {some(missing)}, misshapen {some(wrong)}, unknown {some(other)}",
+            expected=f"the {len(net.state_dict())} entries of the encoder",
+        )
     return {k: state[k] for k in net.state_dict() if k in state}
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #a12012ac
 @dataclass(frozen=True)
 class PretrainSettings:
     "How a Point-MAE is pretrained. The defaults made the small one that comes with the kit."
+
     dim: int = 96
     depth: int = 4
     heads: int = 4
@@ -248,237 +489,439 @@ class PretrainSettings:
     groups: int = 96
     group_size: int = 64
     points: int = 4096
-    mask: float = .6
+    mask: float = 0.6
     decoder_depth: int = 2
     shapes: int = 2048
     steps: int = 1200
     batch_size: int = 16
     lr: float = 1e-3
-    decay: float = .05
+    decay: float = 0.05
     warmup: int = 100
     seed: int = 0
+
 
 def as_json(s: PretrainSettings) -> dict:
     "The settings as plain values."
     return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(s).items()}
+
 
 def network_of(s: Mapping | PretrainSettings, **changes) -> PointMAE:
     "The encoder that these settings describe."
     get = s.get if isinstance(s, Mapping) else lambda k: getattr(s, k)
     return PointMAE(get("dim"), get("depth"), get("heads"), get("widths"), **changes)
 
+
 # %% ../../nbs/encoders/11_point_mae.ipynb #bcf8d633
-RANDOM = ("random", "random-small")                            # only by these names, and the encoder's own name then says so
+RANDOM = ("random", "random-small")  # only by these names, and the encoder's own name then says so
+
 
 def shipped_weights() -> Path:
     "The small Point-MAE that comes with the kit."
     return Path(str(resources.files("mvad.encoders"))) / "weights" / "point_mae_small.safetensors"
 
+
 def weights_file(weights: str) -> Path | None:
     "The file behind `small`, `public` or a path; None for random weights. A clear error where there is none."
-    if weights in RANDOM: return None
-    path = {"small": shipped_weights(), "public": cache_root() / "weights" / PUBLIC_FILE}.get(weights) or Path(weights)
+    if weights in RANDOM:
+        return None
+    path = {"small": shipped_weights(), "public": cache_root() / "weights" / PUBLIC_FILE}.get(
+        weights
+    ) or Path(weights)
     if not path.is_file():
-        fix = f"get {PUBLIC_SOURCE} (sha256 {PUBLIC_SHA256[:12]}...) and put it there, or give weights=FILE" if weights == "public" else "give weights='small', 'public', or a file"
-        raise MvadError(f"needs weights Point-MAE {weights}", file=path, found="no such file", expected="a .pth of the authors or a .safetensors of pretrain()", fix=fix)
+        fix = (
+            f"get {PUBLIC_SOURCE} (sha256 {PUBLIC_SHA256[:12]}...) and put it there, or give weights=FILE"
+            if weights == "public"
+            else "give weights='small', 'public', or a file"
+        )
+        raise MvadError(
+            f"needs weights Point-MAE {weights}",
+            file=path,
+            found="no such file",
+            expected="a .pth of the authors or a .safetensors of pretrain()",
+            fix=fix,
+        )
     if weights == "public" and (found := file_sha256(path)) != PUBLIC_SHA256:
-        raise MvadError("this is not the public Point-MAE checkpoint", file=path, found=found, expected=PUBLIC_SHA256, fix=f"get {PUBLIC_SOURCE} again, or name the file by weights=FILE")
+        raise MvadError(
+            "this is not the public Point-MAE checkpoint",
+            file=path,
+            found=found,
+            expected=PUBLIC_SHA256,
+            fix=f"get {PUBLIC_SOURCE} again, or name the file by weights=FILE",
+        )
     return path
 
-PAPER_SIZE = dict(dim=384, depth=12, heads=6, widths=(128, 256, 512), units="metres", group_size=None)
+
+PAPER_SIZE = dict(
+    dim=384, depth=12, heads=6, widths=(128, 256, 512), units="metres", group_size=None
+)
+
 
 def size_of(weights: str, file: Path | None) -> dict:
     "Sizes and units of the network behind some weights."
-    if weights == "random-small": return as_json(PretrainSettings())
-    if file is None or file.suffix != ".safetensors": return PAPER_SIZE
+    if weights == "random-small":
+        return as_json(PretrainSettings())
+    if file is None or file.suffix != ".safetensors":
+        return PAPER_SIZE
     header = checkpoint_header(file)
-    if header["method"] != "point_mae": raise MvadError("these are weights of another network", file=file, found=header["method"], expected="point_mae")
+    if header["method"] != "point_mae":
+        raise MvadError(
+            "these are weights of another network",
+            file=file,
+            found=header["method"],
+            expected="point_mae",
+        )
     return header["settings"]
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #4896487e
 def resolve(s: PointMAESettings) -> None:
     "Put what the protocol and the weights imply in the place of every None."
-    if s.protocol not in ("paper", "released"): raise MvadError("unknown protocol", found=s.protocol, expected="paper or released")
-    file = weights_file(s.weights); size = size_of(s.weights, file); released = s.protocol == "released"
+    if s.protocol not in ("paper", "released"):
+        raise MvadError("unknown protocol", found=s.protocol, expected="paper or released")
+    file = weights_file(s.weights)
+    size = size_of(s.weights, file)
+    released = s.protocol == "released"
     put = functools.partial(object.__setattr__, s)
-    usual = dict(group_size=size["group_size"] or (128 if released else 32), units=size["units"], statistics="batch" if released else "running",
-                 drop_path=released, interpolation="expanded" if released else "direct")
+    usual = dict(
+        group_size=size["group_size"] or (128 if released else 32),
+        units=size["units"],
+        statistics="batch" if released else "running",
+        drop_path=released,
+        interpolation="expanded" if released else "direct",
+    )
     for k, v in usual.items():
-        if getattr(s, k) is None: put(k, v)
-    if s.skip_norm2 is None: put("skip_norm2", 1e-3 if released and s.units == "metres" else 0.)
-    if s.taps is not None: put("taps", tuple(s.taps))
-    for k, options in dict(units=UNITS, statistics=("running", "batch"), interpolation=("direct", "expanded")).items():
-        if getattr(s, k) not in options: raise MvadError(f"unknown {k}", found=getattr(s, k), expected=" or ".join(options))
-    put("file", file); put("size", size)
+        if getattr(s, k) is None:
+            put(k, v)
+    if s.skip_norm2 is None:
+        put("skip_norm2", 1e-3 if released and s.units == "metres" else 0.0)
+    if s.taps is not None:
+        put("taps", tuple(s.taps))
+    for k, options in dict(
+        units=UNITS, statistics=("running", "batch"), interpolation=("direct", "expanded")
+    ).items():
+        if getattr(s, k) not in options:
+            raise MvadError(f"unknown {k}", found=getattr(s, k), expected=" or ".join(options))
+    put("file", file)
+    put("size", size)
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #499a5d62
 @dataclass(frozen=True, eq=False)
 class PointMAESettings(Encoder):
     "The settings of a `PointMAEEncoder`. None: as the protocol or the weights have it."
-    weights: str = _setting("small", False)          # small, public, a file; random or random-small
+
+    weights: str = _setting("small", False)  # small, public, a file; random or random-small
     protocol: str = "paper"
     groups: int = 1024
-    group_size: int | None = None                    # paper: 32, released: 128; own weights: as pretrained
-    blocks: int | None = None                        # keep the first so many
-    taps: tuple[int, ...] | None = None              # blocks that are read, from 1
-    units: str | None = None                         # one of UNITS; public weights: metres
-    statistics: str | None = None                    # paper: running, released: batch
-    drop_path: bool | None = None                    # paper: False, released: True
-    interpolation: str | None = None                 # paper: direct, released: expanded (see nn3_weights)
-    skip_norm2: float | None = None                  # of farthest point sampling; released: 1e-3 with units in metres
-    seed: int = 0                                    # of DropPath's draws and of random weights
+    group_size: int | None = None  # paper: 32, released: 128; own weights: as pretrained
+    blocks: int | None = None  # keep the first so many
+    taps: tuple[int, ...] | None = None  # blocks that are read, from 1
+    units: str | None = None  # one of UNITS; public weights: metres
+    statistics: str | None = None  # paper: running, released: batch
+    drop_path: bool | None = None  # paper: False, released: True
+    interpolation: str | None = None  # paper: direct, released: expanded (see nn3_weights)
+    skip_norm2: float | None = (
+        None  # of farthest point sampling; released: 1e-3 with units in metres
+    )
+    seed: int = 0  # of DropPath's draws and of random weights
     device: str = _setting("cpu", False)
     batch_size: int = _setting(4, False)
 
-    def __post_init__(self): resolve(self)
+    def __post_init__(self):
+        resolve(self)
 
     @property
     def name(self) -> str:
         "What really made the features, for figures and records."
-        which = {"small": "small ", "public": ""}.get(self.weights, "own ") if self.file else "random "
+        which = (
+            {"small": "small ", "public": ""}.get(self.weights, "own ") if self.file else "random "
+        )
         cut = f" first {self.blocks} blocks" if self.blocks else ""
-        return f"{which}Point-MAE {self.size['dim']}x{self.size['depth']}{cut} {self.groups}x{self.group_size}" + ("" if self.protocol == "paper" else " released")
+        return (
+            f"{which}Point-MAE {self.size['dim']}x{self.size['depth']}{cut} {self.groups}x{self.group_size}"
+            + ("" if self.protocol == "paper" else " released")
+        )
 
     @functools.cached_property
-    def identity(self) -> str: return self.hashed()
+    def identity(self) -> str:
+        return self.hashed()
 
     def hashed(self, *, leave_out: Sequence[str] = ()) -> str:
         "The hash of all settings but some."
         kept = {k: v for k, v in settings_of(self).items() if k not in leave_out}
-        return settings_hash(encoder="point_mae", code=1, file=self.file and file_sha256(self.file), network=self.weights if self.file is None else None, **kept)
+        return settings_hash(
+            encoder="point_mae",
+            code=1,
+            file=self.file and file_sha256(self.file),
+            network=self.weights if self.file is None else None,
+            **kept,
+        )
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #629c28d0
 class PointMAEEncoder(PointMAESettings):
     "Point-MAE's features at the group centres, lifted to the valid pixels by 3-NN (CFM section 3.1)."
+
     @functools.cached_property
     def network(self) -> PointMAE:
         "The frozen network, in evaluation mode."
-        with seeded(self.seed): net = network_of(self.size, blocks=self.blocks, taps=self.taps)
-        if self.file: net.load_state_dict(pretrained_state(self.file, net), strict=False)
+        with seeded(self.seed):
+            net = network_of(self.size, blocks=self.blocks, taps=self.taps)
+        if self.file:
+            net.load_state_dict(pretrained_state(self.file, net), strict=False)
         return net.eval().requires_grad_(False).to(self.device)
 
     @functools.cached_property
-    def tokens(self) -> PointMAETokens: return PointMAETokens(**{k: getattr(self, k) for k in self.__dataclass_fields__}).sharing(self)
+    def tokens(self) -> PointMAETokens:
+        return PointMAETokens(**{k: getattr(self, k) for k in self.__dataclass_fields__}).sharing(
+            self
+        )
 
     @property
-    def channels(self) -> int: return self.network.channels
-    def inputs(self, view: View) -> dict[str, np.ndarray]: return read_arrays(view, "xyz", "valid", who="Point-MAE")
-    def encode(self, views: Sequence[View]) -> list[Features]: return self.finish(self.tokens.encode(views))
+    def channels(self) -> int:
+        return self.network.channels
+
+    def inputs(self, view: View) -> dict[str, np.ndarray]:
+        return read_arrays(view, "xyz", "valid", who="Point-MAE")
+
+    def encode(self, views: Sequence[View]) -> list[Features]:
+        return self.finish(self.tokens.encode(views))
 
     @torch.inference_mode()
     def finish(self, tokens: Sequence[Features], draw: int = 0) -> list[Features]:
         "The blocks on tokens that `self.tokens` made. With DropPath, what is dropped follows from the seed, the cloud and the number of the `draw` (an epoch, say)."
         out = []
         for start in range(0, len(tokens), self.batch_size):
-            some = tokens[start:start + self.batch_size]
-            centres = torch.from_numpy(np.stack([unit_centres(t.centres, self.units) for t in some])).to(self.device)
-            keep = torch.from_numpy(np.stack([self.kept(t, draw) for t in some])).to(self.device) if self.drop_path else None
-            data = self.network.transform(torch.stack([t.data for t in some]).to(self.device), centres, keep)
+            some = tokens[start : start + self.batch_size]
+            centres = torch.from_numpy(
+                np.stack([unit_centres(t.centres, self.units) for t in some])
+            ).to(self.device)
+            keep = (
+                torch.from_numpy(np.stack([self.kept(t, draw) for t in some])).to(self.device)
+                if self.drop_path
+                else None
+            )
+            data = self.network.transform(
+                torch.stack([t.data for t in some]).to(self.device), centres, keep
+            )
             out += [replace(t, data=d.clone()) for t, d in zip(some, data)]
         return out
 
     def kept(self, tokens: Features, draw: int) -> Float[np.ndarray, "l 2"]:
         "DropPath's factors for one cloud."
         cloud = int(content_hash(dict(centres=tokens.centres))[:12], 16)
-        return drop_path_draw(self.network.depth, (self.seed, cloud, draw))[:len(self.network.blocks.blocks)]
+        return drop_path_draw(self.network.depth, (self.seed, cloud, draw))[
+            : len(self.network.blocks.blocks)
+        ]
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #0b46190e
 class PointMAETokens(PointMAESettings):
     "The tokens before the blocks: deterministic in both protocols, and most of the work of the released one. An encoder of its own, so that a `FeatureCache` can keep them."
+
     def sharing(self, encoder: PointMAEEncoder) -> PointMAETokens:
         object.__setattr__(self, "owner", encoder)
         return self
 
     @property
-    def channels(self) -> int: return self.size["dim"]
+    def channels(self) -> int:
+        return self.size["dim"]
+
     @functools.cached_property
-    def identity(self) -> str: return "tokens" + self.hashed(leave_out=("blocks", "taps", "drop_path", "protocol", *(("seed",) if self.file else ())))
-    def inputs(self, view: View) -> dict[str, np.ndarray]: return self.owner.inputs(view)
-    def encode(self, views: Sequence[View]) -> list[Features]: return [self._one(v) for v in views]
+    def identity(self) -> str:
+        return "tokens" + self.hashed(
+            leave_out=("blocks", "taps", "drop_path", "protocol", *(("seed",) if self.file else ()))
+        )
+
+    def inputs(self, view: View) -> dict[str, np.ndarray]:
+        return self.owner.inputs(view)
+
+    def encode(self, views: Sequence[View]) -> list[Features]:
+        return [self._one(v) for v in views]
 
     @torch.inference_mode()
     def _one(self, view: View) -> Features:
         arrays = self.inputs(view)
         points, pixels = points_of(arrays["xyz"], arrays["valid"])
-        if len(points) < self.group_size: raise MvadError("too few points for Point-MAE", file=view.name or None, found=len(points), expected=f"at least {self.group_size} valid pixels")
+        if len(points) < self.group_size:
+            raise MvadError(
+                "too few points for Point-MAE",
+                file=view.name or None,
+                found=len(points),
+                expected=f"at least {self.group_size} valid pixels",
+            )
         picked, index = groups_of(points, self.groups, self.group_size, skip_norm2=self.skip_norm2)
         patches = torch.from_numpy(unit_patches(points, picked, index, self.units)).to(self.device)
         data = self.owner.network.encoder(patches, self.statistics).clone()
         near, weight = nn3_weights(points, points[picked], form=self.interpolation)
-        return Features(data, view.size, pixels=pixels, index=near, weight=weight, centres=points[picked].astype(np.float32))
+        return Features(
+            data,
+            view.size,
+            pixels=pixels,
+            index=near,
+            weight=weight,
+            centres=points[picked].astype(np.float32),
+        )
+
 
 def pretrained_state(file: Path, net: PointMAE) -> dict[str, Tensor]:
     "Weights in fp32 from a file of `pretrain` or of the authors."
-    if file.suffix != ".safetensors": return public_state(file, net)
+    if file.suffix != ".safetensors":
+        return public_state(file, net)
     tensors, _ = load_checkpoint(file, "point_mae")
     missing = [k for k in net.state_dict() if k not in tensors]
-    if missing: raise MvadError("the weights do not fit the network", file=file, found=f"missing {missing[:3]}", expected=f"{len(net.state_dict())} entries")
-    return {k: tensors[k].float() if tensors[k].is_floating_point() else tensors[k] for k in net.state_dict()}
+    if missing:
+        raise MvadError(
+            "the weights do not fit the network",
+            file=file,
+            found=f"missing {missing[:3]}",
+            expected=f"{len(net.state_dict())} entries",
+        )
+    return {
+        k: tensors[k].float() if tensors[k].is_floating_point() else tensors[k]
+        for k in net.state_dict()
+    }
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #e08bf646
-def _waves(v: Float[np.ndarray, "... 3"], rng: np.random.Generator, n: int, low: float, high: float, slope: float) -> Float[np.ndarray, "..."]:
+def _waves(
+    v: Float[np.ndarray, "... 3"],
+    rng: np.random.Generator,
+    n: int,
+    low: float,
+    high: float,
+    slope: float,
+) -> Float[np.ndarray, "..."]:
     "A smooth random height over space: `n` waves of `low` to `high` radians a unit, each with about this slope."
-    k = rng.normal(size=(n, 3)); k *= np.exp(rng.uniform(np.log(low), np.log(high), (n, 1))) / np.linalg.norm(k, axis=1, keepdims=True)
-    return (np.sin(v @ k.T + rng.uniform(0, 2 * np.pi, n)) * (slope * rng.normal(size=n) / np.linalg.norm(k, axis=1))).sum(-1)
+    k = rng.normal(size=(n, 3))
+    k *= np.exp(rng.uniform(np.log(low), np.log(high), (n, 1))) / np.linalg.norm(
+        k, axis=1, keepdims=True
+    )
+    return (
+        np.sin(v @ k.T + rng.uniform(0, 2 * np.pi, n))
+        * (slope * rng.normal(size=n) / np.linalg.norm(k, axis=1))
+    ).sum(-1)
 
-def _power(x, p): return np.sign(x) * np.abs(x) ** p
+
+def _power(x, p):
+    return np.sign(x) * np.abs(x) ** p
+
 
 KINDS = ("superquadric", "box", "torus", "blob")
+
 
 def body(kind: str, rng: np.random.Generator, n: int = 80) -> Float[np.ndarray, "n 2n 3"]:
     "A surface of a kind (of `KINDS`) as a grid of points, about one unit in radius; a box is open at its two poles."
     t, a = np.linspace(1e-3, np.pi - 1e-3, n)[:, None], np.linspace(0, 2 * np.pi, 2 * n)[None]
     if kind == "torus":
-        r, tube = rng.uniform(.25, .5), -2 * t
-        return np.stack([(1 + r * np.cos(tube)) * np.cos(a), (1 + r * np.cos(tube)) * np.sin(a), r * np.sin(tube) + 0 * a], -1)
-    if kind not in KINDS: raise MvadError("unknown kind of shape", found=kind, expected=", ".join(KINDS))
-    e, f = {"superquadric": rng.uniform(.5, 1.6, 2), "box": rng.uniform(.08, .2, 2), "blob": (1, 1)}[kind]
-    v = np.stack([_power(np.sin(t), e) * _power(np.cos(a), f), _power(np.sin(t), e) * _power(np.sin(a), f), _power(np.cos(t), e) + 0 * a], -1)
-    if kind == "blob": v = v * (1 + _waves(v, rng, 6, 1.5, 4, .3))[..., None]
-    return v * rng.uniform(.7, 1, 3)
+        r, tube = rng.uniform(0.25, 0.5), -2 * t
+        return np.stack(
+            [
+                (1 + r * np.cos(tube)) * np.cos(a),
+                (1 + r * np.cos(tube)) * np.sin(a),
+                r * np.sin(tube) + 0 * a,
+            ],
+            -1,
+        )
+    if kind not in KINDS:
+        raise MvadError("unknown kind of shape", found=kind, expected=", ".join(KINDS))
+    e, f = {
+        "superquadric": rng.uniform(0.5, 1.6, 2),
+        "box": rng.uniform(0.08, 0.2, 2),
+        "blob": (1, 1),
+    }[kind]
+    v = np.stack(
+        [
+            _power(np.sin(t), e) * _power(np.cos(a), f),
+            _power(np.sin(t), e) * _power(np.sin(a), f),
+            _power(np.cos(t), e) + 0 * a,
+        ],
+        -1,
+    )
+    if kind == "blob":
+        v = v * (1 + _waves(v, rng, 6, 1.5, 4, 0.3))[..., None]
+    return v * rng.uniform(0.7, 1, 3)
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #a418e392
 def _turn(rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
     "A random rotation."
-    q, r = np.linalg.qr(rng.normal(size=(3, 3))); q = q * np.sign(np.diag(r))
+    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
     return q * np.linalg.det(q)
 
-def procedural_cloud(points: int, seed, kind: str | None = None, noise: float = .002) -> Float[np.ndarray, "n 3"]:
+
+def procedural_cloud(
+    points: int, seed, kind: str | None = None, noise: float = 0.002
+) -> Float[np.ndarray, "n 3"]:
     """A random shape as a depth camera above it would sample it: points on what faces the camera, as many as its area looks large, with `noise` along the ray.
 
     A body of `KINDS` with smooth waves on its surface, turned at random, about one unit in radius; in the camera's axes (z away from it). Same seed, same cloud."""
     rng = np.random.default_rng(seed)
     v = body(kind or KINDS[rng.integers(len(KINDS))], rng)
-    normal = np.cross(np.gradient(v, axis=0), np.gradient(v, axis=1)); normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-12
-    v = (v + normal * _waves(v, rng, 12, 3, 30, rng.uniform(0, .25))[..., None]) @ _turn(rng).T
-    origin, down, right = (a.reshape(-1, 3) for a in (v[:-1, :-1], v[1:, :-1] - v[:-1, :-1], v[:-1, 1:] - v[:-1, :-1]))
-    seen = np.maximum(np.cross(down, right)[:, 2], 0)                         # the cell's area as the camera sees it
+    normal = np.cross(np.gradient(v, axis=0), np.gradient(v, axis=1))
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-12
+    v = (v + normal * _waves(v, rng, 12, 3, 30, rng.uniform(0, 0.25))[..., None]) @ _turn(rng).T
+    origin, down, right = (
+        a.reshape(-1, 3) for a in (v[:-1, :-1], v[1:, :-1] - v[:-1, :-1], v[:-1, 1:] - v[:-1, :-1])
+    )
+    seen = np.maximum(np.cross(down, right)[:, 2], 0)  # the cell's area as the camera sees it
     cell, (x, y) = rng.choice(len(seen), points, p=seen / seen.sum()), rng.random((2, points, 1))
-    p = origin[cell] + x * down[cell] + y * right[cell] + np.array([0, 0, noise]) * rng.normal(size=(points, 1))
+    p = (
+        origin[cell]
+        + x * down[cell]
+        + y * right[cell]
+        + np.array([0, 0, noise]) * rng.normal(size=(points, 1))
+    )
     return (p * _UP).astype(np.float32)
+
 
 def procedural_clouds(n: int, points: int = 4096, seed: int = 0) -> Float[np.ndarray, "n points 3"]:
     "The first `n` shapes of the series `seed`."
     return np.stack([procedural_cloud(points, (seed, i)) for i in range(n)])
 
+
 # %% ../../nbs/encoders/11_point_mae.ipynb #3db7cdf3
 def chamfer(a: Float[Tensor, "n p 3"], b: Float[Tensor, "n q 3"]) -> Float[Tensor, ""]:
     "The squared distance of each point to the nearest one of the other set, averaged over points; both ways added (Point-MAE, Eq. 4)."
-    d2 = (a.square().sum(2)[:, :, None] + b.square().sum(2)[:, None] - 2 * a @ b.transpose(1, 2)).clamp_min(0)
+    d2 = (
+        a.square().sum(2)[:, :, None] + b.square().sum(2)[:, None] - 2 * a @ b.transpose(1, 2)
+    ).clamp_min(0)
     return d2.amin(2).mean() + d2.amin(1).mean()
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #20c19169
 class MaskedAutoencoder(nn.Module):
     "Point-MAE's pretraining: the encoder sees the visible groups only, a light decoder guesses the points of the masked ones from where they are."
-    def __init__(self, encoder: PointMAE, group_size: int, *, mask: float = .6, depth: int = 2, heads: int = 4, rate: float = .1):
+
+    def __init__(
+        self,
+        encoder: PointMAE,
+        group_size: int,
+        *,
+        mask: float = 0.6,
+        depth: int = 2,
+        heads: int = 4,
+        rate: float = 0.1,
+    ):
         super().__init__()
         d = encoder.dim
         self.encoder, self.mask, self.rate = encoder, mask, rate
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, d)); nn.init.trunc_normal_(self.mask_token, std=.02)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, d))
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.position = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, d))
-        self.decoder, self.norm, self.head = Blocks(d, depth, heads), nn.LayerNorm(d), nn.Linear(d, 3 * group_size)
+        self.decoder, self.norm, self.head = (
+            Blocks(d, depth, heads),
+            nn.LayerNorm(d),
+            nn.Linear(d, 3 * group_size),
+        )
 
-    def forward(self, patches: Float[Tensor, "b g m 3"], centres: Float[Tensor, "b g 3"], order: Int[Tensor, "b g"]) -> Float[Tensor, ""]:
+    def forward(
+        self,
+        patches: Float[Tensor, "b g m 3"],
+        centres: Float[Tensor, "b g 3"],
+        order: Int[Tensor, "b g"],
+    ) -> Float[Tensor, ""]:
         "The Chamfer distance of the masked groups, which are the last ones of each row of `order`, a permutation."
         b, g, m, _ = patches.shape
         v, e = g - round(self.mask * g), self.encoder
@@ -495,62 +938,131 @@ class MaskedAutoencoder(nn.Module):
         rates = torch.linspace(0, self.rate, depth)[None, :, None]
         return (torch.rand(b, depth, 2) >= rates) / (1 - rates)
 
+
 # %% ../../nbs/encoders/11_point_mae.ipynb #b513ac61
-def grouped_shapes(s: PretrainSettings, progress: bool = True) -> tuple[Float[Tensor, "n G M 3"], Float[Tensor, "n G 3"]]:
+def grouped_shapes(
+    s: PretrainSettings, progress: bool = True
+) -> tuple[Float[Tensor, "n G M 3"], Float[Tensor, "n G 3"]]:
     "Patches and centres of the procedural shapes that these settings ask for, in the network's units."
     from tqdm.auto import tqdm
-    patches, centres = torch.empty(s.shapes, s.groups, s.group_size, 3), torch.empty(s.shapes, s.groups, 3)
-    for i in tqdm(range(s.shapes), desc="shapes", disable=not progress, mininterval=.5):
+
+    patches, centres = (
+        torch.empty(s.shapes, s.groups, s.group_size, 3),
+        torch.empty(s.shapes, s.groups, 3),
+    )
+    for i in tqdm(range(s.shapes), desc="shapes", disable=not progress, mininterval=0.5):
         cloud = procedural_cloud(s.points, (s.seed, i))
         picked, index = groups_of(cloud, s.groups, s.group_size)
-        patches[i], centres[i] = torch.from_numpy(unit_patches(cloud, picked, index, s.units)), torch.from_numpy(unit_centres(cloud[picked], s.units))
+        patches[i], centres[i] = (
+            torch.from_numpy(unit_patches(cloud, picked, index, s.units)),
+            torch.from_numpy(unit_centres(cloud[picked], s.units)),
+        )
     return patches, centres
+
 
 def turns(n: int, device="cpu") -> Float[Tensor, "n 3 3"]:
     "Random rotations about the camera's axis, every other one mirrored, from torch's generator."
-    angle, mirror = 2 * math.pi * torch.rand(n), torch.randint(2, (n,)) * 2. - 1
+    angle, mirror = 2 * math.pi * torch.rand(n), torch.randint(2, (n,)) * 2.0 - 1
     c, s, zero, one = angle.cos(), angle.sin(), torch.zeros(n), torch.ones(n)
-    return torch.stack([c, -s * mirror, zero, s, c * mirror, zero, zero, zero, one], 1).reshape(n, 3, 3).to(device)
+    return (
+        torch.stack([c, -s * mirror, zero, s, c * mirror, zero, zero, zero, one], 1)
+        .reshape(n, 3, 3)
+        .to(device)
+    )
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #3b4f9cb5
-def save_pretrained(out: str | Path, net: PointMAE, s: PretrainSettings, losses: Float[np.ndarray, "steps"]) -> None:
+def save_pretrained(
+    out: str | Path, net: PointMAE, s: PretrainSettings, losses: Float[np.ndarray, "steps"]
+) -> None:
     "One safetensors file: weights in fp16, and in its header the settings and the loss, averaged over a hundred stretches."
     curve = [round(float(part.mean()), 5) for part in np.array_split(losses, min(100, len(losses)))]
     tensors = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    save_checkpoint(out, tensors, as_json(s), "point_mae", losses=curve, versions=dict(torch=torch.__version__))
+    save_checkpoint(
+        out, tensors, as_json(s), "point_mae", losses=curve, versions=dict(torch=torch.__version__)
+    )
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #e01f2f33
-def pretrain(out: str | Path | None = None, settings: PretrainSettings | None = None, *, device: str = "cpu", progress: bool = True,
-             checkpoint: str | Path | None = None, **changes) -> tuple[PointMAE, Float[np.ndarray, "steps"]]:
+def pretrain(
+    out: str | Path | None = None,
+    settings: PretrainSettings | None = None,
+    *,
+    device: str = "cpu",
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    **changes,
+) -> tuple[PointMAE, Float[np.ndarray, "steps"]]:
     """Pretrain on procedural shapes, turned anew each time; returns the encoder and the loss of every step, and writes fp16 weights to `out`.
 
     The shapes are grouped once and then stay on `device`. `checkpoint`: a file to resume from, to the identical end. `changes`: fields of `PretrainSettings`."""
     s = replace(settings or PretrainSettings(), **changes)
     patches, centres = (a.to(device) for a in grouped_shapes(s, progress))
-    with seeded(s.seed): net = MaskedAutoencoder(network_of(s), s.group_size, mask=s.mask, depth=s.decoder_depth, heads=s.heads).to(device)
+    with seeded(s.seed):
+        net = MaskedAutoencoder(
+            network_of(s), s.group_size, mask=s.mask, depth=s.decoder_depth, heads=s.heads
+        ).to(device)
     optimiser = torch.optim.AdamW(net.parameters(), lr=s.lr, weight_decay=s.decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: min((i + 1) / s.warmup, .5 + .5 * math.cos(math.pi * min(i / s.steps, 1))))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda i: min((i + 1) / s.warmup, 0.5 + 0.5 * math.cos(math.pi * min(i / s.steps, 1))),
+    )
+
     def step(batch):
         turn = turns(len(batch), device)
-        return net(patches[batch] @ turn[:, None], centres[batch] @ turn, torch.rand(len(batch), s.groups).argsort(1).to(device))
-    losses = train(step, range(s.shapes), dict(net=net), optimiser=optimiser, schedule=schedule, steps=s.steps, batch_size=s.batch_size, seed=s.seed,
-                   settings=as_json(s), progress=progress, name="Point-MAE", checkpoint=checkpoint, every=max(1, s.steps // 10))
-    if out is not None: save_pretrained(out, net.encoder, s, losses)
+        return net(
+            patches[batch] @ turn[:, None],
+            centres[batch] @ turn,
+            torch.rand(len(batch), s.groups).argsort(1).to(device),
+        )
+
+    losses = train(
+        step,
+        range(s.shapes),
+        dict(net=net),
+        optimiser=optimiser,
+        schedule=schedule,
+        steps=s.steps,
+        batch_size=s.batch_size,
+        seed=s.seed,
+        settings=as_json(s),
+        progress=progress,
+        name="Point-MAE",
+        checkpoint=checkpoint,
+        every=max(1, s.steps // 10),
+    )
+    if out is not None:
+        save_pretrained(out, net.encoder, s, losses)
     return net.encoder, losses
+
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #b7216d23
 def main(words: Sequence[str] | None = None) -> int:
     "`python -m mvad.encoders.point_mae --out FILE`: pretrain the small Point-MAE that comes with the kit, or another."
     import argparse
-    parser = argparse.ArgumentParser(prog="python -m mvad.encoders.point_mae", description="Pretrain a Point-MAE on procedural shapes.")
+
+    parser = argparse.ArgumentParser(
+        prog="python -m mvad.encoders.point_mae",
+        description="Pretrain a Point-MAE on procedural shapes.",
+    )
     parser.add_argument("--out", required=True, help="the weights, a .safetensors file")
-    parser.add_argument("--device", default="cpu"); parser.add_argument("--checkpoint", help="a file to resume from")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--checkpoint", help="a file to resume from")
     for k in ("steps", "shapes", "batch_size", "dim", "depth", "heads", "group_size", "seed"):
-        parser.add_argument("--" + k.replace("_", "-"), type=int, default=getattr(PretrainSettings(), k))
+        parser.add_argument(
+            "--" + k.replace("_", "-"), type=int, default=getattr(PretrainSettings(), k)
+        )
     given = vars(parser.parse_args(words))
     out, device, checkpoint = (given.pop(k) for k in ("out", "device", "checkpoint"))
     _, losses = pretrain(out, device=device, checkpoint=checkpoint, **given)
-    print(f"{out}: loss {losses[:20].mean():.4f} at the start, {losses[-20:].mean():.4f} at the end")
+    print(
+        f"{out}: loss {losses[:20].mean():.4f} at the start, {losses[-20:].mean():.4f} at the end"
+    )
     return 0
 
-if __name__ == "__main__" and getattr(globals().get("__spec__"), "name", "") == "mvad.encoders.point_mae": sys.exit(main())
+
+if (
+    __name__ == "__main__"
+    and getattr(globals().get("__spec__"), "name", "") == "mvad.encoders.point_mae"
+):
+    sys.exit(main())

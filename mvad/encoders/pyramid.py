@@ -14,10 +14,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from ..core.sample import MvadError
-from .features import Folder, TimmEncoder, content_hash, is_transformer, pack, settings_hash, unpack
+from mvad.encoders.features import (
+    Folder,
+    TimmEncoder,
+    content_hash,
+    is_transformer,
+    pack,
+    settings_hash,
+    unpack,
+)
 
 # %% auto #0
-__all__ = ['TeacherSettings', 'Teacher', 'pick', 'cached_levels']
+__all__ = ["TeacherSettings", "Teacher", "pick", "cached_levels"]
+
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #beb20eda
 @dataclass(frozen=True, eq=False)
@@ -26,41 +35,76 @@ class TeacherSettings:
 
     `model`: a short name of `NETWORKS` or any convolutional network of timm; `weights` as for `TimmEncoder` (None: the network's own, "random" only by name, or a file).
     `size`: images are brought to it (bilinear, antialiased; CRD facts 6); None leaves them as they come."""
+
     model: str = "efficientnet_lite0"
-    layers: tuple[int, ...] = (1, 2, 3)              # stages as timm counts them; the resolution halves from each to the next
+    layers: tuple[int, ...] = (
+        1,
+        2,
+        3,
+    )  # stages as timm counts them; the resolution halves from each to the next
     weights: str | Path | None = None
     size: int | tuple[int, int] | None = None
-    seed: int = 0                                    # of random weights
+    seed: int = 0  # of random weights
     device: str = "cpu"
     batch_size: int = 8
     encoder: TimmEncoder = field(init=False, repr=False)
 
     def __post_init__(self):
-        layers, size = tuple(self.layers), (self.size,) * 2 if isinstance(self.size, int) else self.size and tuple(self.size)
-        if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0: raise MvadError("a teacher's layers go from fine to coarse", found=self.layers, expected="ascending stages, counted from 0")
-        made = TimmEncoder(self.model, layers=layers, size=None, weights=self.weights, seed=self.seed, device=str(self.device), batch_size=self.batch_size)
-        for k, v in dict(layers=layers, size=size, encoder=made).items(): object.__setattr__(self, k, v)
+        layers, size = (
+            tuple(self.layers),
+            (self.size,) * 2 if isinstance(self.size, int) else self.size and tuple(self.size),
+        )
+        if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0:
+            raise MvadError(
+                "a teacher's layers go from fine to coarse",
+                found=self.layers,
+                expected="ascending stages, counted from 0",
+            )
+        made = TimmEncoder(
+            self.model,
+            layers=layers,
+            size=None,
+            weights=self.weights,
+            seed=self.seed,
+            device=str(self.device),
+            batch_size=self.batch_size,
+        )
+        for k, v in dict(layers=layers, size=size, encoder=made).items():
+            object.__setattr__(self, k, v)
 
     @property
     def name(self) -> str:
         "What really made the maps, for figures and records."
         return self.encoder.name
+
     @functools.cached_property
-    def identity(self) -> str: return settings_hash(teacher=1, encoder=self.encoder.identity, size=self.size)
+    def identity(self) -> str:
+        return settings_hash(teacher=1, encoder=self.encoder.identity, size=self.size)
+
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #85a61428
 class Teacher(TeacherSettings):
     "A frozen image network that gives the maps of several stages, fine to coarse."
+
     @functools.cached_property
     def network(self) -> torch.nn.Module:
         "The network up to its last stage that is read, in evaluation mode."
         net = self.encoder.network[0]
-        if is_transformer(net): raise MvadError("a teacher needs stages of maps", found=self.encoder.model, expected="a convolutional network")
+        if is_transformer(net):
+            raise MvadError(
+                "a teacher needs stages of maps",
+                found=self.encoder.model,
+                expected="a convolutional network",
+            )
         return net
+
     @property
-    def channels(self) -> tuple[int, ...]: return tuple(self.network.feature_info[l]["num_chs"] for l in self.layers)
+    def channels(self) -> tuple[int, ...]:
+        return tuple(self.network.feature_info[l]["num_chs"] for l in self.layers)
+
     @property
-    def strides(self) -> tuple[int, ...]: return tuple(self.network.feature_info[l]["reduction"] for l in self.layers)
+    def strides(self) -> tuple[int, ...]:
+        return tuple(self.network.feature_info[l]["reduction"] for l in self.layers)
 
     @functools.cached_property
     def signed(self) -> bool:
@@ -70,35 +114,84 @@ class Teacher(TeacherSettings):
 
     def levels(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], ...]:
         "The maps of a batch of images in [0, 1], one for each of `layers`. No gradient."
-        if images.ndim != 4 or images.shape[1] != 3: raise MvadError("a teacher looks at colour images", found=tuple(images.shape), expected="(b, 3, H, W)")
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise MvadError(
+                "a teacher looks at colour images",
+                found=tuple(images.shape),
+                expected="(b, 3, H, W)",
+            )
         net, (mean, std) = self.network, self.encoder.normalisation
         images = images.to(mean.device)
-        if self.size not in (None, tuple(images.shape[-2:])): images = F.interpolate(images, self.size, mode="bilinear", antialias=True, align_corners=False)
-        with torch.no_grad(): return tuple(net.forward_intermediates((images - mean) / std, indices=list(self.layers), intermediates_only=True))
+        if self.size not in (None, tuple(images.shape[-2:])):
+            images = F.interpolate(
+                images, self.size, mode="bilinear", antialias=True, align_corners=False
+            )
+        with torch.no_grad():
+            return tuple(
+                net.forward_intermediates(
+                    (images - mean) / std, indices=list(self.layers), intermediates_only=True
+                )
+            )
+
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #43b0c517
-def pick(levels: Sequence[Float[Tensor, "n c h w"]], rows, device: str | torch.device = "cpu") -> tuple[Float[Tensor, "b c h w"], ...]:
+def pick(
+    levels: Sequence[Float[Tensor, "n c h w"]], rows, device: str | torch.device = "cpu"
+) -> tuple[Float[Tensor, "b c h w"], ...]:
     "Some images of stacked levels as a batch in single precision, on `device`."
     rows = torch.as_tensor(rows)
     return tuple(l[rows.to(l.device)].to(device, torch.float32) for l in levels)
 
+
 # %% ../../nbs/encoders/14_pyramid.ipynb #e84d0f87
-def cached_levels(teacher: Teacher, images: Sequence[Float[np.ndarray, "3 H W"]], *, folder: Folder | None = None, dtype: str = "float32", device: str | torch.device = "cpu",
-                  progress: bool = True) -> tuple[Float[Tensor, "n c h w"], ...]:
+def cached_levels(
+    teacher: Teacher,
+    images: Sequence[Float[np.ndarray, "3 H W"]],
+    *,
+    folder: Folder | None = None,
+    dtype: str = "float32",
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> tuple[Float[Tensor, "n c h w"], ...]:
     """The teacher's levels of fixed images of one size, stacked on `device`. `dtype` "float16" halves them and rounds.
 
     With a `folder` they also stay on disk, by the hash of image, teacher and dtype; the teacher then sees only what is missing, and no image twice."""
     from tqdm.auto import tqdm
-    if len(sizes := {tuple(i.shape) for i in images}) != 1: raise MvadError("levels are stacked for images of one size", found=sorted(sizes) or "no image", expected="one (3, H, W)", fix="resize the images first")
-    if dtype not in ("float32", "float16"): raise MvadError("unknown dtype of the levels", found=dtype, expected="float32 or float16")
+
+    if len(sizes := {tuple(i.shape) for i in images}) != 1:
+        raise MvadError(
+            "levels are stacked for images of one size",
+            found=sorted(sizes) or "no image",
+            expected="one (3, H, W)",
+            fix="resize the images first",
+        )
+    if dtype not in ("float32", "float16"):
+        raise MvadError("unknown dtype of the levels", found=dtype, expected="float32 or float16")
     arrays = [np.ascontiguousarray(i, np.float32) for i in images]
-    keys = [content_hash({"image": a}, start=f"{teacher.identity} {dtype} levels 1") for a in arrays]
-    found = {k: t for k in dict.fromkeys(keys) if folder and (blob := folder.read(k)) and (t := unpack(blob, k))}
+    keys = [
+        content_hash({"image": a}, start=f"{teacher.identity} {dtype} levels 1") for a in arrays
+    ]
+    found = {
+        k: t
+        for k in dict.fromkeys(keys)
+        if folder and (blob := folder.read(k)) and (t := unpack(blob, k))
+    }
     todo = {k: a for k, a in zip(keys, arrays) if k not in found}
-    for start in tqdm(range(0, len(todo), teacher.batch_size), desc=teacher.name, unit="batch", leave=False, disable=not progress or not todo):
-        part = list(todo)[start:start + teacher.batch_size]
+    for start in tqdm(
+        range(0, len(todo), teacher.batch_size),
+        desc=teacher.name,
+        unit="batch",
+        leave=False,
+        disable=not progress or not todo,
+    ):
+        part = list(todo)[start : start + teacher.batch_size]
         levels = teacher.levels(torch.from_numpy(np.stack([todo[k] for k in part])))
         for i, k in enumerate(part):
-            found[k] = {str(n): l[i].to("cpu", getattr(torch, dtype)).clone() for n, l in enumerate(levels)}
-            if folder: folder.write(k, pack(found[k], k))
-    return tuple(torch.stack([found[k][str(n)] for k in keys]).to(device) for n in range(len(teacher.layers)))
+            found[k] = {
+                str(n): l[i].to("cpu", getattr(torch, dtype)).clone() for n, l in enumerate(levels)
+            }
+            if folder:
+                folder.write(k, pack(found[k], k))
+    return tuple(
+        torch.stack([found[k][str(n)] for k in keys]).to(device) for n in range(len(teacher.layers))
+    )

@@ -13,121 +13,261 @@ import torch
 from torch import Tensor, nn
 from jaxtyping import Float, Int
 from ..core.anomaly_map import IMAGE_SCORE, discrepancy, image_score, metric_map
-from ..core.crossmodal import MappingConv, MappingEncoderDecoder, MappingMLP, cosine_loss, mapped, mapped_scores
-from ..core.detector import Detector, Prediction, by_rename, load_pth, require_good, seeded, tensor_bytes, train
+from mvad.core.crossmodal import (
+    MappingConv,
+    MappingEncoderDecoder,
+    MappingMLP,
+    cosine_loss,
+    mapped,
+    mapped_scores,
+)
+from mvad.core.detector import (
+    Detector,
+    Prediction,
+    by_rename,
+    load_pth,
+    require_good,
+    seeded,
+    tensor_bytes,
+    train,
+)
 from ..core.evaluate import Clock, activation_bytes
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
 from ..encoders.features import Encoder, FeatureCache, Features
-from ..encoders.lifted import BRANCHES, Lifted, Standardiser, encode, extractors, foreground, lift, maps_of, quick, redraw, shrunk
+from mvad.encoders.lifted import (
+    BRANCHES,
+    Lifted,
+    Standardiser,
+    encode,
+    extractors,
+    foreground,
+    lift,
+    maps_of,
+    quick,
+    redraw,
+    shrunk,
+)
 
 # %% auto #0
-__all__ = ['Ways', 'SCALES', 'VARIANTS', 'STAGES', 'both_ways', 'crossmodal_loss', 'CFMSettings', 'networks_of', 'WholeMap',
-           'whole_map', 'whole_ways', 'Mappings', 'frozen_bytes', 'view_maps', 'CFM', 'lifted', 'settings_for',
-           'author_files', 'save_as_authors', 'load_from_authors', 'inference_cost']
+__all__ = [
+    "Ways",
+    "SCALES",
+    "VARIANTS",
+    "STAGES",
+    "both_ways",
+    "crossmodal_loss",
+    "CFMSettings",
+    "networks_of",
+    "WholeMap",
+    "whole_map",
+    "whole_ways",
+    "Mappings",
+    "frozen_bytes",
+    "view_maps",
+    "CFM",
+    "lifted",
+    "settings_for",
+    "author_files",
+    "save_as_authors",
+    "load_from_authors",
+    "inference_cost",
+]
 
 # %% ../../nbs/papers/40_cfm.ipynb #1fb84239
-Ways = tuple[Float[Tensor, "P c2"], Float[Tensor, "P c2"], Float[Tensor, "P c3"], Float[Tensor, "P c3"]]
+Ways = tuple[
+    Float[Tensor, "P c2"], Float[Tensor, "P c2"], Float[Tensor, "P c3"], Float[Tensor, "P c3"]
+]
+
 
 def both_ways(to_3d: nn.Module, to_2d: nn.Module, v: Lifted, intra: bool = False) -> Ways:
     "E_2D, its prediction, E_3D and its prediction at a view's pixels (CFM Eq. 1). `intra`: each network restores its target from that modality itself (Table 7)."
     two, three = (v.f2, v.a2), (v.f3, v.a3)
-    return v.e2, mapped(to_2d, *(two if intra else three)), v.e3, mapped(to_3d, *(three if intra else two))
+    return (
+        v.e2,
+        mapped(to_2d, *(two if intra else three)),
+        v.e3,
+        mapped(to_3d, *(three if intra else two)),
+    )
 
-def crossmodal_loss(to_3d: nn.Module, to_2d: nn.Module, batch: Sequence[Lifted], intra: bool = False, ways=both_ways) -> Float[Tensor, ""]:
+
+def crossmodal_loss(
+    to_3d: nn.Module, to_2d: nn.Module, batch: Sequence[Lifted], intra: bool = False, ways=both_ways
+) -> Float[Tensor, ""]:
     "CFM Eq. 2 over the pooled foreground pixels of a batch; `ways` gives features and predictions of one view."
     e2, p2, e3, p3 = map(torch.cat, zip(*(ways(to_3d, to_2d, v, intra) for v in batch)))
     return cosine_loss(p2, e2) + cosine_loss(p3, e3)
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #4e17712a
 @dataclass(frozen=True)
 class CFMSettings:
     "The paper's configuration by default (CFM sections 3 and 4)."
+
     encoder_2d: str = "dino_vitb8"
-    encoder_3d: str = "point_mae"                               # the public weights; or point_mae_small, fpfh
-    size: int = 224                                             # maps are size x size
-    image_size: int = 224                                       # what the image encoder sees
-    layers: tuple[int, ...] | None = None                       # of the image encoder; None: its usual ones
-    blocks: int | None = None                                   # keep the first so many blocks of both transformers (section 3.4)
-    radii: tuple[float, ...] = (.004, .008)                     # of FPFH, metres
-    centres: int = 1024                                         # of Point-MAE's groups, or of FPFH
-    shrink: float = 1.                                          # of the clouds' coordinates: Eyecandies 0.1 (facts, 1.2)
-    mapping: Literal["mlp", "deep", "encoder-decoder", "convolutional"] = "mlp"       # Table 8
-    stride: int = 1                                             # of the maps that a convolutional mapping sees
-    direction: Literal["cross", "intra"] = "cross"              # intra: Table 7
+    encoder_3d: str = "point_mae"  # the public weights; or point_mae_small, fpfh
+    size: int = 224  # maps are size x size
+    image_size: int = 224  # what the image encoder sees
+    layers: tuple[int, ...] | None = None  # of the image encoder; None: its usual ones
+    blocks: int | None = None  # keep the first so many blocks of both transformers (section 3.4)
+    radii: tuple[float, ...] = (0.004, 0.008)  # of FPFH, metres
+    centres: int = 1024  # of Point-MAE's groups, or of FPFH
+    shrink: float = 1.0  # of the clouds' coordinates: Eyecandies 0.1 (facts, 1.2)
+    mapping: Literal["mlp", "deep", "encoder-decoder", "convolutional"] = "mlp"  # Table 8
+    stride: int = 1  # of the maps that a convolutional mapping sees
+    direction: Literal["cross", "intra"] = "cross"  # intra: Table 7
     aggregation: Literal["psi_2d", "psi_3d", "sum", "max", "product"] = "product"
     epochs: int = 250
     batch_size: int = 4
     lr: float = 1e-3
     standardise: bool = False
-    pixels: int | None = None                                   # train on so many fixed random foreground pixels a view; None: on all
+    pixels: int | None = (
+        None  # train on so many fixed random foreground pixels a view; None: on all
+    )
     protocol: Literal["paper", "released"] = "paper"
-    shots: int | None = None                                    # a few-shot run, on so many samples (Table 4)
+    shots: int | None = None  # a few-shot run, on so many samples (Table 4)
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"                 # of the mapping networks' products; not exact, see `encoders.lifted.quick`
-    compiled: bool = False                                      # hand them to torch.compile
+    precision: Literal["fp32", "bf16"] = (
+        "fp32"  # of the mapping networks' products; not exact, see `encoders.lifted.quick`
+    )
+    compiled: bool = False  # hand them to torch.compile
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #ab2d3e85
 def networks_of(s: CFMSettings, c2: int, c3: int) -> tuple[nn.Module, nn.Module]:
     "(M_2D->3D, M_3D->2D), or both intramodal with the hidden width of the crossmodal ones (facts, 8)."
+
     def net(c_in, c_out):
-        if s.mapping == "encoder-decoder": return MappingEncoderDecoder(c_in, c_out)
-        if s.mapping == "convolutional": return MappingConv(c_in, c_out)
+        if s.mapping == "encoder-decoder":
+            return MappingEncoderDecoder(c_in, c_out)
+        if s.mapping == "convolutional":
+            return MappingConv(c_in, c_out)
         return MappingMLP(c_in, c_out, hidden=(c2 + c3) // 2, depth=5 if s.mapping == "deep" else 1)
+
     return (net(c3, c3), net(c2, c2)) if s.direction == "intra" else (net(c2, c3), net(c3, c2))
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #6c5a124d
 @dataclass(eq=False)
 class WholeMap(Lifted):
     "A view's features on a lattice of `shape` over the whole image, for networks that look at neighbours; `pixels` are still the foreground."
+
     shape: tuple[int, int] = (0, 0)
-    inside: Int[np.ndarray, " n"] = None                        # the lattice points on the foreground
-    nearest: Int[np.ndarray, " P"] = None                       # which of `inside` is nearest to each pixel
+    inside: Int[np.ndarray, " n"] = None  # the lattice points on the foreground
+    nearest: Int[np.ndarray, " P"] = None  # which of `inside` is nearest to each pixel
+
 
 def whole_map(view: View, f2: Features, f3: Features, protocol: str, stride: int = 1) -> WholeMap:
     "Features of a view at every `stride`-th row and column. Raises `MvadError` where none of these points lies on the foreground."
     from scipy.spatial import cKDTree
+
     where, (h, w) = foreground(view, protocol), view.size
     rows, columns = np.arange(stride // 2, h, stride), np.arange(stride // 2, w, stride)
     lattice = (rows[:, None] * w + columns).ravel()
     inside = np.flatnonzero(np.isin(lattice, where))
-    if not len(inside): raise MvadError("the lattice misses the foreground", file=view.name or None, found=f"{len(where)} foreground pixels, stride {stride}", expected="a smaller stride")
-    nearest = cKDTree(np.stack(np.divmod(lattice[inside], w), 1)).query(np.stack(np.divmod(where, w), 1))[1]
+    if not len(inside):
+        raise MvadError(
+            "the lattice misses the foreground",
+            file=view.name or None,
+            found=f"{len(where)} foreground pixels, stride {stride}",
+            expected="a smaller stride",
+        )
+    nearest = cKDTree(np.stack(np.divmod(lattice[inside], w), 1)).query(
+        np.stack(np.divmod(where, w), 1)
+    )[1]
     l = lift(view, f2, f3, protocol, lattice)
-    return WholeMap(l.f2, l.f3, l.a2, l.a3, where, view.size, shape=(len(rows), len(columns)), inside=inside, nearest=nearest)
+    return WholeMap(
+        l.f2,
+        l.f3,
+        l.a2,
+        l.a3,
+        where,
+        view.size,
+        shape=(len(rows), len(columns)),
+        inside=inside,
+        nearest=nearest,
+    )
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #a94beed8
 def whole_ways(to_3d: nn.Module, to_2d: nn.Module, v: WholeMap, intra: bool = False) -> Ways:
     "`both_ways` for networks on whole maps, at the lattice points inside the foreground."
-    def across(net, e): return net(e.T.reshape(1, -1, *v.shape))[0].flatten(1).T[v.inside]
+
+    def across(net, e):
+        return net(e.T.reshape(1, -1, *v.shape))[0].flatten(1).T[v.inside]
+
     e2, e3 = v.e2, v.e3
-    return e2[v.inside], across(to_2d, e2 if intra else e3), e3[v.inside], across(to_3d, e3 if intra else e2)
+    return (
+        e2[v.inside],
+        across(to_2d, e2 if intra else e3),
+        e3[v.inside],
+        across(to_3d, e3 if intra else e2),
+    )
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #3152dce8
 class Mappings:
     "M_2D->3D and M_3D->2D with the channel statistics of their inputs: learns from lifted views (Eq. 2), gives Psi_2D and Psi_3D (Eq. 3)."
+
     def __init__(self, settings: CFMSettings, c2: int, c3: int, device="cpu"):
         self.settings, self.device = settings, device
-        with seeded(settings.seed): self.to_3d, self.to_2d = (n.to(device).eval() for n in networks_of(settings, c2, c3))
+        with seeded(settings.seed):
+            self.to_3d, self.to_2d = (n.to(device).eval() for n in networks_of(settings, c2, c3))
         self.scale_2d, self.scale_3d = Standardiser(), Standardiser()
         if settings.precision != "fp32" or settings.compiled:
-            for n in (self.to_3d, self.to_2d): way = "rest" if hasattr(n, "rest") else "forward"; setattr(n, way, quick(getattr(n, way), settings.precision, settings.compiled))
+            for n in (self.to_3d, self.to_2d):
+                way = "rest" if hasattr(n, "rest") else "forward"
+                setattr(n, way, quick(getattr(n, way), settings.precision, settings.compiled))
 
     @property
-    def ways(self): return whole_ways if self.settings.mapping == "convolutional" else both_ways
-    def scaled(self, v: Lifted) -> Lifted: return replace(v, f2=self.scale_2d(v.f2), f3=self.scale_3d(v.f3))
+    def ways(self):
+        return whole_ways if self.settings.mapping == "convolutional" else both_ways
 
-    def fit(self, views: Sequence[Lifted], progress: bool = True, checkpoint=None) -> Float[np.ndarray, " steps"]:
+    def scaled(self, v: Lifted) -> Lifted:
+        return replace(v, f2=self.scale_2d(v.f2), f3=self.scale_3d(v.f3))
+
+    def fit(
+        self, views: Sequence[Lifted], progress: bool = True, checkpoint=None
+    ) -> Float[np.ndarray, " steps"]:
         "Train both networks with one Adam; returns the loss of each step."
         s, nets = self.settings, {"to_3d": self.to_3d, "to_2d": self.to_2d}
         if s.standardise:
-            used = [v.inside if isinstance(v, WholeMap) else np.arange(len(v.pixels)) for v in views]
-            self.scale_2d, self.scale_3d = Standardiser([(v.f2, v.a2.rows(u)) for v, u in zip(views, used)]), Standardiser([(v.f3, v.a3.rows(u)) for v, u in zip(views, used)])
+            used = [
+                v.inside if isinstance(v, WholeMap) else np.arange(len(v.pixels)) for v in views
+            ]
+            self.scale_2d, self.scale_3d = (
+                Standardiser([(v.f2, v.a2.rows(u)) for v, u in zip(views, used)]),
+                Standardiser([(v.f3, v.a3.rows(u)) for v, u in zip(views, used)]),
+            )
         optimiser = torch.optim.Adam([p for n in nets.values() for p in n.parameters()], lr=s.lr)
-        step = lambda batch: crossmodal_loss(self.to_3d, self.to_2d, [self.scaled(v.anew()) if v.again else v for v in batch], s.direction == "intra", self.ways)
-        def once(v): v = self.scaled(v); return v.dense() if v.a2.shape[0] <= len(v.f2) else v          # few pixels: lifting them once is less work than once a step
+        step = lambda batch: crossmodal_loss(
+            self.to_3d,
+            self.to_2d,
+            [self.scaled(v.anew()) if v.again else v for v in batch],
+            s.direction == "intra",
+            self.ways,
+        )
+
+        def once(v):
+            v = self.scaled(v)
+            return (
+                v.dense() if v.a2.shape[0] <= len(v.f2) else v
+            )  # few pixels: lifting them once is less work than once a step
+
         views = [v if v.again else once(v) for v in views]
-        return train(step, views, nets, optimiser=optimiser, epochs=s.epochs, batch_size=s.batch_size, seed=s.seed,
-                     settings=asdict(s), progress=progress, name="CFM", checkpoint=checkpoint, every=max(1, s.epochs // 10))
+        return train(
+            step,
+            views,
+            nets,
+            optimiser=optimiser,
+            epochs=s.epochs,
+            batch_size=s.batch_size,
+            seed=s.seed,
+            settings=asdict(s),
+            progress=progress,
+            name="CFM",
+            checkpoint=checkpoint,
+            every=max(1, s.epochs // 10),
+        )
 
     @torch.inference_mode()
     def psi(self, view: Lifted) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
@@ -137,21 +277,40 @@ class Mappings:
             e2, p2, e3, p3 = whole_ways(self.to_3d, self.to_2d, v, intra)
             return discrepancy(p2, e2)[v.nearest], discrepancy(p3, e3)[v.nearest]
         two, three = (v.f2, v.a2), (v.f3, v.a3)
-        of_2, of_3 = (two, three) if intra else (three, two)           # what each modality is predicted from
-        return mapped_scores(self.to_2d, *of_2, *two, discrepancy), mapped_scores(self.to_3d, *of_3, *three, discrepancy)
+        of_2, of_3 = (two, three) if intra else (three, two)  # what each modality is predicted from
+        return mapped_scores(self.to_2d, *of_2, *two, discrepancy), mapped_scores(
+            self.to_3d, *of_3, *three, discrepancy
+        )
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #76259ed9
 def _state(self: Mappings) -> dict[str, Tensor]:
     "Weights by the names of the authors' checkpoints behind `to_3d.` and `to_2d.`, and the channel statistics if there are any."
-    scales = {f"{n}.{k}": getattr(getattr(self, n), k) for n in ("scale_2d", "scale_3d") if getattr(self, n).mean is not None for k in ("mean", "deviation")}
-    return {f"{n}.{k}": v for n in ("to_3d", "to_2d") for k, v in getattr(self, n).state_dict().items()} | scales
+    scales = {
+        f"{n}.{k}": getattr(getattr(self, n), k)
+        for n in ("scale_2d", "scale_3d")
+        if getattr(self, n).mean is not None
+        for k in ("mean", "deviation")
+    }
+    return {
+        f"{n}.{k}": v for n in ("to_3d", "to_2d") for k, v in getattr(self, n).state_dict().items()
+    } | scales
+
 
 def _restore(self: Mappings, tensors: Mapping[str, Tensor]):
-    for n in ("to_3d", "to_2d"): getattr(self, n).load_state_dict({k.removeprefix(n + "."): v for k, v in tensors.items() if k.startswith(n + ".")})
+    for n in ("to_3d", "to_2d"):
+        getattr(self, n).load_state_dict(
+            {k.removeprefix(n + "."): v for k, v in tensors.items() if k.startswith(n + ".")}
+        )
     for n in ("scale_2d", "scale_3d") if self.settings.standardise else ():
-        scale = getattr(self, n); scale.mean, scale.deviation = (tensors[f"{n}.{k}"].to(self.device) for k in ("mean", "deviation"))
+        scale = getattr(self, n)
+        scale.mean, scale.deviation = (
+            tensors[f"{n}.{k}"].to(self.device) for k in ("mean", "deviation")
+        )
+
 
 Mappings.state, Mappings.restore = _state, _restore
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #62876fb6
 def frozen_bytes(encoder: Encoder) -> int:
@@ -160,40 +319,90 @@ def frozen_bytes(encoder: Encoder) -> int:
     net = net[0] if isinstance(net, tuple) else net
     return tensor_bytes(net.state_dict()) if isinstance(net, nn.Module) else 0
 
+
 def view_maps(mappings: Mappings, v: Lifted | None) -> dict[str, Float[np.ndarray, "H W"]]:
     "Every aggregation's map of a view; of a missing view, zeros."
     s = mappings.settings
-    if v is None: return {b: np.zeros((s.size, s.size), np.float32) for b in BRANCHES}
+    if v is None:
+        return {b: np.zeros((s.size, s.size), np.float32) for b in BRANCHES}
     return maps_of(*mappings.psi(v), v.pixels, v.size, s.protocol)
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #c81d651b
 class CFM(Detector):
     "Crossmodal Feature Mapping. `encoders`: own (F_2D, F_3D) instead of those that the settings name; `cache`: a `FeatureCache`, so that no frozen feature is extracted twice."
+
     name, Settings = "cfm", CFMSettings
 
-    def __init__(self, settings: CFMSettings | Mapping | None = None, *, device: str = "cpu", encoders: tuple[Encoder, Encoder] | None = None, cache: FeatureCache | None = None, **changes):
+    def __init__(
+        self,
+        settings: CFMSettings | Mapping | None = None,
+        *,
+        device: str = "cpu",
+        encoders: tuple[Encoder, Encoder] | None = None,
+        cache: FeatureCache | None = None,
+        **changes,
+    ):
         super().__init__(settings, device=device, **changes)
         self.f2, self.f3 = encoders or extractors(self.settings, str(device))
         self.cache, self.losses, self.mappings = cache, np.zeros(0), None
 
-    def transform(self, sample: Sample) -> Sample: return map_views(sample, lambda v: shrunk(resize(pad_square(v), self.settings.size), self.settings.shrink))
-    def sizes(self) -> dict[str, int]: return super().sizes() | {"encoders": frozen_bytes(self.f2) + frozen_bytes(self.f3)}
-    def encoders(self) -> dict[str, str]: return {"2d": f"{self.f2.name} [{self.f2.identity[:12]}]", "3d": f"{self.f3.name} [{self.f3.identity[:12]}]"}
-    def scale_map(self, maps, metric: str): return metric_map(maps, metric, self.settings.protocol)
+    def transform(self, sample: Sample) -> Sample:
+        return map_views(
+            sample,
+            lambda v: shrunk(resize(pad_square(v), self.settings.size), self.settings.shrink),
+        )
+
+    def sizes(self) -> dict[str, int]:
+        return super().sizes() | {"encoders": frozen_bytes(self.f2) + frozen_bytes(self.f3)}
+
+    def encoders(self) -> dict[str, str]:
+        return {
+            "2d": f"{self.f2.name} [{self.f2.identity[:12]}]",
+            "3d": f"{self.f3.name} [{self.f3.identity[:12]}]",
+        }
+
+    def scale_map(self, maps, metric: str):
+        return metric_map(maps, metric, self.settings.protocol)
+
     def state(self) -> dict[str, Tensor]:
-        if self.mappings is None: raise self.not_learned()
+        if self.mappings is None:
+            raise self.not_learned()
         return self.mappings.state()
+
     def restore(self, tensors: Mapping[str, Tensor]):
-        self.mappings = Mappings(self.settings, self.f2.channels, self.f3.channels, self.device); self.mappings.restore(tensors)
+        self.mappings = Mappings(self.settings, self.f2.channels, self.f3.channels, self.device)
+        self.mappings.restore(tensors)
+
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> CFM:
         "Learn from good samples. `checkpoint`: a file to save the training to and resume it from."
         from tqdm.auto import tqdm
-        if self.settings.shots not in (None, len(samples)): raise MvadError("not the few samples that the settings announce", found=len(samples), expected=self.settings.shots, fix="mvad.data.few_shot draws them")
-        prepared, rng = (self.prepare(require_good(s)) for s in samples), np.random.default_rng(self.settings.seed)
+
+        if self.settings.shots not in (None, len(samples)):
+            raise MvadError(
+                "not the few samples that the settings announce",
+                found=len(samples),
+                expected=self.settings.shots,
+                fix="mvad.data.few_shot draws them",
+            )
+        prepared, rng = (
+            (self.prepare(require_good(s)) for s in samples),
+            np.random.default_rng(self.settings.seed),
+        )
         bar = tqdm(prepared, total=len(samples), desc="features", disable=not progress, leave=False)
-        views = [replace(self.lifted(v, self.settings.pixels, rng), again=redraw(v, self.f3, self.cache)) for s in bar for v in s.views if v]
-        if not views: raise MvadError("nothing to learn from", found="0 samples", expected="at least one good sample")
-        self.mappings = Mappings(self.settings, views[0].f2.shape[1], views[0].f3.shape[1], self.device)
+        views = [
+            replace(self.lifted(v, self.settings.pixels, rng), again=redraw(v, self.f3, self.cache))
+            for s in bar
+            for v in s.views
+            if v
+        ]
+        if not views:
+            raise MvadError(
+                "nothing to learn from", found="0 samples", expected="at least one good sample"
+            )
+        self.mappings = Mappings(
+            self.settings, views[0].f2.shape[1], views[0].f3.shape[1], self.device
+        )
         self.losses = self.mappings.fit(views, progress, checkpoint)
         return self
 
@@ -203,69 +412,154 @@ class CFM(Detector):
         s = self.settings
         views = [view_maps(self.mappings, v and self.lifted(v)) for v in sample.views]
         branches = {b: np.stack([v[b] for v in views]) for b in BRANCHES}
-        scores = {b: float(np.max(image_score(m, IMAGE_SCORE[s.protocol]))) for b, m in branches.items()}
-        return Prediction(branches[s.aggregation], scores[s.aggregation], branches=branches, branch_scores=scores)
+        scores = {
+            b: float(np.max(image_score(m, IMAGE_SCORE[s.protocol]))) for b, m in branches.items()
+        }
+        return Prediction(
+            branches[s.aggregation], scores[s.aggregation], branches=branches, branch_scores=scores
+        )
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #4cb426c6
-def lifted(self: CFM, view: View, pixels: int | None = None, rng: np.random.Generator | None = None) -> Lifted:
+def lifted(
+    self: CFM, view: View, pixels: int | None = None, rng: np.random.Generator | None = None
+) -> Lifted:
     "A prepared view's features, aligned at the foreground or at `pixels` random pixels of it."
     s, features = self.settings, encode(view, (self.f2, self.f3), self.cache, "CFM")
-    if s.mapping == "convolutional": return whole_map(view, *features, s.protocol, s.stride).to(self.device)
+    if s.mapping == "convolutional":
+        return whole_map(view, *features, s.protocol, s.stride).to(self.device)
     where = foreground(view, s.protocol)
-    if pixels and pixels < len(where): where = np.sort(rng.choice(where, pixels, replace=False))
+    if pixels and pixels < len(where):
+        where = np.sort(rng.choice(where, pixels, replace=False))
     return lift(view, *features, s.protocol, where).to(self.device)
+
 
 CFM.lifted = lifted
 
 # %% ../../nbs/papers/40_cfm.ipynb #d4f14e2d
 SCALES = {
-    "smoke": dict(encoder_2d="efficientnet_lite0", encoder_3d="fpfh", size=100, image_size=112, centres=256, radii=(.008,), epochs=3, pixels=300, standardise=True, stride=4),
-    "laptop": dict(encoder_2d="efficientnet_lite0", encoder_3d="fpfh", layers=(1, 2, 3), size=200, epochs=30, pixels=1000, standardise=True, stride=8),
+    "smoke": dict(
+        encoder_2d="efficientnet_lite0",
+        encoder_3d="fpfh",
+        size=100,
+        image_size=112,
+        centres=256,
+        radii=(0.008,),
+        epochs=3,
+        pixels=300,
+        standardise=True,
+        stride=4,
+    ),
+    "laptop": dict(
+        encoder_2d="efficientnet_lite0",
+        encoder_3d="fpfh",
+        layers=(1, 2, 3),
+        size=200,
+        epochs=30,
+        pixels=1000,
+        standardise=True,
+        stride=8,
+    ),
     "paper": {},
 }
 VARIANTS = {
-    "ours": {}, "ours-m": dict(blocks=8), "ours-s": dict(blocks=4), "ours-t": dict(blocks=1),
-    "5-shot": dict(shots=5), "10-shot": dict(shots=10), "50-shot": dict(shots=50),
-    "ours-50ep": dict(epochs=50), "intra": dict(epochs=50, direction="intra"),
-    "encoder-decoder": dict(epochs=50, mapping="encoder-decoder"), "convolutional": dict(epochs=50, mapping="convolutional"),
-    **{name: dict(epochs=50, encoder_2d=encoder, layers=None) for name, encoder in (("sam", "sam_vitb16"), ("clip", "clip_vitb16"), ("dinov2", "dinov2_vitb14"))},
+    "ours": {},
+    "ours-m": dict(blocks=8),
+    "ours-s": dict(blocks=4),
+    "ours-t": dict(blocks=1),
+    "5-shot": dict(shots=5),
+    "10-shot": dict(shots=10),
+    "50-shot": dict(shots=50),
+    "ours-50ep": dict(epochs=50),
+    "intra": dict(epochs=50, direction="intra"),
+    "encoder-decoder": dict(epochs=50, mapping="encoder-decoder"),
+    "convolutional": dict(epochs=50, mapping="convolutional"),
+    **{
+        name: dict(epochs=50, encoder_2d=encoder, layers=None)
+        for name, encoder in (
+            ("sam", "sam_vitb16"),
+            ("clip", "clip_vitb16"),
+            ("dinov2", "dinov2_vitb14"),
+        )
+    },
 }
-STAGES = {8: (1, 2), 4: (1,), 1: (0,)}          # what stands in for 8, 4 and 1 transformer blocks where the encoder is EfficientNet-Lite0
+STAGES = {
+    8: (1, 2),
+    4: (1,),
+    1: (0,),
+}  # what stands in for 8, 4 and 1 transformer blocks where the encoder is EfficientNet-Lite0
 
-def settings_for(scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0) -> CFMSettings:
+
+def settings_for(
+    scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0
+) -> CFMSettings:
     "The settings of a run."
     for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known: raise MvadError(f"unknown {what} of CFM", found=name, expected=", ".join(known))
+        if name not in known:
+            raise MvadError(f"unknown {what} of CFM", found=name, expected=", ".join(known))
     s = {**SCALES[scale], **VARIANTS[variant], "protocol": protocol, "seed": seed}
-    s["epochs"] = min(x.get("epochs", CFMSettings.epochs) for x in (SCALES[scale], VARIANTS[variant]))
-    if scale == "smoke" and "shots" in s: s["shots"] = max(1, s["shots"] // 10)                             # it has six training samples
-    if s.get("encoder_2d") == "efficientnet_lite0" and "blocks" in s: s["layers"] = STAGES[s.pop("blocks")]
+    s["epochs"] = min(
+        x.get("epochs", CFMSettings.epochs) for x in (SCALES[scale], VARIANTS[variant])
+    )
+    if scale == "smoke" and "shots" in s:
+        s["shots"] = max(1, s["shots"] // 10)  # it has six training samples
+    if s.get("encoder_2d") == "efficientnet_lite0" and "blocks" in s:
+        s["layers"] = STAGES[s.pop("blocks")]
     return CFMSettings(**s)
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #45f54566
 def author_files(folder: str | Path, category: str, s: CFMSettings) -> dict[str, Path]:
     "Where the authors keep a category's two networks."
-    return {n: Path(folder) / category / f"CFM_{way}_{category}_{s.epochs}ep_{s.batch_size}bs.pth" for n, way in (("to_3d", "2Dto3D"), ("to_2d", "3Dto2D"))}
+    return {
+        n: Path(folder) / category / f"CFM_{way}_{category}_{s.epochs}ep_{s.batch_size}bs.pth"
+        for n, way in (("to_3d", "2Dto3D"), ("to_2d", "3Dto2D"))
+    }
+
 
 def save_as_authors(self: CFM, folder: str | Path, category: str) -> list[Path]:
     "Write the two networks under the authors' names. Raises `MvadError` if standardised features are in use, which those files cannot hold."
-    if self.settings.standardise or not self.mappings: raise MvadError("the authors' files hold two networks and nothing else", found="channel statistics" if self.mappings else "no networks yet", fix="fit with standardise=False")
+    if self.settings.standardise or not self.mappings:
+        raise MvadError(
+            "the authors' files hold two networks and nothing else",
+            found="channel statistics" if self.mappings else "no networks yet",
+            fix="fit with standardise=False",
+        )
     files = author_files(folder, category, self.settings)
     for n, path in files.items():
-        with by_rename(path) as part: torch.save({k: v.cpu() for k, v in getattr(self.mappings, n).state_dict().items()}, part)
+        with by_rename(path) as part:
+            torch.save(
+                {k: v.cpu() for k, v in getattr(self.mappings, n).state_dict().items()}, part
+            )
     return list(files.values())
+
 
 def load_from_authors(self: CFM, folder: str | Path, category: str) -> CFM:
     "Take over the networks of one category; `epochs`, `batch_size` and `mapping` of the settings say which file it is. Raises `MvadError`."
-    if self.settings.standardise: raise MvadError("the authors' networks know no channel statistics", found="standardise=True", fix="CFM(standardise=False)")
+    if self.settings.standardise:
+        raise MvadError(
+            "the authors' networks know no channel statistics",
+            found="standardise=True",
+            fix="CFM(standardise=False)",
+        )
     mappings = Mappings(self.settings, self.f2.channels, self.f3.channels, self.device)
     for n, path in author_files(folder, category, self.settings).items():
-        try: getattr(mappings, n).load_state_dict(load_pth(path, self.device))
-        except RuntimeError as e: raise MvadError("these weights do not fit", file=path, found=" ".join(str(e).split())[:200], expected=f"networks between {self.f2.channels} and {self.f3.channels} channels", fix="use the encoders that they were trained with") from e
+        try:
+            getattr(mappings, n).load_state_dict(load_pth(path, self.device))
+        except RuntimeError as e:
+            raise MvadError(
+                "these weights do not fit",
+                file=path,
+                found=" ".join(str(e).split())[:200],
+                expected=f"networks between {self.f2.channels} and {self.f3.channels} channels",
+                fix="use the encoders that they were trained with",
+            ) from e
     self.mappings = mappings
     return self
 
+
 CFM.save_as_authors, CFM.load_from_authors = save_as_authors, load_from_authors
+
 
 # %% ../../nbs/papers/40_cfm.ipynb #acc6e26a
 def inference_cost(detector: CFM, samples: Sequence[Sample], n: int = 8) -> tuple[float, int]:
@@ -275,6 +569,8 @@ def inference_cost(detector: CFM, samples: Sequence[Sample], n: int = 8) -> tupl
     try:
         memory, _ = activation_bytes(detector, detector.prepare(some[0]))
         with clock("frame"):
-            for s in some: detector.predict(s)
-    finally: detector.cache = cache
+            for s in some:
+                detector.predict(s)
+    finally:
+        detector.cache = cache
     return clock.seconds["frame"] / n, memory

@@ -15,359 +15,849 @@ from torch import Tensor, nn
 from jaxtyping import Bool, Float
 from ..baselines.reverse_distillation import OCBE, Decoder, kaiming, level_distance, level_map
 from ..core.anomaly_map import gaussian
-from ..core.detector import Detector, Prediction, by_rename, load_pth, require_good, seeded, train
+from mvad.core.detector import (
+    Detector,
+    Prediction,
+    by_rename,
+    load_pth,
+    require_good,
+    seeded,
+    train,
+)
 from ..core.geometry import fit_plane, points_of
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views
 from ..encoders.features import Folder, normals_of
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
 # %% auto #0
-__all__ = ['MODALITIES', 'FLIP', 'BY_PROTOCOL', 'VARIANTS', 'SCALES', 'resized', 'nearest', 'prepared', 'corner_anchors',
-           'plane_distance', 'closed', 'filled', 'empty_corners', 'table_distance', 'depth_of', 'image_of', 'sequence',
-           'down_up', 'Projection', 'bottleneck_projection', 'inverted_bottleneck_projection', 'fused', 'statistics',
-           'combinations', 'CRDSettings', 'of', 'Said', 'mean_levels', 'CRDStudent', 'branch_losses', 'channel_scale',
-           'scaled', 'Branches', 'fit_branches', 'CRD', 'answers', 'fit_crd', 'predict_crd', 'settings_for',
-           'calibrate', 'save_authors', 'load_authors']
+__all__ = [
+    "MODALITIES",
+    "FLIP",
+    "BY_PROTOCOL",
+    "VARIANTS",
+    "SCALES",
+    "resized",
+    "nearest",
+    "prepared",
+    "corner_anchors",
+    "plane_distance",
+    "closed",
+    "filled",
+    "empty_corners",
+    "table_distance",
+    "depth_of",
+    "image_of",
+    "sequence",
+    "down_up",
+    "Projection",
+    "bottleneck_projection",
+    "inverted_bottleneck_projection",
+    "fused",
+    "statistics",
+    "combinations",
+    "CRDSettings",
+    "of",
+    "Said",
+    "mean_levels",
+    "CRDStudent",
+    "branch_losses",
+    "channel_scale",
+    "scaled",
+    "Branches",
+    "fit_branches",
+    "CRD",
+    "answers",
+    "fit_crd",
+    "predict_crd",
+    "settings_for",
+    "calibrate",
+    "save_authors",
+    "load_authors",
+]
 
 # %% ../../nbs/papers/42_crd.ipynb #94af27d7
 MODALITIES = ("rgb", "depth", "normals")
 
+
 def resized(image: Float[np.ndarray, "c H W"], size: tuple[int, int]) -> Float[np.ndarray, "c h w"]:
     "An image in [0, 1] with 8 bits a channel at another size: PIL's bilinear filter, antialiased, 8 bits again (CRD facts 6)."
     from PIL import Image
-    return np.stack([np.asarray(Image.fromarray(c).resize(size[::-1], Image.BILINEAR)) for c in np.round(image * 255).astype(np.uint8)]).astype(np.float32) / 255
+
+    return (
+        np.stack(
+            [
+                np.asarray(Image.fromarray(c).resize(size[::-1], Image.BILINEAR))
+                for c in np.round(image * 255).astype(np.uint8)
+            ]
+        ).astype(np.float32)
+        / 255
+    )
+
 
 def nearest(a: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
     "The nearest pixel above and to the left, as OpenCV's INTER_NEAREST takes it."
-    return None if a is None else a[..., (np.arange(size[0]) * (a.shape[-2] / size[0])).astype(int)[:, None], (np.arange(size[1]) * (a.shape[-1] / size[1])).astype(int)]
+    return (
+        None
+        if a is None
+        else a[
+            ...,
+            (np.arange(size[0]) * (a.shape[-2] / size[0])).astype(int)[:, None],
+            (np.arange(size[1]) * (a.shape[-1] / size[1])).astype(int),
+        ]
+    )
+
 
 # %% ../../nbs/papers/42_crd.ipynb #8d5073d7
-FLIP = np.array([1, -1, -1], np.float32).reshape(3, 1, 1)       # from our camera frame to the colours of Eyecandies' normal maps
+FLIP = np.array([1, -1, -1], np.float32).reshape(
+    3, 1, 1
+)  # from our camera frame to the colours of Eyecandies' normal maps
+
 
 def prepared(view: View, size: int) -> View:
     "The view at `size` x `size`: colours, normals and mask bilinear, the mask cut at 1/2, points nearest (CRD facts 6 and 7)."
     hw = (size, size)
-    if view.size == hw: return view
-    gt = None if view.gt is None else resized(view.gt[None].astype(np.float32), hw)[0] > .5
-    normals = None if view.normals is None else FLIP * (2 * resized(np.clip((FLIP * view.normals + 1) / 2, 0, 1), hw) - 1)
+    if view.size == hw:
+        return view
+    gt = None if view.gt is None else resized(view.gt[None].astype(np.float32), hw)[0] > 0.5
+    normals = (
+        None
+        if view.normals is None
+        else FLIP * (2 * resized(np.clip((FLIP * view.normals + 1) / 2, 0, 1), hw) - 1)
+    )
     camera = view.camera and view.camera.scaled(size / view.size[1], size / view.size[0])
-    return replace(view, rgb=resized(view.rgb, hw), gt=gt, normals=normals, camera=camera, **{k: nearest(getattr(view, k), hw) for k in ("xyz", "valid", "depth")})
+    return replace(
+        view,
+        rgb=resized(view.rgb, hw),
+        gt=gt,
+        normals=normals,
+        camera=camera,
+        **{k: nearest(getattr(view, k), hw) for k in ("xyz", "valid", "depth")},
+    )
+
 
 # %% ../../nbs/papers/42_crd.ipynb #836b13ad
 def corner_anchors(xyz: Float[np.ndarray, "3 H W"], side: int = 3) -> Float[np.ndarray, "3 3"]:
     "Mean point of the top left, top right and bottom left corner. A corner without a point gives the camera's origin (CRD facts 6.1)."
     corners = xyz[:, :side, :side], xyz[:, :side, -side:], xyz[:, -side:, :side]
-    return np.stack([c.reshape(3, -1).sum(1, dtype=np.float64) / max(np.count_nonzero(c[2]), 1e-12) for c in corners])
+    return np.stack(
+        [
+            c.reshape(3, -1).sum(1, dtype=np.float64) / max(np.count_nonzero(c[2]), 1e-12)
+            for c in corners
+        ]
+    )
 
-def plane_distance(xyz: Float[np.ndarray, "3 H W"], anchors: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "H W"]:
+
+def plane_distance(
+    xyz: Float[np.ndarray, "3 H W"], anchors: Float[np.ndarray, "3 3"]
+) -> Float[np.ndarray, "H W"]:
     "Unsigned distance (metres) to the plane through three points; NaN where they are no plane."
-    a, b, c = anchors.astype(np.float64); n = np.cross(b - a, c - a)
-    with np.errstate(invalid="ignore"): return np.abs(np.tensordot(n / np.linalg.norm(n), xyz - a[:, None, None], 1))
+    a, b, c = anchors.astype(np.float64)
+    n = np.cross(b - a, c - a)
+    with np.errstate(invalid="ignore"):
+        return np.abs(np.tensordot(n / np.linalg.norm(n), xyz - a[:, None, None], 1))
+
 
 # %% ../../nbs/papers/42_crd.ipynb #56130b11
 def closed(mask: Bool[np.ndarray, "H W"], iterations: int = 3) -> Bool[np.ndarray, "H W"]:
     "Morphological closing with 3 x 3 ones: so many dilations, then as many erosions; what is outside the image never counts."
     from scipy.ndimage import maximum_filter, minimum_filter
+
     side = 2 * iterations + 1
-    return minimum_filter(maximum_filter(mask.astype(np.uint8), side, mode="constant", cval=0), side, mode="constant", cval=1).astype(bool)
+    return minimum_filter(
+        maximum_filter(mask.astype(np.uint8), side, mode="constant", cval=0),
+        side,
+        mode="constant",
+        cval=1,
+    ).astype(bool)
+
 
 def filled(z: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     "Each zero pixel becomes the mean of the positive pixels among its 3 x 3 neighbours, 0 if there is none."
-    def around(a): p = np.pad(a, 1); p = p[:-2] + p[1:-1] + p[2:]; return p[:, :-2] + p[:, 1:-1] + p[:, 2:]
+
+    def around(a):
+        p = np.pad(a, 1)
+        p = p[:-2] + p[1:-1] + p[2:]
+        return p[:, :-2] + p[:, 1:-1] + p[:, 2:]
+
     return np.where(z == 0, around(z) / (around((z > 0).astype(np.float64)) + 1e-12), z)
+
 
 # %% ../../nbs/papers/42_crd.ipynb #b660e00c
 def empty_corners(xyz: Float[np.ndarray, "3 H W"], side: int = 3) -> int:
     "How many of the three corners that the released preparation reads have no point: 1 spoils the plane, 2 leave none."
-    return sum(not c[2].any() for c in (xyz[:, :side, :side], xyz[:, :side, -side:], xyz[:, -side:, :side]))
+    return sum(
+        not c[2].any() for c in (xyz[:, :side, :side], xyz[:, :side, -side:], xyz[:, -side:, :side])
+    )
 
-def table_distance(xyz: Float[np.ndarray, "3 H W"], fallback: bool = False, side: int = 3) -> Float[np.ndarray, "H W"]:
+
+def table_distance(
+    xyz: Float[np.ndarray, "3 H W"], fallback: bool = False, side: int = 3
+) -> Float[np.ndarray, "H W"]:
     "Distance to the table: as released (three corners), or with the `fallback`: any three corners, else RANSAC; without a point on the border, infinitely far."
-    if not fallback or not empty_corners(xyz, side): return plane_distance(xyz, corner_anchors(xyz, side))
+    if not fallback or not empty_corners(xyz, side):
+        return plane_distance(xyz, corner_anchors(xyz, side))
     z = xyz[2]
-    if not any(a.any() for a in (z[0], z[-1], z[:, 0], z[:, -1])): return np.full(z.shape, np.inf)
-    corners = [xyz[:, r, c] for r in (slice(side), slice(-side, None)) for c in (slice(side), slice(-side, None))]
-    there = [c.reshape(3, -1).sum(1, dtype=np.float64) / np.count_nonzero(c[2]) for c in corners if c[2].any()]
-    return plane_distance(xyz, np.stack(there[:3])) if len(there) > 2 else fit_plane(points_of(xyz, z != 0)[0], threshold=.002, min_width=0.).distance(xyz.reshape(3, -1).T).reshape(z.shape)
+    if not any(a.any() for a in (z[0], z[-1], z[:, 0], z[:, -1])):
+        return np.full(z.shape, np.inf)
+    corners = [
+        xyz[:, r, c]
+        for r in (slice(side), slice(-side, None))
+        for c in (slice(side), slice(-side, None))
+    ]
+    there = [
+        c.reshape(3, -1).sum(1, dtype=np.float64) / np.count_nonzero(c[2])
+        for c in corners
+        if c[2].any()
+    ]
+    return (
+        plane_distance(xyz, np.stack(there[:3]))
+        if len(there) > 2
+        else fit_plane(points_of(xyz, z != 0)[0], threshold=0.002, min_width=0.0)
+        .distance(xyz.reshape(3, -1).T)
+        .reshape(z.shape)
+    )
+
 
 # %% ../../nbs/papers/42_crd.ipynb #bd4a10d6
-def depth_of(xyz: Float[np.ndarray, "3 H W"], prep: str = "released", fallback: bool = False) -> Float[np.ndarray, "H W"]:
+def depth_of(
+    xyz: Float[np.ndarray, "3 H W"], prep: str = "released", fallback: bool = False
+) -> Float[np.ndarray, "H W"]:
     """The depth image in [0, 1], 0 where there is nothing (CRD facts 6.1). "released": plane, closing, min-max to 0.1 ... 0.9 of the sample, two filling passes.
 
     "plain": min-max of all points, nothing removed."""
     z = xyz[2].astype(np.float64)
-    if prep == "released": z = z * closed((table_distance(xyz, fallback) > .005) & (z != 0))
+    if prep == "released":
+        z = z * closed((table_distance(xyz, fallback) > 0.005) & (z != 0))
     there = z != 0
-    low, high = (z[there].min(), z[there].max()) if there.any() else (1000., 0.)
-    z = np.where(there, .1 + .8 * (z - low) / max(high - low, 1e-12), 0)
+    low, high = (z[there].min(), z[there].max()) if there.any() else (1000.0, 0.0)
+    z = np.where(there, 0.1 + 0.8 * (z - low) / max(high - low, 1e-12), 0)
     return (filled(filled(z)) if prep == "released" else z).astype(np.float32)
 
+
 # %% ../../nbs/papers/42_crd.ipynb #5988bc9a
-def image_of(view: View, modality: str, prep: str = "released", fallback: bool = False) -> Float[np.ndarray, "3 H W"]:
+def image_of(
+    view: View, modality: str, prep: str = "released", fallback: bool = False
+) -> Float[np.ndarray, "3 H W"]:
     "What the teacher sees of a prepared view, in [0, 1]: its colours, its depth image on three channels, or its normals as Eyecandies colours them."
-    if modality == "rgb": return view.rgb
-    if modality == "normals" and view.normals is not None: return np.clip((FLIP * view.normals + 1) / 2, 0, 1)
-    if view.xyz is None: raise MvadError(f"a {modality} branch needs points", file=view.name or None, found="a view without xyz", expected="rgb and xyz")
-    if modality == "normals": return np.clip((FLIP * normals_of(view.xyz, view.valid) + 1) / 2, 0, 1) * view.valid
+    if modality == "rgb":
+        return view.rgb
+    if modality == "normals" and view.normals is not None:
+        return np.clip((FLIP * view.normals + 1) / 2, 0, 1)
+    if view.xyz is None:
+        raise MvadError(
+            f"a {modality} branch needs points",
+            file=view.name or None,
+            found="a view without xyz",
+            expected="rgb and xyz",
+        )
+    if modality == "normals":
+        return np.clip((FLIP * normals_of(view.xyz, view.valid) + 1) / 2, 0, 1) * view.valid
     return np.repeat(depth_of(view.xyz, prep, fallback)[None], 3, 0)
+
 
 # %% ../../nbs/papers/42_crd.ipynb #5d5f96e7
 def sequence(convolutions: Sequence[nn.Module], signed: bool = False) -> nn.Sequential:
     "Each convolution with a norm and a ReLU behind it. `signed`: no last ReLU, for teachers whose maps have negative values."
-    units = [m for c in convolutions for m in (c, nn.BatchNorm2d(c.out_channels), nn.ReLU(inplace=True))]
+    units = [
+        m for c in convolutions for m in (c, nn.BatchNorm2d(c.out_channels), nn.ReLU(inplace=True))
+    ]
     return nn.Sequential(*units[:-1] if signed else units)
+
 
 def down_up(widths: Sequence[int]) -> list[nn.Module]:
     "2 x 2 convolutions of stride 2 along `widths`, then 2 x 2 transposed ones all the way back."
     back = widths[::-1]
-    return [nn.Conv2d(a, b, 2, 2, bias=False) for a, b in zip(widths, widths[1:])] + [nn.ConvTranspose2d(a, b, 2, 2, bias=False) for a, b in zip(back, back[1:])]
+    return [nn.Conv2d(a, b, 2, 2, bias=False) for a, b in zip(widths, widths[1:])] + [
+        nn.ConvTranspose2d(a, b, 2, 2, bias=False) for a, b in zip(back, back[1:])
+    ]
+
 
 # %% ../../nbs/papers/42_crd.ipynb #1898f885
 class Projection(nn.Module):
     "One sequence for each level, from the maps of one modality to those of another; named conv_a, conv_b, ... as in the released files."
+
     def __init__(self, sequences: Sequence[nn.Sequential]):
         super().__init__()
-        for letter, s in zip("abcdefgh", sequences): self.add_module(f"conv_{letter}", s)
-    def forward(self, levels: Sequence[Float[Tensor, "b c h w"]]) -> tuple[Float[Tensor, "b c h w"], ...]: return tuple(m(l) for m, l in zip(self.children(), levels))
+        for letter, s in zip("abcdefgh", sequences):
+            self.add_module(f"conv_{letter}", s)
 
-def bottleneck_projection(channels: Sequence[int], strides: Sequence[int], bottleneck: int | None = 8, signed: bool = False) -> Projection:
+    def forward(
+        self, levels: Sequence[Float[Tensor, "b c h w"]]
+    ) -> tuple[Float[Tensor, "b c h w"], ...]:
+        return tuple(m(l) for m, l in zip(self.children(), levels))
+
+
+def bottleneck_projection(
+    channels: Sequence[int],
+    strides: Sequence[int],
+    bottleneck: int | None = 8,
+    signed: bool = False,
+) -> Projection:
     """BP (CRD section 4.2, facts 2.1): each level to the grid that a 256 x 256 image has at `bottleneck` x `bottleneck`, and back. None, or no step to go: a 3 x 3 and a 1 x 1 convolution (facts 11).
 
     Channels follow the teacher's next coarser levels and end at twice its coarsest."""
+
     def convolutions(i, c, stride):
         steps = round(math.log2(256 / bottleneck / stride)) if bottleneck else 0
-        if steps < 1: return [nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.Conv2d(c, c, 1, bias=False)]
-        return down_up(([*channels[i:]] + [2 * channels[-1]] * steps)[:steps + 1])
-    return Projection([sequence(convolutions(i, *cs), signed) for i, cs in enumerate(zip(channels, strides))])
+        if steps < 1:
+            return [nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.Conv2d(c, c, 1, bias=False)]
+        return down_up(([*channels[i:]] + [2 * channels[-1]] * steps)[: steps + 1])
+
+    return Projection(
+        [sequence(convolutions(i, *cs), signed) for i, cs in enumerate(zip(channels, strides))]
+    )
+
 
 # %% ../../nbs/papers/42_crd.ipynb #dc980789
-def inverted_bottleneck_projection(channels: Sequence[int], expansion: int = 2, signed: bool = False) -> Projection:
-    "IBP (CRD section 4.2, facts 2.3): at each level a 3 x 3 convolution, then 1 x 1 to `expansion` times the channels and 1 x 1 back. 1 is the table's \"identity\"."
-    def convolutions(c): return [nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.Conv2d(c, expansion * c, 1, bias=False), nn.Conv2d(expansion * c, c, 1, bias=False)]
+def inverted_bottleneck_projection(
+    channels: Sequence[int], expansion: int = 2, signed: bool = False
+) -> Projection:
+    'IBP (CRD section 4.2, facts 2.3): at each level a 3 x 3 convolution, then 1 x 1 to `expansion` times the channels and 1 x 1 back. 1 is the table\'s "identity".'
+
+    def convolutions(c):
+        return [
+            nn.Conv2d(c, c, 3, 1, 1, bias=False),
+            nn.Conv2d(c, expansion * c, 1, bias=False),
+            nn.Conv2d(expansion * c, c, 1, bias=False),
+        ]
+
     return Projection([sequence(convolutions(c), signed) for c in channels])
 
-def fused(w: Float[Tensor, "2"], decoded: Float[Tensor, "b c h w"], projected: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+
+def fused(
+    w: Float[Tensor, "2"], decoded: Float[Tensor, "b c h w"], projected: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b c h w"]:
     "Eq. 3 of one level: weighted by the softmax of two scalars."
     a, b = torch.softmax(w, 0)
     return a * decoded + b * projected
+
 
 # %% ../../nbs/papers/42_crd.ipynb #129c5f87
 def statistics(maps: Float[np.ndarray, "n H W"]) -> tuple[float, float]:
     "Mean and population standard deviation over all pixels of all maps (CRD Eq. 11, facts 8)."
     maps = np.asarray(maps, np.float64)
-    if not maps.size or not maps.std() > 0: raise MvadError("no spread to normalise a map by", found=f"{len(maps)} validation maps", expected="at least one that is not constant")
+    if not maps.size or not maps.std() > 0:
+        raise MvadError(
+            "no spread to normalise a map by",
+            found=f"{len(maps)} validation maps",
+            expected="at least one that is not constant",
+        )
     return float(maps.mean()), float(maps.std())
 
-def combinations(raw: Mapping[str, Float[np.ndarray, "H W"]], stats: Mapping[str, tuple[float, float]], sigma: float = 4., protocol: str = "paper") -> dict[str, Float[np.ndarray, "H W"]]:
+
+def combinations(
+    raw: Mapping[str, Float[np.ndarray, "H W"]],
+    stats: Mapping[str, tuple[float, float]],
+    sigma: float = 4.0,
+    protocol: str = "paper",
+) -> dict[str, Float[np.ndarray, "H W"]]:
     """Every map of CRD's Tables 3 and 7 from the branches' raw ones, smoothed: each branch normalised, "normalised" (their sum), "sum" (raw), "product" (each over 3).
 
     paper: each branch is smoothed; released: their combination. The same, but for the product."""
     normal = {k: gaussian((m - stats[k][0]) / stats[k][1], sigma) for k, m in raw.items()}
     thirds = [(m if protocol == "released" else gaussian(m, sigma)) / 3 for m in raw.values()]
     product = gaussian(np.prod(thirds, 0), sigma) if protocol == "released" else np.prod(thirds, 0)
-    return normal | {"normalised": sum(normal.values()), "sum": gaussian(sum(raw.values()), sigma), "product": product}
+    return normal | {
+        "normalised": sum(normal.values()),
+        "sum": gaussian(sum(raw.values()), sigma),
+        "product": product,
+    }
+
 
 # %% ../../nbs/papers/42_crd.ipynb #638be30c
 @dataclass(frozen=True)
 class CRDSettings:
     "The paper's configuration by default (CRD section 5.1). What is None follows the protocol (`BY_PROTOCOL`)."
-    modalities: tuple[str, ...] = ("rgb", "depth")              # a branch each, any number of rgb, depth, normals
+
+    modalities: tuple[str, ...] = (
+        "rgb",
+        "depth",
+    )  # a branch each, any number of rgb, depth, normals
     teacher: str = "wide_resnet50_2"
     layers: tuple[int, ...] = (1, 2, 3)
-    weights: str | None = None                                  # of the teacher; None: its usual ones
-    size: int = 256                                             # images and maps are size x size
+    weights: str | None = None  # of the teacher; None: its usual ones
+    size: int = 256  # images and maps are size x size
     crossmodal_filter: bool = True
     crossmodal_amplifier: bool = True
-    bottleneck: int | None = 8                                  # BP's grid for a 256 x 256 image (16: 16 x 16 ...); None: no bottleneck
-    expansion: int = 2                                          # IBP's
-    blocks: tuple[int, ...] = (3, 4, 6)                         # residual blocks of the decoder's stages
-    inject: bool | None = None                                  # the amplifier between the decoder's stages (released) or behind it (paper)
+    bottleneck: int | None = (
+        8  # BP's grid for a 256 x 256 image (16: 16 x 16 ...); None: no bottleneck
+    )
+    expansion: int = 2  # IBP's
+    blocks: tuple[int, ...] = (3, 4, 6)  # residual blocks of the decoder's stages
+    inject: bool | None = (
+        None  # the amplifier between the decoder's stages (released) or behind it (paper)
+    )
     loss: Literal["flattened", "pixel"] = "flattened"
-    detach_parts: bool = False                                  # every part learns from its own loss only
+    detach_parts: bool = False  # every part learns from its own loss only
     epochs: int = 200
     batch_size: int = 16
-    lr: float = .005
-    lr_gamma: float | None = None                               # factor after every epoch
+    lr: float = 0.005
+    lr_gamma: float | None = None  # factor after every epoch
     betas: tuple[float, float] | None = None
-    aggregation: str = "normalised"                             # or sum, product, or one modality
-    sigma: float = 4.                                           # of the Gaussian, pixels
-    standardise: bool = False                                   # centre and scale the teacher's channels by the training images (ours)
+    aggregation: str = "normalised"  # or sum, product, or one modality
+    sigma: float = 4.0  # of the Gaussian, pixels
+    standardise: bool = (
+        False  # centre and scale the teacher's channels by the training images (ours)
+    )
     depth_prep: Literal["released", "plain"] = "released"
     depth_fallback: bool = False
-    mixed: bool = False                                         # students in bfloat16 where that is safe
-    cache: Literal["float32", "float16"] = "float32"            # how the teacher's answers are kept
+    mixed: bool = False  # students in bfloat16 where that is safe
+    cache: Literal["float32", "float16"] = "float32"  # how the teacher's answers are kept
     protocol: Literal["paper", "released"] = "paper"
     seed: int = 0
 
-BY_PROTOCOL = {"paper": dict(inject=False, lr_gamma=1., betas=(.9, .999)), "released": dict(inject=True, lr_gamma=.95, betas=(.5, .999))}
+
+BY_PROTOCOL = {
+    "paper": dict(inject=False, lr_gamma=1.0, betas=(0.9, 0.999)),
+    "released": dict(inject=True, lr_gamma=0.95, betas=(0.5, 0.999)),
+}
+
 
 def of(s: CRDSettings, name: str):
     "A setting, or the protocol's where it is None (CRD facts 10)."
     return BY_PROTOCOL[s.protocol][name] if getattr(s, name) is None else getattr(s, name)
 
+
 # %% ../../nbs/papers/42_crd.ipynb #8acae237
 @dataclass
 class Said:
     "What a branch says: levels fine to coarse of the decoder and of the fusion (None without amplifier), and of each assistant's two projections."
+
     decoded: tuple[Float[Tensor, "b c h w"], ...]
     fused: tuple[Float[Tensor, "b c h w"], ...] | None
     bp: list[tuple[Float[Tensor, "b c h w"], ...]]
     ibp: list[tuple[Float[Tensor, "b c h w"], ...]]
-    @property
-    def output(self) -> tuple[Float[Tensor, "b c h w"], ...]: return self.decoded if self.fused is None else self.fused
 
-def mean_levels(several: Sequence[Sequence[Float[Tensor, "b c h w"]]]) -> tuple[Float[Tensor, "b c h w"], ...]:
+    @property
+    def output(self) -> tuple[Float[Tensor, "b c h w"], ...]:
+        return self.decoded if self.fused is None else self.fused
+
+
+def mean_levels(
+    several: Sequence[Sequence[Float[Tensor, "b c h w"]]],
+) -> tuple[Float[Tensor, "b c h w"], ...]:
     "The mean of several sets of levels: how more than one assistant becomes one (our choice)."
-    return tuple(several[0]) if len(several) == 1 else tuple(sum(l) / len(several) for l in zip(*several))
+    return (
+        tuple(several[0])
+        if len(several) == 1
+        else tuple(sum(l) / len(several) for l in zip(*several))
+    )
+
 
 # %% ../../nbs/papers/42_crd.ipynb #d8f66fb5
 class CRDStudent(nn.Module):
     """The student of one branch (CRD facts 2): modified OCBE, decoder, filter and amplifier, which may be switched off; with neither it is plain reverse distillation.
 
     `signed`: the teacher's maps have negative values. `assistants`: how many other modalities there are. Parameters are named as in the released files."""
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], s: CRDSettings = CRDSettings(), assistants: int = 1, signed: bool = False):
-        super().__init__(); self.inject, self.detach = of(s, "inject"), s.detach_parts
-        filtered, amplified = s.crossmodal_filter and assistants > 0, s.crossmodal_amplifier and assistants > 0
-        def each(make): return make() if assistants == 1 else nn.ModuleList(make() for _ in range(assistants))
-        self.bn, self.decoder = OCBE(channels, crossmodal=filtered), Decoder(channels, s.blocks, signed=signed)
-        self.projector_filter = each(lambda: bottleneck_projection(channels, strides, s.bottleneck, signed)) if filtered else None
-        self.projector_amply = each(lambda: inverted_bottleneck_projection(channels, s.expansion, signed)) if amplified else None
-        for letter in "abc" if amplified else (): self.decoder.register_parameter(f"w_{letter}", nn.Parameter(torch.ones(2)))     # coarse to fine
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        s: CRDSettings = CRDSettings(),
+        assistants: int = 1,
+        signed: bool = False,
+    ):
+        super().__init__()
+        self.inject, self.detach = of(s, "inject"), s.detach_parts
+        filtered, amplified = (
+            s.crossmodal_filter and assistants > 0,
+            s.crossmodal_amplifier and assistants > 0,
+        )
+
+        def each(make):
+            return make() if assistants == 1 else nn.ModuleList(make() for _ in range(assistants))
+
+        self.bn, self.decoder = (
+            OCBE(channels, crossmodal=filtered),
+            Decoder(channels, s.blocks, signed=signed),
+        )
+        self.projector_filter = (
+            each(lambda: bottleneck_projection(channels, strides, s.bottleneck, signed))
+            if filtered
+            else None
+        )
+        self.projector_amply = (
+            each(lambda: inverted_bottleneck_projection(channels, s.expansion, signed))
+            if amplified
+            else None
+        )
+        for letter in "abc" if amplified else ():
+            self.decoder.register_parameter(
+                f"w_{letter}", nn.Parameter(torch.ones(2))
+            )  # coarse to fine
         kaiming(self)
 
-    def _projected(self, projector, assistants): return [] if projector is None else [p(a) for p, a in zip(projector if isinstance(projector, nn.ModuleList) else [projector], assistants)]
-    def forward(self, target: Sequence[Float[Tensor, "b c h w"]], assistants: Sequence[Sequence[Float[Tensor, "b c h w"]]] = ()) -> Said:
-        bp, ibp = self._projected(self.projector_filter, assistants), self._projected(self.projector_amply, assistants)
+    def _projected(self, projector, assistants):
+        return (
+            []
+            if projector is None
+            else [
+                p(a)
+                for p, a in zip(
+                    projector if isinstance(projector, nn.ModuleList) else [projector], assistants
+                )
+            ]
+        )
+
+    def forward(
+        self,
+        target: Sequence[Float[Tensor, "b c h w"]],
+        assistants: Sequence[Sequence[Float[Tensor, "b c h w"]]] = (),
+    ) -> Said:
+        bp, ibp = (
+            self._projected(self.projector_filter, assistants),
+            self._projected(self.projector_amply, assistants),
+        )
         free = (lambda x: x.detach()) if self.detach else (lambda x: x)
-        x = self.bn([torch.cat([a, free(b)], 1) for a, b in zip(target, mean_levels(bp))] if bp else target)
+        x = self.bn(
+            [torch.cat([a, free(b)], 1) for a, b in zip(target, mean_levels(bp))] if bp else target
+        )
         decoded, levels = [], []
-        for stage, letter, p in zip(self.decoder.stages, "abc", mean_levels(ibp)[::-1] if ibp else (None,) * 3):
+        for stage, letter, p in zip(
+            self.decoder.stages, "abc", mean_levels(ibp)[::-1] if ibp else (None,) * 3
+        ):
             decoded.append(x := stage(x))
-            if p is None: continue
+            if p is None:
+                continue
             w = getattr(self.decoder, f"w_{letter}")
             levels.append(fused(w, free(x), free(p)))
-            if self.inject: x = fused(free(w), x, free(p)) if self.detach else levels[-1]
+            if self.inject:
+                x = fused(free(w), x, free(p)) if self.detach else levels[-1]
         return Said(tuple(decoded[::-1]), tuple(levels[::-1]) or None, bp, ibp)
 
+
 # %% ../../nbs/papers/42_crd.ipynb #3a357009
-def branch_losses(target: Sequence[Float[Tensor, "b c h w"]], said: Said, loss: str = "flattened") -> dict[str, Float[Tensor, ""]]:
+def branch_losses(
+    target: Sequence[Float[Tensor, "b c h w"]], said: Said, loss: str = "flattened"
+) -> dict[str, Float[Tensor, ""]]:
     "CRD Eqs. 4 to 8: the distance of each part's answer to the teacher's. With several assistants, the mean over their projections."
-    def mean_of(several): return sum(level_distance(target, p, loss) for p in several) / len(several)
+
+    def mean_of(several):
+        return sum(level_distance(target, p, loss) for p in several) / len(several)
+
     terms = {"decoder": level_distance(target, said.decoded, loss)}
-    if said.bp: terms["bp"] = mean_of(said.bp)
-    if said.ibp: terms |= {"ibp": mean_of(said.ibp), "fused": level_distance(target, said.fused, loss)}
+    if said.bp:
+        terms["bp"] = mean_of(said.bp)
+    if said.ibp:
+        terms |= {"ibp": mean_of(said.ibp), "fused": level_distance(target, said.fused, loss)}
     return terms
+
 
 # %% ../../nbs/papers/42_crd.ipynb #d897e84d
 def channel_scale(levels: Sequence[Float[Tensor, "n c h w"]]) -> list[Float[Tensor, "2 c"]]:
     "Mean and deviation of each channel of each level."
-    return [torch.stack([l.float().mean((0, 2, 3)), l.float().std((0, 2, 3), correction=0) + 1e-6]) for l in levels]
+    return [
+        torch.stack([l.float().mean((0, 2, 3)), l.float().std((0, 2, 3), correction=0) + 1e-6])
+        for l in levels
+    ]
 
-def scaled(levels: Sequence[Float[Tensor, "b c h w"]], scale: Sequence[Float[Tensor, "2 c"]] | None = None) -> tuple[Float[Tensor, "b c h w"], ...]:
+
+def scaled(
+    levels: Sequence[Float[Tensor, "b c h w"]], scale: Sequence[Float[Tensor, "2 c"]] | None = None
+) -> tuple[Float[Tensor, "b c h w"], ...]:
     "Levels with their channels centred and scaled (or not), laid out channels last."
-    return tuple((l if scale is None else (l - scale[i][0, :, None, None]) / scale[i][1, :, None, None]).contiguous(memory_format=torch.channels_last) for i, l in enumerate(levels))
+    return tuple(
+        (
+            l if scale is None else (l - scale[i][0, :, None, None]) / scale[i][1, :, None, None]
+        ).contiguous(memory_format=torch.channels_last)
+        for i, l in enumerate(levels)
+    )
+
 
 # %% ../../nbs/papers/42_crd.ipynb #aaa65ce4
 class Branches:
     "A student for each modality and the statistics of its maps: learns from a teacher's levels, gives raw maps (CRD Eqs. 4 to 11)."
-    def __init__(self, s: CRDSettings, channels: Sequence[int], strides: Sequence[int], signed: bool = False, device="cpu"):
-        self.settings, self.device, self.stats, self.scale, signed = s, torch.device(device), {}, {}, signed or s.standardise
-        with seeded(s.seed): self.students = {m: CRDStudent(channels, strides, s, len(s.modalities) - 1, signed).to(device, memory_format=torch.channels_last).eval() for m in s.modalities}
 
-    def measure(self, levels: Mapping[str, Sequence[Float[Tensor, "n c h w"]]]): self.scale = {m: [s.to(self.device) for s in channel_scale(l)] for m, l in levels.items()} if self.settings.standardise else {}
-    def scaled(self, levels: Mapping[str, Sequence[Tensor]]) -> dict[str, tuple[Tensor, ...]]: return {m: scaled(l, self.scale.get(m)) for m, l in levels.items()}
+    def __init__(
+        self,
+        s: CRDSettings,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        signed: bool = False,
+        device="cpu",
+    ):
+        self.settings, self.device, self.stats, self.scale, signed = (
+            s,
+            torch.device(device),
+            {},
+            {},
+            signed or s.standardise,
+        )
+        with seeded(s.seed):
+            self.students = {
+                m: CRDStudent(channels, strides, s, len(s.modalities) - 1, signed)
+                .to(device, memory_format=torch.channels_last)
+                .eval()
+                for m in s.modalities
+            }
+
+    def measure(self, levels: Mapping[str, Sequence[Float[Tensor, "n c h w"]]]):
+        self.scale = (
+            {m: [s.to(self.device) for s in channel_scale(l)] for m, l in levels.items()}
+            if self.settings.standardise
+            else {}
+        )
+
+    def scaled(self, levels: Mapping[str, Sequence[Tensor]]) -> dict[str, tuple[Tensor, ...]]:
+        return {m: scaled(l, self.scale.get(m)) for m, l in levels.items()}
+
     def say(self, levels: Mapping[str, Sequence[Tensor]], m: str) -> Said:
         "Branch `m` on a batch of every modality's levels."
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.mixed): return self.students[m](levels[m], [l for o, l in levels.items() if o != m])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.mixed):
+            return self.students[m](levels[m], [l for o, l in levels.items() if o != m])
 
     @torch.inference_mode()
-    def raw_maps(self, levels: Mapping[str, Sequence[Tensor]]) -> dict[str, Float[np.ndarray, "n H W"]]:
+    def raw_maps(
+        self, levels: Mapping[str, Sequence[Tensor]]
+    ) -> dict[str, Float[np.ndarray, "n H W"]]:
         "Eq. 10: each branch's maps of a batch, neither normalised nor smoothed."
         levels = self.scaled(levels)
-        return {m: level_map(levels[m], self.say(levels, m).output, self.settings.size).double().cpu().numpy() for m in self.students}
+        return {
+            m: level_map(levels[m], self.say(levels, m).output, self.settings.size)
+            .double()
+            .cpu()
+            .numpy()
+            for m in self.students
+        }
 
-    def calibrate(self, levels: Mapping[str, tuple[Float[Tensor, "n c h w"], ...]], batch: int = 16):
+    def calibrate(
+        self, levels: Mapping[str, tuple[Float[Tensor, "n c h w"], ...]], batch: int = 16
+    ):
         "The statistics of Eq. 11, from good samples that nothing was learned from."
-        n = len(next(iter(levels.values()))[0]); rows = [list(range(i, min(i + batch, n))) for i in range(0, n, batch)]
-        maps = [self.raw_maps({m: pick(l, r, self.device) for m, l in levels.items()}) for r in rows]
+        n = len(next(iter(levels.values()))[0])
+        rows = [list(range(i, min(i + batch, n))) for i in range(0, n, batch)]
+        maps = [
+            self.raw_maps({m: pick(l, r, self.device) for m, l in levels.items()}) for r in rows
+        ]
         self.stats = {m: statistics(np.concatenate([x[m] for x in maps])) for m in self.students}
 
     def state(self) -> dict[str, Tensor]:
-        stats = {f"statistics_{m}": torch.tensor(v, dtype=torch.float64) for m, v in self.stats.items()} | {f"scale_{m}.{i}": x for m, xs in self.scale.items() for i, x in enumerate(xs)}
-        return {f"student_{m}.{k}": v for m, net in self.students.items() for k, v in net.state_dict().items()} | stats
+        stats = {
+            f"statistics_{m}": torch.tensor(v, dtype=torch.float64) for m, v in self.stats.items()
+        } | {f"scale_{m}.{i}": x for m, xs in self.scale.items() for i, x in enumerate(xs)}
+        return {
+            f"student_{m}.{k}": v
+            for m, net in self.students.items()
+            for k, v in net.state_dict().items()
+        } | stats
 
     def restore(self, tensors: Mapping[str, Tensor]):
-        for m, net in self.students.items(): net.load_state_dict({k.removeprefix(f"student_{m}."): v for k, v in tensors.items() if k.startswith(f"student_{m}.")})
+        for m, net in self.students.items():
+            net.load_state_dict(
+                {
+                    k.removeprefix(f"student_{m}."): v
+                    for k, v in tensors.items()
+                    if k.startswith(f"student_{m}.")
+                }
+            )
         self.stats = {m: tuple(tensors[f"statistics_{m}"].tolist()) for m in self.students}
-        self.scale = {m: [tensors[f"scale_{m}.{i}"].to(self.device) for i in range(3)] for m in self.students} if self.settings.standardise else {}
+        self.scale = (
+            {
+                m: [tensors[f"scale_{m}.{i}"].to(self.device) for i in range(3)]
+                for m in self.students
+            }
+            if self.settings.standardise
+            else {}
+        )
+
 
 # %% ../../nbs/papers/42_crd.ipynb #3f294e4b
-def fit_branches(b: Branches, levels: Mapping[str, tuple[Float[Tensor, "n c h w"], ...]], progress: bool = True, checkpoint=None) -> Float[np.ndarray, " steps"]:
+def fit_branches(
+    b: Branches,
+    levels: Mapping[str, tuple[Float[Tensor, "n c h w"], ...]],
+    progress: bool = True,
+    checkpoint=None,
+) -> Float[np.ndarray, " steps"]:
     "Train every student on a teacher's levels (CRD facts 5); returns the sum of all losses of each step. `checkpoint`: a file to save to and resume from."
     s, n = b.settings, len(next(iter(levels.values()))[0])
-    adam = {m: torch.optim.Adam(net.parameters(), lr=s.lr, betas=of(s, "betas")) for m, net in b.students.items()}
-    decay = {m: torch.optim.lr_scheduler.StepLR(a, math.ceil(n / s.batch_size), of(s, "lr_gamma")) for m, a in adam.items()}
+    adam = {
+        m: torch.optim.Adam(net.parameters(), lr=s.lr, betas=of(s, "betas"))
+        for m, net in b.students.items()
+    }
+    decay = {
+        m: torch.optim.lr_scheduler.StepLR(a, math.ceil(n / s.batch_size), of(s, "lr_gamma"))
+        for m, a in adam.items()
+    }
+
     def step(rows):
-        batch, total = b.scaled({m: pick(l, rows, b.device) for m, l in levels.items()}), 0.
+        batch, total = b.scaled({m: pick(l, rows, b.device) for m, l in levels.items()}), 0.0
         for m in s.modalities:
             loss = sum(branch_losses(batch[m], b.say(batch, m), s.loss).values())
-            adam[m].zero_grad(set_to_none=True); loss.backward(); adam[m].step(); decay[m].step(); total += loss.detach()
+            adam[m].zero_grad(set_to_none=True)
+            loss.backward()
+            adam[m].step()
+            decay[m].step()
+            total += loss.detach()
         return total
+
     b.measure(levels)
-    parts = {f"{what}_{m}": x for what, xs in (("student", b.students), ("adam", adam), ("decay", decay)) for m, x in xs.items()}
-    return train(step, range(n), parts, epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, settings=asdict(s), progress=progress, name="CRD", checkpoint=checkpoint, every=max(1, s.epochs // 10))
+    parts = {
+        f"{what}_{m}": x
+        for what, xs in (("student", b.students), ("adam", adam), ("decay", decay))
+        for m, x in xs.items()
+    }
+    return train(
+        step,
+        range(n),
+        parts,
+        epochs=s.epochs,
+        batch_size=s.batch_size,
+        seed=s.seed,
+        settings=asdict(s),
+        progress=progress,
+        name="CRD",
+        checkpoint=checkpoint,
+        every=max(1, s.epochs // 10),
+    )
+
 
 # %% ../../nbs/papers/42_crd.ipynb #18ba77a6
 class CRD(Detector):
     "Crossmodal Reverse Distillation. `teacher`: an own one instead of the settings'; `folder`: where the teacher's answers are kept on disk."
+
     name, Settings = "crd", CRDSettings
 
-    def __init__(self, settings: CRDSettings | Mapping | None = None, *, device: str = "cpu", teacher: Teacher | None = None, folder: Folder | None = None, **changes):
-        super().__init__(settings, device=device, **changes); s = self.settings
-        if not s.modalities or len(set(s.modalities)) < len(s.modalities) or set(s.modalities) - set(MODALITIES): raise MvadError("CRD needs different modalities", found=s.modalities, expected=f"some of {', '.join(MODALITIES)}")
-        if s.aggregation not in self.branches: raise MvadError("unknown aggregation of CRD", found=s.aggregation, expected=", ".join(self.branches))
-        self.teacher = teacher or Teacher(s.teacher, s.layers, weights=s.weights, device=str(device))
+    def __init__(
+        self,
+        settings: CRDSettings | Mapping | None = None,
+        *,
+        device: str = "cpu",
+        teacher: Teacher | None = None,
+        folder: Folder | None = None,
+        **changes,
+    ):
+        super().__init__(settings, device=device, **changes)
+        s = self.settings
+        if (
+            not s.modalities
+            or len(set(s.modalities)) < len(s.modalities)
+            or set(s.modalities) - set(MODALITIES)
+        ):
+            raise MvadError(
+                "CRD needs different modalities",
+                found=s.modalities,
+                expected=f"some of {', '.join(MODALITIES)}",
+            )
+        if s.aggregation not in self.branches:
+            raise MvadError(
+                "unknown aggregation of CRD", found=s.aggregation, expected=", ".join(self.branches)
+            )
+        self.teacher = teacher or Teacher(
+            s.teacher, s.layers, weights=s.weights, device=str(device)
+        )
         self.folder, self.net, self.losses, self.empty_corners = folder, None, np.zeros(0), {}
 
     @property
-    def branches(self) -> tuple[str, ...]: return (*self.settings.modalities, "normalised", "sum", "product")
+    def branches(self) -> tuple[str, ...]:
+        return (*self.settings.modalities, "normalised", "sum", "product")
+
     def transform(self, sample: Sample) -> Sample:
         "Views at `size`; in the released code a defect that vanishes there makes its sample good (CRD facts 6)."
         out = map_views(sample, lambda v: prepared(v, self.settings.size))
-        gone = self.settings.protocol == "released" and out.label and all(v.gt is not None and not v.gt.any() for v in out.views if v)
+        gone = (
+            self.settings.protocol == "released"
+            and out.label
+            and all(v.gt is not None and not v.gt.any() for v in out.views if v)
+        )
         return replace(out, defect="good") if gone else out
-    def encoders(self) -> dict[str, str]: return {"teacher": f"{self.teacher.name} [{self.teacher.identity[:12]}]"}
+
+    def encoders(self) -> dict[str, str]:
+        return {"teacher": f"{self.teacher.name} [{self.teacher.identity[:12]}]"}
+
     def images(self, view: View) -> list[Float[np.ndarray, "3 H W"]]:
         "What the teacher sees of a prepared view, in the order of `modalities`."
-        return [image_of(view, m, self.settings.depth_prep, self.settings.depth_fallback) for m in self.settings.modalities]
-    def build(self) -> Branches: return Branches(self.settings, self.teacher.channels, self.teacher.strides, self.teacher.signed, self.device)
+        return [
+            image_of(view, m, self.settings.depth_prep, self.settings.depth_fallback)
+            for m in self.settings.modalities
+        ]
+
+    def build(self) -> Branches:
+        return Branches(
+            self.settings,
+            self.teacher.channels,
+            self.teacher.strides,
+            self.teacher.signed,
+            self.device,
+        )
+
     def state(self) -> dict[str, Tensor]:
-        if self.net is None or not self.net.stats: raise self.not_learned()
+        if self.net is None or not self.net.stats:
+            raise self.not_learned()
         return self.net.state()
-    def restore(self, tensors: Mapping[str, Tensor]): self.net = self.build(); self.net.restore(tensors)
-    def fit(self, samples: Sequence[Sample], validation: Sequence[Sample] | None = None, *, progress: bool = True, checkpoint=None) -> CRD:
+
+    def restore(self, tensors: Mapping[str, Tensor]):
+        self.net = self.build()
+        self.net.restore(tensors)
+
+    def fit(
+        self,
+        samples: Sequence[Sample],
+        validation: Sequence[Sample] | None = None,
+        *,
+        progress: bool = True,
+        checkpoint=None,
+    ) -> CRD:
         "Learn from good samples. `validation`: good ones for the statistics; None holds back every tenth. `checkpoint`: a file to save the training to and resume it from."
         return fit_crd(self, samples, validation, progress, checkpoint)
+
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "Maps (V, size, size) of every branch and combination; a missing view has zeros. The score is the maximum over the views that are there."
         return predict_crd(self, sample)
 
+
 # %% ../../nbs/papers/42_crd.ipynb #39e86ccd
-def answers(d: CRD, samples: Sequence[Sample], progress: bool = True) -> dict[str, tuple[Float[Tensor, "n c h w"], ...]]:
+def answers(
+    d: CRD, samples: Sequence[Sample], progress: bool = True
+) -> dict[str, tuple[Float[Tensor, "n c h w"], ...]]:
     "The teacher's levels of each modality of all views of good samples, each image asked for once."
     views = [v for x in samples for v in d.prepare(require_good(x)).views if v]
-    if not views: raise MvadError("nothing to learn from", found="0 samples", expected="at least one good sample")
+    if not views:
+        raise MvadError(
+            "nothing to learn from", found="0 samples", expected="at least one good sample"
+        )
     images, n = [d.images(v) for v in views], len(views)
-    if "depth" in d.settings.modalities and not any(i[d.settings.modalities.index("depth")].any() for i in images):
-        raise MvadError("no depth image shows anything", found="corners without points in every scan", expected="scans with their table", fix="use the raw scans, or depth_fallback=True")
-    levels = cached_levels(d.teacher, [i[k] for k in range(len(d.settings.modalities)) for i in images], folder=d.folder, dtype=d.settings.cache, progress=progress)
-    return {m: tuple(l[k * n:(k + 1) * n] for l in levels) for k, m in enumerate(d.settings.modalities)}
+    if "depth" in d.settings.modalities and not any(
+        i[d.settings.modalities.index("depth")].any() for i in images
+    ):
+        raise MvadError(
+            "no depth image shows anything",
+            found="corners without points in every scan",
+            expected="scans with their table",
+            fix="use the raw scans, or depth_fallback=True",
+        )
+    levels = cached_levels(
+        d.teacher,
+        [i[k] for k in range(len(d.settings.modalities)) for i in images],
+        folder=d.folder,
+        dtype=d.settings.cache,
+        progress=progress,
+    )
+    return {
+        m: tuple(l[k * n : (k + 1) * n] for l in levels)
+        for k, m in enumerate(d.settings.modalities)
+    }
 
-def fit_crd(d: CRD, samples: Sequence[Sample], validation: Sequence[Sample] | None = None, progress: bool = True, checkpoint=None) -> CRD:
+
+def fit_crd(
+    d: CRD,
+    samples: Sequence[Sample],
+    validation: Sequence[Sample] | None = None,
+    progress: bool = True,
+    checkpoint=None,
+) -> CRD:
     "`CRD.fit`."
     if validation is None:
-        if len(samples) < 2: raise MvadError("nothing to hold back for the statistics", found=f"{len(samples)} samples", expected="at least two, or validation samples")
-        validation, samples = [samples[i] for i in range(0, len(samples), 10)], [samples[i] for i in range(len(samples)) if i % 10]
+        if len(samples) < 2:
+            raise MvadError(
+                "nothing to hold back for the statistics",
+                found=f"{len(samples)} samples",
+                expected="at least two, or validation samples",
+            )
+        validation, samples = (
+            [samples[i] for i in range(0, len(samples), 10)],
+            [samples[i] for i in range(len(samples)) if i % 10],
+        )
     net = d.build()
     losses = fit_branches(net, answers(d, samples, progress), progress, checkpoint)
     net.calibrate(answers(d, validation, progress))
@@ -375,37 +865,98 @@ def fit_crd(d: CRD, samples: Sequence[Sample], validation: Sequence[Sample] | No
     d.net, d.losses = net, losses
     return d
 
+
 # %% ../../nbs/papers/42_crd.ipynb #d3e0f6af
 def predict_crd(d: CRD, sample: PreparedSample) -> Prediction:
     "`CRD.predict_prepared`: one pass of the teacher for all modalities of a view."
     d.require_ready(sample)
     s = d.settings
-    there, maps = list(sample.present), {b: np.zeros((len(sample.views), s.size, s.size), np.float32) for b in d.branches}
+    there, maps = (
+        list(sample.present),
+        {b: np.zeros((len(sample.views), s.size, s.size), np.float32) for b in d.branches},
+    )
     for i in there:
         levels = d.teacher.levels(torch.from_numpy(np.stack(d.images(sample.views[i]))))
-        raw = d.net.raw_maps({m: tuple(l[k:k + 1].to(d.device) for l in levels) for k, m in enumerate(s.modalities)})
-        for b, x in combinations({m: x[0] for m, x in raw.items()}, d.net.stats, s.sigma, s.protocol).items(): maps[b][i] = x
-    scores = {b: float(m[there].max()) for b, m in maps.items()}; each = maps[s.aggregation].max((1, 2))
-    return Prediction(maps[s.aggregation], scores[s.aggregation], branches=maps, branch_scores=scores, view_scores=each)
+        raw = d.net.raw_maps(
+            {
+                m: tuple(l[k : k + 1].to(d.device) for l in levels)
+                for k, m in enumerate(s.modalities)
+            }
+        )
+        for b, x in combinations(
+            {m: x[0] for m, x in raw.items()}, d.net.stats, s.sigma, s.protocol
+        ).items():
+            maps[b][i] = x
+    scores = {b: float(m[there].max()) for b, m in maps.items()}
+    each = maps[s.aggregation].max((1, 2))
+    return Prediction(
+        maps[s.aggregation],
+        scores[s.aggregation],
+        branches=maps,
+        branch_scores=scores,
+        view_scores=each,
+    )
+
 
 # %% ../../nbs/papers/42_crd.ipynb #cf29c78a
 _CF, _CA = dict(crossmodal_amplifier=False), dict(crossmodal_filter=False)
-VARIANTS = {"ours": {}, "none": _CF | _CA, "cf": _CF, "ca": _CA,                                                        # Tables 3 and 4
-            "cf-identity": _CF | dict(bottleneck=None), "cf-16": _CF | dict(bottleneck=16), "cf-4": _CF | dict(bottleneck=4),   # Table 5
-            "ca-identity": _CA | dict(expansion=1), "ca-4x": _CA | dict(expansion=4),                                     # Table 6
-            "pixel": dict(loss="pixel"), "detached": dict(detach_parts=True)}                                            # ours
+VARIANTS = {
+    "ours": {},
+    "none": _CF | _CA,
+    "cf": _CF,
+    "ca": _CA,  # Tables 3 and 4
+    "cf-identity": _CF | dict(bottleneck=None),
+    "cf-16": _CF | dict(bottleneck=16),
+    "cf-4": _CF | dict(bottleneck=4),  # Table 5
+    "ca-identity": _CA | dict(expansion=1),
+    "ca-4x": _CA | dict(expansion=4),  # Table 6
+    "pixel": dict(loss="pixel"),
+    "detached": dict(detach_parts=True),
+}  # ours
 SCALES = {
-    "smoke": dict(teacher="efficientnet_lite0", size=64, epochs=2, batch_size=4, blocks=(1, 1, 1), sigma=1., standardise=True),
-    "laptop": dict(teacher="efficientnet_lite0", size=128, epochs=30, batch_size=8, blocks=(1, 1, 2), sigma=2., standardise=True),
+    "smoke": dict(
+        teacher="efficientnet_lite0",
+        size=64,
+        epochs=2,
+        batch_size=4,
+        blocks=(1, 1, 1),
+        sigma=1.0,
+        standardise=True,
+    ),
+    "laptop": dict(
+        teacher="efficientnet_lite0",
+        size=128,
+        epochs=30,
+        batch_size=8,
+        blocks=(1, 1, 2),
+        sigma=2.0,
+        standardise=True,
+    ),
     "paper": {},
 }
 
-def settings_for(scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0, dataset: str = "mvtec3d") -> CRDSettings:
+
+def settings_for(
+    scale: str,
+    variant: str = "ours",
+    protocol: str = "paper",
+    seed: int = 0,
+    dataset: str = "mvtec3d",
+) -> CRDSettings:
     "The settings of a run. On Eyecandies the second modality is the normal map, and the released code trains half as long (CRD facts 7)."
     for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known: raise MvadError(f"unknown {what} of CRD", found=name, expected=", ".join(known))
-    candies = dict(modalities=("rgb", "normals")) | (dict(epochs=100) if (protocol, scale) == ("released", "paper") else {}) if dataset == "eyecandies" else {}
-    return CRDSettings(**{**SCALES[scale], **VARIANTS[variant], **candies, "protocol": protocol, "seed": seed})
+        if name not in known:
+            raise MvadError(f"unknown {what} of CRD", found=name, expected=", ".join(known))
+    candies = (
+        dict(modalities=("rgb", "normals"))
+        | (dict(epochs=100) if (protocol, scale) == ("released", "paper") else {})
+        if dataset == "eyecandies"
+        else {}
+    )
+    return CRDSettings(
+        **{**SCALES[scale], **VARIANTS[variant], **candies, "protocol": protocol, "seed": seed}
+    )
+
 
 # %% ../../nbs/papers/42_crd.ipynb #960f471c
 def calibrate(d: CRD, samples: Sequence[Sample], progress: bool = True) -> CRD:
@@ -413,17 +964,46 @@ def calibrate(d: CRD, samples: Sequence[Sample], progress: bool = True) -> CRD:
     d.net.calibrate(answers(d, samples, progress))
     return d
 
+
 def save_authors(d: CRD, path: str | Path):
     "Write the students as the authors' script does: student_rgb, student_depth (or student_normals), a state dict each."
-    with by_rename(path) as part: torch.save({f"student_{m}": {k: v.contiguous() for k, v in net.state_dict().items()} for m, net in d.net.students.items()}, part)
+    with by_rename(path) as part:
+        torch.save(
+            {
+                f"student_{m}": {k: v.contiguous() for k, v in net.state_dict().items()}
+                for m, net in d.net.students.items()
+            },
+            part,
+        )
+
 
 def load_authors(d: CRD, path: str | Path) -> CRD:
     "Take over an authors' file (also one of the baseline, whose unused convolution is left out); `calibrate` comes next."
-    held = load_pth(path); wanted = {f"student_{m}" for m in d.settings.modalities}
-    if set(held) != wanted: raise MvadError("these are other branches", file=path, found=", ".join(map(str, held)), expected=", ".join(sorted(wanted)))
+    held = load_pth(path)
+    wanted = {f"student_{m}" for m in d.settings.modalities}
+    if set(held) != wanted:
+        raise MvadError(
+            "these are other branches",
+            file=path,
+            found=", ".join(map(str, held)),
+            expected=", ".join(sorted(wanted)),
+        )
     d.net = d.build()
     try:
         for m, net in d.net.students.items():
-            known = net.state_dict(); net.load_state_dict({k: v for k, v in held[f"student_{m}"].items() if k in known or not k.startswith(("bn.conv4.", "bn.bn4."))})
-    except RuntimeError as e: raise MvadError("these weights do not fit", file=path, found=" ".join(str(e).split())[:200], expected=f"students of a teacher with {d.teacher.channels} channels") from e
+            known = net.state_dict()
+            net.load_state_dict(
+                {
+                    k: v
+                    for k, v in held[f"student_{m}"].items()
+                    if k in known or not k.startswith(("bn.conv4.", "bn.bn4."))
+                }
+            )
+    except RuntimeError as e:
+        raise MvadError(
+            "these weights do not fit",
+            file=path,
+            found=" ".join(str(e).split())[:200],
+            expected=f"students of a teacher with {d.teacher.channels} channels",
+        ) from e
     return d

@@ -14,8 +14,25 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from ..baselines.destseg import (DeSTSegEnsemble, DeSTSegSettings, LevelScale, Pair, StudentDecoder, StudentEncoder, cosine_distance, full_batches, head_optimiser, head_sees, painted, product_map,
-                                    segmentation_loss, shrunk, stage_widths, teacher_levels, top_mean)
+from mvad.baselines.destseg import (
+    DeSTSegEnsemble,
+    DeSTSegSettings,
+    LevelScale,
+    Pair,
+    StudentDecoder,
+    StudentEncoder,
+    cosine_distance,
+    full_batches,
+    head_optimiser,
+    head_sees,
+    painted,
+    product_map,
+    segmentation_loss,
+    shrunk,
+    stage_widths,
+    teacher_levels,
+    top_mean,
+)
 from ..core.anomaly_map import upsample
 from ..core.detector import Detector, Prediction, require_good, seeded, train
 from ..core.metrics import i_auroc
@@ -24,19 +41,69 @@ from ..encoders.features import source_arrays, source_image
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
 # %% auto #0
-__all__ = ['SHARED', 'SCALES', 'DKD_SCALES', 'VARIANTS', 'distill_loss', 'ConsistencyBottleneck', 'Attention', 'FusionBlock',
-           'positions', 'ImplicitVoxel', 'rotation', 'turned', 'landing', 'nearness', 'initial_angles', 'ViewSTN',
-           'drop_pattern', 'Fusion3D', 'FusionScore', 'StudentSettings', 'IDIFSettings', 'Fused', 'IDIFNet',
-           'optimiser_of', 'images_of', 'kept', 'combined', 'predict_from', 'training_images', 'fit_student',
-           'painted_views', 'painted_stock', 'fit_head', 'IDIF', 'missing_order', 'without', 'Retrieve', 'Painter',
-           'Reconstruct', 'missing_scores', 'blind_scores', 'score_rows', 'settings_for', 'detector_for']
+__all__ = [
+    "SHARED",
+    "SCALES",
+    "DKD_SCALES",
+    "VARIANTS",
+    "distill_loss",
+    "ConsistencyBottleneck",
+    "Attention",
+    "FusionBlock",
+    "positions",
+    "ImplicitVoxel",
+    "rotation",
+    "turned",
+    "landing",
+    "nearness",
+    "initial_angles",
+    "ViewSTN",
+    "drop_pattern",
+    "Fusion3D",
+    "FusionScore",
+    "StudentSettings",
+    "IDIFSettings",
+    "Fused",
+    "IDIFNet",
+    "optimiser_of",
+    "images_of",
+    "kept",
+    "combined",
+    "predict_from",
+    "training_images",
+    "fit_student",
+    "painted_views",
+    "painted_stock",
+    "fit_head",
+    "IDIF",
+    "missing_order",
+    "without",
+    "Retrieve",
+    "Painter",
+    "Reconstruct",
+    "missing_scores",
+    "blind_scores",
+    "score_rows",
+    "settings_for",
+    "detector_for",
+]
+
 
 # %% ../../nbs/papers/43_idif.ipynb #96e550df
-def distill_loss(teacher: Sequence[Float[Tensor, "B v c h w"]], student: Sequence[Float[Tensor, "B v c h w"]], keep: Bool[Tensor, "B v"] | None = None, reduction: str = "mean") -> Float[Tensor, ""]:
+def distill_loss(
+    teacher: Sequence[Float[Tensor, "B v c h w"]],
+    student: Sequence[Float[Tensor, "B v c h w"]],
+    keep: Bool[Tensor, "B v"] | None = None,
+    reduction: str = "mean",
+) -> Float[Tensor, ""]:
     "IDIF Eq. 1: 1 - cosine at each place, mean over places, summed over levels and the views that are kept; mean or sum over the batch (A17)."
-    each = sum(cosine_distance(t.flatten(0, 1), s.flatten(0, 1)).mean((1, 2)) for t, s in zip(teacher, student)).unflatten(0, teacher[0].shape[:2])
+    each = sum(
+        cosine_distance(t.flatten(0, 1), s.flatten(0, 1)).mean((1, 2))
+        for t, s in zip(teacher, student)
+    ).unflatten(0, teacher[0].shape[:2])
     each = (each if keep is None else torch.where(keep, each, 0)).sum(1)
     return each.mean() if reduction == "mean" else each.sum()
+
 
 # %% ../../nbs/papers/43_idif.ipynb #c8abfc61
 class ConsistencyBottleneck(nn.Module):
@@ -44,19 +111,48 @@ class ConsistencyBottleneck(nn.Module):
 
     `dim` channels of code (A4) from a 1x1 convolution a view, averaged over the views (A3); `heads` q: one a view, or one with a view embedding (A6). `pool`: one code for the whole grid.
     `likelihood` (A7), `kl_weight` (A8: Eq. 5 has no such term), `detach`: f_E as target gets no gradient (A9)."""
-    def __init__(self, c: int, dim: int, views: int, *, heads: str = "view", pool: bool = False, likelihood: str = "gaussian", kl_weight: float = 0., detach: bool = True):
-        super().__init__()
-        self.pool, self.likelihood, self.kl_weight, self.detach = pool, likelihood, kl_weight, detach
-        self.encoder, self.expand = nn.Conv2d(c, 2 * dim, 1), nn.Conv2d(dim, c, 1)
-        self.heads = nn.ModuleList(nn.Sequential(nn.Conv2d(dim, c, 3, padding=1), nn.ReLU(), nn.Conv2d(c, c, 1)) for _ in range(views if heads == "view" else 1))
-        self.which = nn.Parameter(.02 * torch.randn(views, dim, 1, 1)) if heads == "shared" else None
 
-    def code(self, f: Float[Tensor, "B v c h w"], keep: Bool[Tensor, "B v"] | None = None) -> tuple[Float[Tensor, "B d h w"], Float[Tensor, "B d h w"]]:
+    def __init__(
+        self,
+        c: int,
+        dim: int,
+        views: int,
+        *,
+        heads: str = "view",
+        pool: bool = False,
+        likelihood: str = "gaussian",
+        kl_weight: float = 0.0,
+        detach: bool = True,
+    ):
+        super().__init__()
+        self.pool, self.likelihood, self.kl_weight, self.detach = (
+            pool,
+            likelihood,
+            kl_weight,
+            detach,
+        )
+        self.encoder, self.expand = nn.Conv2d(c, 2 * dim, 1), nn.Conv2d(dim, c, 1)
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(dim, c, 3, padding=1), nn.ReLU(), nn.Conv2d(c, c, 1))
+            for _ in range(views if heads == "view" else 1)
+        )
+        self.which = (
+            nn.Parameter(0.02 * torch.randn(views, dim, 1, 1)) if heads == "shared" else None
+        )
+
+    def code(
+        self, f: Float[Tensor, "B v c h w"], keep: Bool[Tensor, "B v"] | None = None
+    ) -> tuple[Float[Tensor, "B d h w"], Float[Tensor, "B d h w"]]:
         "Mean and log-variance of p(f_c | f_E), from the views that are kept."
         both = self.encoder(f.flatten(0, 1)).unflatten(0, f.shape[:2])
-        weight = torch.ones_like(both[:, :, :1, :1, :1]) if keep is None else keep.to(both)[:, :, None, None, None]
+        weight = (
+            torch.ones_like(both[:, :, :1, :1, :1])
+            if keep is None
+            else keep.to(both)[:, :, None, None, None]
+        )
         both = (both * weight).sum(1) / weight.sum(1)
-        if self.pool: both = both.mean((2, 3), keepdim=True).expand_as(both)
+        if self.pool:
+            both = both.mean((2, 3), keepdim=True).expand_as(both)
         mu, log_variance = both.chunk(2, 1)
         return mu, log_variance.clamp(-8, 8)
 
@@ -64,394 +160,850 @@ class ConsistencyBottleneck(nn.Module):
         "What q expects a view's features to be, given the code."
         return self.heads[view](z) if self.which is None else self.heads[0](z + self.which[view])
 
-    def l_ib(self, z: Float[Tensor, "B d h w"], f: Float[Tensor, "B v c h w"], views: Sequence[int], keep: Bool[Tensor, "B v"] | None = None) -> Float[Tensor, ""]:
+    def l_ib(
+        self,
+        z: Float[Tensor, "B d h w"],
+        f: Float[Tensor, "B v c h w"],
+        views: Sequence[int],
+        keep: Bool[Tensor, "B v"] | None = None,
+    ) -> Float[Tensor, ""]:
         "IDIF Eq. 5: -log q(f_E | f_c) up to constants; mean over elements and samples, sum over kept views."
-        target, guess = f.detach() if self.detach else f, torch.stack([self.explained(z, k) for k in views], 1)
-        if self.likelihood == "cosine": each = cosine_distance(target.flatten(0, 1), guess.flatten(0, 1)).mean((1, 2)).unflatten(0, f.shape[:2])
-        else: each = ((guess - target).square() if self.likelihood == "gaussian" else (guess - target).abs()).mean((2, 3, 4))
+        target, guess = (
+            f.detach() if self.detach else f,
+            torch.stack([self.explained(z, k) for k in views], 1),
+        )
+        if self.likelihood == "cosine":
+            each = (
+                cosine_distance(target.flatten(0, 1), guess.flatten(0, 1))
+                .mean((1, 2))
+                .unflatten(0, f.shape[:2])
+            )
+        else:
+            each = (
+                (guess - target).square()
+                if self.likelihood == "gaussian"
+                else (guess - target).abs()
+            ).mean((2, 3, 4))
         return (each if keep is None else torch.where(keep, each, 0)).sum() / len(f)
 
-    def forward(self, f: Float[Tensor, "B v c h w"], views: Sequence[int], keep: Bool[Tensor, "B v"] | None = None) -> tuple[Float[Tensor, "B c h w"], Float[Tensor, ""]]:
+    def forward(
+        self,
+        f: Float[Tensor, "B v c h w"],
+        views: Sequence[int],
+        keep: Bool[Tensor, "B v"] | None = None,
+    ) -> tuple[Float[Tensor, "B c h w"], Float[Tensor, ""]]:
         "f_c and L_IB. In training the code is sampled (the reparametrisation of Eq. 5); in evaluation it is the mean, and the loss is not computed."
         mu, log_variance = self.code(f, keep)
-        if not self.training: return self.expand(mu), f.new_zeros(())
+        if not self.training:
+            return self.expand(mu), f.new_zeros(())
         z = mu + torch.randn_like(mu) * (log_variance / 2).exp()
-        kl = .5 * (mu.square() + log_variance.exp() - 1 - log_variance).mean() if self.kl_weight else 0.
+        kl = (
+            0.5 * (mu.square() + log_variance.exp() - 1 - log_variance).mean()
+            if self.kl_weight
+            else 0.0
+        )
         return self.expand(z), self.l_ib(z, f, views, keep) + self.kl_weight * kl
+
 
 # %% ../../nbs/papers/43_idif.ipynb #2de1e9d4
 class Attention(nn.Module):
     "Multi-head attention of `x` to `y`; one `x` (A = 1) asks every `y`. `attend` (B, n), true where a key may be looked at: the others get -inf before the softmax (IDIF Eqs. 11, 12). `near` is added there too."
+
     def __init__(self, c: int, heads: int = 8):
         super().__init__()
-        if c % heads: raise MvadError("channels do not divide into heads", found=f"{c} channels, {heads} heads", fix="choose attention_heads that divides the width")
+        if c % heads:
+            raise MvadError(
+                "channels do not divide into heads",
+                found=f"{c} channels, {heads} heads",
+                fix="choose attention_heads that divides the width",
+            )
         self.heads = heads
         self.q, self.k, self.v, self.out = (nn.Linear(c, c) for _ in range(4))
 
-    def forward(self, x: Float[Tensor, "A m c"], y: Float[Tensor, "B n c"], attend: Bool[Tensor, "B n"] | None = None, near: Float[Tensor, "m n"] | None = None) -> Float[Tensor, "B m c"]:
-        q, k, v = (layer(a).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer, a in ((self.q, x), (self.k, y), (self.v, y)))
-        mask = near if attend is None else attend[:, None, None] if near is None else torch.where(attend[:, None, None], near, -math.inf)
-        return self.out(F.scaled_dot_product_attention(q.expand(len(k), -1, -1, -1), k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+    def forward(
+        self,
+        x: Float[Tensor, "A m c"],
+        y: Float[Tensor, "B n c"],
+        attend: Bool[Tensor, "B n"] | None = None,
+        near: Float[Tensor, "m n"] | None = None,
+    ) -> Float[Tensor, "B m c"]:
+        q, k, v = (
+            layer(a).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer, a in ((self.q, x), (self.k, y), (self.v, y))
+        )
+        mask = (
+            near
+            if attend is None
+            else attend[:, None, None]
+            if near is None
+            else torch.where(attend[:, None, None], near, -math.inf)
+        )
+        return self.out(
+            F.scaled_dot_product_attention(q.expand(len(k), -1, -1, -1), k, v, attn_mask=mask)
+            .transpose(1, 2)
+            .flatten(2)
+        )
+
 
 # %% ../../nbs/papers/43_idif.ipynb #7607fddf
 class FusionBlock(nn.Module):
     "One step of IDIF Eq. 7, pre-norm and residual (A11): self-attention, feed-forward, cross-attention to the views' tokens, feed-forward."
+
     def __init__(self, c: int, heads: int = 8, ratio: int = 4):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(c) for _ in range(4))
         self.SA, self.CA = Attention(c, heads), Attention(c, heads)
-        self.ffn = nn.ModuleList(nn.Sequential(nn.Linear(c, ratio * c), nn.GELU(), nn.Linear(ratio * c, c)) for _ in range(2))
+        self.ffn = nn.ModuleList(
+            nn.Sequential(nn.Linear(c, ratio * c), nn.GELU(), nn.Linear(ratio * c, c))
+            for _ in range(2)
+        )
 
-    def forward(self, P: Float[Tensor, "A m c"], tokens: Float[Tensor, "B n c"], attend: Bool[Tensor, "B n"] | None = None, near: Float[Tensor, "m n"] | None = None) -> Float[Tensor, "B m c"]:
-        x = self.norms[0](P); P = P + self.SA(x, x)
+    def forward(
+        self,
+        P: Float[Tensor, "A m c"],
+        tokens: Float[Tensor, "B n c"],
+        attend: Bool[Tensor, "B n"] | None = None,
+        near: Float[Tensor, "m n"] | None = None,
+    ) -> Float[Tensor, "B m c"]:
+        x = self.norms[0](P)
+        P = P + self.SA(x, x)
         P = P + self.ffn[0](self.norms[1](P))
         P = P + self.CA(self.norms[2](P), tokens, attend, near)
         return P + self.ffn[1](self.norms[3](P))
 
+
 # %% ../../nbs/papers/43_idif.ipynb #4813d643
 def positions(h: int, w: int, c: int) -> Float[Tensor, "h*w c"]:
     "2D sine-cosine positions: half of the channels for the row, half for the column, wavelengths from 2 pi to 20 000 pi."
-    if c % 4: raise MvadError("positions need channels in fours", found=c)
+    if c % 4:
+        raise MvadError("positions need channels in fours", found=c)
     omega = 10_000 ** (-torch.arange(c // 4) / (c // 4))
     row, column = (torch.arange(n)[:, None] * omega for n in (h, w))
     row, column = (torch.cat([a.sin(), a.cos()], 1) for a in (row, column))
-    return torch.cat([row[:, None].expand(-1, w, -1), column[None].expand(h, -1, -1)], 2).flatten(0, 1)
+    return torch.cat([row[:, None].expand(-1, w, -1), column[None].expand(h, -1, -1)], 2).flatten(
+        0, 1
+    )
+
 
 class ImplicitVoxel(nn.Module):
     "The learned prototype P_0 (grid^3 cells) and the blocks that fill it from view-specific features (IDIF Eq. 7)."
-    def __init__(self, c: int, views: int, grid: int = 8, n_blocks: int = 2, heads: int = 8, key_pos: bool = True):
+
+    def __init__(
+        self,
+        c: int,
+        views: int,
+        grid: int = 8,
+        n_blocks: int = 2,
+        heads: int = 8,
+        key_pos: bool = True,
+    ):
         super().__init__()
         self.grid, self.key_pos = grid, key_pos
-        self.P0, self.view = nn.Parameter(.02 * torch.randn(grid**3, c)), nn.Parameter(.02 * torch.randn(views, c))
-        self.norm, self.blocks = nn.LayerNorm(c), nn.ModuleList(FusionBlock(c, heads) for _ in range(n_blocks))
+        self.P0, self.view = (
+            nn.Parameter(0.02 * torch.randn(grid**3, c)),
+            nn.Parameter(0.02 * torch.randn(views, c)),
+        )
+        self.norm, self.blocks = (
+            nn.LayerNorm(c),
+            nn.ModuleList(FusionBlock(c, heads) for _ in range(n_blocks)),
+        )
 
-    def tokens(self, f_s: Float[Tensor, "B v c h w"], views: Sequence[int]) -> Float[Tensor, "B v*h*w c"]:
+    def tokens(
+        self, f_s: Float[Tensor, "B v c h w"], views: Sequence[int]
+    ) -> Float[Tensor, "B v*h*w c"]:
         t = f_s.flatten(3).transpose(2, 3)
-        if self.key_pos: t = t + self.view[list(views)][:, None] + positions(*f_s.shape[3:], f_s.shape[2]).to(t)
+        if self.key_pos:
+            t = t + self.view[list(views)][:, None] + positions(*f_s.shape[3:], f_s.shape[2]).to(t)
         return self.norm(t.flatten(1, 2))
 
-    def forward(self, f_s: Float[Tensor, "B v c h w"], views: Sequence[int], keep: Bool[Tensor, "B v"] | None = None, near: Float[Tensor, "m n"] | None = None) -> Float[Tensor, "B c g g g"]:
-        tokens, attend = self.tokens(f_s, views), None if keep is None else keep.repeat_interleave(math.prod(f_s.shape[3:]), 1)
-        P = self.P0[None]                  # one for all samples: what the first block does before it asks the cameras is done once
-        for block in self.blocks: P = block(P, tokens, attend, near)
+    def forward(
+        self,
+        f_s: Float[Tensor, "B v c h w"],
+        views: Sequence[int],
+        keep: Bool[Tensor, "B v"] | None = None,
+        near: Float[Tensor, "m n"] | None = None,
+    ) -> Float[Tensor, "B c g g g"]:
+        tokens, attend = (
+            self.tokens(f_s, views),
+            None if keep is None else keep.repeat_interleave(math.prod(f_s.shape[3:]), 1),
+        )
+        P = self.P0[
+            None
+        ]  # one for all samples: what the first block does before it asks the cameras is done once
+        for block in self.blocks:
+            P = block(P, tokens, attend, near)
         return P.transpose(1, 2).unflatten(2, (self.grid,) * 3)
+
 
 # %% ../../nbs/papers/43_idif.ipynb #2c4ec96a
 def rotation(angles: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
     "Rotation matrices R_z R_y R_x from three Euler angles in radians."
     (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(-1), angles.sin().unbind(-1)
     o, l = torch.zeros_like(cx), torch.ones_like(cx)
-    def matrix(*rows): return torch.stack([torch.stack(r, -1) for r in rows], -2)
-    return matrix((cz, -sz, o), (sz, cz, o), (o, o, l)) @ matrix((cy, o, sy), (o, l, o), (-sy, o, cy)) @ matrix((l, o, o), (o, cx, -sx), (o, sx, cx))
 
-def turned(volume: Float[Tensor, "B c d h w"], theta: Float[Tensor, "v 3 4"]) -> Float[Tensor, "B v c d h w"]:
+    def matrix(*rows):
+        return torch.stack([torch.stack(r, -1) for r in rows], -2)
+
+    return (
+        matrix((cz, -sz, o), (sz, cz, o), (o, o, l))
+        @ matrix((cy, o, sy), (o, l, o), (-sy, o, cy))
+        @ matrix((l, o, o), (o, cx, -sx), (o, sx, cx))
+    )
+
+
+def turned(
+    volume: Float[Tensor, "B c d h w"], theta: Float[Tensor, "v 3 4"]
+) -> Float[Tensor, "B v c d h w"]:
     "The volume as each of v cameras has it before it: cell p of a view is cell theta @ (p, 1) of the volume, coordinates -1..1 in the order x (w), y (h), z (d); trilinear, zero outside (A13)."
     grid = F.affine_grid(theta, (len(theta), 1, *volume.shape[2:]), align_corners=False)
     both = volume.flatten(0, 1)[None].expand(len(theta), -1, -1, -1, -1)
-    return F.grid_sample(both, grid, align_corners=False).unflatten(1, volume.shape[:2]).transpose(0, 1)
+    return (
+        F.grid_sample(both, grid, align_corners=False)
+        .unflatten(1, volume.shape[:2])
+        .transpose(0, 1)
+    )
+
 
 # %% ../../nbs/papers/43_idif.ipynb #fc9f6af8
 def landing(theta: Float[Tensor, "v 3 4"], grid: int) -> Float[Tensor, "v m 3"]:
     "Where each view has the grid^3 cells of the volume: (x, y) in its plane and the depth z behind it, -1..1. The inverse of `turned`."
-    k = (torch.arange(grid, device=theta.device) + .5) / grid * 2 - 1
+    k = (torch.arange(grid, device=theta.device) + 0.5) / grid * 2 - 1
     cells = torch.stack(torch.meshgrid(k, k, k, indexing="ij")[::-1], -1).reshape(-1, 3).to(theta)
-    return torch.linalg.solve(theta[:, None, :, :3], (cells - theta[:, None, :, 3])[..., None])[..., 0]
+    return torch.linalg.solve(theta[:, None, :, :3], (cells - theta[:, None, :, 3])[..., None])[
+        ..., 0
+    ]
 
-def nearness(theta: Float[Tensor, "v 3 4"], grid: int, size: tuple[int, int], reach: float) -> Float[Tensor, "m v*h*w"]:
+
+def nearness(
+    theta: Float[Tensor, "v 3 4"], grid: int, size: tuple[int, int], reach: float
+) -> Float[Tensor, "m v*h*w"]:
     "For each cell and each place of each view: minus half the squared distance, in units of `reach` tokens, where a view's places lie on the near side (z = -1) of the volume as that view has it, which is as deep as the plane is wide."
     (h, w), at = size, landing(theta, grid)
-    x, y = (((at[..., i] + 1) / 2 * n - .5)[..., None] - torch.arange(n).to(at) for i, n in ((0, w), (1, h)))
+    x, y = (
+        ((at[..., i] + 1) / 2 * n - 0.5)[..., None] - torch.arange(n).to(at)
+        for i, n in ((0, w), (1, h))
+    )
     z = ((at[..., 2] + 1) / 2 * w).clamp_min(0)[..., None, None]
-    return (-.5 / reach**2 * (y.square()[..., :, None] + x.square()[..., None, :] + z.square())).flatten(2).transpose(0, 1).flatten(1)
+    return (
+        (-0.5 / reach**2 * (y.square()[..., :, None] + x.square()[..., None, :] + z.square()))
+        .flatten(2)
+        .transpose(0, 1)
+        .flatten(1)
+    )
+
 
 # %% ../../nbs/papers/43_idif.ipynb #e39aeacd
-def initial_angles(views: int, kind: str = "rig", tilt: float = 45.) -> Float[Tensor, "views 3"]:
+def initial_angles(views: int, kind: str = "rig", tilt: float = 45.0) -> Float[Tensor, "views 3"]:
     """Euler angles of the cameras at the start (A14), in the frame of the first: x right, y down, z away from it.
 
     "rig": one on top, the others `tilt` degrees off it at equal azimuths; "rendered": the object tilted by `tilt` about axes in the image plane, opposite ones side by side; "zeros"."""
     from scipy.spatial.transform import Rotation
+
     n, t, out = views - 1, np.deg2rad(tilt), [np.zeros(3)]
-    if kind == "zeros" or views == 1: return torch.zeros(views, 3)
-    if kind not in ("rig", "rendered"): raise MvadError("unknown angle_init", found=kind, expected="rig, rendered or zeros")
-    order = [k + j for k in range(n // 2) for j in (0, n // 2)] if kind == "rendered" and n % 2 == 0 else range(n)
+    if kind == "zeros" or views == 1:
+        return torch.zeros(views, 3)
+    if kind not in ("rig", "rendered"):
+        raise MvadError("unknown angle_init", found=kind, expected="rig, rendered or zeros")
+    order = (
+        [k + j for k in range(n // 2) for j in (0, n // 2)]
+        if kind == "rendered" and n % 2 == 0
+        else range(n)
+    )
     for a in (2 * np.pi * k / n for k in order):
-        if kind == "rendered": turn = Rotation.from_rotvec(t * np.array([np.cos(a), np.sin(a), 0])).inv()
+        if kind == "rendered":
+            turn = Rotation.from_rotvec(t * np.array([np.cos(a), np.sin(a), 0])).inv()
         else:
-            x, z = np.array([-np.sin(a), np.cos(a), 0]), -np.array([np.cos(a) * np.sin(t), np.sin(a) * np.sin(t), np.cos(t)])
+            x, z = (
+                np.array([-np.sin(a), np.cos(a), 0]),
+                -np.array([np.cos(a) * np.sin(t), np.sin(a) * np.sin(t), np.cos(t)]),
+            )
             turn = Rotation.from_matrix(np.diag([1, -1, -1]) @ np.stack([x, np.cross(z, x), z], 1))
         out.append(turn.as_euler("xyz"))
     return torch.tensor(np.stack(out), dtype=torch.float32)
 
+
 # %% ../../nbs/papers/43_idif.ipynb #69f533bd
 class ViewSTN(nn.Module):
-    "STN^(v) of IDIF Eq. 8: the volume turned by learnable angles (`stn` \"euler\", or a free 3 x 4 matrix \"affine\", A13) and pressed to a plane a view (A15: \"fold\", \"mean\" or \"max\")."
-    def __init__(self, c: int, angles: Float[Tensor, "V 3"], grid: int, stn: str = "euler", project: str = "fold"):
+    'STN^(v) of IDIF Eq. 8: the volume turned by learnable angles (`stn` "euler", or a free 3 x 4 matrix "affine", A13) and pressed to a plane a view (A15: "fold", "mean" or "max").'
+
+    def __init__(
+        self,
+        c: int,
+        angles: Float[Tensor, "V 3"],
+        grid: int,
+        stn: str = "euler",
+        project: str = "fold",
+    ):
         super().__init__()
-        self.angles, self.affine = nn.Parameter(angles.clone()), nn.Parameter(F.pad(rotation(angles), (0, 1))) if stn == "affine" else None
-        self.angles.requires_grad_(stn == "euler"); self.project = project
-        self.planes = nn.ModuleList(nn.Conv2d(c * grid if project == "fold" else c, c, 1) for _ in angles)
+        self.angles, self.affine = (
+            nn.Parameter(angles.clone()),
+            nn.Parameter(F.pad(rotation(angles), (0, 1))) if stn == "affine" else None,
+        )
+        self.angles.requires_grad_(stn == "euler")
+        self.project = project
+        self.planes = nn.ModuleList(
+            nn.Conv2d(c * grid if project == "fold" else c, c, 1) for _ in angles
+        )
 
     def theta(self, views: Sequence[int]) -> Float[Tensor, "v 3 4"]:
-        return F.pad(rotation(self.angles[list(views)]), (0, 1)) if self.affine is None else self.affine[list(views)]
+        return (
+            F.pad(rotation(self.angles[list(views)]), (0, 1))
+            if self.affine is None
+            else self.affine[list(views)]
+        )
 
-    def forward(self, volume: Float[Tensor, "B c g g g"], views: Sequence[int], size: tuple[int, int]) -> Float[Tensor, "B v c h w"]:
-        flat = {"fold": lambda x: x.flatten(1, 2), "mean": lambda x: x.mean(2), "max": lambda x: x.amax(2)}[self.project]
-        f_p = torch.stack([self.planes[k](flat(x)) for k, x in zip(views, turned(volume, self.theta(views)).unbind(1))], 1)
-        return f_p if f_p.shape[3:] == tuple(size) else F.interpolate(f_p.flatten(0, 1), tuple(size), mode="bilinear", align_corners=False).unflatten(0, f_p.shape[:2])
+    def forward(
+        self, volume: Float[Tensor, "B c g g g"], views: Sequence[int], size: tuple[int, int]
+    ) -> Float[Tensor, "B v c h w"]:
+        flat = {
+            "fold": lambda x: x.flatten(1, 2),
+            "mean": lambda x: x.mean(2),
+            "max": lambda x: x.amax(2),
+        }[self.project]
+        f_p = torch.stack(
+            [
+                self.planes[k](flat(x))
+                for k, x in zip(views, turned(volume, self.theta(views)).unbind(1))
+            ],
+            1,
+        )
+        return (
+            f_p
+            if f_p.shape[3:] == tuple(size)
+            else F.interpolate(
+                f_p.flatten(0, 1), tuple(size), mode="bilinear", align_corners=False
+            ).unflatten(0, f_p.shape[:2])
+        )
+
 
 # %% ../../nbs/papers/43_idif.ipynb #461bf010
 def drop_pattern(views: int, p: float) -> Bool[Tensor, "views"]:
     "Which views are kept, each dropped with probability `p` by torch's generator; if none is left, drawn again (A28)."
-    while not (keep := torch.rand(views) >= p).any(): pass
+    while not (keep := torch.rand(views) >= p).any():
+        pass
     return keep
+
 
 # %% ../../nbs/papers/43_idif.ipynb #246254a3
 class Fusion3D(nn.Module):
     "Views stacked as depth, three 3x3x3 convolutions (c, c/2, c/2, c) with norm and leaky ReLU, added to f_E (facts 4)."
+
     def __init__(self, c: int):
         super().__init__()
-        self.layers = nn.Sequential(*(m for a, b in ((c, c // 2), (c // 2, c // 2), (c // 2, c)) for m in (nn.Conv3d(a, b, 3, padding=1), nn.BatchNorm3d(b), nn.LeakyReLU(.2))))
-    def forward(self, f: Float[Tensor, "B v c h w"]) -> Float[Tensor, "B v c h w"]: return f + self.layers(f.transpose(1, 2)).transpose(1, 2)
+        self.layers = nn.Sequential(
+            *(
+                m
+                for a, b in ((c, c // 2), (c // 2, c // 2), (c // 2, c))
+                for m in (nn.Conv3d(a, b, 3, padding=1), nn.BatchNorm3d(b), nn.LeakyReLU(0.2))
+            )
+        )
+
+    def forward(self, f: Float[Tensor, "B v c h w"]) -> Float[Tensor, "B v c h w"]:
+        return f + self.layers(f.transpose(1, 2)).transpose(1, 2)
+
 
 class FusionScore(nn.Module):
     """Pix2Vox's context-aware fusion: five 3x3x3 convolutions (9, 16, 8, 4, 2, 1 channels) score every cell of each view's volume, a softmax over views weighs them, all decoders get the one weighted sum (facts 4).
 
     A view's volume is its map with an eighth of the channels, eight deep; a 1x1x1 convolution brings it to 9 (ours: the text has no volumes here)."""
+
     def __init__(self, c: int, deep: int = 8):
         super().__init__()
-        if c % deep: raise MvadError("channels do not fold into a volume", found=c, expected=f"a multiple of {deep}")
-        w = (9, 16, 8, 4, 2, 1); self.deep = deep
-        self.score = nn.Sequential(nn.Conv3d(c // deep, 9, 1), *(m for a, b in zip(w, w[1:]) for m in (nn.Conv3d(a, b, 3, padding=1), nn.BatchNorm3d(b), nn.LeakyReLU(.2))))
+        if c % deep:
+            raise MvadError(
+                "channels do not fold into a volume", found=c, expected=f"a multiple of {deep}"
+            )
+        w = (9, 16, 8, 4, 2, 1)
+        self.deep = deep
+        self.score = nn.Sequential(
+            nn.Conv3d(c // deep, 9, 1),
+            *(
+                m
+                for a, b in zip(w, w[1:])
+                for m in (nn.Conv3d(a, b, 3, padding=1), nn.BatchNorm3d(b), nn.LeakyReLU(0.2))
+            ),
+        )
+
     def forward(self, f: Float[Tensor, "B v c h w"]) -> Float[Tensor, "B v c h w"]:
         volume = f.unflatten(2, (-1, self.deep))
         weight = self.score(volume.flatten(0, 1)).unflatten(0, f.shape[:2]).softmax(1)
         return (volume * weight).sum(1, keepdim=True).flatten(2, 3).expand_as(f)
 
+
 # %% ../../nbs/papers/43_idif.ipynb #3346aa5f
 @dataclass(frozen=True)
 class StudentSettings:
     "What the student S is built of. The paper's configuration by default, its gaps filled as section 11 says."
-    teacher: str = "resnet18"                                   # A1
+
+    teacher: str = "resnet18"  # A1
     layers: tuple[int, ...] = (1, 2, 3)
-    teacher_weights: str | None = None                          # A1: None: the network's own (resnet18: torchvision's IMAGENET1K_V1)
-    standardise: bool = False                                   # the teacher's channels, by their statistics on the training images
+    teacher_weights: str | None = (
+        None  # A1: None: the network's own (resnet18: torchvision's IMAGENET1K_V1)
+    )
+    standardise: bool = False  # the teacher's channels, by their statistics on the training images
     size: int = 256
-    crop: float = 1.                                            # the central share of the image that is looked at, before it is brought to `size`
+    crop: float = (
+        1.0  # the central share of the image that is looked at, before it is brought to `size`
+    )
     views: int = 5
-    modalities: tuple[Literal["rgb", "depth", "normals"], ...] = ("rgb",)     # A30: each is a set of views of its own
-    width: int = 64                                             # of the extractor's first stage
-    fusion_stage: Literal[3, 4] = 4                             # A2
+    modalities: tuple[Literal["rgb", "depth", "normals"], ...] = (
+        "rgb",
+    )  # A30: each is a set of views of its own
+    width: int = 64  # of the extractor's first stage
+    fusion_stage: Literal[3, 4] = 4  # A2
     fusion: Literal["ivc", "3dconv", "3dconv-score"] = "ivc"
-    consistency: bool = True                                    # the bottleneck CB; without it f_s = f_E and f_c = 0
-    cb_share: float = 1 / 8                                     # A4: the code's channels, as a share of f_E's
-    cb_pool: bool = False                                       # A3
-    cb_heads: Literal["view", "shared"] = "view"                # A6
-    ib_likelihood: Literal["gaussian", "laplace", "cosine"] = "gaussian"      # A7
-    kl_weight: float = 0.                                       # A8
-    ib_detach_target: bool = True                               # A9
-    grid: int = 8                                               # A10
-    n_blocks: int = 2; attention_heads: int = 8                 # A11
-    key_pos: bool = True                                        # A12
-    near: float = 0.                                            # A12: how near, in tokens, a cell prefers its tokens, each view's hung on the side it looks at; 0: no preference
-    stn: Literal["euler", "affine"] = "euler"                   # A13
-    angle_init: Literal["rig", "rendered", "zeros"] = "rig"     # A14
-    tilt: float = 45.                                           # A14, degrees
-    project: Literal["fold", "mean", "max"] = "fold"            # A15
-    shared_decoder: bool = False                                # A16
+    consistency: bool = True  # the bottleneck CB; without it f_s = f_E and f_c = 0
+    cb_share: float = 1 / 8  # A4: the code's channels, as a share of f_E's
+    cb_pool: bool = False  # A3
+    cb_heads: Literal["view", "shared"] = "view"  # A6
+    ib_likelihood: Literal["gaussian", "laplace", "cosine"] = "gaussian"  # A7
+    kl_weight: float = 0.0  # A8
+    ib_detach_target: bool = True  # A9
+    grid: int = 8  # A10
+    n_blocks: int = 2
+    attention_heads: int = 8  # A11
+    key_pos: bool = True  # A12
+    near: float = 0.0  # A12: how near, in tokens, a cell prefers its tokens, each view's hung on the side it looks at; 0: no preference
+    stn: Literal["euler", "affine"] = "euler"  # A13
+    angle_init: Literal["rig", "rendered", "zeros"] = "rig"  # A14
+    tilt: float = 45.0  # A14, degrees
+    project: Literal["fold", "mean", "max"] = "fold"  # A15
+    shared_decoder: bool = False  # A16
 
     @property
-    def looks(self) -> int: return self.views * len(self.modalities)        # what the network calls views: look m * views + v is view v in modality m
+    def looks(self) -> int:
+        return self.views * len(
+            self.modalities
+        )  # what the network calls views: look m * views + v is view v in modality m
+
 
 # %% ../../nbs/papers/43_idif.ipynb #f4ac98f0
 @dataclass(frozen=True)
 class IDIFSettings(StudentSettings):
     "And how it is trained and read. The numbers A1 to A31 are the ledger's."
-    distill_reduction: Literal["mean", "sum"] = "mean"          # A17
-    alpha: float = 1.                                           # A18
-    beta: float = 1.                                            # A18
-    optim: Literal["adamw", "destseg"] = "adamw"                # A19; destseg: SGD 0.4
-    lr: float = 5e-4                                            # A19
+
+    distill_reduction: Literal["mean", "sum"] = "mean"  # A17
+    alpha: float = 1.0  # A18
+    beta: float = 1.0  # A18
+    optim: Literal["adamw", "destseg"] = "adamw"  # A19; destseg: SGD 0.4
+    lr: float = 5e-4  # A19
     weight_decay: float = 1e-4
-    warmup: int = 200; clip: float = 1.
-    steps: tuple[int, int] = (3000, 3000)                       # A20: of student and head; 0: no head
-    batch_size: int = 8                                         # samples, of all their views
-    head_width: int = 256                                       # A21, and what follows
+    warmup: int = 200
+    clip: float = 1.0
+    steps: tuple[int, int] = (3000, 3000)  # A20: of student and head; 0: no head
+    batch_size: int = 8  # samples, of all their views
+    head_width: int = 256  # A21, and what follows
     dilations: tuple[int, ...] = (6, 12, 18)
     head_optim: Literal["sgd", "adamw"] = "sgd"
-    lr_head: tuple[float, float] = (.1, .01)                    # of the head's residual part and of the rest
-    head_decay: bool = False                                    # the head's rates fall to 0 along a cosine
-    gamma: float = 4.
-    seg_input: Literal["product", "distance"] = "product"       # A22
-    p_anomaly: float = 1.                                       # A23, for each view by itself
-    opacity: tuple[float, float] = (0., .8)
-    textures: int = 64                                          # how many procedural ones, unless another source is given
-    paintings: int = 0                                          # so many painted versions of each view are made once for the head; 0: fresh ones in each step
-    top: int = 100                                              # A24
-    score: Literal["head", "product"] = "head"                  # A24
-    sample_score: Literal["max", "mean"] = "max"                # A25
-    p_drop: float = 0.                                          # view-wise dropout; the paper's is 0.2
+    lr_head: tuple[float, float] = (0.1, 0.01)  # of the head's residual part and of the rest
+    head_decay: bool = False  # the head's rates fall to 0 along a cosine
+    gamma: float = 4.0
+    seg_input: Literal["product", "distance"] = "product"  # A22
+    p_anomaly: float = 1.0  # A23, for each view by itself
+    opacity: tuple[float, float] = (0.0, 0.8)
+    textures: int = 64  # how many procedural ones, unless another source is given
+    paintings: int = 0  # so many painted versions of each view are made once for the head; 0: fresh ones in each step
+    top: int = 100  # A24
+    score: Literal["head", "product"] = "head"  # A24
+    sample_score: Literal["max", "mean"] = "max"  # A25
+    p_drop: float = 0.0  # view-wise dropout; the paper's is 0.2
     drop_per: Literal["step", "sample"] = "step"
     seed: int = 0
 
     def __post_init__(self):
         for name, low in (("views", 1), ("batch_size", 1), ("grid", 1), ("n_blocks", 1)):
-            if getattr(self, name) < low: raise MvadError(f"{name} is out of range", found=getattr(self, name), expected=f"at least {low}")
-        if min(self.steps) < 0 or not self.steps[0]: raise MvadError("the student needs training", found=f"steps={self.steps}", expected="at least 1, and 0 or more for the head")
-        if self.score == "head" and not self.steps[1]: raise MvadError("no score without a trained head", found=f"steps={self.steps}", fix="score='product'")
-        if not 0 < self.crop <= 1: raise MvadError("crop is out of range", found=self.crop, expected="above 0, at most 1")
-        if self.p_drop and self.drop_per == "sample" and self.fusion != "ivc": raise MvadError("3D convolutions cannot leave out single samples' views", found=f"fusion={self.fusion}, drop_per=sample", fix="drop_per='step', which cuts the views out")
-        if not 0 <= self.p_drop < 1: raise MvadError("p_drop is out of range", found=self.p_drop, expected="0 to 1, 1 excluded")
+            if getattr(self, name) < low:
+                raise MvadError(
+                    f"{name} is out of range", found=getattr(self, name), expected=f"at least {low}"
+                )
+        if min(self.steps) < 0 or not self.steps[0]:
+            raise MvadError(
+                "the student needs training",
+                found=f"steps={self.steps}",
+                expected="at least 1, and 0 or more for the head",
+            )
+        if self.score == "head" and not self.steps[1]:
+            raise MvadError(
+                "no score without a trained head",
+                found=f"steps={self.steps}",
+                fix="score='product'",
+            )
+        if not 0 < self.crop <= 1:
+            raise MvadError("crop is out of range", found=self.crop, expected="above 0, at most 1")
+        if self.p_drop and self.drop_per == "sample" and self.fusion != "ivc":
+            raise MvadError(
+                "3D convolutions cannot leave out single samples' views",
+                found=f"fusion={self.fusion}, drop_per=sample",
+                fix="drop_per='step', which cuts the views out",
+            )
+        if not 0 <= self.p_drop < 1:
+            raise MvadError(
+                "p_drop is out of range", found=self.p_drop, expected="0 to 1, 1 excluded"
+            )
+
 
 # %% ../../nbs/papers/43_idif.ipynb #46c1711a
 class Fused(NamedTuple):
     "What happens between extractor and decoders; f_c is zero without CB, voxel is None without IVC."
+
     f_c: Float[Tensor, "B c h w"]
     f_s: Float[Tensor, "B v c h w"]
     voxel: Float[Tensor, "B c g g g"] | None
     f_p: Float[Tensor, "B v c h w"]
     l_ib: Float[Tensor, ""]
 
+
 # %% ../../nbs/papers/43_idif.ipynb #aa3cbde6
 class IDIFNet(nn.Module):
     "The multi-view student S (IDIF Eqs. 2-9): images (B, v, 3, H, W) of the views with the numbers `views` (from 0; with several modalities the numbers of looks) to the teacher's levels, (B, v, c, h, w) each. `channels`: the teacher's."
+
     def __init__(self, s: StudentSettings, channels: Sequence[int]):
         super().__init__()
-        widths = stage_widths(s.width); c = widths[s.fusion_stage - 1]; self.looks, self.near = s.looks, s.near
-        self.F_E = StudentEncoder(widths[:s.fusion_stage])
-        self.CB = ConsistencyBottleneck(c, max(1, round(c * s.cb_share)), s.looks, heads=s.cb_heads, pool=s.cb_pool, likelihood=s.ib_likelihood, kl_weight=s.kl_weight, detach=s.ib_detach_target) if s.consistency else None
+        widths = stage_widths(s.width)
+        c = widths[s.fusion_stage - 1]
+        self.looks, self.near = s.looks, s.near
+        self.F_E = StudentEncoder(widths[: s.fusion_stage])
+        self.CB = (
+            ConsistencyBottleneck(
+                c,
+                max(1, round(c * s.cb_share)),
+                s.looks,
+                heads=s.cb_heads,
+                pool=s.cb_pool,
+                likelihood=s.ib_likelihood,
+                kl_weight=s.kl_weight,
+                detach=s.ib_detach_target,
+            )
+            if s.consistency
+            else None
+        )
         if s.fusion == "ivc":
             angles = initial_angles(s.views, s.angle_init, s.tilt).repeat(len(s.modalities), 1)
-            self.IVC, self.STN = ImplicitVoxel(c, s.looks, s.grid, s.n_blocks, s.attention_heads, s.key_pos), ViewSTN(c, angles, s.grid, s.stn, s.project)
-        else: self.IVC, self.STN, self.mix = None, None, (Fusion3D if s.fusion == "3dconv" else FusionScore)(c)
-        self.decoders = nn.ModuleList(StudentDecoder(channels, (*widths[:3], c)) for _ in range(1 if s.shared_decoder else s.looks))
+            self.IVC, self.STN = (
+                ImplicitVoxel(c, s.looks, s.grid, s.n_blocks, s.attention_heads, s.key_pos),
+                ViewSTN(c, angles, s.grid, s.stn, s.project),
+            )
+        else:
+            self.IVC, self.STN, self.mix = (
+                None,
+                None,
+                (Fusion3D if s.fusion == "3dconv" else FusionScore)(c),
+            )
+        self.decoders = nn.ModuleList(
+            StudentDecoder(channels, (*widths[:3], c))
+            for _ in range(1 if s.shared_decoder else s.looks)
+        )
 
-    def extract(self, images: Float[Tensor, "B v 3 H W"], keep: Bool[Tensor, "B v"] | None = None) -> Float[Tensor, "B v c h w"]:
+    def extract(
+        self, images: Float[Tensor, "B v 3 H W"], keep: Bool[Tensor, "B v"] | None = None
+    ) -> Float[Tensor, "B v c h w"]:
         f = self.F_E(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         return f if keep is None else torch.where(keep[:, :, None, None, None], f, 0)
 
-    def fuse(self, f: Float[Tensor, "B v c h w"], views: Sequence[int], keep: Bool[Tensor, "B v"] | None = None) -> Fused:
-        f_c, l_ib = self.CB(f, views, keep) if self.CB else (torch.zeros_like(f[:, 0]), f.new_zeros(()))
+    def fuse(
+        self,
+        f: Float[Tensor, "B v c h w"],
+        views: Sequence[int],
+        keep: Bool[Tensor, "B v"] | None = None,
+    ) -> Fused:
+        f_c, l_ib = (
+            self.CB(f, views, keep) if self.CB else (torch.zeros_like(f[:, 0]), f.new_zeros(()))
+        )
         f_s = f - f_c[:, None]
-        if not self.IVC: return Fused(f_c, f_s, None, self.mix(f_s), l_ib)
-        voxel = self.IVC(f_s, views, keep, nearness(self.STN.theta(views).detach(), self.IVC.grid, f.shape[3:], self.near) if self.near else None)
+        if not self.IVC:
+            return Fused(f_c, f_s, None, self.mix(f_s), l_ib)
+        voxel = self.IVC(
+            f_s,
+            views,
+            keep,
+            nearness(self.STN.theta(views).detach(), self.IVC.grid, f.shape[3:], self.near)
+            if self.near
+            else None,
+        )
         return Fused(f_c, f_s, voxel, self.STN(voxel, views, f.shape[3:]), l_ib)
 
-    def decode(self, fused: Fused, views: Sequence[int], sizes: Sequence[tuple[int, int]]) -> tuple[Float[Tensor, "B v c h w"], ...]:
-        levels = [self.decoders[k if len(self.decoders) > 1 else 0](fused.f_p[:, i] + fused.f_c, sizes) for i, k in enumerate(views)]
+    def decode(
+        self, fused: Fused, views: Sequence[int], sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Float[Tensor, "B v c h w"], ...]:
+        levels = [
+            self.decoders[k if len(self.decoders) > 1 else 0](fused.f_p[:, i] + fused.f_c, sizes)
+            for i, k in enumerate(views)
+        ]
         return tuple(torch.stack(level, 1) for level in zip(*levels))
 
-    def forward(self, images: Float[Tensor, "B v 3 H W"], views: Sequence[int], sizes: Sequence[tuple[int, int]], keep: Bool[Tensor, "B v"] | None = None) -> tuple[tuple[Tensor, ...], Float[Tensor, ""]]:
-        "The student's levels and L_IB. `keep`: views that some samples of the batch lack (drop_per=\"sample\")."
+    def forward(
+        self,
+        images: Float[Tensor, "B v 3 H W"],
+        views: Sequence[int],
+        sizes: Sequence[tuple[int, int]],
+        keep: Bool[Tensor, "B v"] | None = None,
+    ) -> tuple[tuple[Tensor, ...], Float[Tensor, ""]]:
+        'The student\'s levels and L_IB. `keep`: views that some samples of the batch lack (drop_per="sample").'
         fused = self.fuse(self.extract(images, keep), views, keep)
         return self.decode(fused, views, sizes), fused.l_ib
+
 
 # %% ../../nbs/papers/43_idif.ipynb #c821b81b
 def optimiser_of(s: IDIFSettings, net: nn.Module) -> tuple[torch.optim.Optimizer, object]:
     "The student's optimiser and schedule (A19): AdamW with warm-up, cosine to 0 and clipped gradients, or DeSTSeg's SGD."
-    if s.optim == "destseg": return torch.optim.SGD(net.parameters(), .4, .9, weight_decay=1e-4), None
+    if s.optim == "destseg":
+        return torch.optim.SGD(net.parameters(), 0.4, 0.9, weight_decay=1e-4), None
     optimiser = torch.optim.AdamW(net.parameters(), s.lr, weight_decay=s.weight_decay)
-    def clip(*_): nn.utils.clip_grad_norm_(net.parameters(), s.clip)
+
+    def clip(*_):
+        nn.utils.clip_grad_norm_(net.parameters(), s.clip)
+
     optimiser.register_step_pre_hook(clip)
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: min(1., (k + 1) / max(1, s.warmup)) * .5 * (1 + math.cos(math.pi * min(1., k / s.steps[0]))))
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda k: (
+            min(1.0, (k + 1) / max(1, s.warmup))
+            * 0.5
+            * (1 + math.cos(math.pi * min(1.0, k / s.steps[0])))
+        ),
+    )
+
 
 # %% ../../nbs/papers/43_idif.ipynb #32e85b8a
-def images_of(s: StudentSettings, sample: Sample) -> tuple[Float[Tensor, "n 3 H W"], tuple[int, ...]]:
+def images_of(
+    s: StudentSettings, sample: Sample
+) -> tuple[Float[Tensor, "n 3 H W"], tuple[int, ...]]:
     "The images of a prepared sample that are there, modality after modality, and their look numbers."
-    if len(sample.views) != s.views: raise MvadError("the sample has another number of views than the model", file=sample.id, found=len(sample.views), expected=s.views, fix="a missing view is None, in its place")
-    there = [(m * s.views + i, source_image(source_arrays(v, kind), kind)) for m, kind in enumerate(s.modalities) for i, v in enumerate(sample.views) if v is not None]
-    return torch.from_numpy(np.stack([image for _, image in there])), tuple(look for look, _ in there)
+    if len(sample.views) != s.views:
+        raise MvadError(
+            "the sample has another number of views than the model",
+            file=sample.id,
+            found=len(sample.views),
+            expected=s.views,
+            fix="a missing view is None, in its place",
+        )
+    there = [
+        (m * s.views + i, source_image(source_arrays(v, kind), kind))
+        for m, kind in enumerate(s.modalities)
+        for i, v in enumerate(sample.views)
+        if v is not None
+    ]
+    return torch.from_numpy(np.stack([image for _, image in there])), tuple(
+        look for look, _ in there
+    )
+
 
 def kept(s: IDIFSettings, n: int) -> tuple[list[int], Bool[Tensor, "n looks"] | None]:
     "The looks that a training step uses, and, where every sample draws its own pattern, which of them each keeps."
-    if s.p_drop and s.drop_per == "step": return drop_pattern(s.looks, s.p_drop).nonzero()[:, 0].tolist(), None
-    return list(range(s.looks)), torch.stack([drop_pattern(s.looks, s.p_drop) for _ in range(n)]) if s.p_drop else None
+    if s.p_drop and s.drop_per == "step":
+        return drop_pattern(s.looks, s.p_drop).nonzero()[:, 0].tolist(), None
+    return list(range(s.looks)), torch.stack(
+        [drop_pattern(s.looks, s.p_drop) for _ in range(n)]
+    ) if s.p_drop else None
+
 
 def combined(s: IDIFSettings, maps: Float[np.ndarray, "n H W"], looks: Sequence[int]) -> Prediction:
     "Maps of the looks that are there as a `Prediction`: a view's map is the largest of its modalities', its score the mean of its `top` largest pixels (A24); zeros for missing views."
     full, scores = np.zeros((s.looks, *maps.shape[1:]), np.float32), np.zeros(s.looks)
-    full[list(looks)] = maps; scores[list(looks)] = top_mean(maps, s.top)
+    full[list(looks)] = maps
+    scores[list(looks)] = top_mean(maps, s.top)
     scores, there = scores.reshape(-1, s.views).max(0), sorted({l % s.views for l in looks})
     score = scores[there].max() if s.sample_score == "max" else scores[there].mean()
     return Prediction(full.reshape(-1, s.views, *maps.shape[1:]).max(0), score, view_scores=scores)
 
+
 # %% ../../nbs/papers/43_idif.ipynb #58d4ee88
 @torch.no_grad()
-def predict_from(self: IDIF, teacher: Sequence[Float[Tensor, "a c h w"]], x: Float[Tensor, "n 3 H W"], looks: Sequence[int], asked: Sequence[int]) -> Prediction:
+def predict_from(
+    self: IDIF,
+    teacher: Sequence[Float[Tensor, "a c h w"]],
+    x: Float[Tensor, "n 3 H W"],
+    looks: Sequence[int],
+    asked: Sequence[int],
+) -> Prediction:
     "The prediction for one sample: the student sees all its looks, those at the places `asked` (for which the teacher's levels are given) get a map and have a say."
-    student = [l[0, list(asked)] for l in self.student(x[None].to(self.device), looks, [t.shape[2:] for t in teacher])[0]]
-    m = self.head(head_sees(self.settings.seg_input, teacher, student)) if self.settings.score == "head" else product_map(teacher, student)
-    return combined(self.settings, upsample(m, tuple(x.shape[2:])).cpu().numpy(), [looks[i] for i in asked])
+    student = [
+        l[0, list(asked)]
+        for l in self.student(x[None].to(self.device), looks, [t.shape[2:] for t in teacher])[0]
+    ]
+    m = (
+        self.head(head_sees(self.settings.seg_input, teacher, student))
+        if self.settings.score == "head"
+        else product_map(teacher, student)
+    )
+    return combined(
+        self.settings, upsample(m, tuple(x.shape[2:])).cpu().numpy(), [looks[i] for i in asked]
+    )
+
 
 def training_images(self: IDIF, samples: Sequence[Sample]) -> Float[np.ndarray, "N looks 3 H W"]:
     "The images of good samples, all of which must be there."
     images = []
     for s in samples:
         x, looks = images_of(self.settings, self.prepare(require_good(s)))
-        if len(looks) < self.settings.looks: raise MvadError("a training sample lacks views", file=s.id, found=f"{len(looks)} of {self.settings.looks}", expected="all", fix="leave it out")
+        if len(looks) < self.settings.looks:
+            raise MvadError(
+                "a training sample lacks views",
+                file=s.id,
+                found=f"{len(looks)} of {self.settings.looks}",
+                expected="all",
+                fix="leave it out",
+            )
         images.append(x.numpy())
-    if not images: raise MvadError("nothing to learn from", found="0 samples", expected="at least one good sample")
+    if not images:
+        raise MvadError(
+            "nothing to learn from", found="0 samples", expected="at least one good sample"
+        )
     return np.stack(images)
 
+
 # %% ../../nbs/papers/43_idif.ipynb #dcc767a1
-def fit_student(self: IDIF, images: Float[np.ndarray, "N V 3 H W"], progress: bool, checkpoint: Path | None) -> Float[np.ndarray, " steps"]:
+def fit_student(
+    self: IDIF, images: Float[np.ndarray, "N V 3 H W"], progress: bool, checkpoint: Path | None
+) -> Float[np.ndarray, " steps"]:
     "Phase 1 (IDIF Eq. 10): painted views in, what the teacher said of the clean ones out. Neither teacher nor head runs."
     s, V = self.settings, images.shape[1]
-    clean = cached_levels(self.teacher, images.reshape(-1, *images.shape[2:]), folder=self.folder, progress=progress)
-    self.scale = LevelScale(clean if s.standardise else ()); clean = self.scale(clean); sizes = [tuple(t.shape[2:]) for t in clean]
+    clean = cached_levels(
+        self.teacher, images.reshape(-1, *images.shape[2:]), folder=self.folder, progress=progress
+    )
+    self.scale = LevelScale(clean if s.standardise else ())
+    clean = self.scale(clean)
+    sizes = [tuple(t.shape[2:]) for t in clean]
+
     def step(batch):
-        views, keep = kept(s, len(batch)); shape = len(batch), len(views)
-        x = painted([images[i, v] for i in batch for v in views], self.textures, s, self.device)[0].unflatten(0, shape)
-        target = [t.unflatten(0, shape) for t in pick(clean, [i * V + v for i in batch for v in views], self.device)]
+        views, keep = kept(s, len(batch))
+        shape = len(batch), len(views)
+        x = painted([images[i, v] for i in batch for v in views], self.textures, s, self.device)[
+            0
+        ].unflatten(0, shape)
+        target = [
+            t.unflatten(0, shape)
+            for t in pick(clean, [i * V + v for i in batch for v in views], self.device)
+        ]
         keep = None if keep is None else keep.to(self.device)
         student, l_ib = self.student(x, views, sizes, keep)
         return s.alpha * distill_loss(target, student, keep, s.distill_reduction) + s.beta * l_ib
+
     optimiser, schedule = optimiser_of(s, self.student)
-    return train(step, full_batches(len(images), s.batch_size), {"student": self.student}, optimiser=optimiser, schedule=schedule, steps=s.steps[0], batch_size=s.batch_size, seed=s.seed,
-                 settings=asdict(s), progress=progress, name="student", checkpoint=checkpoint, every=max(1, s.steps[0] // 10))
+    return train(
+        step,
+        full_batches(len(images), s.batch_size),
+        {"student": self.student},
+        optimiser=optimiser,
+        schedule=schedule,
+        steps=s.steps[0],
+        batch_size=s.batch_size,
+        seed=s.seed,
+        settings=asdict(s),
+        progress=progress,
+        name="student",
+        checkpoint=checkpoint,
+        every=max(1, s.steps[0] // 10),
+    )
+
 
 # %% ../../nbs/papers/43_idif.ipynb #58f9a8a0
 @torch.no_grad()
-def painted_views(self: IDIF, images: Float[np.ndarray, "N V 3 H W"], batch: Sequence[int]) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
+def painted_views(
+    self: IDIF, images: Float[np.ndarray, "N V 3 H W"], batch: Sequence[int]
+) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
     "What the head sees of a batch of samples with fresh defects painted on, and where they are."
-    s = self.settings; views, keep = kept(s, len(batch)); keep = None if keep is None else keep.to(self.device)
-    x, mask = painted([images[i, v] for i in batch for v in views], self.textures, s, self.device); teacher = teacher_levels(self, x)
-    student, _ = self.student(x.unflatten(0, (len(batch), len(views))), views, [t.shape[2:] for t in teacher], keep)
-    seen = head_sees(s.seg_input, teacher, [l.flatten(0, 1) for l in student]); mask = shrunk(mask, seen.shape[2:])
+    s = self.settings
+    views, keep = kept(s, len(batch))
+    keep = None if keep is None else keep.to(self.device)
+    x, mask = painted([images[i, v] for i in batch for v in views], self.textures, s, self.device)
+    teacher = teacher_levels(self, x)
+    student, _ = self.student(
+        x.unflatten(0, (len(batch), len(views))), views, [t.shape[2:] for t in teacher], keep
+    )
+    seen = head_sees(s.seg_input, teacher, [l.flatten(0, 1) for l in student])
+    mask = shrunk(mask, seen.shape[2:])
     return (seen, mask) if keep is None else (seen[keep.flatten()], mask[keep.flatten()])
 
-def painted_stock(self: IDIF, images: Float[np.ndarray, "N V 3 H W"]) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
+
+def painted_stock(
+    self: IDIF, images: Float[np.ndarray, "N V 3 H W"]
+) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
     "The same of `paintings` versions of every view, in half precision."
-    seen, masks = zip(*((x.half(), mask) for _ in range(self.settings.paintings) for i in range(len(images)) for x, mask in [painted_views(self, images, [i])]))
+    seen, masks = zip(
+        *(
+            (x.half(), mask)
+            for _ in range(self.settings.paintings)
+            for i in range(len(images))
+            for x, mask in [painted_views(self, images, [i])]
+        )
+    )
     return torch.cat(seen), torch.cat(masks)
 
-def fit_head(self: IDIF, images: Float[np.ndarray, "N V 3 H W"], progress: bool, checkpoint: Path | None) -> Float[np.ndarray, " steps"]:
+
+def fit_head(
+    self: IDIF, images: Float[np.ndarray, "N V 3 H W"], progress: bool, checkpoint: Path | None
+) -> Float[np.ndarray, " steps"]:
     "Phase 2 (A21): find the painted defect where teacher and frozen student, looking at the same image, disagree. With `paintings` from a stock that is painted once."
-    s = self.settings; items, size = full_batches(len(images), s.batch_size), s.batch_size
+    s = self.settings
+    items, size = full_batches(len(images), s.batch_size), s.batch_size
+
     def step(batch):
-        seen, mask = painted_views(self, images, batch) if not s.paintings else (stock[0][batch].float(), stock[1][batch])
+        seen, mask = (
+            painted_views(self, images, batch)
+            if not s.paintings
+            else (stock[0][batch].float(), stock[1][batch])
+        )
         return segmentation_loss(self.head.logits(seen), mask, s.gamma)
+
     if s.paintings:
-        with seeded(s.seed + 1): stock = painted_stock(self, images)
+        with seeded(s.seed + 1):
+            stock = painted_stock(self, images)
         items, size = full_batches(len(stock[0]), s.batch_size * s.looks), s.batch_size * s.looks
     optimiser, schedule = head_optimiser(s, self.head)
-    return train(step, items, {"head": self.head}, optimiser=optimiser, schedule=schedule, steps=s.steps[1], batch_size=size, seed=s.seed + 1,
-                 settings=asdict(s), progress=progress, name="head", checkpoint=checkpoint, every=max(1, s.steps[1] // 10))
+    return train(
+        step,
+        items,
+        {"head": self.head},
+        optimiser=optimiser,
+        schedule=schedule,
+        steps=s.steps[1],
+        batch_size=size,
+        seed=s.seed + 1,
+        settings=asdict(s),
+        progress=progress,
+        name="head",
+        checkpoint=checkpoint,
+        every=max(1, s.steps[1] // 10),
+    )
+
 
 # %% ../../nbs/papers/43_idif.ipynb #335348e3
 class IDIF(Pair):
     """Intra-view Decoupling and Inter-view Fusion. `settings.views` cameras; a sample may lack some of them (None in its place).
 
     `textures`: a source of textures (`mvad.data.dtd.DTDTextures(folder)` is the paper's; procedural ones by default); `teacher`: one to share; `folder`: where its answers on clean views are kept."""
+
     name, Settings = "idif", IDIFSettings
 
-    def new_teacher(self) -> Teacher: return Teacher(self.settings.teacher, layers=self.settings.layers, weights=self.settings.teacher_weights, device=str(self.device))
-    def new_student(self) -> IDIFNet: return IDIFNet(self.settings, self.teacher.channels)
+    def new_teacher(self) -> Teacher:
+        return Teacher(
+            self.settings.teacher,
+            layers=self.settings.layers,
+            weights=self.settings.teacher_weights,
+            device=str(self.device),
+        )
 
-    def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint: str | Path | None = None) -> IDIF:
+    def new_student(self) -> IDIFNet:
+        return IDIFNet(self.settings, self.teacher.channels)
+
+    def fit(
+        self,
+        samples: Sequence[Sample],
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+    ) -> IDIF:
         "Learn from good samples with all their views. `checkpoint`: a file to save the training to and resume it from (the head's is beside it)."
-        images, path = training_images(self, samples), checkpoint and Path(checkpoint); self.build()
+        images, path = training_images(self, samples), checkpoint and Path(checkpoint)
+        self.build()
         first = fit_student(self, images, progress, path)
-        self.losses = first, fit_head(self, images, progress, path and path.with_suffix(".head" + path.suffix)) if self.head else np.zeros(0)
+        self.losses = (
+            first,
+            fit_head(self, images, progress, path and path.with_suffix(".head" + path.suffix))
+            if self.head
+            else np.zeros(0),
+        )
         return self
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
@@ -460,17 +1012,23 @@ class IDIF(Pair):
         x, looks = images_of(self.settings, sample)
         return predict_from(self, teacher_levels(self, x), x, looks, range(len(looks)))
 
+
 # %% ../../nbs/papers/43_idif.ipynb #3a4b87c7
 def missing_order(id: str, views: int, seed: int = 0) -> tuple[int, ...]:
     "The order in which a sample loses its views: its first k are missing in the test with k missing views, for every strategy."
     return tuple(np.random.default_rng([seed, zlib.crc32(id.encode())]).permutation(views).tolist())
 
+
 def without(sample: Sample, lost: Sequence[int]) -> Sample:
     "The sample with some views missing."
-    return replace(sample, views=tuple(None if i in lost else v for i, v in enumerate(sample.views)))
+    return replace(
+        sample, views=tuple(None if i in lost else v for i, v in enumerate(sample.views))
+    )
+
 
 class Retrieve:
     "Missing views are those of the training sample whose views, at the places that are there, are nearest: mean cosine of the teacher's deepest level, averaged over places (facts 5)."
+
     def __init__(self, teacher: Teacher, samples: Sequence[Sample]):
         self.teacher, self.samples = teacher, list(samples)
         self.known = torch.stack([self.look(s, range(len(s.views))) for s in self.samples])
@@ -478,84 +1036,191 @@ class Retrieve:
     def look(self, sample: Sample, which: Sequence[int]) -> Float[Tensor, "v c"]:
         x = torch.from_numpy(np.stack([sample.views[i].rgb for i in which]))
         return F.normalize(self.teacher.levels(x)[-1].mean((2, 3)), dim=1).cpu()
+
     def nearest(self, sample: Sample) -> Sample:
         there = list(sample.present)
-        return self.samples[int((self.known[:, there] * self.look(sample, there)).sum((1, 2)).argmax())]
+        return self.samples[
+            int((self.known[:, there] * self.look(sample, there)).sum((1, 2)).argmax())
+        ]
+
     def __call__(self, sample: Sample) -> Sample:
         other = self.nearest(sample)
-        return replace(sample, views=tuple(o if v is None else v for v, o in zip(sample.views, other.views)))
+        return replace(
+            sample, views=tuple(o if v is None else v for v, o in zip(sample.views, other.views))
+        )
+
 
 # %% ../../nbs/papers/43_idif.ipynb #d144e032
 class Painter(nn.Module):
     "A small U-Net: V colour images side by side (zeros where missing) and V presence channels to V colour images. Sides must divide by 2 for each of `widths`."
+
     def __init__(self, views: int, widths: Sequence[int] = (64, 128, 256, 512)):
         super().__init__()
         ins = (4 * views, *widths)
-        self.down = nn.ModuleList(nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.LeakyReLU(.2)) for a, b in zip(ins, widths))
-        self.up = nn.ModuleList(nn.Sequential(nn.Conv2d(a + (a if i else 0), b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU()) for i, (a, b) in enumerate(zip(widths[::-1], (*widths[-2::-1], widths[0]))))
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.LeakyReLU(0.2))
+            for a, b in zip(ins, widths)
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(a + (a if i else 0), b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU()
+            )
+            for i, (a, b) in enumerate(zip(widths[::-1], (*widths[-2::-1], widths[0])))
+        )
         self.out = nn.Conv2d(widths[0], 3 * views, 3, padding=1)
 
-    def forward(self, images: Float[Tensor, "B V 3 H W"], there: Bool[Tensor, "B V"]) -> Float[Tensor, "B V 3 H W"]:
-        seen = there[:, :, None, None, None].to(images); x = torch.cat([(images * seen).flatten(1, 2), seen[:, :, 0].expand(-1, -1, *images.shape[3:])], 1)
+    def forward(
+        self, images: Float[Tensor, "B V 3 H W"], there: Bool[Tensor, "B V"]
+    ) -> Float[Tensor, "B V 3 H W"]:
+        seen = there[:, :, None, None, None].to(images)
+        x = torch.cat(
+            [(images * seen).flatten(1, 2), seen[:, :, 0].expand(-1, -1, *images.shape[3:])], 1
+        )
         kept = []
-        for layer in self.down: x = layer(x); kept.append(x)
+        for layer in self.down:
+            x = layer(x)
+            kept.append(x)
         for i, layer in enumerate(self.up):
-            if i: x = torch.cat([x, kept[-1 - i]], 1)
+            if i:
+                x = torch.cat([x, kept[-1 - i]], 1)
             x = layer(F.interpolate(x, scale_factor=2, mode="nearest"))
         return self.out(x).sigmoid().unflatten(1, images.shape[1:3])
+
 
 # %% ../../nbs/papers/43_idif.ipynb #2e5358c5
 class Reconstruct:
     "Missing views are painted by a `Painter` that learned to, from good samples with random views taken away: L1 on pixels, Adam (facts 5)."
-    def __init__(self, samples: Sequence[Sample], *, widths: Sequence[int] = (64, 128, 256, 512), steps: int = 5000, batch_size: int = 8, lr: float = 1e-3, seed: int = 0, device: str = "cpu", progress: bool = True):
-        images, self.device = torch.from_numpy(np.stack([[v.rgb for v in s.views] for s in samples])), device
-        with seeded(seed): self.net = Painter(images.shape[1], widths).to(device)
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        *,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        steps: int = 5000,
+        batch_size: int = 8,
+        lr: float = 1e-3,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: bool = True,
+    ):
+        images, self.device = (
+            torch.from_numpy(np.stack([[v.rgb for v in s.views] for s in samples])),
+            device,
+        )
+        with seeded(seed):
+            self.net = Painter(images.shape[1], widths).to(device)
+
         def step(batch):
-            x = images[batch].to(device); there = torch.stack([drop_pattern(x.shape[1], float(torch.rand(()) * .8)) for _ in batch]).to(device)
+            x = images[batch].to(device)
+            there = torch.stack(
+                [drop_pattern(x.shape[1], float(torch.rand(()) * 0.8)) for _ in batch]
+            ).to(device)
             return (self.net(x, there) - x).abs().mean()
-        self.losses = train(step, full_batches(len(images), batch_size), {"painter": self.net}, optimiser=torch.optim.Adam(self.net.parameters(), lr), steps=steps, batch_size=batch_size, seed=seed, progress=progress, name="painter")
+
+        self.losses = train(
+            step,
+            full_batches(len(images), batch_size),
+            {"painter": self.net},
+            optimiser=torch.optim.Adam(self.net.parameters(), lr),
+            steps=steps,
+            batch_size=batch_size,
+            seed=seed,
+            progress=progress,
+            name="painter",
+        )
 
     @torch.no_grad()
     def __call__(self, sample: Sample) -> Sample:
-        blank = np.zeros_like(sample.views[sample.present[0]].rgb); there = torch.tensor([[v is not None for v in sample.views]])
+        blank = np.zeros_like(sample.views[sample.present[0]].rgb)
+        there = torch.tensor([[v is not None for v in sample.views]])
         x = torch.from_numpy(np.stack([blank if v is None else v.rgb for v in sample.views]))[None]
         painted = self.net(x.to(self.device), there.to(self.device))[0].cpu().numpy()
-        return replace(sample, views=tuple(View(p, gt=np.zeros(p.shape[1:], bool)) if v is None else v for v, p in zip(sample.views, painted)))
+        return replace(
+            sample,
+            views=tuple(
+                View(p, gt=np.zeros(p.shape[1:], bool)) if v is None else v
+                for v, p in zip(sample.views, painted)
+            ),
+        )
+
 
 # %% ../../nbs/papers/43_idif.ipynb #da6bd047
-def missing_scores(detector: IDIF, samples: Sequence[Sample], fills: Mapping[str, Callable[[Sample], Sample] | None], seed: int = 0, score_filled: bool = False, progress: bool = True) -> list[dict]:
+def missing_scores(
+    detector: IDIF,
+    samples: Sequence[Sample],
+    fills: Mapping[str, Callable[[Sample], Sample] | None],
+    seed: int = 0,
+    score_filled: bool = False,
+    progress: bool = True,
+) -> list[dict]:
     """Sample scores with 1 .. V-1 views missing: [{id, defect, "name-k": score}]. `fills`: how missing views are filled, by name; None: not at all.
 
     A view that was filled in informs the student and has no say; with `score_filled` it has one. The teacher sees each real view once."""
     from tqdm.auto import tqdm
-    detector.state(); s, out = detector.settings, []                    # an error, where nothing was learned
+
+    detector.state()
+    s, out = detector.settings, []  # an error, where nothing was learned
     for sample in tqdm(samples, desc="missing views", disable=not progress):
-        sample = detector.prepare(sample); order = missing_order(sample.id, s.views, seed); row = {"id": sample.id, "defect": sample.defect}
-        x, looks = images_of(s, sample); said = teacher_levels(detector, x)
+        sample = detector.prepare(sample)
+        order = missing_order(sample.id, s.views, seed)
+        row = {"id": sample.id, "defect": sample.defect}
+        x, looks = images_of(s, sample)
+        said = teacher_levels(detector, x)
         for k in range(1, s.views):
             gap = without(sample, order[:k])
             for name, fill in fills.items():
-                x, given = images_of(s, fill(gap) if fill else gap); asked = [i for i, l in enumerate(given) if score_filled or l % s.views in gap.present]
-                teacher = teacher_levels(detector, x) if score_filled else [t[[looks.index(given[i]) for i in asked]] for t in said]
+                x, given = images_of(s, fill(gap) if fill else gap)
+                asked = [
+                    i for i, l in enumerate(given) if score_filled or l % s.views in gap.present
+                ]
+                teacher = (
+                    teacher_levels(detector, x)
+                    if score_filled
+                    else [t[[looks.index(given[i]) for i in asked]] for t in said]
+                )
                 row[f"{name}-{k}"] = float(predict_from(detector, teacher, x, given, asked).score)
         out.append(row)
     return out
 
+
 # %% ../../nbs/papers/43_idif.ipynb #fafafef7
-def blind_scores(detector: Detector, samples: Sequence[Sample], progress: bool = True) -> list[dict]:
+def blind_scores(
+    detector: Detector, samples: Sequence[Sample], progress: bool = True
+) -> list[dict]:
     """What a blind spot costs: [{id, defect, "blind": score, "unseen": score}], of good samples and of those whose defect exactly one view shows.
 
     "blind": the score of one view that does not show it; "unseen": the sample's score when the view that shows it is missing. Good samples lose, in turn, the views that the others lose: cameras differ."""
     from tqdm.auto import tqdm
+
     # two passes, each sample read twice, so that a data set need not fit in memory
-    shown = [[k for k, v in enumerate(detector.prepare(s).views) if v is not None and v.gt is not None and v.gt.any()] for s in samples]
+    shown = [
+        [
+            k
+            for k, v in enumerate(detector.prepare(s).views)
+            if v is not None and v.gt is not None and v.gt.any()
+        ]
+        for s in samples
+    ]
     eyes, out = [ks[0] for ks in shown if len(ks) == 1], []
-    for i, (sample, ks) in enumerate(zip(tqdm(samples, desc="blind spots", disable=not progress), shown)):
+    for i, (sample, ks) in enumerate(
+        zip(tqdm(samples, desc="blind spots", disable=not progress), shown)
+    ):
         V = len(sample.views)
-        if V < 2 or len(sample.present) < V or len(ks) != sample.label or not eyes: continue
+        if V < 2 or len(sample.present) < V or len(ks) != sample.label or not eyes:
+            continue
         sample, eye = detector.prepare(sample), ks[0] if ks else eyes[i % len(eyes)]
-        out.append({"id": sample.id, "defect": sample.defect, "blind": float(detector.predict_prepared(sample).view_scores[(eye + 1 + i % (V - 1)) % V]), "unseen": float(detector.predict_prepared(without(sample, [eye])).score)})
+        out.append(
+            {
+                "id": sample.id,
+                "defect": sample.defect,
+                "blind": float(
+                    detector.predict_prepared(sample).view_scores[(eye + 1 + i % (V - 1)) % V]
+                ),
+                "unseen": float(detector.predict_prepared(without(sample, [eye])).score),
+            }
+        )
     return out
+
 
 def score_rows(scores: Sequence[Mapping], size=None) -> list[dict]:
     "Rows of S-AUROC for a record from such scores: over all defects, and for each type against the good samples; None where a class is missing."
@@ -563,19 +1228,75 @@ def score_rows(scores: Sequence[Mapping], size=None) -> list[dict]:
     for branch in dict.fromkeys(k for s in scores for k in s if k not in ("id", "defect")):
         known = [s for s in scores if branch in s]
         for defect in ["all", *sorted({s["defect"] for s in known} - {"good"})]:
-            some = [s for s in known if defect == "all" or s["defect"] in ("good", defect)]; y = [int(s["defect"] != "good") for s in some]
+            some = [s for s in known if defect == "all" or s["defect"] in ("good", defect)]
+            y = [int(s["defect"] != "good") for s in some]
             value = i_auroc([s[branch] for s in some], y) if len(set(y)) == 2 else float("nan")
-            out.append(dict(branch=branch, defect=defect, metric="S-AUROC", estimator="exact", size=size, value=value, n_good=len(y) - sum(y), n_defective=sum(y)))
+            out.append(
+                dict(
+                    branch=branch,
+                    defect=defect,
+                    metric="S-AUROC",
+                    estimator="exact",
+                    size=size,
+                    value=value,
+                    n_good=len(y) - sum(y),
+                    n_defective=sum(y),
+                )
+            )
     return out
 
+
 # %% ../../nbs/papers/43_idif.ipynb #9ad4132c
-SHARED = {          # what the one model and the ensemble's five have in common
-    "smoke": dict(teacher="efficientnet_lite0", standardise=True, size=64, width=4, head_width=8, dilations=(1, 2), textures=8, top=6),
-    "laptop": dict(teacher="efficientnet_lite0", standardise=True, size=160, width=16, head_optim="adamw", lr_head=(6e-3, 6e-3), head_decay=True, head_width=24, dilations=(2, 4, 6), top=39),
+SHARED = {  # what the one model and the ensemble's five have in common
+    "smoke": dict(
+        teacher="efficientnet_lite0",
+        standardise=True,
+        size=64,
+        width=4,
+        head_width=8,
+        dilations=(1, 2),
+        textures=8,
+        top=6,
+    ),
+    "laptop": dict(
+        teacher="efficientnet_lite0",
+        standardise=True,
+        size=160,
+        width=16,
+        head_optim="adamw",
+        lr_head=(6e-3, 6e-3),
+        head_decay=True,
+        head_width=24,
+        dilations=(2, 4, 6),
+        top=39,
+    ),
 }
 SCALES = {
-    "smoke": dict(SHARED["smoke"], fusion_stage=3, grid=3, n_blocks=1, attention_heads=4, steps=(6, 6), batch_size=2, warmup=2, paintings=1, lr=2e-3),
-    "laptop": dict(SHARED["laptop"], fusion_stage=3, grid=10, near=.35, n_blocks=1, attention_heads=4, steps=(190, 320), batch_size=4, warmup=15, lr=2e-2, paintings=5),
+    "smoke": dict(
+        SHARED["smoke"],
+        fusion_stage=3,
+        grid=3,
+        n_blocks=1,
+        attention_heads=4,
+        steps=(6, 6),
+        batch_size=2,
+        warmup=2,
+        paintings=1,
+        lr=2e-3,
+    ),
+    "laptop": dict(
+        SHARED["laptop"],
+        fusion_stage=3,
+        grid=10,
+        near=0.35,
+        n_blocks=1,
+        attention_heads=4,
+        steps=(190, 320),
+        batch_size=4,
+        warmup=15,
+        lr=2e-2,
+        paintings=5,
+    ),
     "paper": {},
 }
 DKD_SCALES = {
@@ -583,19 +1304,55 @@ DKD_SCALES = {
     "laptop": dict(SHARED["laptop"], steps=(75, 125), batch_size=8),
     "paper": {},
 }
-VARIANTS = {"ours": {}, "dkd": {}, "3dconv": dict(fusion="3dconv", consistency=False), "3dconv-score": dict(fusion="3dconv-score", consistency=False), "ivc": dict(consistency=False), "dropout": dict(p_drop=.2),
-            "cb-1/16": dict(cb_share=1 / 16), "cb-1/4": dict(cb_share=1 / 4), "cb-pooled": dict(cb_pool=True), "kl-0.001": dict(kl_weight=1e-3), "kl-0.1": dict(kl_weight=.1), "alpha-0.1": dict(alpha=.1), "alpha-10": dict(alpha=10.),
-            "beta-0.1": dict(beta=.1), "beta-10": dict(beta=10.), "blocks-1": dict(n_blocks=1), "blocks-2": dict(n_blocks=2), "blocks-4": dict(n_blocks=4), "grid-4": dict(grid=4), "grid-8": dict(grid=8), "grid-12": dict(grid=12),
-            "angles-0": dict(angle_init="zeros", near=0.), "anywhere": dict(near=0.), "mean": dict(project="mean"), "one-decoder": dict(shared_decoder=True), "painted-half": dict(p_anomaly=.5)}
+VARIANTS = {
+    "ours": {},
+    "dkd": {},
+    "3dconv": dict(fusion="3dconv", consistency=False),
+    "3dconv-score": dict(fusion="3dconv-score", consistency=False),
+    "ivc": dict(consistency=False),
+    "dropout": dict(p_drop=0.2),
+    "cb-1/16": dict(cb_share=1 / 16),
+    "cb-1/4": dict(cb_share=1 / 4),
+    "cb-pooled": dict(cb_pool=True),
+    "kl-0.001": dict(kl_weight=1e-3),
+    "kl-0.1": dict(kl_weight=0.1),
+    "alpha-0.1": dict(alpha=0.1),
+    "alpha-10": dict(alpha=10.0),
+    "beta-0.1": dict(beta=0.1),
+    "beta-10": dict(beta=10.0),
+    "blocks-1": dict(n_blocks=1),
+    "blocks-2": dict(n_blocks=2),
+    "blocks-4": dict(n_blocks=4),
+    "grid-4": dict(grid=4),
+    "grid-8": dict(grid=8),
+    "grid-12": dict(grid=12),
+    "angles-0": dict(angle_init="zeros", near=0.0),
+    "anywhere": dict(near=0.0),
+    "mean": dict(project="mean"),
+    "one-decoder": dict(shared_decoder=True),
+    "painted-half": dict(p_anomaly=0.5),
+}
+
 
 # %% ../../nbs/papers/43_idif.ipynb #86a55346
-def settings_for(scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0, **data) -> IDIFSettings | DeSTSegSettings:
-    "The settings of a run; `data` is what the data set decides (crop, views, modalities, angle_init, tilt). Variant \"dkd\" has DeSTSeg's."
-    if protocol != "paper": raise MvadError("IDIF has one protocol", found=protocol, expected="paper", fix="its authors released no code to compare with")
+def settings_for(
+    scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0, **data
+) -> IDIFSettings | DeSTSegSettings:
+    'The settings of a run; `data` is what the data set decides (crop, views, modalities, angle_init, tilt). Variant "dkd" has DeSTSeg\'s.'
+    if protocol != "paper":
+        raise MvadError(
+            "IDIF has one protocol",
+            found=protocol,
+            expected="paper",
+            fix="its authors released no code to compare with",
+        )
     for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known: raise MvadError(f"unknown {what} of IDIF", found=name, expected=", ".join(known))
-    if variant == "dkd": return DeSTSegSettings(**DKD_SCALES[scale], crop=data.get("crop", 1.), seed=seed)
+        if name not in known:
+            raise MvadError(f"unknown {what} of IDIF", found=name, expected=", ".join(known))
+    if variant == "dkd":
+        return DeSTSegSettings(**DKD_SCALES[scale], crop=data.get("crop", 1.0), seed=seed)
     return IDIFSettings(**{**SCALES[scale], **data, **VARIANTS[variant], "seed": seed})
+
 
 def detector_for(settings: IDIFSettings | DeSTSegSettings, **options) -> IDIF | DeSTSegEnsemble:
     "The detector that such settings are for."

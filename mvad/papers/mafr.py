@@ -14,40 +14,103 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from jaxtyping import Float, Int
 from ..core.anomaly_map import IMAGE_SCORE, box_operator, image_score, metric_map
-from ..core.detector import Detector, Prediction, by_rename, load_pth, require_good, seeded, train
+from mvad.core.detector import (
+    Detector,
+    Prediction,
+    by_rename,
+    load_pth,
+    require_good,
+    seeded,
+    train,
+)
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
 from ..encoders.features import Encoder, FeatureCache, Features
-from ..encoders.lifted import BRANCHES, Lifted, Standardiser, encode, extractors, lift, maps_of, quick, redraw, shrunk
+from mvad.encoders.lifted import (
+    BRANCHES,
+    Lifted,
+    Standardiser,
+    encode,
+    extractors,
+    lift,
+    maps_of,
+    quick,
+    redraw,
+    shrunk,
+)
 
 # %% auto #0
-__all__ = ['Restore', 'SCALES', 'VARIANTS', 'FILES', 'activated', 'FusionEncoder', 'CBAM', 'Decoder', 'znssd', 'smoothness',
-           'census', 'restoration_loss', 'residual', 'MAFRSettings', 'fused_width', 'networks_of', 'strided',
-           'window_of', 'cut', 'merged', 'restorer', 'batch_loss', 'discrepancies', 'Restoration', 'training_map',
-           'view_maps', 'MAFR', 'settings_for', 'authors_files', 'save_authors', 'load_authors']
+__all__ = [
+    "Restore",
+    "SCALES",
+    "VARIANTS",
+    "FILES",
+    "activated",
+    "FusionEncoder",
+    "CBAM",
+    "Decoder",
+    "znssd",
+    "smoothness",
+    "census",
+    "restoration_loss",
+    "residual",
+    "MAFRSettings",
+    "fused_width",
+    "networks_of",
+    "strided",
+    "window_of",
+    "cut",
+    "merged",
+    "restorer",
+    "batch_loss",
+    "discrepancies",
+    "Restoration",
+    "training_map",
+    "view_maps",
+    "MAFR",
+    "settings_for",
+    "authors_files",
+    "save_authors",
+    "load_authors",
+]
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #5318708a
 def _norms(width: int, n: int, shared: bool) -> nn.Module:
     "A LayerNorm for each of n layers, or one that all of them share (the released code)."
     return nn.LayerNorm(width) if shared else nn.ModuleList(nn.LayerNorm(width) for _ in range(n))
 
-def activated(y: Float[Tensor, "*P c"], norms: nn.Module, i: int, order: str, dropout: nn.Module) -> Float[Tensor, "*P c"]:
-    "What follows layer i: GELU, LayerNorm, dropout; `order` \"norm-gelu\" swaps the first two."
+
+def activated(
+    y: Float[Tensor, "*P c"], norms: nn.Module, i: int, order: str, dropout: nn.Module
+) -> Float[Tensor, "*P c"]:
+    'What follows layer i: GELU, LayerNorm, dropout; `order` "norm-gelu" swaps the first two.'
     norm = norms[i] if isinstance(norms, nn.ModuleList) else norms
     return dropout(norm(F.gelu(y)) if order == "gelu-norm" else F.gelu(norm(y)))
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #b37c7656
 class FusionEncoder(nn.Module):
     "phi_enc (MAFR Eq. 1): [E_2D, E_3D] to `fused` numbers a pixel through two hidden layers. Parameter names are those of the authors' files."
-    def __init__(self, c2: int, c3: int, fused: int, hidden: int, shared: bool = False, dropout: float = .1):
+
+    def __init__(
+        self, c2: int, c3: int, fused: int, hidden: int, shared: bool = False, dropout: float = 0.1
+    ):
         super().__init__()
         self.c2, self.dropout = c2, nn.Dropout(dropout)
-        self.input_fc, self.layers, self.output_fc = nn.Linear(c2 + c3, hidden), nn.ModuleList([nn.Linear(hidden, hidden)]), nn.Linear(hidden, fused)
+        self.input_fc, self.layers, self.output_fc = (
+            nn.Linear(c2 + c3, hidden),
+            nn.ModuleList([nn.Linear(hidden, hidden)]),
+            nn.Linear(hidden, fused),
+        )
         self.layer_norm = _norms(hidden, 2, shared)
 
     def first(self, v: Lifted) -> Float[Tensor, "P hidden"]:
         "The first layer, each modality's half before its interpolation: exact."
-        w2, w3 = self.input_fc.weight[:, :self.c2], self.input_fc.weight[:, self.c2:]
-        lifted = [a(F.linear(f, w)) if a else F.linear(f, w) for a, f, w in ((v.a2, v.f2, w2), (v.a3, v.f3, w3))]
+        w2, w3 = self.input_fc.weight[:, : self.c2], self.input_fc.weight[:, self.c2 :]
+        lifted = [
+            a(F.linear(f, w)) if a else F.linear(f, w)
+            for a, f, w in ((v.a2, v.f2, w2), (v.a3, v.f3, w3))
+        ]
         return lifted[0] + lifted[1] + self.input_fc.bias
 
     def hidden(self, x: Float[Tensor, "*P hidden"]) -> Float[Tensor, "*P hidden"]:
@@ -55,123 +118,208 @@ class FusionEncoder(nn.Module):
         x = activated(x, self.layer_norm, 0, "gelu-norm", self.dropout)
         return activated(self.layers[0](x), self.layer_norm, 1, "gelu-norm", self.dropout)
 
-    def forward(self, e2: Float[Tensor, "*P c2"], e3: Float[Tensor, "*P c3"]) -> Float[Tensor, "*P fused"]:
+    def forward(
+        self, e2: Float[Tensor, "*P c2"], e3: Float[Tensor, "*P c3"]
+    ) -> Float[Tensor, "*P fused"]:
         return self.output_fc(self.hidden(self.input_fc(torch.cat([e2, e3], -1))))
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #f3640c26
 class CBAM(nn.Module):
     "CBAM on one vector a pixel, that is on 1 x 1 maps (facts, 2.3): both pools are the identity, and of the 7 x 7 kernel only the centre is used. All 98 weights are kept, as in the authors' files."
+
     def __init__(self, c: int):
         super().__init__()
         small = max(1, c // 16)
         self.channel_attention, self.spatial_attention = nn.Module(), nn.Module()
-        self.channel_attention.fc = nn.Sequential(nn.Linear(c, small), nn.ReLU(), nn.Linear(small, c))
+        self.channel_attention.fc = nn.Sequential(
+            nn.Linear(c, small), nn.ReLU(), nn.Linear(small, c)
+        )
         self.spatial_attention.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
     def forward(self, y: Float[Tensor, "*P c"]) -> Float[Tensor, "*P c"]:
         y = y * torch.sigmoid(2 * self.channel_attention.fc(y))
         mean, maximum = self.spatial_attention.conv.weight[0, :, 3, 3]
-        return y * torch.sigmoid(mean * y.mean(-1, keepdim=True) + maximum * y.max(-1, keepdim=True).values)
+        return y * torch.sigmoid(
+            mean * y.mean(-1, keepdim=True) + maximum * y.max(-1, keepdim=True).values
+        )
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #12321535
 class Decoder(nn.Module):
     "psi_2D or psi_3D (MAFR Eq. 2): `fused` to c channels through 1 + `between` hidden layers of width c, CBAM, an output layer, plus a linear skip."
-    def __init__(self, fused: int, c: int, between: int = 1, order: str = "gelu-norm", shared: bool = False, dropout: float = .1):
+
+    def __init__(
+        self,
+        fused: int,
+        c: int,
+        between: int = 1,
+        order: str = "gelu-norm",
+        shared: bool = False,
+        dropout: float = 0.1,
+    ):
         super().__init__()
-        self.order, self.dropout, self.cbam, self.skip = order, nn.Dropout(dropout), CBAM(c), nn.Linear(fused, c)
-        self.input_fc, self.layers, self.output_fc = nn.Linear(fused, c), nn.ModuleList(nn.Linear(c, c) for _ in range(between)), nn.Linear(c, c)
+        self.order, self.dropout, self.cbam, self.skip = (
+            order,
+            nn.Dropout(dropout),
+            CBAM(c),
+            nn.Linear(fused, c),
+        )
+        self.input_fc, self.layers, self.output_fc = (
+            nn.Linear(fused, c),
+            nn.ModuleList(nn.Linear(c, c) for _ in range(between)),
+            nn.Linear(c, c),
+        )
         self.norm = _norms(c, 1 + between, shared)
 
     def tail(self, y: Float[Tensor, "*P c"]) -> Float[Tensor, "*P c"]:
         "Everything behind the first linear layer, without the skip."
         y = activated(y, self.norm, 0, self.order, self.dropout)
-        for i, layer in enumerate(self.layers, 1): y = activated(layer(y), self.norm, i, self.order, self.dropout)
+        for i, layer in enumerate(self.layers, 1):
+            y = activated(layer(y), self.norm, i, self.order, self.dropout)
         return self.output_fc(self.cbam(y))
 
-    def forward(self, z: Float[Tensor, "*P fused"]) -> Float[Tensor, "*P c"]: return self.tail(self.input_fc(z)) + self.skip(z)
+    def forward(self, z: Float[Tensor, "*P fused"]) -> Float[Tensor, "*P c"]:
+        return self.tail(self.input_fc(z)) + self.skip(z)
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #d80ecb4d
-def znssd(e: Float[Tensor, "P c"], restored: Float[Tensor, "P c"], protocol: str = "paper", eps: float = 1e-8) -> Float[Tensor, ""]:
+def znssd(
+    e: Float[Tensor, "P c"],
+    restored: Float[Tensor, "P c"],
+    protocol: str = "paper",
+    eps: float = 1e-8,
+) -> Float[Tensor, ""]:
     "MAFR Eq. 3: each pixel's vector centred and scaled over its channels, mean squared difference. `eps` stands beside the deviation, in the released code inside the root."
+
     def n(x):
-        x = x - x.mean(1, keepdim=True); variance = x.square().mean(1, keepdim=True)
-        return x / ((variance + eps).sqrt() if protocol == "released" else variance.clamp_min(1e-30).sqrt() + eps)
+        x = x - x.mean(1, keepdim=True)
+        variance = x.square().mean(1, keepdim=True)
+        return x / (
+            (variance + eps).sqrt()
+            if protocol == "released"
+            else variance.clamp_min(1e-30).sqrt() + eps
+        )
+
     return (n(e) - n(restored)).square().mean()
 
+
 # %% ../../nbs/papers/41_mafr.ipynb #a26d94e0
-def smoothness(error: Float[Tensor, "P c"], e: Float[Tensor, "P c"], size: tuple[int, int], protocol: str = "paper") -> Float[Tensor, ""]:
+def smoothness(
+    error: Float[Tensor, "P c"],
+    e: Float[Tensor, "P c"],
+    size: tuple[int, int],
+    protocol: str = "paper",
+) -> Float[Tensor, ""]:
     """MAFR Eq. 4 on a map of `size`: forward differences of the error, weighted by those of the channel mean of E, on the common (H-1) x (W-1) pixels.
 
     paper: mean over all channels; released: sum of the means of channels 0 and 1, the others are not looked at."""
     u = (error[:, :2] if protocol == "released" else error).unflatten(0, size)
     g = e.mean(1).unflatten(0, size)
-    wx, wy = (g[:-1, 1:] - g[:-1, :-1]).abs().neg().exp(), (g[1:, :-1] - g[:-1, :-1]).abs().neg().exp()
+    wx, wy = (
+        (g[:-1, 1:] - g[:-1, :-1]).abs().neg().exp(),
+        (g[1:, :-1] - g[:-1, :-1]).abs().neg().exp(),
+    )
     dx, dy = (u[:-1, 1:] - u[:-1, :-1]).abs(), (u[1:, :-1] - u[:-1, :-1]).abs()
     total = dx * wx[..., None] + dy * wy[..., None]
     return total.mean() * (total.shape[-1] if protocol == "released" else 1)
 
+
 # %% ../../nbs/papers/41_mafr.ipynb #ca583bd3
-def census(error: Float[Tensor, "P c"], size: tuple[int, int], window: int = 7) -> Float[Tensor, ""]:
+def census(
+    error: Float[Tensor, "P c"], size: tuple[int, int], window: int = 7
+) -> Float[Tensor, ""]:
     "MAFR Eq. 5 on a map of `size`: mean |AvgPool(error)|, a `window` x `window` mean whose zero padding counts (facts, 3)."
-    rows, columns = (torch.tensor(box_operator(n, (window,)), dtype=error.dtype, device=error.device) for n in size)
+    rows, columns = (
+        torch.tensor(box_operator(n, (window,)), dtype=error.dtype, device=error.device)
+        for n in size
+    )
     return (rows @ (columns @ error.unflatten(0, size)).flatten(1)).abs().mean()
 
+
 # %% ../../nbs/papers/41_mafr.ipynb #b8f666b8
-def restoration_loss(e: Float[Tensor, "P c"], restored: Float[Tensor, "P c"], size: tuple[int, int], weights: Sequence[float] = (1., 1., 1.), protocol: str = "paper") -> Float[Tensor, ""]:
+def restoration_loss(
+    e: Float[Tensor, "P c"],
+    restored: Float[Tensor, "P c"],
+    size: tuple[int, int],
+    weights: Sequence[float] = (1.0, 1.0, 1.0),
+    protocol: str = "paper",
+) -> Float[Tensor, ""]:
     "MAFR Eq. 6 of one modality on a map of `size`; `weights` are lambda_1 (similarity), lambda_2 (smoothness), lambda_3 (census), and a term of weight 0 is not computed."
     error = restored - e
-    terms = (lambda: znssd(e, restored, protocol), lambda: smoothness(error, e, size, protocol), lambda: census(error, size))
-    if not any(weights): raise MvadError("a loss without a term", found=tuple(weights), expected="a weight above 0")
+    terms = (
+        lambda: znssd(e, restored, protocol),
+        lambda: smoothness(error, e, size, protocol),
+        lambda: census(error, size),
+    )
+    if not any(weights):
+        raise MvadError("a loss without a term", found=tuple(weights), expected="a weight above 0")
     return sum(w * term() for w, term in zip(weights, terms) if w)
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #3b12a71c
 def residual(restored: Float[Tensor, "P c"], e: Float[Tensor, "P c"]) -> Float[Tensor, " P"]:
     "MAFR Eq. 7: the Euclidean distance of raw features."
     return torch.linalg.vector_norm(restored - e, dim=1)
 
+
 # %% ../../nbs/papers/41_mafr.ipynb #838d9fc9
 @dataclass(frozen=True)
 class MAFRSettings:
     "The paper's configuration by default (MAFR section IV-A)."
+
     encoder_2d: str = "dino_vitb8"
-    encoder_3d: str = "point_mae"                               # the public weights; or point_mae_small, fpfh
-    size: int = 224                                             # maps are size x size
-    image_size: int = 224                                       # what the image encoder sees
-    layers: tuple[int, ...] | None = None                       # of the image encoder; None: its usual ones
-    blocks: int | None = None                                   # keep the first so many blocks of both transformers
-    radii: tuple[float, ...] = (.004, .008)                     # of FPFH, metres
-    centres: int = 1024                                         # of Point-MAE's groups, or of FPFH
-    shrink: float = 1.                                          # of the clouds' coordinates: Eyecandies 0.1 (CFM facts, 1.2)
-    fused: int | None = None                                    # width of E_fus; None: `fused_width`
-    dropout: float = .1
-    lambda_1: float = 1.                                        # weight of L_sim (the paper does not give them)
-    lambda_2: float = 1.                                        # of L_smooth
-    lambda_3: float = 1.                                        # of L_census
+    encoder_3d: str = "point_mae"  # the public weights; or point_mae_small, fpfh
+    size: int = 224  # maps are size x size
+    image_size: int = 224  # what the image encoder sees
+    layers: tuple[int, ...] | None = None  # of the image encoder; None: its usual ones
+    blocks: int | None = None  # keep the first so many blocks of both transformers
+    radii: tuple[float, ...] = (0.004, 0.008)  # of FPFH, metres
+    centres: int = 1024  # of Point-MAE's groups, or of FPFH
+    shrink: float = 1.0  # of the clouds' coordinates: Eyecandies 0.1 (CFM facts, 1.2)
+    fused: int | None = None  # width of E_fus; None: `fused_width`
+    dropout: float = 0.1
+    lambda_1: float = 1.0  # weight of L_sim (the paper does not give them)
+    lambda_2: float = 1.0  # of L_smooth
+    lambda_3: float = 1.0  # of L_census
     aggregation: Literal["psi_2d", "psi_3d", "sum", "max", "product"] = "product"
     epochs: int = 100
     batch_size: int = 1
     lr: float = 1e-3
-    shots: int | None = None                                    # a few-shot run, on so many samples (Table III)
+    shots: int | None = None  # a few-shot run, on so many samples (Table III)
     standardise: bool = False
-    layer_norm: bool = False                                    # of each native feature vector, behind the standardising
-    stride: int = 1                                             # train on every so many-th pixel in rows and columns
-    window: int | None = None                                   # and in each step on a random square of so many of these a side; None: on all
+    layer_norm: bool = False  # of each native feature vector, behind the standardising
+    stride: int = 1  # train on every so many-th pixel in rows and columns
+    window: int | None = (
+        None  # and in each step on a random square of so many of these a side; None: on all
+    )
     protocol: Literal["paper", "released"] = "paper"
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"                 # of the networks' products; not exact, see `encoders.lifted.quick`
-    compiled: bool = False                                      # hand them to torch.compile
+    precision: Literal["fp32", "bf16"] = (
+        "fp32"  # of the networks' products; not exact, see `encoders.lifted.quick`
+    )
+    compiled: bool = False  # hand them to torch.compile
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #554e0e2a
 def fused_width(s: MAFRSettings, c2: int, c3: int) -> int:
     "What the settings say; else half of all channels, and at 768 + 1152 the paper's 968 (the released code's is 960, which is half)."
     return s.fused or (968 if s.protocol == "paper" and (c2, c3) == (768, 1152) else (c2 + c3) // 2)
 
+
 def networks_of(s: MAFRSettings, c2: int, c3: int) -> dict[str, nn.Module]:
     "fusion_encoder, decoder_2d and decoder_3d, as the text describes or as the released code builds them (facts, 0)."
     code, fused = s.protocol == "released", fused_width(s, c2, c3)
     how = dict(between=2, order="norm-gelu") if code else dict(between=1, order="gelu-norm")
-    decoders = {f"decoder_{k}": Decoder(fused, c, **how, shared=code, dropout=s.dropout) for k, c in (("2d", c2), ("3d", c3))}
-    return {"fusion_encoder": FusionEncoder(c2, c3, fused, (c2 + c3) // 2, code, s.dropout), **decoders}
+    decoders = {
+        f"decoder_{k}": Decoder(fused, c, **how, shared=code, dropout=s.dropout)
+        for k, c in (("2d", c2), ("3d", c3))
+    }
+    return {
+        "fusion_encoder": FusionEncoder(c2, c3, fused, (c2 + c3) // 2, code, s.dropout),
+        **decoders,
+    }
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #13dc72b3
 def strided(size: tuple[int, int], stride: int) -> tuple[Int[np.ndarray, " P"], tuple[int, int]]:
@@ -179,151 +327,326 @@ def strided(size: tuple[int, int], stride: int) -> tuple[Int[np.ndarray, " P"], 
     rows, columns = (np.arange(0, n, stride) for n in size)
     return (rows[:, None] * size[1] + columns).ravel(), (len(rows), len(columns))
 
+
 def window_of(centre: int, size: tuple[int, int], side: int) -> Int[np.ndarray, " side*side"]:
     "Flat indices of a `side` x `side` square of a map, around the pixel `centre` as far as the border allows."
-    if side > min(size): raise MvadError("the window is larger than the map", found=side, expected=f"at most {min(size)}")
-    row, column = (min(max(x - side // 2, 0), n - side) for x, n in zip(divmod(centre, size[1]), size))
+    if side > min(size):
+        raise MvadError(
+            "the window is larger than the map", found=side, expected=f"at most {min(size)}"
+        )
+    row, column = (
+        min(max(x - side // 2, 0), n - side) for x, n in zip(divmod(centre, size[1]), size)
+    )
     return ((row + np.arange(side))[:, None] * size[1] + column + np.arange(side)).ravel()
+
 
 def cut(v: Lifted, side: int) -> Lifted:
     "A window of a dense map as a map of its own, around a pixel where there is shape; torch's generator draws it."
     there = (v.f3 != 0).any(1).nonzero()[:, 0]
-    if not len(there): raise MvadError("a view without a single 3D point", fix="leave it out")
-    index = torch.from_numpy(window_of(int(there[torch.randint(len(there), ())]), v.size, side)).to(v.f2.device)
-    return replace(v, f2=v.f2[index], f3=v.f3[index], pixels=np.arange(len(index)), size=(side, side))
+    if not len(there):
+        raise MvadError("a view without a single 3D point", fix="leave it out")
+    index = torch.from_numpy(window_of(int(there[torch.randint(len(there), ())]), v.size, side)).to(
+        v.f2.device
+    )
+    return replace(
+        v, f2=v.f2[index], f3=v.f3[index], pixels=np.arange(len(index)), size=(side, side)
+    )
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #0d7592bf
-def _parts(v: Lifted, encoder: FusionEncoder, chunk: int = 2048) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+def _parts(
+    v: Lifted, encoder: FusionEncoder, chunk: int = 2048
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
     "Blocks of pixels with the encoder's first layer's output and both features there; the layer itself runs once, on native features."
-    z2, z3 = F.linear(v.f2, encoder.input_fc.weight[:, :encoder.c2]), F.linear(v.f3, encoder.input_fc.weight[:, encoder.c2:])
+    z2, z3 = (
+        F.linear(v.f2, encoder.input_fc.weight[:, : encoder.c2]),
+        F.linear(v.f3, encoder.input_fc.weight[:, encoder.c2 :]),
+    )
     chunk = chunk if v.f2.device.type == "cpu" else 16 * chunk
     if v.a2 is None:
-        for a in range(0, len(z2), chunk): p = slice(a, a + chunk); yield p, z2[p] + z3[p] + encoder.input_fc.bias, v.f2[p], v.f3[p]
+        for a in range(0, len(z2), chunk):
+            p = slice(a, a + chunk)
+            yield p, z2[p] + z3[p] + encoder.input_fc.bias, v.f2[p], v.f3[p]
     else:
-        for (p, a2), (_, a3) in zip(v.a2.chunks(chunk), v.a3.chunks(chunk)): yield p, a2(z2) + a3(z3) + encoder.input_fc.bias, a2(v.f2), a3(v.f3)
+        for (p, a2), (_, a3) in zip(v.a2.chunks(chunk), v.a3.chunks(chunk)):
+            yield p, a2(z2) + a3(z3) + encoder.input_fc.bias, a2(v.f2), a3(v.f3)
+
 
 @torch.no_grad()
-def merged(encoder: FusionEncoder, decoders: Sequence[Decoder]) -> tuple[Float[Tensor, "out hidden"], Float[Tensor, " out"], list[int]]:
+def merged(
+    encoder: FusionEncoder, decoders: Sequence[Decoder]
+) -> tuple[Float[Tensor, "out hidden"], Float[Tensor, " out"], list[int]]:
     "One linear layer for the encoder's last one followed by each decoder's `input_fc` and `skip`; and the widths of its outputs."
     after = [m for d in decoders for m in (d.input_fc, d.skip)]
     weight, bias = torch.cat([m.weight for m in after]), torch.cat([m.bias for m in after])
-    return weight @ encoder.output_fc.weight, weight @ encoder.output_fc.bias + bias, [m.out_features for m in after]
+    return (
+        weight @ encoder.output_fc.weight,
+        weight @ encoder.output_fc.bias + bias,
+        [m.out_features for m in after],
+    )
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #a295dfca
 Restore = Callable[[Float[Tensor, "P hidden"]], list[Tensor]]
 
+
 def restorer(encoder: FusionEncoder, decoders: Sequence[Decoder], melt: bool = False) -> Restore:
     "From the encoder's first layer's output to both restored features. `melt`: with the layers that have no activation between them `merged` (for frozen networks: exact)."
-    def layers(x): z = encoder.output_fc(encoder.hidden(x)); return [d(z) for d in decoders]
-    if not melt: return layers
+
+    def layers(x):
+        z = encoder.output_fc(encoder.hidden(x))
+        return [d(z) for d in decoders]
+
+    if not melt:
+        return layers
     weight, bias, widths = merged(encoder, decoders)
+
     def melted(x):
         pieces = F.linear(encoder.hidden(x), weight, bias).split(widths, 1)
         return [d.tail(pieces[2 * k]) + pieces[2 * k + 1] for k, d in enumerate(decoders)]
+
     return melted
 
+
 # %% ../../nbs/papers/41_mafr.ipynb #3947f49f
-def batch_loss(encoder: FusionEncoder, restore: Restore, batch: Sequence[Lifted], s: MAFRSettings) -> Float[Tensor, ""]:
+def batch_loss(
+    encoder: FusionEncoder, restore: Restore, batch: Sequence[Lifted], s: MAFRSettings
+) -> Float[Tensor, ""]:
     "MAFR Eq. 6 over both modalities of a batch of whole maps, each of its own `size`, averaged over the batch."
-    restored = [r.split([v.size[0] * v.size[1] for v in batch]) for r in restore(torch.cat([encoder.first(v) for v in batch]))]
+    restored = [
+        r.split([v.size[0] * v.size[1] for v in batch])
+        for r in restore(torch.cat([encoder.first(v) for v in batch]))
+    ]
     pairs = [(v, e, r) for v, *rs in zip(batch, *restored) for e, r in zip((v.e2, v.e3), rs)]
-    return sum(restoration_loss(e, r, v.size, (s.lambda_1, s.lambda_2, s.lambda_3), s.protocol) for v, e, r in pairs) / len(batch)
+    return sum(
+        restoration_loss(e, r, v.size, (s.lambda_1, s.lambda_2, s.lambda_3), s.protocol)
+        for v, e, r in pairs
+    ) / len(batch)
+
 
 @torch.inference_mode()
-def discrepancies(encoder: FusionEncoder, restore: Restore, v: Lifted) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
+def discrepancies(
+    encoder: FusionEncoder, restore: Restore, v: Lifted
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     "(Psi_2D, Psi_3D) of MAFR Eq. 7 at the view's pixels, block by block."
     out = torch.empty(2, len(v.pixels), device=v.f2.device)
     for part, x, *targets in _parts(v, encoder):
-        for k, (r, e) in enumerate(zip(restore(x), targets)): out[k, part] = residual(r, e)
+        for k, (r, e) in enumerate(zip(restore(x), targets)):
+            out[k, part] = residual(r, e)
     return out[0], out[1]
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #cbf7cb48
 class Restoration:
     "phi_enc, psi_2D and psi_3D with the channel statistics of their inputs: learns from lifted maps (Eq. 6), gives Psi_2D and Psi_3D (Eq. 7)."
+
     def __init__(self, settings: MAFRSettings, c2: int, c3: int, device="cpu"):
         self.settings, self.device = settings, device
-        with seeded(settings.seed): self.nets = {k: n.to(device).eval() for k, n in networks_of(settings, c2, c3).items()}
-        self.encoder, self.decoders = self.nets["fusion_encoder"], (self.nets["decoder_2d"], self.nets["decoder_3d"])
+        with seeded(settings.seed):
+            self.nets = {k: n.to(device).eval() for k, n in networks_of(settings, c2, c3).items()}
+        self.encoder, self.decoders = (
+            self.nets["fusion_encoder"],
+            (self.nets["decoder_2d"], self.nets["decoder_3d"]),
+        )
         self.scales, self.melted = {"scale_2d": Standardiser(), "scale_3d": Standardiser()}, None
-        self.layers = quick(restorer(self.encoder, self.decoders), settings.precision, settings.compiled)
+        self.layers = quick(
+            restorer(self.encoder, self.decoders), settings.precision, settings.compiled
+        )
 
     def scaled(self, v: Lifted) -> Lifted:
         "The native features as the networks see them."
         f2, f3 = (s(f) for s, f in zip(self.scales.values(), (v.f2, v.f3)))
-        return replace(v, f2=F.layer_norm(f2, f2.shape[1:]), f3=F.layer_norm(f3, f3.shape[1:])) if self.settings.layer_norm else replace(v, f2=f2, f3=f3)
+        return (
+            replace(v, f2=F.layer_norm(f2, f2.shape[1:]), f3=F.layer_norm(f3, f3.shape[1:]))
+            if self.settings.layer_norm
+            else replace(v, f2=f2, f3=f3)
+        )
 
-    def loss(self, batch: Sequence[Lifted]) -> Float[Tensor, ""]: return batch_loss(self.encoder, self.layers, batch, self.settings)
-    def ready(self, v: Lifted) -> Lifted: v = self.scaled(v.anew()); return v.dense() if self.settings.window else v        # windows come from dense maps
-    def fit(self, views: Sequence[Lifted], progress: bool = True, checkpoint=None) -> Float[np.ndarray, " steps"]:
+    def loss(self, batch: Sequence[Lifted]) -> Float[Tensor, ""]:
+        return batch_loss(self.encoder, self.layers, batch, self.settings)
+
+    def ready(self, v: Lifted) -> Lifted:
+        v = self.scaled(v.anew())
+        return v.dense() if self.settings.window else v  # windows come from dense maps
+
+    def fit(
+        self, views: Sequence[Lifted], progress: bool = True, checkpoint=None
+    ) -> Float[np.ndarray, " steps"]:
         "Train the three networks with one Adam; returns the loss of each step. The views are whole maps: `pixels` cover `size`."
         s = self.settings
-        if s.standardise: self.scales = {"scale_2d": Standardiser([(v.f2, v.a2) for v in views]), "scale_3d": Standardiser([(v.f3, v.a3) for v in views])}
-        optimiser = torch.optim.Adam([p for n in self.nets.values() for p in n.parameters()], lr=s.lr)
-        views, self.melted = [v if v.again else self.ready(v) for v in views], None                       # what is drawn anew is made ready at each step
-        def now(v): v = self.ready(v) if v.again else v; return cut(v, s.window) if s.window else v
+        if s.standardise:
+            self.scales = {
+                "scale_2d": Standardiser([(v.f2, v.a2) for v in views]),
+                "scale_3d": Standardiser([(v.f3, v.a3) for v in views]),
+            }
+        optimiser = torch.optim.Adam(
+            [p for n in self.nets.values() for p in n.parameters()], lr=s.lr
+        )
+        views, self.melted = (
+            [v if v.again else self.ready(v) for v in views],
+            None,
+        )  # what is drawn anew is made ready at each step
+
+        def now(v):
+            v = self.ready(v) if v.again else v
+            return cut(v, s.window) if s.window else v
+
         step = lambda batch: self.loss([now(v) for v in batch])
-        return train(step, views, self.nets, optimiser=optimiser, epochs=s.epochs, batch_size=s.batch_size, seed=s.seed,
-                     settings=asdict(s), progress=progress, name="MAFR", checkpoint=checkpoint, every=max(1, s.epochs // 10))
+        return train(
+            step,
+            views,
+            self.nets,
+            optimiser=optimiser,
+            epochs=s.epochs,
+            batch_size=s.batch_size,
+            seed=s.seed,
+            settings=asdict(s),
+            progress=progress,
+            name="MAFR",
+            checkpoint=checkpoint,
+            every=max(1, s.epochs // 10),
+        )
 
     def psi(self, view: Lifted) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
         "(Psi_2D, Psi_3D) at the view's pixels."
-        if self.melted is None: self.melted = quick(restorer(self.encoder, self.decoders, melt=True), self.settings.precision, self.settings.compiled)
+        if self.melted is None:
+            self.melted = quick(
+                restorer(self.encoder, self.decoders, melt=True),
+                self.settings.precision,
+                self.settings.compiled,
+            )
         return discrepancies(self.encoder, self.melted, self.scaled(view))
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #d43faf35
 def _state(self: Restoration) -> dict[str, Tensor]:
     "Weights by the names of the authors' files behind the network's name, and the channel statistics if there are any."
-    known = {f"{n}.{k}": getattr(s, k) for n, s in self.scales.items() if s.mean is not None for k in ("mean", "deviation")}
-    return {f"{n}.{k}": v for n, net in self.nets.items() for k, v in net.state_dict().items()} | known
+    known = {
+        f"{n}.{k}": getattr(s, k)
+        for n, s in self.scales.items()
+        if s.mean is not None
+        for k in ("mean", "deviation")
+    }
+    return {
+        f"{n}.{k}": v for n, net in self.nets.items() for k, v in net.state_dict().items()
+    } | known
+
 
 def _restore(self: Restoration, tensors: Mapping[str, Tensor]):
     self.melted = None
-    for n, net in self.nets.items(): net.load_state_dict({k.removeprefix(n + "."): v for k, v in tensors.items() if k.startswith(n + ".")})
-    for n, s in self.scales.items() if self.settings.standardise else (): s.mean, s.deviation = (tensors[f"{n}.{k}"].to(self.device) for k in ("mean", "deviation"))
+    for n, net in self.nets.items():
+        net.load_state_dict(
+            {k.removeprefix(n + "."): v for k, v in tensors.items() if k.startswith(n + ".")}
+        )
+    for n, s in self.scales.items() if self.settings.standardise else ():
+        s.mean, s.deviation = (tensors[f"{n}.{k}"].to(self.device) for k in ("mean", "deviation"))
+
 
 Restoration.state, Restoration.restore = _state, _restore
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #54507520
 def training_map(view: View, features: tuple[Features, Features], s: MAFRSettings) -> Lifted:
     "What is learned from a prepared view: every `stride`-th pixel of its whole map, background included, as a map of its own."
     pixels, size = strided(view.size, s.stride)
-    return replace(lift(view, *features, s.protocol, pixels), pixels=np.arange(len(pixels)), size=size)
+    return replace(
+        lift(view, *features, s.protocol, pixels), pixels=np.arange(len(pixels)), size=size
+    )
+
 
 def view_maps(restoration: Restoration, v: Lifted | None) -> dict[str, Float[np.ndarray, "H W"]]:
     "Every aggregation's map of a view; of a missing view, zeros."
     s = restoration.settings
-    if v is None: return {b: np.zeros((s.size, s.size), np.float32) for b in BRANCHES}
+    if v is None:
+        return {b: np.zeros((s.size, s.size), np.float32) for b in BRANCHES}
     return maps_of(*restoration.psi(v), v.pixels, v.size, s.protocol)
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #716fed3b
 class MAFR(Detector):
     "Multi-modal Attention-driven Fusion Restoration. `encoders`: own (F_2D, F_3D) instead of those that the settings name; `cache`: a `FeatureCache`, so that no frozen feature is extracted twice."
+
     name, Settings = "mafr", MAFRSettings
 
-    def __init__(self, settings: MAFRSettings | Mapping | None = None, *, device: str = "cpu", encoders: tuple[Encoder, Encoder] | None = None, cache: FeatureCache | None = None, **changes):
+    def __init__(
+        self,
+        settings: MAFRSettings | Mapping | None = None,
+        *,
+        device: str = "cpu",
+        encoders: tuple[Encoder, Encoder] | None = None,
+        cache: FeatureCache | None = None,
+        **changes,
+    ):
         super().__init__(settings, device=device, **changes)
         self.f2, self.f3 = encoders or extractors(self.settings, str(device))
         self.cache, self.losses, self.restoration = cache, np.zeros(0), None
 
-    def transform(self, sample: Sample) -> Sample: return map_views(sample, lambda v: shrunk(resize(pad_square(v), self.settings.size), self.settings.shrink))
-    def encoders(self) -> dict[str, str]: return {"2d": f"{self.f2.name} [{self.f2.identity[:12]}]", "3d": f"{self.f3.name} [{self.f3.identity[:12]}]"}
-    def scale_map(self, maps, metric: str): return metric_map(maps, metric, self.settings.protocol)
-    def features(self, view: View) -> tuple[Features, Features]: return encode(view, (self.f2, self.f3), self.cache, "MAFR")
-    def lifted(self, view: View) -> Lifted: return lift(view, *self.features(view), self.settings.protocol).to(self.device)
+    def transform(self, sample: Sample) -> Sample:
+        return map_views(
+            sample,
+            lambda v: shrunk(resize(pad_square(v), self.settings.size), self.settings.shrink),
+        )
+
+    def encoders(self) -> dict[str, str]:
+        return {
+            "2d": f"{self.f2.name} [{self.f2.identity[:12]}]",
+            "3d": f"{self.f3.name} [{self.f3.identity[:12]}]",
+        }
+
+    def scale_map(self, maps, metric: str):
+        return metric_map(maps, metric, self.settings.protocol)
+
+    def features(self, view: View) -> tuple[Features, Features]:
+        return encode(view, (self.f2, self.f3), self.cache, "MAFR")
+
+    def lifted(self, view: View) -> Lifted:
+        return lift(view, *self.features(view), self.settings.protocol).to(self.device)
+
     def state(self) -> dict[str, Tensor]:
-        if self.restoration is None: raise self.not_learned()
+        if self.restoration is None:
+            raise self.not_learned()
         return self.restoration.state()
+
     def restore(self, tensors: Mapping[str, Tensor]):
-        self.restoration = Restoration(self.settings, self.f2.channels, self.f3.channels, self.device); self.restoration.restore(tensors)
+        self.restoration = Restoration(
+            self.settings, self.f2.channels, self.f3.channels, self.device
+        )
+        self.restoration.restore(tensors)
 
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> MAFR:
         "Learn from good samples. `checkpoint`: a file to save the training to and resume it from."
         from tqdm.auto import tqdm
-        if self.settings.shots not in (None, len(samples)): raise MvadError("not the few samples that the settings announce", found=len(samples), expected=self.settings.shots, fix="mvad.data.few_shot draws them")
-        bar = tqdm((self.prepare(require_good(s)) for s in samples), total=len(samples), desc="features", disable=not progress, leave=False)
-        views = [replace(training_map(v, self.features(v), self.settings).to(self.device), again=redraw(v, self.f3, self.cache)) for s in bar for v in s.views if v]
-        if not views: raise MvadError("nothing to learn from", found="0 samples", expected="at least one good sample")
-        self.restoration = Restoration(self.settings, views[0].f2.shape[1], views[0].f3.shape[1], self.device)
+
+        if self.settings.shots not in (None, len(samples)):
+            raise MvadError(
+                "not the few samples that the settings announce",
+                found=len(samples),
+                expected=self.settings.shots,
+                fix="mvad.data.few_shot draws them",
+            )
+        bar = tqdm(
+            (self.prepare(require_good(s)) for s in samples),
+            total=len(samples),
+            desc="features",
+            disable=not progress,
+            leave=False,
+        )
+        views = [
+            replace(
+                training_map(v, self.features(v), self.settings).to(self.device),
+                again=redraw(v, self.f3, self.cache),
+            )
+            for s in bar
+            for v in s.views
+            if v
+        ]
+        if not views:
+            raise MvadError(
+                "nothing to learn from", found="0 samples", expected="at least one good sample"
+            )
+        self.restoration = Restoration(
+            self.settings, views[0].f2.shape[1], views[0].f3.shape[1], self.device
+        )
         self.losses = self.restoration.fit(views, progress, checkpoint)
         return self
 
@@ -333,41 +656,98 @@ class MAFR(Detector):
         s = self.settings
         views = [view_maps(self.restoration, v and self.lifted(v)) for v in sample.views]
         branches = {b: np.stack([v[b] for v in views]) for b in BRANCHES}
-        scores = {b: float(np.max(image_score(m, IMAGE_SCORE[s.protocol]))) for b, m in branches.items()}
-        return Prediction(branches[s.aggregation], scores[s.aggregation], branches=branches, branch_scores=scores)
+        scores = {
+            b: float(np.max(image_score(m, IMAGE_SCORE[s.protocol]))) for b, m in branches.items()
+        }
+        return Prediction(
+            branches[s.aggregation], scores[s.aggregation], branches=branches, branch_scores=scores
+        )
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #c7ab45b5
 SCALES = {
-    "smoke": dict(encoder_2d="efficientnet_lite0", encoder_3d="fpfh", size=100, image_size=112, centres=256, radii=(.008,), epochs=3, stride=2, window=12, standardise=True, layer_norm=True),
-    "laptop": dict(encoder_2d="efficientnet_lite0", encoder_3d="fpfh", layers=(1, 2, 3), size=200, fused=8, epochs=60, stride=4, window=12, standardise=True, layer_norm=True),
+    "smoke": dict(
+        encoder_2d="efficientnet_lite0",
+        encoder_3d="fpfh",
+        size=100,
+        image_size=112,
+        centres=256,
+        radii=(0.008,),
+        epochs=3,
+        stride=2,
+        window=12,
+        standardise=True,
+        layer_norm=True,
+    ),
+    "laptop": dict(
+        encoder_2d="efficientnet_lite0",
+        encoder_3d="fpfh",
+        layers=(1, 2, 3),
+        size=200,
+        fused=8,
+        epochs=60,
+        stride=4,
+        window=12,
+        standardise=True,
+        layer_norm=True,
+    ),
     "paper": {},
 }
-VARIANTS = {"ours": {}, "5-shot": dict(shots=5), "10-shot": dict(shots=10), "50-shot": dict(shots=50),                      # Table III
-            "sim": dict(lambda_2=0., lambda_3=0.), "census": dict(lambda_1=0., lambda_2=0.), "smooth": dict(lambda_1=0., lambda_3=0.)}   # Table IV
+VARIANTS = {
+    "ours": {},
+    "5-shot": dict(shots=5),
+    "10-shot": dict(shots=10),
+    "50-shot": dict(shots=50),  # Table III
+    "sim": dict(lambda_2=0.0, lambda_3=0.0),
+    "census": dict(lambda_1=0.0, lambda_2=0.0),
+    "smooth": dict(lambda_1=0.0, lambda_3=0.0),
+}  # Table IV
 
-def settings_for(scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0) -> MAFRSettings:
+
+def settings_for(
+    scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0
+) -> MAFRSettings:
     "The settings of a run. Few-shot at smoke scale takes a tenth of the shots: it has six training samples."
     for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known: raise MvadError(f"unknown {what} of MAFR", found=name, expected=", ".join(known))
+        if name not in known:
+            raise MvadError(f"unknown {what} of MAFR", found=name, expected=", ".join(known))
     s = {**SCALES[scale], **VARIANTS[variant], "protocol": protocol, "seed": seed}
-    if scale == "smoke" and "shots" in s: s["shots"] = max(1, s["shots"] // 10)
+    if scale == "smoke" and "shots" in s:
+        s["shots"] = max(1, s["shots"] // 10)
     return MAFRSettings(**s)
+
 
 # %% ../../nbs/papers/41_mafr.ipynb #b711b2ec
 FILES = {"fusion_encoder": "fusion_encoder", "decoder_2d": "decoder_2D", "decoder_3d": "decoder_3D"}
 
-def authors_files(folder: str | Path, category: str, epochs: int = 100, batch_size: int = 1) -> dict[str, Path]:
+
+def authors_files(
+    folder: str | Path, category: str, epochs: int = 100, batch_size: int = 1
+) -> dict[str, Path]:
     "Where the authors' scripts keep the weights of each network (facts, 6)."
-    return {k: Path(folder) / category / f"{stem}_{category}_{epochs}ep_{batch_size}bs.pth" for k, stem in FILES.items()}
+    return {
+        k: Path(folder) / category / f"{stem}_{category}_{epochs}ep_{batch_size}bs.pth"
+        for k, stem in FILES.items()
+    }
+
 
 def save_authors(detector: MAFR, files: Mapping[str, Path]):
     "Write the three networks as the authors' scripts do: bare state dicts."
     for k, path in files.items():
-        with by_rename(path) as part: torch.save(detector.restoration.nets[k].state_dict(), part)
+        with by_rename(path) as part:
+            torch.save(detector.restoration.nets[k].state_dict(), part)
+
 
 def load_authors(detector: MAFR, files: Mapping[str, Path]) -> MAFR:
     "Take over the authors' three files; the detector's protocol must be \"released\" and its encoders' channels those of the files."
     state = {f"{k}.{name}": t for k, path in files.items() for name, t in load_pth(path).items()}
-    try: detector.restore(state)
-    except RuntimeError as e: raise MvadError("these weights do not fit", file=next(iter(files.values())).parent, found=" ".join(str(e).split())[:200], expected=f"networks for {detector.f2.channels} and {detector.f3.channels} channels, protocol released") from e
+    try:
+        detector.restore(state)
+    except RuntimeError as e:
+        raise MvadError(
+            "these weights do not fit",
+            file=next(iter(files.values())).parent,
+            found=" ".join(str(e).split())[:200],
+            expected=f"networks for {detector.f2.channels} and {detector.f3.channels} channels, protocol released",
+        ) from e
     return detector

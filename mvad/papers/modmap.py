@@ -19,284 +19,588 @@ from ..core.detector import Detector, Prediction, require_good, seeded, train
 from ..core.evaluate import Clock
 from ..core.geometry import SparseOperator
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
-from ..core.volume import Grid, Landing, ScoreVolume, best_landed, grid_around, landing, volume_of, world_points
+from mvad.core.volume import (
+    Grid,
+    Landing,
+    ScoreVolume,
+    best_landed,
+    grid_around,
+    landing,
+    volume_of,
+    world_points,
+)
 from ..encoders.features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
-__all__ = ['ENSEMBLES', 'GREY', 'BRANCHES', 'SCALES', 'VARIANTS', 'PAPER_IMAGE', 'cells_operator', 'tokens_of', 'ModulateAndMap',
-           'pair_distances', 'pairs_of', 'one_cycle', 'Instance', 'PairTraining', 'batch_loss', 'train_pairs',
-           'closest', 'foreground', 'token_mask', 'MODMAPSettings', 'extractors', 'chosen_views', 'prepared', 'MODMAP',
-           'learn', 'new_nets', 'standardise', 'instance', 'grid_of', 'sources_of', 'subset_of', 'view_maps', 'plan_of',
-           'maps_of', 'landings', 'volumes', 'look', 'with_artefacts', 'settings_for', 'beside', 'inference_ms']
+__all__ = [
+    "ENSEMBLES",
+    "GREY",
+    "BRANCHES",
+    "SCALES",
+    "VARIANTS",
+    "PAPER_IMAGE",
+    "cells_operator",
+    "tokens_of",
+    "ModulateAndMap",
+    "pair_distances",
+    "pairs_of",
+    "one_cycle",
+    "Instance",
+    "PairTraining",
+    "batch_loss",
+    "train_pairs",
+    "closest",
+    "foreground",
+    "token_mask",
+    "MODMAPSettings",
+    "extractors",
+    "chosen_views",
+    "prepared",
+    "MODMAP",
+    "learn",
+    "new_nets",
+    "standardise",
+    "instance",
+    "grid_of",
+    "sources_of",
+    "subset_of",
+    "view_maps",
+    "plan_of",
+    "maps_of",
+    "landings",
+    "volumes",
+    "look",
+    "with_artefacts",
+    "settings_for",
+    "beside",
+    "inference_ms",
+]
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #25b86147
-def cells_operator(pixels: Int[np.ndarray, "P"], size: tuple[int, int], grid: tuple[int, int]) -> SparseOperator:
+def cells_operator(
+    pixels: Int[np.ndarray, "P"], size: tuple[int, int], grid: tuple[int, int]
+) -> SparseOperator:
     "The mean over the pixels of each cell of a grid, as an operator from the given pixels; an empty cell gives zeros."
     from scipy.sparse import csr_matrix
+
     row, column = np.divmod(np.asarray(pixels), size[1])
     cell = (row * grid[0] // size[0]) * grid[1] + column * grid[1] // size[1]
     count = np.bincount(cell, minlength=grid[0] * grid[1])
-    return SparseOperator.from_scipy(csr_matrix((1 / count[cell], (cell, np.arange(len(cell)))), (grid[0] * grid[1], len(cell))))
+    return SparseOperator.from_scipy(
+        csr_matrix((1 / count[cell], (cell, np.arange(len(cell)))), (grid[0] * grid[1], len(cell)))
+    )
+
 
 def tokens_of(f: Features, grid: tuple[int, int]) -> Float[Tensor, "T c"]:
     "Features on a common grid of tokens, row by row: finer maps averaged, coarser ones interpolated, points averaged over the pixels of each token."
-    if f.grid is None: return (cells_operator(f.pixels, f.size, grid).to(f.data.device) @ f.operator(f.pixels).to(f.data.device))(f.data.float())
-    if tuple(f.grid) == tuple(grid): return f.data.float()
+    if f.grid is None:
+        return (
+            cells_operator(f.pixels, f.size, grid).to(f.data.device)
+            @ f.operator(f.pixels).to(f.data.device)
+        )(f.data.float())
+    if tuple(f.grid) == tuple(grid):
+        return f.data.float()
     maps = f.data.float().T.reshape(1, -1, *f.grid)
     finer = f.grid[0] >= grid[0] and f.grid[1] >= grid[1]
-    out = F.adaptive_avg_pool2d(maps, grid) if finer else F.interpolate(maps, grid, mode="bilinear", align_corners=False)
+    out = (
+        F.adaptive_avg_pool2d(maps, grid)
+        if finer
+        else F.interpolate(maps, grid, mode="bilinear", align_corners=False)
+    )
     return out[0].flatten(1).T.contiguous()
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #d5106ea6
 class ModulateAndMap(nn.Module):
     """M_I->D, M_D->I and their modulators (MODMAP Eq. 3-7). `conditioning=False` leaves the modulators out: CFM. `n_classes` > 0: one model for several classes."""
-    def __init__(self, n_views: int, c_i: int, c_d: int, hidden: int | None = None, code: int = 128, conditioning: bool = True, n_classes: int = 0):
+
+    def __init__(
+        self,
+        n_views: int,
+        c_i: int,
+        c_d: int,
+        hidden: int | None = None,
+        code: int = 128,
+        conditioning: bool = True,
+        n_classes: int = 0,
+    ):
         super().__init__()
         self.to_depth, self.to_image = MappingMLP(c_i, c_d, hidden), MappingMLP(c_d, c_i, hidden)
-        self.phi_image, self.phi_depth = (Modulator(n_views, c, code, n_classes) if conditioning else None for c in (c_i, c_d))
+        self.phi_image, self.phi_depth = (
+            Modulator(n_views, c, code, n_classes) if conditioning else None for c in (c_i, c_d)
+        )
 
-    def forward(self, f_i: Float[Tensor, "B T c_i"], f_d: Float[Tensor, "B T c_d"], source, target, category=None) -> tuple[Float[Tensor, "B T c_d"], Float[Tensor, "B T c_i"]]:
+    def forward(
+        self,
+        f_i: Float[Tensor, "B T c_i"],
+        f_d: Float[Tensor, "B T c_d"],
+        source,
+        target,
+        category=None,
+    ) -> tuple[Float[Tensor, "B T c_d"], Float[Tensor, "B T c_i"]]:
         "The target's depth and image features as the source predicts them."
-        if self.phi_image is not None: f_i, f_d = self.phi_image(f_i, source, target, category), self.phi_depth(f_d, source, target, category)
+        if self.phi_image is not None:
+            f_i, f_d = (
+                self.phi_image(f_i, source, target, category),
+                self.phi_depth(f_d, source, target, category),
+            )
         return self.to_depth(f_i), self.to_image(f_d)
 
     @torch.no_grad()
-    def table(self, n_views: int, category: int | None = None) -> list[tuple[Tensor, Tensor]] | None:
+    def table(
+        self, n_views: int, category: int | None = None
+    ) -> list[tuple[Tensor, Tensor]] | None:
         "(gamma, beta) of both modalities for all pairs, (N, N, c) each: what the modulators say, once and for all. None without modulators."
-        if self.phi_image is None: return None
+        if self.phi_image is None:
+            return None
         views = torch.arange(n_views, device=self.phi_image.input.weight.device)
-        return [m.coefficients(views[:, None], views[None], None if category is None else torch.full((n_views, n_views), category, device=views.device)) for m in (self.phi_image, self.phi_depth)]
+        return [
+            m.coefficients(
+                views[:, None],
+                views[None],
+                None
+                if category is None
+                else torch.full((n_views, n_views), category, device=views.device),
+            )
+            for m in (self.phi_image, self.phi_depth)
+        ]
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #aef0af04
-def pair_distances(nets: ModulateAndMap, f_i: Float[Tensor, "V T c_i"], f_d: Float[Tensor, "V T c_d"], source: Int[Tensor, "B"], target: Int[Tensor, "B"], views: Int[Tensor, "B 2"] | None = None,
-                   category=None) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+def pair_distances(
+    nets: ModulateAndMap,
+    f_i: Float[Tensor, "V T c_i"],
+    f_d: Float[Tensor, "V T c_d"],
+    source: Int[Tensor, "B"],
+    target: Int[Tensor, "B"],
+    views: Int[Tensor, "B 2"] | None = None,
+    category=None,
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
     "1 - cos of predicted and observed depth and image features (MODMAP Eq. 8, 9), for pairs of rows of f_i and f_d. `views`: the view numbers of these rows, where they differ from the row numbers."
     s, t = (source, target) if views is None else views.T
     p_d, p_i = nets(f_i[source], f_d[source], s, t, category)
-    return tuple(1 - F.cosine_similarity(p, f[target], dim=-1, eps=1e-8) for p, f in ((p_d, f_d), (p_i, f_i)))
+    return tuple(
+        1 - F.cosine_similarity(p, f[target], dim=-1, eps=1e-8) for p, f in ((p_d, f_d), (p_i, f_i))
+    )
+
 
 def pairs_of(views: Sequence[int], mode: str = "all") -> list[tuple[int, int]]:
     "All ordered pairs (s, t) of these views, each with itself included; or only each with itself (`self`: CFM, Tables 3 to 5)."
-    if mode not in ("all", "self"): raise MvadError("unknown pairs", found=mode, expected="all or self")
+    if mode not in ("all", "self"):
+        raise MvadError("unknown pairs", found=mode, expected="all or self")
     return [(s, t) for t in views for s in views if mode == "all" or s == t]
 
+
 # %% ../../nbs/papers/44_modmap.ipynb #a8b2bbb7
-def one_cycle(optimiser: torch.optim.Optimizer, steps: int, peak: float = 5e-4, warmup: float = .1) -> torch.optim.lr_scheduler.OneCycleLR:
+def one_cycle(
+    optimiser: torch.optim.Optimizer, steps: int, peak: float = 5e-4, warmup: float = 0.1
+) -> torch.optim.lr_scheduler.OneCycleLR:
     "From peak/25 up to `peak` during the share `warmup` of the steps, down to a ten-thousandth of the start by cosine; Adam's momentum stays (MODMAP A.2; facts, 4)."
-    return torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=peak, total_steps=max(steps, 1), pct_start=warmup, anneal_strategy="cos", cycle_momentum=False)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=peak,
+        total_steps=max(steps, 1),
+        pct_start=warmup,
+        anneal_strategy="cos",
+        cycle_momentum=False,
+    )
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #49a88656
 @dataclass(eq=False)
 class Instance:
     "One object's features on the common token grid: `f_i` (N, T, c_I), `f_d` (N, T, c_D), which of the N views are `present`, the number of its class, and which tokens hold the object."
+
     f_i: Float[Tensor, "N T c_i"]
     f_d: Float[Tensor, "N T c_d"]
     present: tuple[int, ...]
     category: int | None = None
     object: Bool[Tensor, "N T"] | None = None
 
+
 @dataclass(frozen=True)
 class PairTraining:
     "How pairs are learned (MODMAP A.2). `tokens`: so many random ones a pair and step, None for all; `at_once`: pairs whose gradients are computed together, which changes the memory and nothing else."
+
     epochs: int = 200
     batch_size: int = 48
     lr: float = 5e-4
-    warmup: float = .1
+    warmup: float = 0.1
     pairs: Literal["all", "self"] = "all"
     tokens: int | None = None
     train_tokens: Literal["all", "object"] = "all"
     at_once: int = 4
     seed: int = 0
 
+
 # %% ../../nbs/papers/44_modmap.ipynb #a7e91a62
-def batch_loss(nets: ModulateAndMap, instance: Instance, pairs: Sequence[tuple[int, int]], p: PairTraining) -> Float[Tensor, ""]:
+def batch_loss(
+    nets: ModulateAndMap, instance: Instance, pairs: Sequence[tuple[int, int]], p: PairTraining
+) -> Float[Tensor, ""]:
     "MODMAP Eq. 10 summed over some pairs of one object, each a mean over its tokens."
     f_i, f_d, on = instance.f_i, instance.f_d, instance.object
     if p.tokens:
-        pool = torch.arange(f_i.shape[1]) if p.train_tokens == "all" else on.any(0).nonzero()[:, 0].cpu()
-        some = pool[torch.randperm(len(pool))[:p.tokens]].to(f_i.device)
+        pool = (
+            torch.arange(f_i.shape[1])
+            if p.train_tokens == "all"
+            else on.any(0).nonzero()[:, 0].cpu()
+        )
+        some = pool[torch.randperm(len(pool))[: p.tokens]].to(f_i.device)
         f_i, f_d, on = f_i[:, some], f_d[:, some], None if on is None else on[:, some]
     s, t = torch.tensor(pairs, device=f_i.device).T
     category = None if instance.category is None else torch.full_like(s, instance.category)
     total = sum(pair_distances(nets, f_i, f_d, s, t, category=category))
-    if p.train_tokens == "all": return total.mean(1).sum()
+    if p.train_tokens == "all":
+        return total.mean(1).sum()
     weight = on[t].to(total)
     return ((total * weight).sum(1) / weight.sum(1).clamp_min(1)).sum()
 
-def train_pairs(nets: ModulateAndMap, instances: Sequence[Instance], p: PairTraining, progress: bool = True, checkpoint=None, settings: Mapping | None = None) -> Float[np.ndarray, " steps"]:
+
+def train_pairs(
+    nets: ModulateAndMap,
+    instances: Sequence[Instance],
+    p: PairTraining,
+    progress: bool = True,
+    checkpoint=None,
+    settings: Mapping | None = None,
+) -> Float[np.ndarray, " steps"]:
     "Learn all pairs of all objects; returns the loss of each step. With `self` pairs there are fewer items, and as many steps as `all` pairs would take."
     items = [(k, s, t) for k, x in enumerate(instances) for s, t in pairs_of(x.present, p.pairs)]
     steps = p.epochs * -(-sum(len(x.present) ** 2 for x in instances) // p.batch_size)
     optimiser = torch.optim.Adam(nets.parameters(), lr=p.lr)
+
     def step(batch):
-        optimiser.zero_grad(set_to_none=True); total = 0.
+        optimiser.zero_grad(set_to_none=True)
+        total = 0.0
         for k in sorted({b[0] for b in batch}):
             of = [(s, t) for j, s, t in batch if j == k]
             for a in range(0, len(of), p.at_once):
-                loss = batch_loss(nets, instances[k], of[a:a + p.at_once], p) / len(batch)
-                loss.backward(); total += loss.detach()
+                loss = batch_loss(nets, instances[k], of[a : a + p.at_once], p) / len(batch)
+                loss.backward()
+                total += loss.detach()
         optimiser.step()
         return total
-    return train(step, items, {"nets": nets, "optimiser": optimiser}, schedule=one_cycle(optimiser, steps, p.lr, p.warmup), steps=steps, batch_size=min(p.batch_size, len(items)),
-                 seed=p.seed, settings=dict(settings or asdict(p)), progress=progress, name="MODMAP", checkpoint=checkpoint, every=max(1, steps // 10))
+
+    return train(
+        step,
+        items,
+        {"nets": nets, "optimiser": optimiser},
+        schedule=one_cycle(optimiser, steps, p.lr, p.warmup),
+        steps=steps,
+        batch_size=min(p.batch_size, len(items)),
+        seed=p.seed,
+        settings=dict(settings or asdict(p)),
+        progress=progress,
+        name="MODMAP",
+        checkpoint=checkpoint,
+        every=max(1, steps // 10),
+    )
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #7bd79f8f
-ENSEMBLES = ("min", "mean", "others")                   # the paper's; the mean over sources; the minimum over the other views only
+ENSEMBLES = (
+    "min",
+    "mean",
+    "others",
+)  # the paper's; the mean over sources; the minimum over the other views only
+
 
 @torch.inference_mode()
-def closest(nets: ModulateAndMap, x: Instance, target: int, sources: Sequence[int], tokens: Int[Tensor, "k"] | None = None, table=None,
-            ensemble: str = "min") -> tuple[Float[Tensor, "k"], Float[Tensor, "k"]]:
+def closest(
+    nets: ModulateAndMap,
+    x: Instance,
+    target: int,
+    sources: Sequence[int],
+    tokens: Int[Tensor, "k"] | None = None,
+    table=None,
+    ensemble: str = "min",
+) -> tuple[Float[Tensor, "k"], Float[Tensor, "k"]]:
     "(Psi_I, Psi_D) of a target view at some of its tokens (all without `tokens`), from these source views (MODMAP Eq. 11, 12). `table`: what `nets.table` gives."
-    if ensemble not in ENSEMBLES: raise MvadError("unknown ensemble", found=ensemble, expected=", ".join(ENSEMBLES))
+    if ensemble not in ENSEMBLES:
+        raise MvadError("unknown ensemble", found=ensemble, expected=", ".join(ENSEMBLES))
     tokens = slice(None) if tokens is None else tokens
     unit = [F.normalize(f[target, tokens], dim=-1, eps=1e-8) for f in (x.f_d, x.f_i)]
     best, sources = None, [s for s in sources if ensemble != "others" or s != target] or [target]
     for s in sources:
         f = [x.f_i[s, tokens], x.f_d[s, tokens]]
-        if table is not None: f = [torch.addcmul(beta[s, target], gamma[s, target], y) for (gamma, beta), y in zip(table, f)]
-        psi = [1 - (p * u).sum(-1) / p.norm(dim=-1).clamp_min(1e-8) for p, u in zip((nets.to_depth(f[0]), nets.to_image(f[1])), unit)]
-        if best is None: best = psi
-        elif ensemble == "mean": best = [b + new for b, new in zip(best, psi)]
-        else: best = [torch.minimum(b, new) for b, new in zip(best, psi)]
+        if table is not None:
+            f = [
+                torch.addcmul(beta[s, target], gamma[s, target], y)
+                for (gamma, beta), y in zip(table, f)
+            ]
+        psi = [
+            1 - (p * u).sum(-1) / p.norm(dim=-1).clamp_min(1e-8)
+            for p, u in zip((nets.to_depth(f[0]), nets.to_image(f[1])), unit)
+        ]
+        if best is None:
+            best = psi
+        elif ensemble == "mean":
+            best = [b + new for b, new in zip(best, psi)]
+        else:
+            best = [torch.minimum(b, new) for b, new in zip(best, psi)]
     depth, image = (b / len(sources) for b in best) if ensemble == "mean" else best
     return image.clamp_min(0), depth.clamp_min(0)
 
+
 # %% ../../nbs/papers/44_modmap.ipynb #e4ff17a2
-def foreground(valid: Bool[np.ndarray, "H W"], keep: str = "largest", min_share: float = .01) -> Bool[np.ndarray, "H W"]:
+def foreground(
+    valid: Bool[np.ndarray, "H W"], keep: str = "largest", min_share: float = 0.01
+) -> Bool[np.ndarray, "H W"]:
     "The pixels that count: valid, opened by 3 x 3, and of their 4-connected pieces the `largest`, `all`, or (`min_area`) those with at least `min_share` of the image (facts, 2.7)."
     from scipy.ndimage import binary_dilation, binary_erosion, label
-    if keep not in ("largest", "all", "min_area"): raise MvadError("unknown mask_keep", found=keep, expected="largest, all or min_area")
+
+    if keep not in ("largest", "all", "min_area"):
+        raise MvadError("unknown mask_keep", found=keep, expected="largest, all or min_area")
     square = np.ones((3, 3), bool)
     opened = binary_dilation(binary_erosion(valid, square, border_value=1), square)
     pieces, n = label(opened)
-    if keep == "all" or n == 0: return opened
+    if keep == "all" or n == 0:
+        return opened
     area = np.bincount(pieces.ravel(), minlength=n + 1)[1:]
-    chosen = [np.argmax(area) + 1] if keep == "largest" else np.flatnonzero(area >= min_share * valid.size) + 1
+    chosen = (
+        [np.argmax(area) + 1]
+        if keep == "largest"
+        else np.flatnonzero(area >= min_share * valid.size) + 1
+    )
     return np.isin(pieces, chosen)
+
 
 def token_mask(mask: Bool[np.ndarray, "H W"], grid: tuple[int, int]) -> Bool[np.ndarray, "T"]:
     "The tokens that reach a pixel of the mask through bilinear interpolation: those that hold one, and their eight neighbours."
-    holds = F.adaptive_max_pool2d(torch.from_numpy(np.ascontiguousarray(mask)).float()[None, None], grid)
+    holds = F.adaptive_max_pool2d(
+        torch.from_numpy(np.ascontiguousarray(mask)).float()[None, None], grid
+    )
     return (F.max_pool2d(holds, 3, 1, 1) > 0).flatten().numpy()
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #f7c73bc9
 def _checked_share(share: float):
-    if not 0 < share <= 1: raise MvadError("a share of sources", found=share, expected="above 0, at most 1")
+    if not 0 < share <= 1:
+        raise MvadError("a share of sources", found=share, expected="above 0, at most 1")
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #bad7954b
 @dataclass(frozen=True)
 class MODMAPSettings:
     "The paper's configuration by default (MODMAP section 3 and A.2; what is silent there: facts, 4)."
+
     encoder_image: str = "dinov2_vitb14_reg4"
-    encoder_depth: str = "dino_depth"                           # or fpfh, point_mae, or an image network, which then sees depth (Tables 4, 9)
-    weights_depth: str = "small"                                # of dino_depth and point_mae: the kit's own, or a file
-    size: int = 896                                             # of the maps, and of what the encoders see
-    image_size: int | None = None                               # what the image encoder sees, if not that; `depth_size`: the depth encoder
+    encoder_depth: str = (
+        "dino_depth"  # or fpfh, point_mae, or an image network, which then sees depth (Tables 4, 9)
+    )
+    weights_depth: str = "small"  # of dino_depth and point_mae: the kit's own, or a file
+    size: int = 896  # of the maps, and of what the encoders see
+    image_size: int | None = (
+        None  # what the image encoder sees, if not that; `depth_size`: the depth encoder
+    )
     depth_size: int | None = None
-    depth_fill: int = 0                                         # holes of up to so many pixels are closed before a dino_depth looks (ours)
-    layers: tuple[int, ...] | None = None                       # of the image network(s); None: the usual ones
-    grid: int | None = None                                     # tokens a side; None: the image encoder's
-    radii: tuple[float, ...] = (.004, .008)                     # of FPFH, metres; and its centres
+    depth_fill: int = 0  # holes of up to so many pixels are closed before a dino_depth looks (ours)
+    layers: tuple[int, ...] | None = None  # of the image network(s); None: the usual ones
+    grid: int | None = None  # tokens a side; None: the image encoder's
+    radii: tuple[float, ...] = (0.004, 0.008)  # of FPFH, metres; and its centres
     centres: int = 1024
-    hidden: int | None = None                                   # of the mapping networks; None: the mean of both widths
-    code: int = 128                                             # hidden width of the modulators
-    conditioning: bool = True                                   # modulators at all (Table 3)
-    pairs: Literal["all", "self"] = "all"                       # Table 6
-    multiclass: bool = False                                    # one model for all classes (Table 7)
-    setup: Literal["real", "synth"] = "real"                    # what it learns from (Tables 1 and 2): said to the data set, by the notebook
+    hidden: int | None = None  # of the mapping networks; None: the mean of both widths
+    code: int = 128  # hidden width of the modulators
+    conditioning: bool = True  # modulators at all (Table 3)
+    pairs: Literal["all", "self"] = "all"  # Table 6
+    multiclass: bool = False  # one model for all classes (Table 7)
+    setup: Literal["real", "synth"] = (
+        "real"  # what it learns from (Tables 1 and 2): said to the data set, by the notebook
+    )
     epochs: int = 200
     batch_size: int = 48
-    lr: float = 5e-4                                            # the peak
-    warmup: float = .1
+    lr: float = 5e-4  # the peak
+    warmup: float = 0.1
     at_once: int = 4
     tokens: int | None = None
     train_tokens: Literal["all", "object"] = "all"
     standardise: bool = False
-    views: int | None = None                                    # work on so many of the views, evenly chosen; None: on all
-    source_share: float = 1.                                    # of the views that each target asks at test time (Table 8); its own view is always asked
-    reading: Literal["A", "B"] = "A"                            # A: all targets, few sources; B: few views altogether
+    views: int | None = None  # work on so many of the views, evenly chosen; None: on all
+    source_share: float = 1.0  # of the views that each target asks at test time (Table 8); its own view is always asked
+    reading: Literal["A", "B"] = "A"  # A: all targets, few sources; B: few views altogether
     ensemble: Literal["min", "mean", "others"] = "min"
-    fusion: Literal["psi_i", "psi_d", "max", "min", "product", "mean"] = "max"     # of the two maps (Table 10)
+    fusion: Literal["psi_i", "psi_d", "max", "min", "product", "mean"] = (
+        "max"  # of the two maps (Table 10)
+    )
     mask_keep: Literal["largest", "all", "min_area"] = "largest"
-    sigma: float = 0.                                           # smoothing, pixels; the paper has none
-    voxels: int = 256                                           # along the longest side, where the data bring no grid
+    sigma: float = 0.0  # smoothing, pixels; the paper has none
+    voxels: int = 256  # along the longest side, where the data bring no grid
     protocol: Literal["paper", "released"] = "paper"
     seed: int = 0
-    def __post_init__(self): _checked_share(self.source_share)
+
+    def __post_init__(self):
+        _checked_share(self.source_share)
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #f036199c
-GREY = dict(mean=(.445,) * 3, std=(.269,) * 3)                  # the released code's normalisation of grey images (facts, 3)
+GREY = dict(
+    mean=(0.445,) * 3, std=(0.269,) * 3
+)  # the released code's normalisation of grey images (facts, 3)
+
 
 def extractors(s: MODMAPSettings, device: str = "cpu") -> tuple[Encoder, Encoder]:
-    "The frozen extractors (E_I, E_D) that settings name. Raises `MvadError` \"needs weights ...\" where they are not at hand."
-    def image(name, size, **kw): return TimmEncoder(name, layers=s.layers, size=size or s.size, device=device, **kw)
+    'The frozen extractors (E_I, E_D) that settings name. Raises `MvadError` "needs weights ..." where they are not at hand.'
+
+    def image(name, size, **kw):
+        return TimmEncoder(name, layers=s.layers, size=size or s.size, device=device, **kw)
+
     e_i, name = image(s.encoder_image, s.image_size, **GREY), s.encoder_depth
-    if name == "fpfh": return e_i, FPFHEncoder(radii=s.radii, n_centres=s.centres)
+    if name == "fpfh":
+        return e_i, FPFHEncoder(radii=s.radii, n_centres=s.centres)
     if name == "point_mae":
         from mvad.encoders.point_mae import PointMAEEncoder
+
         return e_i, PointMAEEncoder(s.weights_depth, device=device)
-    if name != "dino_depth": return e_i, image(name, s.image_size, source="depth")
+    if name != "dino_depth":
+        return e_i, image(name, s.image_size, source="depth")
     from mvad.encoders.dino_depth import DinoDepthEncoder
-    return e_i, DinoDepthEncoder(s.weights_depth, size=s.depth_size or s.size, fill=s.depth_fill, device=device)
+
+    return e_i, DinoDepthEncoder(
+        s.weights_depth, size=s.depth_size or s.size, fill=s.depth_fill, device=device
+    )
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #992f4fe2
 def chosen_views(sample: Sample, n: int | None) -> Sample:
     "The sample with `n` of its views, evenly chosen; all where it has no more."
     total = len(sample.views)
-    return sample if n is None or n >= total else replace(sample, views=tuple(sample.views[round(i * total / n)] for i in range(n)))
+    return (
+        sample
+        if n is None or n >= total
+        else replace(sample, views=tuple(sample.views[round(i * total / n)] for i in range(n)))
+    )
+
 
 def prepared(view: View, size: int) -> View:
     "Square, resized, the image divided by its own maximum (facts, 3)."
     view = resize(pad_square(view), size)
     return replace(view, rgb=view.rgb / max(float(view.rgb.max()), 1e-6))
 
+
 # %% ../../nbs/papers/44_modmap.ipynb #873b60d7
-BRANCHES = ("psi_i", "psi_d", "max", "min", "product", "mean")     # both maps, and the rows of Table 10
+BRANCHES = (
+    "psi_i",
+    "psi_d",
+    "max",
+    "min",
+    "product",
+    "mean",
+)  # both maps, and the rows of Table 10
+
 
 class MODMAP(Detector):
     """Modulate-and-Map. `encoders`: own (E_I, E_D) instead of those that the settings name; `cache`: a `FeatureCache`, so that no frozen feature is extracted twice; `grid`: that of the true volumes, where there are some."""
+
     name, Settings = "modmap", MODMAPSettings
 
-    def __init__(self, settings: MODMAPSettings | Mapping | None = None, *, device: str = "cpu", encoders: tuple[Encoder, Encoder] | None = None, cache: FeatureCache | None = None, grid: Grid | None = None, **changes):
+    def __init__(
+        self,
+        settings: MODMAPSettings | Mapping | None = None,
+        *,
+        device: str = "cpu",
+        encoders: tuple[Encoder, Encoder] | None = None,
+        cache: FeatureCache | None = None,
+        grid: Grid | None = None,
+        **changes,
+    ):
         super().__init__(settings, device=device, **changes)
         self.e_i, self.e_d = encoders or extractors(self.settings, str(device))
         self.cache, self.grid, self.losses = cache, grid, np.zeros(0)
         self.nets, self.names, self.classes, self.scales, self.tables = None, (), (), None, {}
 
-    def transform(self, sample: Sample) -> Sample: return map_views(chosen_views(sample, self.settings.views), lambda v: prepared(v, self.settings.size))
-    def encoders(self) -> dict[str, str]: return {"image": f"{self.e_i.name} [{self.e_i.identity[:12]}]", "depth": f"{self.e_d.name} [{self.e_d.identity[:12]}]"}
-    def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> MODMAP: return learn(self, samples, progress, checkpoint)
-    def predict_prepared(self, sample: PreparedSample) -> Prediction: return look(self, sample)
-    def state(self) -> dict[str, Tensor]: return _state(self)
-    def restore(self, tensors: Mapping[str, Tensor]): _restore(self, tensors)
-    def mask(self, view: View) -> Bool[np.ndarray, "H W"]: return foreground(view.valid, self.settings.mask_keep)
+    def transform(self, sample: Sample) -> Sample:
+        return map_views(
+            chosen_views(sample, self.settings.views), lambda v: prepared(v, self.settings.size)
+        )
+
+    def encoders(self) -> dict[str, str]:
+        return {
+            "image": f"{self.e_i.name} [{self.e_i.identity[:12]}]",
+            "depth": f"{self.e_d.name} [{self.e_d.identity[:12]}]",
+        }
+
+    def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> MODMAP:
+        return learn(self, samples, progress, checkpoint)
+
+    def predict_prepared(self, sample: PreparedSample) -> Prediction:
+        return look(self, sample)
+
+    def state(self) -> dict[str, Tensor]:
+        return _state(self)
+
+    def restore(self, tensors: Mapping[str, Tensor]):
+        _restore(self, tensors)
+
+    def mask(self, view: View) -> Bool[np.ndarray, "H W"]:
+        return foreground(view.valid, self.settings.mask_keep)
+
     def category_of(self, sample: Sample) -> int | None:
-        if not self.settings.multiclass: return None
-        if sample.category not in self.classes: raise MvadError("a class that was not learned", file=sample.id, found=sample.category, expected=", ".join(self.classes))
+        if not self.settings.multiclass:
+            return None
+        if sample.category not in self.classes:
+            raise MvadError(
+                "a class that was not learned",
+                file=sample.id,
+                found=sample.category,
+                expected=", ".join(self.classes),
+            )
         return self.classes.index(sample.category)
 
+
 # %% ../../nbs/papers/44_modmap.ipynb #1bddff9c
-def learn(self: MODMAP, samples: Sequence[Sample], progress: bool = True, checkpoint=None) -> MODMAP:
+def learn(
+    self: MODMAP, samples: Sequence[Sample], progress: bool = True, checkpoint=None
+) -> MODMAP:
     "Learn from one good object (of each class). `checkpoint`: a file to save the training to and resume it from."
     s, samples = self.settings, [self.prepare(require_good(x)) for x in samples]
-    if not samples: raise MvadError("nothing to learn from", found="0 samples", expected="one good object")
+    if not samples:
+        raise MvadError("nothing to learn from", found="0 samples", expected="one good object")
     self.classes = tuple(dict.fromkeys(x.category for x in samples)) if s.multiclass else ()
-    if len({x.category for x in samples}) > 1 and not s.multiclass: raise MvadError("objects of several classes", found=", ".join(sorted({x.category for x in samples})), expected="one class", fix="multiclass=True")
-    self.names = tuple("" if v is None else v.name for v in max(samples, key=lambda x: len(x.views)).views)
+    if len({x.category for x in samples}) > 1 and not s.multiclass:
+        raise MvadError(
+            "objects of several classes",
+            found=", ".join(sorted({x.category for x in samples})),
+            expected="one class",
+            fix="multiclass=True",
+        )
+    self.names = tuple(
+        "" if v is None else v.name for v in max(samples, key=lambda x: len(x.views)).views
+    )
     self.scales, self.tables = None, {}
     instances = [self.instance(x) for x in samples]
     for x, sample in zip(instances, samples):
-        x.object = torch.stack([torch.zeros(x.f_i.shape[1], dtype=torch.bool) if v is None else torch.from_numpy(token_mask(self.mask(v), self.token_grid)) for v in sample.views]).to(self.device)
-    if s.standardise: self.standardise(instances)
-    if self.grid is None: self.grid = grid_of(samples, self.mask, s.voxels)
+        x.object = torch.stack(
+            [
+                torch.zeros(x.f_i.shape[1], dtype=torch.bool)
+                if v is None
+                else torch.from_numpy(token_mask(self.mask(v), self.token_grid))
+                for v in sample.views
+            ]
+        ).to(self.device)
+    if s.standardise:
+        self.standardise(instances)
+    if self.grid is None:
+        self.grid = grid_of(samples, self.mask, s.voxels)
     self.nets = self.new_nets(instances[0].f_i.shape[2], instances[0].f_d.shape[2])
-    p = PairTraining(s.epochs, s.batch_size, s.lr, s.warmup, s.pairs, s.tokens, s.train_tokens, s.at_once, s.seed)
+    p = PairTraining(
+        s.epochs, s.batch_size, s.lr, s.warmup, s.pairs, s.tokens, s.train_tokens, s.at_once, s.seed
+    )
     self.losses = train_pairs(self.nets, instances, p, progress, checkpoint, asdict(s))
     return self
 
+
 def new_nets(self: MODMAP, c_i: int, c_d: int) -> ModulateAndMap:
     s = self.settings
-    with seeded(s.seed): return ModulateAndMap(len(self.names), c_i, c_d, s.hidden, s.code, s.conditioning, len(self.classes)).to(self.device).eval()
+    with seeded(s.seed):
+        return (
+            ModulateAndMap(
+                len(self.names), c_i, c_d, s.hidden, s.code, s.conditioning, len(self.classes)
+            )
+            .to(self.device)
+            .eval()
+        )
+
 
 def standardise(self: MODMAP, instances: Sequence[Instance]):
     "Mean and deviation of each channel over all tokens of the training objects, taken out of their features."
@@ -304,67 +608,118 @@ def standardise(self: MODMAP, instances: Sequence[Instance]):
     for k in ("f_i", "f_d"):
         every = torch.cat([getattr(x, k)[list(x.present)].flatten(0, 1) for x in instances])
         self.scales.append((every.mean(0), every.std(0) + 1e-6))
-        for x in instances: setattr(x, k, (getattr(x, k) - self.scales[-1][0]) / self.scales[-1][1])
+        for x in instances:
+            setattr(x, k, (getattr(x, k) - self.scales[-1][0]) / self.scales[-1][1])
+
 
 MODMAP.new_nets, MODMAP.standardise = new_nets, standardise
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #3aae4c2e
 def instance(self: MODMAP, sample: Sample, only: Sequence[int] | None = None) -> Instance:
     "The features of a prepared sample (of `only` some views) on the token grid, each view encoded once."
     present = [i for i in sample.present if only is None or i in only]
     for i in present:
-        if sample.views[i].valid is None: raise MvadError("MODMAP needs both modalities", file=sample.id, found=f"view {i} without depth", expected="an image and a depth map")
-    found = [self.cache.get_many(e, [sample.views[i] for i in present], progress=False) if self.cache else e.encode([sample.views[i] for i in present]) for e in (self.e_i, self.e_d)]
+        if sample.views[i].valid is None:
+            raise MvadError(
+                "MODMAP needs both modalities",
+                file=sample.id,
+                found=f"view {i} without depth",
+                expected="an image and a depth map",
+            )
+    found = [
+        self.cache.get_many(e, [sample.views[i] for i in present], progress=False)
+        if self.cache
+        else e.encode([sample.views[i] for i in present])
+        for e in (self.e_i, self.e_d)
+    ]
     grid = (self.settings.grid,) * 2 if self.settings.grid else found[0][0].grid
     out = []
     for k, features in enumerate(found):
         x = torch.zeros(len(sample.views), grid[0] * grid[1], features[0].channels)
-        for i, f in zip(present, features): x[i] = tokens_of(f, grid)
-        out.append(x.to(self.device) if self.scales is None else (x.to(self.device) - self.scales[k][0]) / self.scales[k][1])
+        for i, f in zip(present, features):
+            x[i] = tokens_of(f, grid)
+        out.append(
+            x.to(self.device)
+            if self.scales is None
+            else (x.to(self.device) - self.scales[k][0]) / self.scales[k][1]
+        )
     self.token_grid = grid
     return Instance(*out, tuple(present), self.category_of(sample))
 
+
 MODMAP.instance = instance
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #6b74a128
 def grid_of(samples: Sequence[Sample], mask, voxels: int) -> Grid | None:
     "The grid around the foreground of the training objects; None where a view has no camera."
     views = [v for x in samples for v in x.views if v is not None]
-    if any(v.camera is None or v.xyz is None for v in views): return None
+    if any(v.camera is None or v.xyz is None for v in views):
+        return None
     points = [world_points(replace(v, valid=m & v.valid)) for v in views if (m := mask(v)).any()]
     return grid_around(np.concatenate(points), voxels) if points else None
+
 
 def sources_of(present: Sequence[int], share: float, target: int, seed: Sequence[int]) -> list[int]:
     "The source views that a target asks: itself and others drawn at random, together `share` of those that are there."
     k = max(1, round(share * len(present)))
     others = [s for s in present if s != target]
-    drawn = np.random.default_rng([*seed, target]).permutation(others)[:k - 1] if k > 1 else []
+    drawn = np.random.default_rng([*seed, target]).permutation(others)[: k - 1] if k > 1 else []
     return sorted([target, *map(int, drawn)])
+
 
 def subset_of(present: Sequence[int], share: float, seed: Sequence[int]) -> list[int]:
     "The views that are looked at at all (reading B of Table 8)."
-    return sorted(map(int, np.random.default_rng(list(seed)).permutation(list(present))[:max(1, round(share * len(present)))]))
+    return sorted(
+        map(
+            int,
+            np.random.default_rng(list(seed)).permutation(list(present))[
+                : max(1, round(share * len(present)))
+            ],
+        )
+    )
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #a959b658
 @torch.inference_mode()
-def view_maps(self: MODMAP, x: Instance, view: View, target: int, sources: Sequence[int]) -> dict[str, Float[np.ndarray, "H W"]]:
+def view_maps(
+    self: MODMAP, x: Instance, view: View, target: int, sources: Sequence[int]
+) -> dict[str, Float[np.ndarray, "H W"]]:
     "Psi_I and Psi_D of one view, at its size, 0 off the foreground: minimum over the sources, then upsampling, then the mask (facts, 2.6)."
     mask = self.mask(view)
     where = torch.from_numpy(np.flatnonzero(token_mask(mask, self.token_grid))).to(self.device)
-    if x.category not in self.tables: self.tables[x.category] = self.nets.table(len(self.names), x.category)
+    if x.category not in self.tables:
+        self.tables[x.category] = self.nets.table(len(self.names), x.category)
     out = {}
-    for k, psi in zip(("psi_i", "psi_d"), closest(self.nets, x, target, sources, where, self.tables[x.category], self.settings.ensemble)):
-        tokens = torch.zeros(self.token_grid[0] * self.token_grid[1], device=self.device); tokens[where] = psi
+    for k, psi in zip(
+        ("psi_i", "psi_d"),
+        closest(
+            self.nets, x, target, sources, where, self.tables[x.category], self.settings.ensemble
+        ),
+    ):
+        tokens = torch.zeros(self.token_grid[0] * self.token_grid[1], device=self.device)
+        tokens[where] = psi
         m = upsample(tokens.reshape(self.token_grid), view.size).cpu().numpy()
         out[k] = mask_map(gaussian(m, self.settings.sigma) if self.settings.sigma else m, mask)
     return out
 
+
 def plan_of(self: MODMAP, sample: Sample) -> dict[int, list[int]]:
     "The source views that each target asks, by target: all, or those drawn for this object (Table 8, either reading)."
     s, seed = self.settings, (self.settings.seed, zlib.crc32(sample.id.encode()))
-    looked = subset_of(sample.present, s.source_share, seed) if s.reading == "B" else list(sample.present)
-    if s.pairs == "self": return {t: [t] for t in looked}
-    return {t: looked if s.reading == "B" else sources_of(looked, s.source_share, t, seed) for t in looked}
+    looked = (
+        subset_of(sample.present, s.source_share, seed)
+        if s.reading == "B"
+        else list(sample.present)
+    )
+    if s.pairs == "self":
+        return {t: [t] for t in looked}
+    return {
+        t: looked if s.reading == "B" else sources_of(looked, s.source_share, t, seed)
+        for t in looked
+    }
+
 
 def maps_of(self: MODMAP, sample: Sample) -> dict[str, Float[np.ndarray, "V H W"]]:
     "Every branch's maps of a prepared sample; zeros for a view that is missing or not looked at."
@@ -372,27 +727,43 @@ def maps_of(self: MODMAP, sample: Sample) -> dict[str, Float[np.ndarray, "V H W"
     x, size = self.instance(sample, list(plan)), next(sample.views[i].size for i in sample.present)
     psi = {k: np.zeros((len(sample.views), *size), np.float32) for k in ("psi_i", "psi_d")}
     for t, sources in plan.items():
-        for k, m in self.view_maps(x, sample.views[t], t, sources).items(): psi[k][t] = m
+        for k, m in self.view_maps(x, sample.views[t], t, sources).items():
+            psi[k][t] = m
     return {b: aggregate(psi, b) for b in BRANCHES}
 
+
 MODMAP.view_maps, MODMAP.plan_of, MODMAP.maps_of = view_maps, plan_of, maps_of
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #25188dab
 def landings(self: MODMAP, sample: Sample) -> list[Landing | None]:
     "Where the foreground of each view of a prepared sample falls in the grid; without cameras all of it counts, and falls nowhere in particular."
     out = []
     for v in sample.views:
-        if v is None: out.append(None); continue
+        if v is None:
+            out.append(None)
+            continue
         mask = self.mask(v)
-        out.append(landing(v, self.grid, mask) if self.grid is not None and v.camera is not None and v.xyz is not None else Landing(np.flatnonzero(mask), np.empty(0, np.int64)))
+        out.append(
+            landing(v, self.grid, mask)
+            if self.grid is not None and v.camera is not None and v.xyz is not None
+            else Landing(np.flatnonzero(mask), np.empty(0, np.int64))
+        )
     return out
 
-def volumes(self: MODMAP, sample: PreparedSample, prediction: Prediction, branches: Sequence[str] = BRANCHES) -> dict[str, ScoreVolume]:
+
+def volumes(
+    self: MODMAP, sample: PreparedSample, prediction: Prediction, branches: Sequence[str] = BRANCHES
+) -> dict[str, ScoreVolume]:
     "The volume of each branch of a prediction of a prepared sample: what `VolumeScores` asks for."
-    if self.grid is None: raise MvadError("no volume without cameras", file=sample.id, fix="give the data set its calibration")
+    if self.grid is None:
+        raise MvadError(
+            "no volume without cameras", file=sample.id, fix="give the data set its calibration"
+        )
     self.require_ready(sample)
     where = self.landings(sample)
     return {b: volume_of(where, [prediction.branches[b]], self.grid) for b in branches}
+
 
 def look(self: MODMAP, sample: PreparedSample) -> Prediction:
     "Maps (V, size, size) of every branch, the score of each (its largest landed pixel), and the volume of the fused maps where there are cameras."
@@ -400,106 +771,252 @@ def look(self: MODMAP, sample: PreparedSample) -> Prediction:
     s = self.settings
     named = tuple("" if v is None else v.name for v in sample.views)
     if len(named) != len(self.names) or any(a and b and a != b for a, b in zip(named, self.names)):
-        raise MvadError("an object with other views than those that were learned", file=sample.id, found=", ".join(named), expected=", ".join(self.names))
+        raise MvadError(
+            "an object with other views than those that were learned",
+            file=sample.id,
+            found=", ".join(named),
+            expected=", ".join(self.names),
+        )
     maps, where = self.maps_of(sample), self.landings(sample)
     scores = {b: best_landed(where, [m]) for b, m in maps.items()}
     flat = self.grid is None or any(v.camera is None for v in sample.views if v)
     volume = None if flat else volume_of(where, [maps[s.fusion]], self.grid)
-    return Prediction(maps[s.fusion], scores[s.fusion], branches=maps, branch_scores=scores, volume=volume)
+    return Prediction(
+        maps[s.fusion], scores[s.fusion], branches=maps, branch_scores=scores, volume=volume
+    )
+
 
 MODMAP.landings, MODMAP.volumes = landings, volumes
 
+
 # %% ../../nbs/papers/44_modmap.ipynb #0e3e89fa
-def _text(names: Sequence[str]) -> Tensor: return torch.tensor(list("\n".join(names).encode()) or [10], dtype=torch.uint8)
-def _names(t: Tensor) -> tuple[str, ...]: return tuple(bytes(t.tolist()).decode().split("\n"))
+def _text(names: Sequence[str]) -> Tensor:
+    return torch.tensor(list("\n".join(names).encode()) or [10], dtype=torch.uint8)
+
+
+def _names(t: Tensor) -> tuple[str, ...]:
+    return tuple(bytes(t.tolist()).decode().split("\n"))
+
 
 def _state(self: MODMAP) -> dict[str, Tensor]:
     "Weights, channel statistics, the names of the views and classes, and the grid."
-    if self.nets is None: raise self.not_learned()
-    out = {f"nets.{k}": v for k, v in self.nets.state_dict().items()} | {"names": _text(self.names), "classes": _text(self.classes), "token_grid": torch.tensor(self.token_grid)}
-    if self.scales: out |= {f"scale_{k}.{n}": t for k, pair in zip("id", self.scales) for n, t in zip(("mean", "deviation"), pair)}
-    return out if self.grid is None else out | {"grid.origin": torch.tensor(self.grid.origin), "grid.size": torch.tensor(self.grid.size, dtype=torch.float64), "grid.shape": torch.tensor(self.grid.shape)}
+    if self.nets is None:
+        raise self.not_learned()
+    out = {f"nets.{k}": v for k, v in self.nets.state_dict().items()} | {
+        "names": _text(self.names),
+        "classes": _text(self.classes),
+        "token_grid": torch.tensor(self.token_grid),
+    }
+    if self.scales:
+        out |= {
+            f"scale_{k}.{n}": t
+            for k, pair in zip("id", self.scales)
+            for n, t in zip(("mean", "deviation"), pair)
+        }
+    return (
+        out
+        if self.grid is None
+        else out
+        | {
+            "grid.origin": torch.tensor(self.grid.origin),
+            "grid.size": torch.tensor(self.grid.size, dtype=torch.float64),
+            "grid.shape": torch.tensor(self.grid.shape),
+        }
+    )
+
 
 def _restore(self: MODMAP, tensors: Mapping[str, Tensor]):
     self.names, self.tables, s = _names(tensors["names"]), {}, self.settings
     self.classes = _names(tensors["classes"]) if s.multiclass else ()
-    self.scales = [tuple(tensors[f"scale_{k}.{n}"].to(self.device) for n in ("mean", "deviation")) for k in "id"] if s.standardise else None
-    if "grid.size" in tensors: self.grid = Grid(tensors["grid.origin"].cpu().numpy(), float(tensors["grid.size"]), tuple(tensors["grid.shape"].tolist()))
+    self.scales = (
+        [
+            tuple(tensors[f"scale_{k}.{n}"].to(self.device) for n in ("mean", "deviation"))
+            for k in "id"
+        ]
+        if s.standardise
+        else None
+    )
+    if "grid.size" in tensors:
+        self.grid = Grid(
+            tensors["grid.origin"].cpu().numpy(),
+            float(tensors["grid.size"]),
+            tuple(tensors["grid.shape"].tolist()),
+        )
     self.token_grid = tuple(tensors["token_grid"].tolist())
     self.nets = self.new_nets(self.e_i.channels, self.e_d.channels)
-    self.nets.load_state_dict({k.removeprefix("nets."): v for k, v in tensors.items() if k.startswith("nets.")})
+    self.nets.load_state_dict(
+        {k.removeprefix("nets."): v for k, v in tensors.items() if k.startswith("nets.")}
+    )
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #75ba92ab
-def with_artefacts(sample: Sample, seed: int = 0, radius: float = .04, what: Sequence[str] = ("highlight", "hole")) -> Sample:
+def with_artefacts(
+    sample: Sample, seed: int = 0, radius: float = 0.04, what: Sequence[str] = ("highlight", "hole")
+) -> Sample:
     "The sample with a saturated highlight in one view and missing depth in another, on the object, each of `radius` times the image side; drawn by seed and id. The ground truth stays: neither is a defect."
     rng, views = np.random.default_rng([seed, zlib.crc32(sample.id.encode())]), list(sample.views)
-    usable = [i for i in sample.present if views[i].valid is not None and foreground(views[i].valid).any()]
+    usable = [
+        i for i in sample.present if views[i].valid is not None and foreground(views[i].valid).any()
+    ]
     for kind, i in zip(what, rng.permutation(usable)):
-        v = views[i]; inside = np.argwhere(foreground(v.valid)); row, column = inside[rng.integers(len(inside))]
-        far = np.hypot(*(np.mgrid[:v.size[0], :v.size[1]] - np.array([row, column])[:, None, None])) / (radius * max(v.size))
-        if kind == "highlight": views[i] = replace(v, rgb=(v.rgb + (1 - v.rgb) * np.clip(2 - 2 * far, 0, 1)).astype(np.float32))
-        elif kind == "hole": views[i] = replace(v, valid=v.valid & (far >= 1))
-        else: raise MvadError("unknown artefact", found=kind, expected="highlight or hole")
+        v = views[i]
+        inside = np.argwhere(foreground(v.valid))
+        row, column = inside[rng.integers(len(inside))]
+        far = np.hypot(
+            *(np.mgrid[: v.size[0], : v.size[1]] - np.array([row, column])[:, None, None])
+        ) / (radius * max(v.size))
+        if kind == "highlight":
+            views[i] = replace(
+                v, rgb=(v.rgb + (1 - v.rgb) * np.clip(2 - 2 * far, 0, 1)).astype(np.float32)
+            )
+        elif kind == "hole":
+            views[i] = replace(v, valid=v.valid & (far >= 1))
+        else:
+            raise MvadError("unknown artefact", found=kind, expected="highlight or hole")
     return replace(sample, views=tuple(views))
 
+
 # %% ../../nbs/papers/44_modmap.ipynb #a2e7b1f1
-_SELF = dict(pairs="self", fusion="product")                    # fused as CFM does; the other rules stand in the record beside it
-_EMBEDDED = dict(encoder_image="efficientnet_lite0", layers=(2, 3), standardise=True, train_tokens="object", at_once=48, lr=2e-3, depth_fill=36)
+_SELF = dict(
+    pairs="self", fusion="product"
+)  # fused as CFM does; the other rules stand in the record beside it
+_EMBEDDED = dict(
+    encoder_image="efficientnet_lite0",
+    layers=(2, 3),
+    standardise=True,
+    train_tokens="object",
+    at_once=48,
+    lr=2e-3,
+    depth_fill=36,
+)
 SCALES = {
-    "smoke": dict(**_EMBEDDED, size=96, image_size=64, depth_size=112, grid=8, centres=128, radii=(.008,), views=4, epochs=40, voxels=48),
-    "laptop": dict(**_EMBEDDED, size=200, image_size=256, depth_size=448, grid=32, tokens=96, epochs=150, voxels=128),
+    "smoke": dict(
+        **_EMBEDDED,
+        size=96,
+        image_size=64,
+        depth_size=112,
+        grid=8,
+        centres=128,
+        radii=(0.008,),
+        views=4,
+        epochs=40,
+        voxels=48,
+    ),
+    "laptop": dict(
+        **_EMBEDDED,
+        size=200,
+        image_size=256,
+        depth_size=448,
+        grid=32,
+        tokens=96,
+        epochs=150,
+        voxels=128,
+    ),
     "paper": {},
 }
 VARIANTS = {
-    "ours": {}, "synth": dict(setup="synth"),                                                                               # Tables 1, 2
-    "cfm": dict(_SELF, encoder_depth="fpfh", conditioning=False), "cfm-view": dict(_SELF, encoder_depth="fpfh"),             # Table 3
-    "view-point-mae": dict(_SELF, encoder_depth="point_mae"), "view-image": dict(_SELF, encoder_depth="image"), "view": dict(_SELF),    # Tables 4, 6
-    "multi": dict(multiclass=True), "multi-synth": dict(multiclass=True, setup="synth"),                                     # Table 7
-    **{f"views-{k}": dict(source_share=k / 36) for k in (18, 9, 5)}, "views-9-b": dict(source_share=.25, reading="B"),        # Table 8
-    "cfm-point-mae": dict(_SELF, encoder_depth="point_mae", conditioning=False), "cfm-image": dict(_SELF, encoder_depth="image", conditioning=False),   # its text B.1
-    "view-dinov3": dict(_SELF, encoder_image="dinov3", encoder_depth="image"),                                               # Table 9
-    "cfm-synth": dict(_SELF, encoder_depth="fpfh", conditioning=False, setup="synth"),                                      # Table 2
-    "mean": dict(ensemble="mean"), "others": dict(ensemble="others"),                                                        # ours
+    "ours": {},
+    "synth": dict(setup="synth"),  # Tables 1, 2
+    "cfm": dict(_SELF, encoder_depth="fpfh", conditioning=False),
+    "cfm-view": dict(_SELF, encoder_depth="fpfh"),  # Table 3
+    "view-point-mae": dict(_SELF, encoder_depth="point_mae"),
+    "view-image": dict(_SELF, encoder_depth="image"),
+    "view": dict(_SELF),  # Tables 4, 6
+    "multi": dict(multiclass=True),
+    "multi-synth": dict(multiclass=True, setup="synth"),  # Table 7
+    **{f"views-{k}": dict(source_share=k / 36) for k in (18, 9, 5)},
+    "views-9-b": dict(source_share=0.25, reading="B"),  # Table 8
+    "cfm-point-mae": dict(_SELF, encoder_depth="point_mae", conditioning=False),
+    "cfm-image": dict(_SELF, encoder_depth="image", conditioning=False),  # its text B.1
+    "view-dinov3": dict(_SELF, encoder_image="dinov3", encoder_depth="image"),  # Table 9
+    "cfm-synth": dict(_SELF, encoder_depth="fpfh", conditioning=False, setup="synth"),  # Table 2
+    "mean": dict(ensemble="mean"),
+    "others": dict(ensemble="others"),  # ours
 }
 
 # %% ../../nbs/papers/44_modmap.ipynb #834e2d67
-PAPER_IMAGE = {"image": "dinov2_vitb14_reg4", "dinov3": "vit_base_patch16_dinov3.lvd1689m"}      # what the names stand for at paper scale
+PAPER_IMAGE = {
+    "image": "dinov2_vitb14_reg4",
+    "dinov3": "vit_base_patch16_dinov3.lvd1689m",
+}  # what the names stand for at paper scale
 
-def settings_for(scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0) -> MODMAPSettings:
-    "The settings of a run. The depth encoder \"image\" is the image encoder, seeing depth; at smoke and laptop scale the embedded one stands in for all image networks."
+
+def settings_for(
+    scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0
+) -> MODMAPSettings:
+    'The settings of a run. The depth encoder "image" is the image encoder, seeing depth; at smoke and laptop scale the embedded one stands in for all image networks.'
     for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known: raise MvadError(f"unknown {what} of MODMAP", found=name, expected=", ".join(known))
+        if name not in known:
+            raise MvadError(f"unknown {what} of MODMAP", found=name, expected=", ".join(known))
     s = {**SCALES[scale], **VARIANTS[variant], "protocol": protocol, "seed": seed}
-    if scale != "paper" and "encoder_image" in VARIANTS[variant]: raise MvadError(f"needs weights {PAPER_IMAGE['dinov3']}", expected="--scale paper with these weights", fix="the embedded encoder stands in for DINOv2 only")
+    if scale != "paper" and "encoder_image" in VARIANTS[variant]:
+        raise MvadError(
+            f"needs weights {PAPER_IMAGE['dinov3']}",
+            expected="--scale paper with these weights",
+            fix="the embedded encoder stands in for DINOv2 only",
+        )
     names = PAPER_IMAGE if scale == "paper" else dict.fromkeys(PAPER_IMAGE, "efficientnet_lite0")
-    image = names.get(s.get("encoder_image", ""), s.get("encoder_image", MODMAPSettings.encoder_image))
+    image = names.get(
+        s.get("encoder_image", ""), s.get("encoder_image", MODMAPSettings.encoder_image)
+    )
     depth = s.get("encoder_depth", MODMAPSettings.encoder_depth)
-    return MODMAPSettings(**{**s, "encoder_image": image, "encoder_depth": image if depth == "image" else depth})
+    return MODMAPSettings(
+        **{**s, "encoder_image": image, "encoder_depth": image if depth == "image" else depth}
+    )
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #7df60df6
 def beside(result, other, name: str):
-    "Put the rows, scores and areas of a second evaluation of the same samples beside the first, its branches called \"branch, name\"."
+    'Put the rows, scores and areas of a second evaluation of the same samples beside the first, its branches called "branch, name".'
     result.rows += [dict(r, branch=f"{r['branch']}, {name}") for r in other.rows]
     for mine, theirs in zip(result.scores, other.scores):
-        if mine["id"] != theirs["id"]: raise MvadError("not the same samples", found=theirs["id"], expected=mine["id"])
+        if mine["id"] != theirs["id"]:
+            raise MvadError("not the same samples", found=theirs["id"], expected=mine["id"])
         mine.update({f"{b}, {name}": v for b, v in theirs.items() if b not in ("id", "defect")})
     result.areas.update({f"{b}, {name}": v for b, v in other.areas.items() if isinstance(v, dict)})
     return result
+
 
 # %% ../../nbs/papers/44_modmap.ipynb #69bf80ac
 def inference_ms(detector: MODMAP, sample: Sample) -> dict[str, float]:
     """Milliseconds of one object without the feature cache, after a warm-up; on a CPU the processor's time over its threads, so that other programs do not count. "ms": all maps, each view encoded once.
     "ms of released order": the mean step of one source (encode it, map every token) times the sources of one target, which is what the released script prints (facts, 5)."""
-    cache, detector.cache, clock, sample = detector.cache, None, Clock(detector.device), detector.prepare(sample)
-    now = clock.now if clock.device.type == "cuda" else lambda: time.process_time() / torch.get_num_threads()
-    t, sources = next(iter(detector.plan_of(sample).items()))              # reading B: of the views that are looked at
-    def seconds(f, *args): start = now(); f(*args); return now() - start
+    cache, detector.cache, clock, sample = (
+        detector.cache,
+        None,
+        Clock(detector.device),
+        detector.prepare(sample),
+    )
+    now = (
+        clock.now
+        if clock.device.type == "cuda"
+        else lambda: time.process_time() / torch.get_num_threads()
+    )
+    t, sources = next(
+        iter(detector.plan_of(sample).items())
+    )  # reading B: of the views that are looked at
+
+    def seconds(f, *args):
+        start = now()
+        f(*args)
+        return now() - start
+
     def step(k):
-        x = detector.instance(sample, [k]); x.f_i[t], x.f_d[t] = goal.f_i[t], goal.f_d[t]
+        x = detector.instance(sample, [k])
+        x.f_i[t], x.f_d[t] = goal.f_i[t], goal.f_d[t]
         closest(detector.nets, x, t, [k], table=table)
+
     try:
         detector.maps_of(sample)
-        whole, goal, table = min(seconds(detector.maps_of, sample) for _ in range(2)), detector.instance(sample, [t]), detector.tables[detector.category_of(sample)]
+        whole, goal, table = (
+            min(seconds(detector.maps_of, sample) for _ in range(2)),
+            detector.instance(sample, [t]),
+            detector.tables[detector.category_of(sample)],
+        )
         steps = [seconds(step, k) for k in sources[:3]]
-    finally: detector.cache = cache
-    return {"ms": 1000 * whole, "ms of released order": 1000 * len(sources) * sum(steps) / len(steps)}
+    finally:
+        detector.cache = cache
+    return {
+        "ms": 1000 * whole,
+        "ms of released order": 1000 * len(sources) * sum(steps) / len(steps),
+    }

@@ -14,74 +14,202 @@ from .tables_cli import tables_parsers
 from .train_cli import root_folder, train_parsers
 
 # %% auto #0
-__all__ = ['SCALES', 'PROTOCOLS', 'DATASETS', 'EXTRA', 'Parser', 'parser', 'roots_of', 'specs_of', 'which_runs',
-           'reproduce_command', 'print_plan', 'print_table', 'explain', 'main']
+__all__ = [
+    "SCALES",
+    "PROTOCOLS",
+    "DATASETS",
+    "EXTRA",
+    "Parser",
+    "parser",
+    "roots_of",
+    "specs_of",
+    "which_runs",
+    "reproduce_command",
+    "print_plan",
+    "print_table",
+    "explain",
+    "main",
+]
+
 
 # %% ../../nbs/reproduce/53_cli.ipynb #f6f4fb87
 class Parser(argparse.ArgumentParser):
     "An argument parser that raises `MvadError` and knows no abbreviations."
-    def __init__(self, *args, **kwargs): super().__init__(*args, **kwargs, allow_abbrev=False)
-    def error(self, message: str): raise MvadError(message, fix=f"`{self.prog} --help` explains the options")
 
-    def options(self) -> list[str]: return [o for a in self._actions for o in a.option_strings]
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs, allow_abbrev=False)
+
+    def error(self, message: str):
+        raise MvadError(message, fix=f"`{self.prog} --help` explains the options")
+
+    def options(self) -> list[str]:
+        return [o for a in self._actions for o in a.option_strings]
+
     def sub(self, words: Sequence[str]) -> Parser:
         "The parser of the sub-command that the words name."
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
                 for w in words:
-                    if w in action.choices: return action.choices[w].sub(words[list(words).index(w) + 1:])
+                    if w in action.choices:
+                        return action.choices[w].sub(words[list(words).index(w) + 1 :])
         return self
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         "`parse_args`, with the nearest known option named for an unknown one."
         from difflib import get_close_matches
+
         args, unknown = self.parse_known_args(words)
-        if not unknown: return args
-        parser, name = self.sub(words), next((u for u in unknown if u.startswith("-")), unknown[0]).split("=")[0]
-        near = get_close_matches(name, parser.options(), n=1, cutoff=.5)
-        raise MvadError("unknown parameter" if name.startswith("-") else "unexpected word", found=name, fix=f"did you mean {near[0]}?" if near else f"`{parser.prog} --help` lists the options")
+        if not unknown:
+            return args
+        parser, name = (
+            self.sub(words),
+            next((u for u in unknown if u.startswith("-")), unknown[0]).split("=")[0],
+        )
+        near = get_close_matches(name, parser.options(), n=1, cutoff=0.5)
+        raise MvadError(
+            "unknown parameter" if name.startswith("-") else "unexpected word",
+            found=name,
+            fix=f"did you mean {near[0]}?" if near else f"`{parser.prog} --help` lists the options",
+        )
+
 
 # %% ../../nbs/reproduce/53_cli.ipynb #56cdce25
 SCALES, PROTOCOLS = ("smoke", "laptop", "paper"), ("paper", "released")
-DATASETS = ("synthetic", "mvtec3d", "eyecandies", "realiad", "realiad_d3", "sim3d", "rendered", "mvtec", "loco", "mvtec2", "visa", "dtd")
+DATASETS = (
+    "synthetic",
+    "mvtec3d",
+    "eyecandies",
+    "realiad",
+    "realiad_d3",
+    "sim3d",
+    "rendered",
+    "mvtec",
+    "loco",
+    "mvtec2",
+    "visa",
+    "dtd",
+)
+
 
 def _common(p: argparse.ArgumentParser, *which: str):
     "Options that several commands share."
     add = dict(
-        dataset=lambda: p.add_argument("--dataset", choices=DATASETS, help="another data set than the table's own"),
-        category=lambda: p.add_argument("--category", nargs="+", default=[], metavar="NAME", help="categories (default: all under --root, or two embedded ones)"),
-        scale=lambda: p.add_argument("--scale", choices=SCALES, default="laptop", help="smoke: proves that it runs; laptop: 2 CPU cores (default); paper: the full configuration"),
-        protocol=lambda: p.add_argument("--protocol", choices=PROTOCOLS, default="paper", help="as the text says (default) or as the released code does"),
-        device=lambda: p.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:0"))
-    for w in which: add[w]()
+        dataset=lambda: p.add_argument(
+            "--dataset", choices=DATASETS, help="another data set than the table's own"
+        ),
+        category=lambda: p.add_argument(
+            "--category",
+            nargs="+",
+            default=[],
+            metavar="NAME",
+            help="categories (default: all under --root, or two embedded ones)",
+        ),
+        scale=lambda: p.add_argument(
+            "--scale",
+            choices=SCALES,
+            default="laptop",
+            help="smoke: proves that it runs; laptop: 2 CPU cores (default); paper: the full configuration",
+        ),
+        protocol=lambda: p.add_argument(
+            "--protocol",
+            choices=PROTOCOLS,
+            default="paper",
+            help="as the text says (default) or as the released code does",
+        ),
+        device=lambda: p.add_argument(
+            "--device", default="cpu", help="cpu (default), cuda or cuda:0"
+        ),
+    )
+    for w in which:
+        add[w]()
+
 
 # %% ../../nbs/reproduce/53_cli.ipynb #a554a24d
 def _reproduce_parser(commands):
-    p = commands.add_parser("reproduce", help="run what tables need, print them beside the paper's numbers, write report.html")
-    p.add_argument("tables", nargs="+", metavar="TABLE", help="for example cfm/6; `mvad tables` lists them; cfm: all of that paper; all: all of them (each run once; at smoke scale on one embedded category)")
+    p = commands.add_parser(
+        "reproduce",
+        help="run what tables need, print them beside the paper's numbers, write report.html",
+    )
+    p.add_argument(
+        "tables",
+        nargs="+",
+        metavar="TABLE",
+        help="for example cfm/6; `mvad tables` lists them; cfm: all of that paper; all: all of them (each run once; at smoke scale on one embedded category)",
+    )
     _common(p, "dataset", "category", "scale", "protocol", "device")
-    p.add_argument("--root", action="append", default=[], metavar="[NAME=]DIR", help="folder of the table's data set, or of the one that NAME names; without it the embedded data are used. dtd=DIR: textures for methods that paint defects (default: procedural ones)")
-    p.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="one or several (default 0)")
-    p.add_argument("--plan", action="store_true", help="only say how many runs that is, and which are done")
-    p.add_argument("--limit", type=float, default=0., metavar="MINUTES", help="for each run; one that is stopped goes on at the next call (default: none)")
-    p.add_argument("--retry-failed", action="store_true", help="try again what failed by itself; what was cut by a kill, a full disk, memory or the limit is always tried again")
+    p.add_argument(
+        "--root",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="folder of the table's data set, or of the one that NAME names; without it the embedded data are used. dtd=DIR: textures for methods that paint defects (default: procedural ones)",
+    )
+    p.add_argument(
+        "--seed", nargs="+", type=int, default=[0], metavar="N", help="one or several (default 0)"
+    )
+    p.add_argument(
+        "--plan", action="store_true", help="only say how many runs that is, and which are done"
+    )
+    p.add_argument(
+        "--limit",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help="for each run; one that is stopped goes on at the next call (default: none)",
+    )
+    p.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try again what failed by itself; what was cut by a kill, a full disk, memory or the limit is always tried again",
+    )
     _executor_options(p)
-    p.add_argument("--out", default="out", metavar="DIR", help="where records, executed notebooks and report.html go (default: out)")
+    p.add_argument(
+        "--out",
+        default="out",
+        metavar="DIR",
+        help="where records, executed notebooks and report.html go (default: out)",
+    )
     p.set_defaults(run=reproduce_command)
+
 
 def _executor_options(p: argparse.ArgumentParser):
     "Where the runs are executed."
-    p.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time: processes that share this machine's cores and GPUs")
-    p.add_argument("--executor", choices=("sequential", "processes", "ray", "slurm"), help="default: sequential, or processes with --jobs")
-    p.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster, or auto (default: --jobs cores of this machine); slurm knows only local, to try it here")
-    p.add_argument("--gpus-per-run", type=float, metavar="F", help="on a cluster (default: 1 with --device cuda, else 0); half a one is allowed with ray")
+    p.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at a time: processes that share this machine's cores and GPUs",
+    )
+    p.add_argument(
+        "--executor",
+        choices=("sequential", "processes", "ray", "slurm"),
+        help="default: sequential, or processes with --jobs",
+    )
+    p.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="of a Ray cluster, or auto (default: --jobs cores of this machine); slurm knows only local, to try it here",
+    )
+    p.add_argument(
+        "--gpus-per-run",
+        type=float,
+        metavar="F",
+        help="on a cluster (default: 1 with --device cuda, else 0); half a one is allowed with ray",
+    )
     p.add_argument("--cores-per-run", type=int, metavar="N", help="on a cluster (default: 1)")
+
 
 # %% ../../nbs/reproduce/53_cli.ipynb #3eac182e
 def parser() -> Parser:
     "The whole command line."
-    top = Parser(prog="mvad", description="Understand, run and reproduce multi-view and multimodal anomaly detection.")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    top = Parser(
+        prog="mvad",
+        description="Understand, run and reproduce multi-view and multimodal anomaly detection.",
+    )
+    commands = top.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=Parser
+    )
     _reproduce_parser(commands)
     tables_parsers(commands)
     data_parsers(commands, Parser)
@@ -89,103 +217,195 @@ def parser() -> Parser:
     report_parsers(commands, Parser)
     return top
 
+
 # %% ../../nbs/reproduce/53_cli.ipynb #f7256434
 def roots_of(words: Sequence[str], names: Sequence[str] = DATASETS) -> dict[str, str]:
-    "`--root` values: {data set, or \"\" for any: folder}. A path may hold a `=`, as long as what stands before it is no data set's name."
+    '`--root` values: {data set, or "" for any: folder}. A path may hold a `=`, as long as what stands before it is no data set\'s name.'
     out = {}
     for w in words:
         name, equals, folder = w.partition("=")
         name, folder = (name, folder) if equals and name in names else ("", w)
-        if name in out: raise MvadError("two roots for one data set", found=f"{out[name]} and {folder}", fix="name them: --root mvtec3d=DIR --root eyecandies=DIR")
-        root_folder(folder); out[name] = folder
+        if name in out:
+            raise MvadError(
+                "two roots for one data set",
+                found=f"{out[name]} and {folder}",
+                fix="name them: --root mvtec3d=DIR --root eyecandies=DIR",
+            )
+        root_folder(folder)
+        out[name] = folder
     return out
+
 
 # %% ../../nbs/reproduce/53_cli.ipynb #482c0aed
 def specs_of(words: Sequence[str]) -> list:
     "The tables that words name (cfm/6, cfm, all), each once, in the papers' order of what was named first."
     from mvad.reproduce.tables import RESERVED, SPECS, TABLES, find_table, missing
+
     found = {}
     for w in words:
-        if w == "all" or w in RESERVED: some = [SPECS[n] for n in TABLES if w in ("all", n.split("/")[0]) and n in SPECS and SPECS[n].runs() and not missing(SPECS[n])]
-        else: some = [find_table(w)]
+        if w == "all" or w in RESERVED:
+            some = [
+                SPECS[n]
+                for n in TABLES
+                if w in ("all", n.split("/")[0])
+                and n in SPECS
+                and SPECS[n].runs()
+                and not missing(SPECS[n])
+            ]
+        else:
+            some = [find_table(w)]
         found |= {s.name: s for s in some}
     return list(found.values())
+
 
 def which_runs(args) -> dict:
     "What `plan` is told, from the command's options."
     from mvad.reproduce.runner import embedded_categories
+
     roots, whole = roots_of(args.root), any("/" not in t for t in args.tables)
-    return dict(dataset=args.dataset, roots=roots, categories=args.category or (embedded_categories()[:1] if whole and args.scale == "smoke" and not set(roots) - {"dtd"} else []),
-                scale=args.scale, protocol=args.protocol, seeds=args.seed)
+    return dict(
+        dataset=args.dataset,
+        roots=roots,
+        categories=args.category
+        or (
+            embedded_categories()[:1]
+            if whole and args.scale == "smoke" and not set(roots) - {"dtd"}
+            else []
+        ),
+        scale=args.scale,
+        protocol=args.protocol,
+        seeds=args.seed,
+    )
+
 
 # %% ../../nbs/reproduce/53_cli.ipynb #687324cc
 def reproduce_command(args) -> int:
     "Run, print, report. 0 only if every run that could run succeeded."
     from mvad.reproduce.runner import reproduce
+
     specs, which = specs_of(args.tables), which_runs(args)
-    if args.plan: return print_plan(specs, args.out, which, args.retry_failed)
-    r = reproduce(specs, args.out, device=args.device, jobs=args.jobs, executor=args.executor or ("processes" if args.jobs > 1 else "sequential"), limit=args.limit, retry_failed=args.retry_failed,
-                  address=args.address, gpus=args.gpus_per_run, cores=args.cores_per_run, **which)
-    for spec in specs: print_table(spec, r)
+    if args.plan:
+        return print_plan(specs, args.out, which, args.retry_failed)
+    r = reproduce(
+        specs,
+        args.out,
+        device=args.device,
+        jobs=args.jobs,
+        executor=args.executor or ("processes" if args.jobs > 1 else "sequential"),
+        limit=args.limit,
+        retry_failed=args.retry_failed,
+        address=args.address,
+        gpus=args.gpus_per_run,
+        cores=args.cores_per_run,
+        **which,
+    )
+    for spec in specs:
+        print_table(spec, r)
     from mvad.reproduce.report import report, with_earlier
+
     print(f"\nreport: {report(with_earlier(r))}")
     every = list(dict.fromkeys(o for os_ in r.outcomes.values() for o in os_))
     for o in every:
-        if o.status == "failed": print(f"mvad: failed: {o.run}: {o.error}; notebook: {o.folder}", file=sys.stderr)
-    if not r.ok: print("mvad: note: the next call tries again what was cut from outside; --retry-failed also what failed by itself", file=sys.stderr)
-    for told in dict.fromkeys(o.error for o in every if o.status == "needs"): print(f"mvad: note: {told}", file=sys.stderr)
+        if o.status == "failed":
+            print(f"mvad: failed: {o.run}: {o.error}; notebook: {o.folder}", file=sys.stderr)
+    if not r.ok:
+        print(
+            "mvad: note: the next call tries again what was cut from outside; --retry-failed also what failed by itself",
+            file=sys.stderr,
+        )
+    for told in dict.fromkeys(o.error for o in every if o.status == "needs"):
+        print(f"mvad: note: {told}", file=sys.stderr)
     return 0 if r.ok else 1
+
 
 def print_plan(specs, out: str, which: dict, retry_failed: bool = False) -> int:
     "How many runs each table needs, how many that are together, and what the output folder holds of them already."
     from mvad.reproduce.runner import failed_before, plan, valid_record
+
     plans = plan(specs, Path(out).expanduser().resolve(), **which)
-    for name, runs in plans.items(): print(f"{name:10s} {len(runs):4d} runs")
+    for name, runs in plans.items():
+        print(f"{name:10s} {len(runs):4d} runs")
     every = {r: f for p in plans.values() for r, f in p.items()}
-    done = sum(valid_record(f, r) is not None for r, f in every.items()); failed = 0 if retry_failed else sum(failed_before(f, r) is not None for r, f in every.items())
-    print(f"{sum(map(len, plans.values()))} runs of {len(plans)} tables are {len(every)} different ones: {done} done, {failed} failed before, {len(every) - done - failed} to do")
+    done = sum(valid_record(f, r) is not None for r, f in every.items())
+    failed = 0 if retry_failed else sum(failed_before(f, r) is not None for r, f in every.items())
+    print(
+        f"{sum(map(len, plans.values()))} runs of {len(plans)} tables are {len(every)} different ones: {done} done, {failed} failed before, {len(every) - done - failed} to do"
+    )
     return 0
+
 
 # %% ../../nbs/reproduce/53_cli.ipynb #efa3a79a
 def print_table(spec, r):
     "A table, its verdicts and the matrix of defects on stdout."
     from mvad.reproduce.tables import as_text, judge, matrix_metric, row_matrix, table
+
     records = r.records(spec.name)
     print(f"\n{spec.name}: {spec.title}\n\n{as_text(table(spec, records, r.failures(spec.name)))}")
-    for v in judge(spec, records): print(f"Claim: {v.claim.text}: {v.verdict} ({v.why}).")
-    if len(seen := row_matrix(spec, records)): print(f"\nWhich map sees which defect: {matrix_metric(spec)}, mean over categories and seeds\n\n{as_text(seen)}")
+    for v in judge(spec, records):
+        print(f"Claim: {v.claim.text}: {v.verdict} ({v.why}).")
+    if len(seen := row_matrix(spec, records)):
+        print(
+            f"\nWhich map sees which defect: {matrix_metric(spec)}, mean over categories and seeds\n\n{as_text(seen)}"
+        )
+
 
 # %% ../../nbs/reproduce/53_cli.ipynb #d8efcdf8
-EXTRA = {"papermill", "nbformat", "nbclient", "ipykernel", "plotly", "jupyterlab", "ipywidgets", "anywidget"}
+EXTRA = {
+    "papermill",
+    "nbformat",
+    "nbclient",
+    "ipykernel",
+    "plotly",
+    "jupyterlab",
+    "ipywidgets",
+    "anywidget",
+}
+
 
 def explain(e: BaseException) -> tuple[int, str]:
     "Exit status and the line for an error."
-    if isinstance(e, MvadError): return 2, str(e)
-    if isinstance(e, KeyboardInterrupt): return 130, "interrupted; the same command goes on where this one stopped"
-    if isinstance(e, ModuleNotFoundError) and (e.name or "").split(".")[0] in EXTRA: return 2, f"this needs {e.name}; pip install 'mvad[notebooks]'"
-    if isinstance(e, OSError): return 2, f"{e.strerror or e}" + (f"; in {e.filename}" if e.filename else "")
+    if isinstance(e, MvadError):
+        return 2, str(e)
+    if isinstance(e, KeyboardInterrupt):
+        return 130, "interrupted; the same command goes on where this one stopped"
+    if isinstance(e, ModuleNotFoundError) and (e.name or "").split(".")[0] in EXTRA:
+        return 2, f"this needs {e.name}; pip install 'mvad[notebooks]'"
+    if isinstance(e, OSError):
+        return 2, f"{e.strerror or e}" + (f"; in {e.filename}" if e.filename else "")
     return 2, f"{type(e).__name__}: {e}; set MVAD_DEBUG=1 to see where"
+
 
 # %% ../../nbs/reproduce/53_cli.ipynb #6c61ba52
 def main(words: Sequence[str] | None = None) -> int:
     "The command `mvad`. Returns the exit status: 0 all well, 1 a run failed, 2 bad input, 130 interrupted."
     import warnings
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.showwarning = lambda message, *a, **k: print(f"mvad: note: {' '.join(str(message).split())}", file=sys.stderr)
+        warnings.showwarning = lambda message, *a, **k: print(
+            f"mvad: note: {' '.join(str(message).split())}", file=sys.stderr
+        )
         try:
             args = parser().parse(sys.argv[1:] if words is None else list(words))
             status = args.run(args)
             sys.stdout.flush()
             return status
-        except BrokenPipeError:                                         # `mvad tables | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); return 0
-        except SystemExit as e: return int(e.code or 0)                 # --help
+        except BrokenPipeError:  # `mvad tables | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except SystemExit as e:
+            return int(e.code or 0)  # --help
         except BaseException as e:
-            if os.environ.get("MVAD_DEBUG"): raise
+            if os.environ.get("MVAD_DEBUG"):
+                raise
             status, line = explain(e)
             print(f"mvad: {' '.join(line.split())}", file=sys.stderr)
             return status
 
+
 # %% ../../nbs/reproduce/53_cli.ipynb #ca589eb2
-if __name__ == "__main__" and getattr(globals().get("__spec__"), "name", "") == "mvad.reproduce.cli": sys.exit(main())
+if (
+    __name__ == "__main__"
+    and getattr(globals().get("__spec__"), "name", "") == "mvad.reproduce.cli"
+):
+    sys.exit(main())

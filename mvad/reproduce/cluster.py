@@ -12,99 +12,233 @@ from ..core.sample import MvadError
 from .runner import CHILD, Outcome, Run, _heard, _job, _progress_of, run_environment
 
 # %% auto #0
-__all__ = ['KEPT', 'at_hand', 'wants', 'travelling', 'worker_environment', 'connect', 'check_nodes', 'in_ray', 'slurm_parameters',
-           'in_slurm']
+__all__ = [
+    "KEPT",
+    "at_hand",
+    "wants",
+    "travelling",
+    "worker_environment",
+    "connect",
+    "check_nodes",
+    "in_ray",
+    "slurm_parameters",
+    "in_slurm",
+]
+
 
 # %% ../../nbs/reproduce/51a_cluster.ipynb #93427c11
 def at_hand(executor: str, address: str | None = None) -> None:
     "Refuse, before any work, an executor that is not installed or has no cluster here."
     package = {"ray": "ray", "slurm": "submitit"}[executor]
-    if find_spec(package) is None: raise MvadError(f"--executor {executor} needs {package}", found="an installation without it", fix=f"pip install 'mvad[{executor}]'")
-    if executor == "slurm" and address not in (None, "local"): raise MvadError("Slurm knows its cluster by itself", found=f"--address {address}", expected="no address, or local: the same jobs as processes of this machine, to try them")
-    if executor == "slurm" and address is None and not shutil.which("sbatch"): raise MvadError("Slurm is not here", found="no sbatch on the path", expected="a login node of the cluster", fix="go there, or try --address local")
+    if find_spec(package) is None:
+        raise MvadError(
+            f"--executor {executor} needs {package}",
+            found="an installation without it",
+            fix=f"pip install 'mvad[{executor}]'",
+        )
+    if executor == "slurm" and address not in (None, "local"):
+        raise MvadError(
+            "Slurm knows its cluster by itself",
+            found=f"--address {address}",
+            expected="no address, or local: the same jobs as processes of this machine, to try them",
+        )
+    if executor == "slurm" and address is None and not shutil.which("sbatch"):
+        raise MvadError(
+            "Slurm is not here",
+            found="no sbatch on the path",
+            expected="a login node of the cluster",
+            fix="go there, or try --address local",
+        )
+
 
 # %% ../../nbs/reproduce/51a_cluster.ipynb #6f23ab4d
 def wants(how: dict, gpus: float | None, cores: int | None) -> tuple[float, int]:
     "(GPUs, cores) of one run: as given, else one core, and one GPU if the device is one."
-    return (gpus if gpus is not None else float(how.get("device", "cpu").startswith("cuda"))), cores or 1
+    return (
+        gpus if gpus is not None else float(how.get("device", "cpu").startswith("cuda"))
+    ), cores or 1
+
 
 # %% ../../nbs/reproduce/51a_cluster.ipynb #bb564a58
 def travelling() -> Callable:
     "The function that a worker executes: (program, job, environment) -> (what it said, its exit status)."
+
     def far(program: str, job: str, environment: dict[str, str]) -> tuple[str, int]:
         import os, subprocess, sys
-        child = subprocess.run([sys.executable, "-c", program], input=job, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+
+        child = subprocess.run(
+            [sys.executable, "-c", program],
+            input=job,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
         return child.stdout, child.returncode
+
     return far
 
+
 # %% ../../nbs/reproduce/51a_cluster.ipynb #4ea1c144
-KEPT = ("MVAD_", "HF_", "TORCH_HOME", "OMP_", "MKL_")                # what a worker must know of this environment
+KEPT = ("MVAD_", "HF_", "TORCH_HOME", "OMP_", "MKL_")  # what a worker must know of this environment
+
 
 def worker_environment(cores: int = 1) -> dict[str, str]:
     "The environment that goes with a job: `run_environment`, the variables that say where caches, notebooks and weights are, and as many threads as cores."
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
     return threads | {k: v for k, v in os.environ.items() if k.startswith(KEPT)} | run_environment()
 
+
 # %% ../../nbs/reproduce/51a_cluster.ipynb #837ad6b7
 def connect(address: str | None = None, cores: int = 1):
-    "Join the cluster at `address` (\"auto\", \"host:port\"), or start one of `cores` cores here. Returns the ray module."
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0"); os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+    'Join the cluster at `address` ("auto", "host:port"), or start one of `cores` cores here. Returns the ray module.'
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     import ray
-    how = dict(address=address) if address else dict(address="local", num_cpus=cores, include_dashboard=False)
-    try: ray.init(**how, log_to_driver=False, logging_level="ERROR")
-    except Exception as e:                                            # ray has no class of its own for it
-        raise MvadError("no Ray cluster answers" if address else "Ray did not start", found=f"{address or 'this machine'}: {' '.join(str(e).split())[:200]}", fix="start one with `ray start --head`, or leave --address out" if address else "try again; a busy machine needs more than one attempt") from e
+
+    how = (
+        dict(address=address)
+        if address
+        else dict(address="local", num_cpus=cores, include_dashboard=False)
+    )
+    try:
+        ray.init(**how, log_to_driver=False, logging_level="ERROR")
+    except Exception as e:  # ray has no class of its own for it
+        raise MvadError(
+            "no Ray cluster answers" if address else "Ray did not start",
+            found=f"{address or 'this machine'}: {' '.join(str(e).split())[:200]}",
+            fix="start one with `ray start --head`, or leave --address out"
+            if address
+            else "try again; a busy machine needs more than one attempt",
+        ) from e
     return ray
+
 
 def check_nodes(nodes: list[dict], gpus: float, cores: int) -> None:
     "Refuse what no machine of the cluster (`ray.nodes()`) can ever give to a run, instead of waiting for it for ever."
-    found = [(n["Resources"].get("GPU", 0.), int(n["Resources"].get("CPU", 0))) for n in nodes if n["Alive"]]
-    if not any(g >= gpus and c >= cores for g, c in found): raise MvadError("no machine of the cluster has what a run asks for", found=", ".join(f"{c} cores and {g:g} GPUs" for g, c in found), expected=f"{cores} cores and {gpus:g} GPUs", fix="see --gpus-per-run and --cores-per-run, or add a machine first")
+    found = [
+        (n["Resources"].get("GPU", 0.0), int(n["Resources"].get("CPU", 0)))
+        for n in nodes
+        if n["Alive"]
+    ]
+    if not any(g >= gpus and c >= cores for g, c in found):
+        raise MvadError(
+            "no machine of the cluster has what a run asks for",
+            found=", ".join(f"{c} cores and {g:g} GPUs" for g, c in found),
+            expected=f"{cores} cores and {gpus:g} GPUs",
+            fix="see --gpus-per-run and --cores-per-run, or add a machine first",
+        )
+
 
 # %% ../../nbs/reproduce/51a_cluster.ipynb #f835301e
-def in_ray(left: dict[Run, Path], jobs: int, working: Callable, how: dict, *, address: str | None = None, gpus: float | None = None, cores: int | None = None, retries: int = 3) -> Iterator[Outcome]:
+def in_ray(
+    left: dict[Run, Path],
+    jobs: int,
+    working: Callable,
+    how: dict,
+    *,
+    address: str | None = None,
+    gpus: float | None = None,
+    cores: int | None = None,
+    retries: int = 3,
+) -> Iterator[Outcome]:
     "Execute runs as Ray tasks; yields their outcomes as they end. A lost worker or machine costs time, no results; after `retries` losses a run has failed."
     gpus, cores = wants(how, gpus, cores)
     ray = connect(address, jobs * cores)
     try:
         check_nodes(ray.nodes(), gpus, cores)
-        task, environment, begun = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=retries)(travelling()), worker_environment(cores), set()
-        for folder in left.values(): _progress_of(folder).unlink(missing_ok=True)
-        out = {task.options(name=str(r)).remote(CHILD, _job(r, f, how), environment): (r, f) for r, f in left.items()}
+        task, environment, begun = (
+            ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=retries)(travelling()),
+            worker_environment(cores),
+            set(),
+        )
+        for folder in left.values():
+            _progress_of(folder).unlink(missing_ok=True)
+        out = {
+            task.options(name=str(r)).remote(CHILD, _job(r, f, how), environment): (r, f)
+            for r, f in left.items()
+        }
         while out:
             ended, _ = ray.wait(list(out), num_returns=1, timeout=1)
             for run, folder in out.values():
-                if run not in begun and _progress_of(folder).exists(): working(run, _progress_of(folder)); begun.add(run)
+                if run not in begun and _progress_of(folder).exists():
+                    working(run, _progress_of(folder))
+                    begun.add(run)
             for task_id in ended:
                 run, folder = out.pop(task_id)
-                try: outcome = _heard(run, folder, *ray.get(task_id))
-                except ray.exceptions.RayError as e: outcome = Outcome(run, folder, "failed", "failed", f"its worker was lost {retries + 1} times: {str(e).splitlines()[0][:160]}")
+                try:
+                    outcome = _heard(run, folder, *ray.get(task_id))
+                except ray.exceptions.RayError as e:
+                    outcome = Outcome(
+                        run,
+                        folder,
+                        "failed",
+                        "failed",
+                        f"its worker was lost {retries + 1} times: {str(e).splitlines()[0][:160]}",
+                    )
                 yield outcome
-    finally: ray.shutdown()                                           # what is still out ends with its workers
+    finally:
+        ray.shutdown()  # what is still out ends with its workers
+
 
 # %% ../../nbs/reproduce/51a_cluster.ipynb #fec980a8
 def slurm_parameters(how: dict, gpus: float, cores: int) -> dict:
     "What each job asks Slurm for."
     minutes = math.ceil(how.get("limit") or 0)
-    return dict(name="mvad", cpus_per_task=cores, timeout_min=minutes + 10 if minutes else 24 * 60, **({"gpus_per_node": math.ceil(gpus)} if gpus else {}))
+    return dict(
+        name="mvad",
+        cpus_per_task=cores,
+        timeout_min=minutes + 10 if minutes else 24 * 60,
+        **({"gpus_per_node": math.ceil(gpus)} if gpus else {}),
+    )
 
-def in_slurm(left: dict[Run, Path], jobs: int, working: Callable, how: dict, *, address: str | None = None, gpus: float | None = None, cores: int | None = None) -> Iterator[Outcome]:
-    "Execute runs as Slurm jobs through submitit, all queued at once; `address` \"local\" starts them here, `jobs` at a time."
+
+def in_slurm(
+    left: dict[Run, Path],
+    jobs: int,
+    working: Callable,
+    how: dict,
+    *,
+    address: str | None = None,
+    gpus: float | None = None,
+    cores: int | None = None,
+) -> Iterator[Outcome]:
+    'Execute runs as Slurm jobs through submitit, all queued at once; `address` "local" starts them here, `jobs` at a time.'
     import submitit, time
+
     gpus, cores = wants(how, gpus, cores)
-    executor = submitit.AutoExecutor(folder=next(iter(left.values())).parent.parent / "slurm", cluster=address or "slurm")
+    executor = submitit.AutoExecutor(
+        folder=next(iter(left.values())).parent.parent / "slurm", cluster=address or "slurm"
+    )
     executor.update_parameters(**slurm_parameters(how, gpus, cores))
-    todo, out, room, environment = list(left.items()), {}, jobs if address == "local" else len(left), worker_environment(cores)
+    todo, out, room, environment = (
+        list(left.items()),
+        {},
+        jobs if address == "local" else len(left),
+        worker_environment(cores),
+    )
     try:
         while todo or out:
             while todo and len(out) < room:
-                run, folder = todo.pop(0); working(run, _progress_of(folder))
-                out[executor.submit(travelling(), CHILD, _job(run, folder, how), environment)] = run, folder
+                run, folder = todo.pop(0)
+                working(run, _progress_of(folder))
+                out[executor.submit(travelling(), CHILD, _job(run, folder, how), environment)] = (
+                    run,
+                    folder,
+                )
             for job in [j for j in out if j.done()]:
                 run, folder = out.pop(job)
-                try: outcome = _heard(run, folder, *job.result())
-                except Exception as e: outcome = Outcome(run, folder, "failed", "failed", f"its job {job.job_id} was lost: {' '.join(str(e).split())[:160]}")
+                try:
+                    outcome = _heard(run, folder, *job.result())
+                except Exception as e:
+                    outcome = Outcome(
+                        run,
+                        folder,
+                        "failed",
+                        "failed",
+                        f"its job {job.job_id} was lost: {' '.join(str(e).split())[:160]}",
+                    )
                 yield outcome
-            time.sleep(.5)
+            time.sleep(0.5)
     finally:
-        for job in out: job.cancel()
+        for job in out:
+            job.cancel()

@@ -14,46 +14,99 @@ from .exports import title
 from .report import esc, label, rows_html, tag
 from .runner import Reproduction
 from .site import STYLE, Site, page_html, tracer
-from .tables import MEASURED, Row, TableSpec, _paired, _paired_areas, paired_bootstrap, paired_bootstrap_areas, table
+from mvad.reproduce.tables import (
+    MEASURED,
+    Row,
+    TableSpec,
+    _paired,
+    _paired_areas,
+    paired_bootstrap,
+    paired_bootstrap_areas,
+    table,
+)
 
 # %% auto #0
-__all__ = ['compare_table', 'differences', 'Comparison', 'compare', 'as_text', 'write_comparison']
+__all__ = ["compare_table", "differences", "Comparison", "compare", "as_text", "write_comparison"]
+
 
 # %% ../../nbs/reproduce/52c_compare.ipynb #b43b6c12
-def _chance(spec: TableSpec, row: Row, metric, a: Sequence[dict], b: Sequence[dict]) -> tuple[float, float] | None:
+def _chance(
+    spec: TableSpec, row: Row, metric, a: Sequence[dict], b: Sequence[dict]
+) -> tuple[float, float] | None:
     "The 95 % interval of B minus A, from a paired bootstrap over objects and seeds; None where the two sides have no such pairs."
-    if metric.name in MEASURED or not ("AUROC" in metric.recorded and metric.recorded[0] in "IS" or "AUPRO" in metric.recorded): return None
+    if metric.name in MEASURED or not (
+        "AUROC" in metric.recorded and metric.recorded[0] in "IS" or "AUPRO" in metric.recorded
+    ):
+        return None
     sides = [replace(row, variant=f"{side} {row.variant}") for side in "BA"]
-    both = [{**r, "run": {**r["run"], "variant": f"{side} {row.variant}"}} for side, records in (("B", b), ("A", a)) for r in records]
-    groups = _paired_areas(both, *sides, metric.recorded) if "AUPRO" in metric.recorded else _paired(both, *sides)
-    if isinstance(groups, str): return None
+    both = [
+        {**r, "run": {**r["run"], "variant": f"{side} {row.variant}"}}
+        for side, records in (("B", b), ("A", a))
+        for r in records
+    ]
+    groups = (
+        _paired_areas(both, *sides, metric.recorded)
+        if "AUPRO" in metric.recorded
+        else _paired(both, *sides)
+    )
+    if isinstance(groups, str):
+        return None
     return (paired_bootstrap_areas if "AUPRO" in metric.recorded else paired_bootstrap)(groups)[1:]
+
 
 # %% ../../nbs/reproduce/52c_compare.ipynb #bba9f32f
 def compare_table(spec: TableSpec, a: Site, b: Site) -> pd.DataFrame:
     "Index (row, metric); columns A, B, difference (B minus A), spread A, spread B (over seeds), low, high (the interval of the difference; AUPRO by its exact estimator)."
     import pandas as pd
-    first, second = (table(spec, s.records(s.r.outcomes[spec.name]), s.r.failures(spec.name)) for s in (a, b))
+
+    first, second = (
+        table(spec, s.records(s.r.outcomes[spec.name]), s.r.failures(spec.name)) for s in (a, b)
+    )
     lines = {}
     for row in (r for r in spec.rows if r.variant):
         sides = [s.records(s.runs_of(spec, row)) for s in (a, b)]
         for m in spec.metrics:
             x, y = first.loc[(row.label, m.name)], second.loc[(row.label, m.name)]
             low, high = _chance(spec, row, m, *sides) or (np.nan, np.nan)
-            lines[row.label, m.name] = dict(A=x.ours, B=y.ours, difference=np.nan if isinstance(x.ours, str) or isinstance(y.ours, str) else y.ours - x.ours, **{"spread A": x.spread, "spread B": y.spread}, low=low, high=high)
-    df = pd.DataFrame.from_dict(lines, orient="index", columns=["A", "B", "difference", "spread A", "spread B", "low", "high"])
+            lines[row.label, m.name] = dict(
+                A=x.ours,
+                B=y.ours,
+                difference=np.nan
+                if isinstance(x.ours, str) or isinstance(y.ours, str)
+                else y.ours - x.ours,
+                **{"spread A": x.spread, "spread B": y.spread},
+                low=low,
+                high=high,
+            )
+    df = pd.DataFrame.from_dict(
+        lines,
+        orient="index",
+        columns=["A", "B", "difference", "spread A", "spread B", "low", "high"],
+    )
     df.index = pd.MultiIndex.from_tuples(lines, names=["row", "metric"])
     return df
 
+
 # %% ../../nbs/reproduce/52c_compare.ipynb #7ed0a89c
-def _key(o) -> tuple: return (o.run.method, o.run.variant, o.run.dataset, o.run.category, o.run.seed)
-def _name(key: tuple) -> str: return "{} {}, {}, {}, seed {}".format(*key)
+def _key(o) -> tuple:
+    return (o.run.method, o.run.variant, o.run.dataset, o.run.category, o.run.seed)
+
+
+def _name(key: tuple) -> str:
+    return "{} {}, {}, {}, seed {}".format(*key)
+
 
 def _told(record: dict) -> dict[str, str]:
     "What a record says about how it was made, by name."
     environment = record.get("environment") or {}
-    return {**{k: str(record["run"][k]) for k in ("protocol", "scale", "data")}, **{f"hash of {k}": v for k, v in record["hashes"].items()}, **{f"encoder {k}": v for k, v in record["encoders"].items()},
-            "device": environment.get("device", ""), **{f"version of {k}": v for k, v in environment.get("versions", {}).items()}}
+    return {
+        **{k: str(record["run"][k]) for k in ("protocol", "scale", "data")},
+        **{f"hash of {k}": v for k, v in record["hashes"].items()},
+        **{f"encoder {k}": v for k, v in record["encoders"].items()},
+        "device": environment.get("device", ""),
+        **{f"version of {k}": v for k, v in environment.get("versions", {}).items()},
+    }
+
 
 def differences(a: Site, b: Site) -> list[tuple[str, str, str, int]]:
     "(what, in A, in B, in how many of the runs that both have), for all that differs between the records of the same run."
@@ -62,74 +115,208 @@ def differences(a: Site, b: Site) -> list[tuple[str, str, str, int]]:
     for key in sides[0].keys() & sides[1].keys():
         x, y = (_told(s[key]) for s in sides)
         for what in sorted(x.keys() | y.keys()):
-            if x.get(what, "") != y.get(what, ""): found[what, x.get(what, ""), y.get(what, "")] = found.get((what, x.get(what, ""), y.get(what, "")), 0) + 1
+            if x.get(what, "") != y.get(what, ""):
+                found[what, x.get(what, ""), y.get(what, "")] = (
+                    found.get((what, x.get(what, ""), y.get(what, "")), 0) + 1
+                )
     return sorted((*k, n) for k, n in found.items())
+
 
 # %% ../../nbs/reproduce/52c_compare.ipynb #cc0a7676
 @dataclass(frozen=True)
 class Comparison:
     "Two reproductions: a DataFrame a table that both have, what only one has, and what differs between the runs of both."
+
     a: Reproduction
     b: Reproduction
     tables: dict
-    only: dict[str, list[str]]                      # "A", "B": tables and runs of that side alone
+    only: dict[str, list[str]]  # "A", "B": tables and runs of that side alone
     differs: list[tuple[str, str, str, int]]
-    shared: int                                     # runs that both have
+    shared: int  # runs that both have
 
     @property
-    def largest(self) -> float: return max((abs(v) for df in self.tables.values() for v in df.difference if not np.isnan(v)), default=0.)
+    def largest(self) -> float:
+        return max(
+            (abs(v) for df in self.tables.values() for v in df.difference if not np.isnan(v)),
+            default=0.0,
+        )
+
 
 def compare(a: Reproduction, b: Reproduction) -> Comparison:
     "Two reproductions side by side; those without a table in common are refused."
     names = [s.name for s in a.specs if s.name in b.outcomes]
-    if not names: raise MvadError("the two have no table in common", file=b.out, found=", ".join(b.outcomes), expected=", ".join(a.outcomes))
-    by_name, runs = {s.name: s for s in a.specs}, [{_key(o) for os_ in r.outcomes.values() for o in os_} for r in (a, b)]
-    only = {side: [n for n in mine.outcomes if n not in other.outcomes] + [_name(k) for k in sorted(runs[i] - runs[1 - i])] for i, (side, mine, other) in enumerate((("A", a, b), ("B", b, a)))}
-    sites = Site(a), Site(b)                                                 # they read each record once
-    return Comparison(a, b, {n: compare_table(by_name[n], *sites) for n in names}, only, differences(*sites), len(runs[0] & runs[1]))
+    if not names:
+        raise MvadError(
+            "the two have no table in common",
+            file=b.out,
+            found=", ".join(b.outcomes),
+            expected=", ".join(a.outcomes),
+        )
+    by_name, runs = (
+        {s.name: s for s in a.specs},
+        [{_key(o) for os_ in r.outcomes.values() for o in os_} for r in (a, b)],
+    )
+    only = {
+        side: [n for n in mine.outcomes if n not in other.outcomes]
+        + [_name(k) for k in sorted(runs[i] - runs[1 - i])]
+        for i, (side, mine, other) in enumerate((("A", a, b), ("B", b, a)))
+    }
+    sites = Site(a), Site(b)  # they read each record once
+    return Comparison(
+        a,
+        b,
+        {n: compare_table(by_name[n], *sites) for n in names},
+        only,
+        differences(*sites),
+        len(runs[0] & runs[1]),
+    )
+
 
 # %% ../../nbs/reproduce/52c_compare.ipynb #8cb80b0e
-def _number(v, digits: str = ".3f") -> str: return v if isinstance(v, str) else "" if np.isnan(v) else f"{v:{digits}}"
+def _number(v, digits: str = ".3f") -> str:
+    return v if isinstance(v, str) else "" if np.isnan(v) else f"{v:{digits}}"
+
 
 def _summary(c: Comparison) -> list[str]:
     "Lines below the tables."
-    out = [f"A: {c.a.out}", f"B: {c.b.out}", f"{c.shared} runs in both; the largest difference of a table's mean is {c.largest:.4f}"]
+    out = [
+        f"A: {c.a.out}",
+        f"B: {c.b.out}",
+        f"{c.shared} runs in both; the largest difference of a table's mean is {c.largest:.4f}",
+    ]
     out += [f"only in {side}: {'; '.join(names)}" for side, names in c.only.items() if names]
-    return out + ([f"differs in {n} runs: {what}: {x or 'none'} in A, {y or 'none'} in B" for what, x, y, n in c.differs] or ["the runs of both have the same settings, code, data, weights, device and versions"])
+    return out + (
+        [
+            f"differs in {n} runs: {what}: {x or 'none'} in A, {y or 'none'} in B"
+            for what, x, y, n in c.differs
+        ]
+        or ["the runs of both have the same settings, code, data, weights, device and versions"]
+    )
+
 
 def as_text(c: Comparison) -> str:
     "For a terminal."
     out = []
     for name, df in c.tables.items():
-        grid = [["", "", "A", "B", "B - A", "± seeds A", "± seeds B", "95 % of B - A"]] + [[str(r), m, _number(x.A), _number(x.B), _number(x.difference, "+.3f"), _number(x["spread A"]), _number(x["spread B"]), "" if np.isnan(x.low) else f"[{x.low:+.3f}, {x.high:+.3f}]"] for (r, m), x in df.iterrows()]
+        grid = [["", "", "A", "B", "B - A", "± seeds A", "± seeds B", "95 % of B - A"]] + [
+            [
+                str(r),
+                m,
+                _number(x.A),
+                _number(x.B),
+                _number(x.difference, "+.3f"),
+                _number(x["spread A"]),
+                _number(x["spread B"]),
+                "" if np.isnan(x.low) else f"[{x.low:+.3f}, {x.high:+.3f}]",
+            ]
+            for (r, m), x in df.iterrows()
+        ]
         widths = [max(len(line[k]) for line in grid) for k in range(len(grid[0]))]
-        out += [f"\n{name}\n", *("  ".join(v.ljust(w) if k < 2 else v.rjust(w) for k, (v, w) in enumerate(zip(line, widths))).rstrip() for line in grid)]
+        out += [
+            f"\n{name}\n",
+            *(
+                "  ".join(
+                    v.ljust(w) if k < 2 else v.rjust(w)
+                    for k, (v, w) in enumerate(zip(line, widths))
+                ).rstrip()
+                for line in grid
+            ),
+        ]
     return "\n".join([*out, "", *_summary(c)])
+
 
 # %% ../../nbs/reproduce/52c_compare.ipynb #c1924032
 def _rows(c: Comparison, spec: TableSpec, here: Path) -> Iterable[list[str]]:
     "The lines of a table on the page; numbers lead to the lists of runs of the two reports, where these are there."
+
     def trace(r: Reproduction) -> Callable[[str], str]:
-        site = Site(r); find = tracer(site, spec)
-        return lambda row: os.path.relpath(site.table(spec).parent / find(row, "ours"), here) if site.table(spec, "-runs").is_file() and find(row, "ours") else ""
+        site = Site(r)
+        find = tracer(site, spec)
+        return lambda row: (
+            os.path.relpath(site.table(spec).parent / find(row, "ours"), here)
+            if site.table(spec, "-runs").is_file() and find(row, "ours")
+            else ""
+        )
+
     where, df = {"A": trace(c.a), "B": trace(c.b)}, c.tables[spec.name]
-    def number(v, href="", digits=".3f"): return tag("td", tag("a", esc(_number(v, digits)), "trace", href=href) if href else esc(_number(v, digits)), "word" if isinstance(v, str) else "num")
+
+    def number(v, href="", digits=".3f"):
+        return tag(
+            "td",
+            tag("a", esc(_number(v, digits)), "trace", href=href)
+            if href
+            else esc(_number(v, digits)),
+            "word" if isinstance(v, str) else "num",
+        )
+
     for (r, m), x in df.iterrows():
         clear = not np.isnan(x.low) and (x.low > 0 or x.high < 0)
-        yield [tag("th", label(r, df.index.get_level_values("row"))), esc(m), number(x.A, where["A"](r)), number(x.B, where["B"](r)), tag("td", tag("b", f"{x.difference:+.3f}") if clear else _number(x.difference, "+.3f"), "num"),
-               number(x["spread A"]), number(x["spread B"]), tag("td", "" if np.isnan(x.low) else f"[{x.low:+.3f}, {x.high:+.3f}]", "num")]
+        yield [
+            tag("th", label(r, df.index.get_level_values("row"))),
+            esc(m),
+            number(x.A, where["A"](r)),
+            number(x.B, where["B"](r)),
+            tag(
+                "td",
+                tag("b", f"{x.difference:+.3f}") if clear else _number(x.difference, "+.3f"),
+                "num",
+            ),
+            number(x["spread A"]),
+            number(x["spread B"]),
+            tag("td", "" if np.isnan(x.low) else f"[{x.low:+.3f}, {x.high:+.3f}]", "num"),
+        ]
+
 
 # %% ../../nbs/reproduce/52c_compare.ipynb #124aad52
 def write_comparison(c: Comparison, path: str | Path) -> Path:
     "The comparison as one page that needs no other file, by rename."
     from mvad.core.detector import by_rename
+
     path, parts = Path(path).expanduser().resolve(), []
     for spec in (s for s in c.a.specs if s.name in c.tables):
-        parts += [tag("h2", esc(title(spec)), id=spec.name.replace("/", "-")), rows_html(["", "metric", "A", "B", "B − A", "± seeds A", "± seeds B", "95 % of B − A"], _rows(c, spec, path.parent))]
-    parts.append(tag("p", "Bold: the interval leaves zero out. It is a paired bootstrap over objects and seeds, given where both sides scored the same objects with the same three seeds or more; AUPRO by its exact estimator.", "soft"))
-    parts += [tag("h2", f"Only in {side}") + tag("ul", "".join(tag("li", esc(n)) for n in names)) for side, names in c.only.items() if names]
-    parts += [tag("h2", "What differs between the runs that both have"), rows_html(["", "A", "B", "runs"], ([tag("th", esc(what)), tag("td", esc(x) or "none", "wrap"), tag("td", esc(y) or "none", "wrap"), str(n)] for what, x, y, n in c.differs)) if c.differs else tag("p", "Nothing: settings, code, data, weights, device and versions are the same.")]
+        parts += [
+            tag("h2", esc(title(spec)), id=spec.name.replace("/", "-")),
+            rows_html(
+                ["", "metric", "A", "B", "B − A", "± seeds A", "± seeds B", "95 % of B − A"],
+                _rows(c, spec, path.parent),
+            ),
+        ]
+    parts.append(
+        tag(
+            "p",
+            "Bold: the interval leaves zero out. It is a paired bootstrap over objects and seeds, given where both sides scored the same objects with the same three seeds or more; AUPRO by its exact estimator.",
+            "soft",
+        )
+    )
+    parts += [
+        tag("h2", f"Only in {side}") + tag("ul", "".join(tag("li", esc(n)) for n in names))
+        for side, names in c.only.items()
+        if names
+    ]
+    parts += [
+        tag("h2", "What differs between the runs that both have"),
+        rows_html(
+            ["", "A", "B", "runs"],
+            (
+                [
+                    tag("th", esc(what)),
+                    tag("td", esc(x) or "none", "wrap"),
+                    tag("td", esc(y) or "none", "wrap"),
+                    str(n),
+                ]
+                for what, x, y, n in c.differs
+            ),
+        )
+        if c.differs
+        else tag("p", "Nothing: settings, code, data, weights, device and versions are the same."),
+    ]
     about = f"A: <code>{esc(c.a.out)}</code><br>B: <code>{esc(c.b.out)}</code><br>{c.shared} runs in both; the largest difference of a table's mean is {c.largest:.4f}"
-    page = page_html("Two reproductions", tag("h1", "Two reproductions, side by side") + tag("p", about, "soft"), "\n".join(parts), tag("style", STYLE))
-    with by_rename(path) as part: part.write_text(page, encoding="utf-8")
+    page = page_html(
+        "Two reproductions",
+        tag("h1", "Two reproductions, side by side") + tag("p", about, "soft"),
+        "\n".join(parts),
+        tag("style", STYLE),
+    )
+    with by_rename(path) as part:
+        part.write_text(page, encoding="utf-8")
     return path

@@ -10,167 +10,473 @@ from ..data.base import REGISTRY, dataset_class, recipe, recipes
 from ..data.layout import LAYOUTS, SIZES
 
 # %% auto #0
-__all__ = ['list_command', 'check_command', 'make_command', 'unpack_command', 'convert_mvtec3d', 'convert_eyecandies',
-           'convert_depth', 'convert_xyz', 'convert_pseudo_depth', 'render_command', 'data_parsers']
+__all__ = [
+    "list_command",
+    "check_command",
+    "make_command",
+    "unpack_command",
+    "convert_mvtec3d",
+    "convert_eyecandies",
+    "convert_depth",
+    "convert_xyz",
+    "convert_pseudo_depth",
+    "render_command",
+    "data_parsers",
+]
+
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #0e6b728f
-def _short(text: str, width: int) -> str: return text if len(text) <= width else text[:width - 3] + "..."
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
 
 def list_command(args) -> int:
-    if args.root: return _list_root(args)
-    if args.dataset: return _list_one(args.dataset)
+    if args.root:
+        return _list_root(args)
+    if args.dataset:
+        return _list_one(args.dataset)
     for name in recipes():
         r = recipe(name)
-        print(f"{name:11s} {_short(r['title'], 44):45s} {', '.join(r['used_by']):32s} {_short(str(r['terms']['licence']), 40)}".rstrip())
-    print("\nmvad data list NAME tells what a data set is and where you get it; mvad data make NAME --out DIR writes embedded objects in its layout")
+        print(
+            f"{name:11s} {_short(r['title'], 44):45s} {', '.join(r['used_by']):32s} {_short(str(r['terms']['licence']), 40)}".rstrip()
+        )
+    print(
+        "\nmvad data list NAME tells what a data set is and where you get it; mvad data make NAME --out DIR writes embedded objects in its layout"
+    )
     return 0
+
 
 def _list_one(name: str) -> int:
     "What the recipe says, for people."
     r = recipe(name)
-    print(f"{r['title']}\nused by   {', '.join(r['used_by'])}\nterms     {r['terms']['licence']}\nfrom      {r['obtain']['page']}\n\n{r['layout'].rstrip()}\n")
+    print(
+        f"{r['title']}\nused by   {', '.join(r['used_by'])}\nterms     {r['terms']['licence']}\nfrom      {r['obtain']['page']}\n\n{r['layout'].rstrip()}\n"
+    )
     print("checks\n" + "\n".join(f"  {c}" for c in r["checks"]))
-    if r.get("unverified"): print("not verified by anybody yet\n" + "\n".join(f"  {u}" for u in r["unverified"]))
+    if r.get("unverified"):
+        print("not verified by anybody yet\n" + "\n".join(f"  {u}" for u in r["unverified"]))
     return 0
+
 
 def _list_root(args) -> int:
     "Categories, splits and defect types under a root."
-    if not args.dataset: raise MvadError("--root needs to know the layout", expected=" or ".join(n for n in REGISTRY if n != "synthetic"), fix="mvad data list NAME --root DIR")
-    cls = dataset_class(args.dataset); home = cls.find_root(args.root)
+    if not args.dataset:
+        raise MvadError(
+            "--root needs to know the layout",
+            expected=" or ".join(n for n in REGISTRY if n != "synthetic"),
+            fix="mvad data list NAME --root DIR",
+        )
+    cls = dataset_class(args.dataset)
+    home = cls.find_root(args.root)
     for c in cls.categories_in(home):
         for split in cls.splits(home, c):
             d = cls(home, c, split)
-            print(f"{c:24s} {split:16s} {len(d):6d}  {', '.join(f'{k or chr(63)} {n}' for k, n in d.counts.items())}")
+            print(
+                f"{c:24s} {split:16s} {len(d):6d}  {', '.join(f'{k or chr(63)} {n}' for k, n in d.counts.items())}"
+            )
     return 0
+
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #d2f71d87
 def check_command(args) -> int:
     from mvad.data.check import check
-    report = check(args.dataset, args.root, deep=args.deep, strict=args.strict, categories=args.category, workers=args.jobs)
+
+    report = check(
+        args.dataset,
+        args.root,
+        deep=args.deep,
+        strict=args.strict,
+        categories=args.category,
+        workers=args.jobs,
+    )
     print(report)
     return 1 if report.faults else 0
 
+
 def make_command(args) -> int:
     from mvad.data.layout import make
-    out = make(args.dataset, args.out, size=args.size, categories=args.category, splits=args.split, workers=args.jobs)
-    print(f"embedded objects in the layout of {args.dataset}: {out}; look them over with: mvad data check {args.dataset} --root {out} --deep")
+
+    out = make(
+        args.dataset,
+        args.out,
+        size=args.size,
+        categories=args.category,
+        splits=args.split,
+        workers=args.jobs,
+    )
+    print(
+        f"embedded objects in the layout of {args.dataset}: {out}; look them over with: mvad data check {args.dataset} --root {out} --deep"
+    )
     return 0
+
 
 def unpack_command(args) -> int:
     from mvad.data.archives import unpack_dataset
+
     print(f"unpacked: {unpack_dataset(args.dataset, args.archive, args.out)}")
     return 0
+
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #bc054918
 def convert_mvtec3d(args) -> int:
     from mvad.data.mvtec3d import preprocess
-    print(f"the table is gone: {preprocess(args.root, args.out, rgb=args.rgb, fit=args.fit, categories=args.category or None, seed=args.seed, workers=args.jobs)}")
+
+    print(
+        f"the table is gone: {preprocess(args.root, args.out, rgb=args.rgb, fit=args.fit, categories=args.category or None, seed=args.seed, workers=args.jobs)}"
+    )
     return 0
+
 
 def convert_eyecandies(args) -> int:
     from mvad.data.eyecandies import organise
-    out = organise(args.root, args.out, light=args.light, background=args.background, frame=args.frame, categories=args.category, seed=args.seed, workers=args.jobs)
+
+    out = organise(
+        args.root,
+        args.out,
+        light=args.light,
+        background=args.background,
+        frame=args.frame,
+        categories=args.category,
+        seed=args.seed,
+        workers=args.jobs,
+    )
     print(f"organised clouds in the layout of mvtec3d: {out}")
     return 0
 
+
 def convert_depth(args) -> int:
     from mvad.data.multiview import depth_to_xyz_files, read_intrinsics
-    done = depth_to_xyz_files(args.root, args.out, camera=read_intrinsics(args.camera), scale=args.scale, missing=args.missing, pattern=args.pattern, workers=args.jobs)
+
+    done = depth_to_xyz_files(
+        args.root,
+        args.out,
+        camera=read_intrinsics(args.camera),
+        scale=args.scale,
+        missing=args.missing,
+        pattern=args.pattern,
+        workers=args.jobs,
+    )
     print(f"{len(done)} clouds: {args.out}")
     return 0
 
+
 def convert_xyz(args) -> int:
     from mvad.data.multiview import read_intrinsics, xyz_to_depth_files
-    done = xyz_to_depth_files(args.root, args.out, camera=read_intrinsics(args.camera) if args.camera else None, scale=args.scale, format=args.format, pattern=args.pattern, workers=args.jobs)
+
+    done = xyz_to_depth_files(
+        args.root,
+        args.out,
+        camera=read_intrinsics(args.camera) if args.camera else None,
+        scale=args.scale,
+        format=args.format,
+        pattern=args.pattern,
+        workers=args.jobs,
+    )
     print(f"{len(done)} depth maps: {args.out}")
     return 0
+
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #ddd157f5
 def convert_pseudo_depth(args) -> int:
     from mvad.data.pseudo_depth import pseudo_depth
-    told = pseudo_depth(args.dataset, args.root, args.out, weights=args.weights, download=args.download, categories=args.category or None, device=args.device, workers=args.jobs or 1)
+
+    told = pseudo_depth(
+        args.dataset,
+        args.root,
+        args.out,
+        weights=args.weights,
+        download=args.download,
+        categories=args.category or None,
+        device=args.device,
+        workers=args.jobs or 1,
+    )
     print(f"{len(told)} pseudo-depth maps: {args.out}")
     return 0
+
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #6b3c0d3c
 def render_command(args) -> int:
     from mvad.data.multiview import render_dataset
-    told = render_dataset(args.dataset, args.root, args.out, categories=args.category or None, remove_plane=args.remove_plane or False, workers=args.jobs,
-                          views=args.views, tilt=args.tilt, size=args.size, raster=args.raster)
-    print(f"{args.views} views of each scan: {args.out}\n" + "\n".join(f"{k:18s} {v}" for k, v in told.items()))
+
+    told = render_dataset(
+        args.dataset,
+        args.root,
+        args.out,
+        categories=args.category or None,
+        remove_plane=args.remove_plane or False,
+        workers=args.jobs,
+        views=args.views,
+        tilt=args.tilt,
+        size=args.size,
+        raster=args.raster,
+    )
+    print(
+        f"{args.views} views of each scan: {args.out}\n"
+        + "\n".join(f"{k:18s} {v}" for k, v in told.items())
+    )
     return 0
+
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #6c36ccba
 def _shared(p: argparse.ArgumentParser, *which: str) -> argparse.ArgumentParser:
-    add = dict(root=lambda: p.add_argument("--root", required=True, metavar="DIR", help="the folder that holds the category folders"),
-               out=lambda: p.add_argument("--out", required=True, metavar="DIR", help="a new folder, or one to go on with"),
-               category=lambda: p.add_argument("--category", nargs="+", default=[], metavar="NAME", help="some categories (default: all)"),
-               jobs=lambda: p.add_argument("--jobs", type=int, default=None, metavar="N", help="worker processes (default: one a core)"),
-               seed=lambda: p.add_argument("--seed", type=int, default=0))
-    for w in which: add[w]()
+    add = dict(
+        root=lambda: p.add_argument(
+            "--root",
+            required=True,
+            metavar="DIR",
+            help="the folder that holds the category folders",
+        ),
+        out=lambda: p.add_argument(
+            "--out", required=True, metavar="DIR", help="a new folder, or one to go on with"
+        ),
+        category=lambda: p.add_argument(
+            "--category",
+            nargs="+",
+            default=[],
+            metavar="NAME",
+            help="some categories (default: all)",
+        ),
+        jobs=lambda: p.add_argument(
+            "--jobs",
+            type=int,
+            default=None,
+            metavar="N",
+            help="worker processes (default: one a core)",
+        ),
+        seed=lambda: p.add_argument("--seed", type=int, default=0),
+    )
+    for w in which:
+        add[w]()
     return p
+
 
 def data_parsers(commands, Parser: type) -> None:
     "Add `data` and its commands to the command line."
-    data = commands.add_parser("data", help="list, check, make, convert, render and unpack data sets")
-    kinds = data.add_subparsers(dest="what", metavar="list|check|make|convert|render|unpack", required=True, parser_class=Parser)
-    for add in (_list_parser, _check_parser, _make_parser, _convert_parsers, _render_parser, _unpack_parser): add(kinds, Parser)
+    data = commands.add_parser(
+        "data", help="list, check, make, convert, render and unpack data sets"
+    )
+    kinds = data.add_subparsers(
+        dest="what",
+        metavar="list|check|make|convert|render|unpack",
+        required=True,
+        parser_class=Parser,
+    )
+    for add in (
+        _list_parser,
+        _check_parser,
+        _make_parser,
+        _convert_parsers,
+        _render_parser,
+        _unpack_parser,
+    ):
+        add(kinds, Parser)
+
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #d547d971
 def _list_parser(kinds, Parser):
-    p = kinds.add_parser("list", help="the data sets; with a name what one is; with --root what lies there")
-    p.add_argument("dataset", nargs="?", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME")
-    p.add_argument("--root", metavar="DIR"); p.set_defaults(run=list_command)
+    p = kinds.add_parser(
+        "list", help="the data sets; with a name what one is; with --root what lies there"
+    )
+    p.add_argument(
+        "dataset", nargs="?", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME"
+    )
+    p.add_argument("--root", metavar="DIR")
+    p.set_defaults(run=list_command)
+
 
 def _check_parser(kinds, Parser):
-    p = _shared(kinds.add_parser("check", help="is a data set on disk complete and sound? exit status 1 if not"), "root", "category", "jobs")
-    p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME"); p.set_defaults(run=check_command)
-    p.add_argument("--deep", action="store_true", help="read every file, compare checksums, look for duplicates; goes on where it was interrupted")
-    p.add_argument("--strict", action="store_true", help="other counts than published are faults, not notes")
+    p = _shared(
+        kinds.add_parser(
+            "check", help="is a data set on disk complete and sound? exit status 1 if not"
+        ),
+        "root",
+        "category",
+        "jobs",
+    )
+    p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME")
+    p.set_defaults(run=check_command)
+    p.add_argument(
+        "--deep",
+        action="store_true",
+        help="read every file, compare checksums, look for duplicates; goes on where it was interrupted",
+    )
+    p.add_argument(
+        "--strict", action="store_true", help="other counts than published are faults, not notes"
+    )
+
 
 def _make_parser(kinds, Parser):
-    p = _shared(kinds.add_parser("make", help="the embedded objects in a data set's official layout"), "out", "category", "jobs")
-    p.add_argument("dataset", choices=list(LAYOUTS), metavar="LAYOUT", help=", ".join(LAYOUTS)); p.set_defaults(run=make_command)
-    p.add_argument("--size", choices=list(SIZES), default="small", help="small: seconds (default); medium: the objects of the laptop scale")
+    p = _shared(
+        kinds.add_parser("make", help="the embedded objects in a data set's official layout"),
+        "out",
+        "category",
+        "jobs",
+    )
+    p.add_argument("dataset", choices=list(LAYOUTS), metavar="LAYOUT", help=", ".join(LAYOUTS))
+    p.set_defaults(run=make_command)
+    p.add_argument(
+        "--size",
+        choices=list(SIZES),
+        default="small",
+        help="small: seconds (default); medium: the objects of the laptop scale",
+    )
     p.add_argument("--split", nargs="+", default=[], metavar="NAME")
+
 
 def _unpack_parser(kinds, Parser):
     p = _shared(kinds.add_parser("unpack", help="verify an archive, then unpack it safely"), "out")
     p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME")
-    p.add_argument("archive", metavar="ARCHIVE"); p.set_defaults(run=unpack_command)
+    p.add_argument("archive", metavar="ARCHIVE")
+    p.set_defaults(run=unpack_command)
+
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #6555e7fb
 def _convert_parsers(kinds, Parser):
     top = kinds.add_parser("convert", help="into the form that a method reads; a copy, resumable")
-    which = top.add_subparsers(dest="kind", metavar="mvtec3d|eyecandies|depth|xyz|pseudo-depth", required=True, parser_class=Parser)
-    p = _shared(which.add_parser("mvtec3d", help="take the table out of a raw MVTec 3D-AD tree, as CFM, MAFR and M3DM do"), "root", "out", "category", "seed", "jobs")
-    p.add_argument("--rgb", choices=("original", "black"), default="original", help="leave images as they are (CFM), or blacken their background")
-    p.add_argument("--fit", choices=("border", "cloud"), default="border", help="where the table is looked for: at the image border (published), or in the whole cloud"); p.set_defaults(run=convert_mvtec3d)
-    p = _shared(which.add_parser("eyecandies", help="raw Eyecandies to organised clouds, in the layout of MVTec 3D-AD"), "root", "out", "category", "seed", "jobs")
-    p.add_argument("--light", type=int, choices=range(6), default=4, help="0 all spots, 1 bottom, 2 right, 3 top, 4 left (default, as published), 5 global")
+    which = top.add_subparsers(
+        dest="kind",
+        metavar="mvtec3d|eyecandies|depth|xyz|pseudo-depth",
+        required=True,
+        parser_class=Parser,
+    )
+    p = _shared(
+        which.add_parser(
+            "mvtec3d", help="take the table out of a raw MVTec 3D-AD tree, as CFM, MAFR and M3DM do"
+        ),
+        "root",
+        "out",
+        "category",
+        "seed",
+        "jobs",
+    )
+    p.add_argument(
+        "--rgb",
+        choices=("original", "black"),
+        default="original",
+        help="leave images as they are (CFM), or blacken their background",
+    )
+    p.add_argument(
+        "--fit",
+        choices=("border", "cloud"),
+        default="border",
+        help="where the table is looked for: at the image border (published), or in the whole cloud",
+    )
+    p.set_defaults(run=convert_mvtec3d)
+    p = _shared(
+        which.add_parser(
+            "eyecandies", help="raw Eyecandies to organised clouds, in the layout of MVTec 3D-AD"
+        ),
+        "root",
+        "out",
+        "category",
+        "seed",
+        "jobs",
+    )
+    p.add_argument(
+        "--light",
+        type=int,
+        choices=range(6),
+        default=4,
+        help="0 all spots, 1 bottom, 2 right, 3 top, 4 left (default, as published), 5 global",
+    )
     p.add_argument("--background", choices=("remove", "keep"), default="remove")
-    p.add_argument("--frame", choices=("released", "camera"), default="released", help="axes as in the released clouds, or metres in the camera's frame"); p.set_defaults(run=convert_eyecandies)
+    p.add_argument(
+        "--frame",
+        choices=("released", "camera"),
+        default="released",
+        help="axes as in the released clouds, or metres in the camera's frame",
+    )
+    p.set_defaults(run=convert_eyecandies)
     _depth_parsers(which)
-    p = _shared(which.add_parser("pseudo-depth", help="depth for images that have none, by Depth Anything V2"), "root", "out", "category", "jobs")
-    p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME"); p.set_defaults(run=convert_pseudo_depth)
-    p.add_argument("--weights", metavar="DIR", help="folder of the model, or its name on the hub (default: the small model, from the hub's local cache)")
-    p.add_argument("--download", action="store_true", help="fetch the weights if they are not here"); p.add_argument("--device", default="cpu")
+    p = _shared(
+        which.add_parser(
+            "pseudo-depth", help="depth for images that have none, by Depth Anything V2"
+        ),
+        "root",
+        "out",
+        "category",
+        "jobs",
+    )
+    p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME")
+    p.set_defaults(run=convert_pseudo_depth)
+    p.add_argument(
+        "--weights",
+        metavar="DIR",
+        help="folder of the model, or its name on the hub (default: the small model, from the hub's local cache)",
+    )
+    p.add_argument("--download", action="store_true", help="fetch the weights if they are not here")
+    p.add_argument("--device", default="cpu")
+
 
 def _depth_parsers(which):
-    p = _shared(which.add_parser("depth", help="depth maps (16-bit PNG or .npy) to xyz"), "root", "out", "jobs")
-    p.add_argument("--camera", required=True, metavar="FILE", help="intrinsics: a 3 x 3 text file, or JSON with K or fx fy cx cy")
-    p.add_argument("--missing", type=float, nargs="+", default=[0, 65535], metavar="VALUE", help="raw values that mean: not measured"); p.set_defaults(run=convert_depth)
+    p = _shared(
+        which.add_parser("depth", help="depth maps (16-bit PNG or .npy) to xyz"),
+        "root",
+        "out",
+        "jobs",
+    )
+    p.add_argument(
+        "--camera",
+        required=True,
+        metavar="FILE",
+        help="intrinsics: a 3 x 3 text file, or JSON with K or fx fy cx cy",
+    )
+    p.add_argument(
+        "--missing",
+        type=float,
+        nargs="+",
+        default=[0, 65535],
+        metavar="VALUE",
+        help="raw values that mean: not measured",
+    )
+    p.set_defaults(run=convert_depth)
     q = _shared(which.add_parser("xyz", help="xyz (TIFF) to depth maps"), "root", "out", "jobs")
-    q.add_argument("--camera", metavar="FILE", help="check that the clouds belong to these intrinsics")
-    q.add_argument("--format", choices=("npy", "png"), default="npy"); q.set_defaults(run=convert_xyz)
+    q.add_argument(
+        "--camera", metavar="FILE", help="check that the clouds belong to these intrinsics"
+    )
+    q.add_argument("--format", choices=("npy", "png"), default="npy")
+    q.set_defaults(run=convert_xyz)
     for x in (p, q):
-        x.add_argument("--scale", type=float, default=1000., metavar="N", help="raw steps a metre (default 1000: millimetres)")
-        x.add_argument("--pattern", default="*", metavar="GLOB", help="only files whose name fits, for example '*.depth.png'")
+        x.add_argument(
+            "--scale",
+            type=float,
+            default=1000.0,
+            metavar="N",
+            help="raw steps a metre (default 1000: millimetres)",
+        )
+        x.add_argument(
+            "--pattern",
+            default="*",
+            metavar="GLOB",
+            help="only files whose name fits, for example '*.depth.png'",
+        )
+
 
 # %% ../../nbs/reproduce/53a_data_cli.ipynb #75753186
 def _render_parser(kinds, Parser):
-    p = _shared(kinds.add_parser("render", help="views of each scan from several sides: colour, depth, normals, masks"), "root", "out", "category", "jobs")
-    p.add_argument("dataset", choices=[n for n in LAYOUTS if n not in ("realiad", "mvtec", "loco", "mvtec2", "visa", "dtd")], metavar="NAME"); p.set_defaults(run=render_command)
-    p.add_argument("--views", type=int, default=5, metavar="N"); p.add_argument("--tilt", type=float, default=20., metavar="DEGREES")
-    p.add_argument("--size", type=int, default=256, metavar="PIXELS"); p.add_argument("--raster", choices=("splat", "mesh"), default="splat")
-    p.add_argument("--remove-plane", choices=("border", "cloud", "belt"), help="take the table out first, if the tree still has it; belt: Eyecandies' way")
+    p = _shared(
+        kinds.add_parser(
+            "render", help="views of each scan from several sides: colour, depth, normals, masks"
+        ),
+        "root",
+        "out",
+        "category",
+        "jobs",
+    )
+    p.add_argument(
+        "dataset",
+        choices=[
+            n for n in LAYOUTS if n not in ("realiad", "mvtec", "loco", "mvtec2", "visa", "dtd")
+        ],
+        metavar="NAME",
+    )
+    p.set_defaults(run=render_command)
+    p.add_argument("--views", type=int, default=5, metavar="N")
+    p.add_argument("--tilt", type=float, default=20.0, metavar="DEGREES")
+    p.add_argument("--size", type=int, default=256, metavar="PIXELS")
+    p.add_argument("--raster", choices=("splat", "mesh"), default="splat")
+    p.add_argument(
+        "--remove-plane",
+        choices=("border", "cloud", "belt"),
+        help="take the table out first, if the tree still has it; belt: Eyecandies' way",
+    )

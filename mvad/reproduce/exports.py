@@ -10,85 +10,205 @@ import numpy as np
 from .tables import RESERVED, TableSpec
 
 # %% auto #0
-__all__ = ['TEX', 'TEX_LABELS', 'KINDS', 'columns_of', 'heading', 'title', 'as_csv', 'as_markdown', 'tex', 'as_latex',
-           'write_exports']
+__all__ = [
+    "TEX",
+    "TEX_LABELS",
+    "KINDS",
+    "columns_of",
+    "heading",
+    "title",
+    "as_csv",
+    "as_markdown",
+    "tex",
+    "as_latex",
+    "write_exports",
+]
+
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #ceb12bdf
 def columns_of(df) -> list[str]:
     "The columns worth printing: paper and ours always, the others where they hold anything."
-    return [c for c in df.columns if c in ("paper", "ours") or any(isinstance(v, str) or not np.isnan(v) for v in df[c])]
+    return [
+        c
+        for c in df.columns
+        if c in ("paper", "ours") or any(isinstance(v, str) or not np.isnan(v) for v in df[c])
+    ]
+
 
 def heading(spec: TableSpec) -> str:
     "What a table is called: its paper and its number there, or its own title."
     number = spec.name.partition("/")[2]
-    return f"{spec.paper.upper()}, {'Fig. ' + number[3:] if number.startswith('fig') else 'Table ' + number}" if spec.paper in RESERVED else spec.title
+    return (
+        f"{spec.paper.upper()}, {'Fig. ' + number[3:] if number.startswith('fig') else 'Table ' + number}"
+        if spec.paper in RESERVED
+        else spec.title
+    )
+
 
 def title(spec: TableSpec) -> str:
     "Its heading and what it is about."
     return f"{heading(spec)}: {spec.title}" if spec.paper in RESERVED else spec.title
+
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #f7fae5eb
 def as_csv(spec: TableSpec, df) -> str:
     "One line a row and metric; numbers in full, words as words, nothing where there is nothing."
     estimators = {m.name: m.estimator for m in spec.metrics}
     out = df[columns_of(df)].reset_index()
-    out.insert(0, "table", spec.name); out.insert(3, "estimator", out.metric.map(estimators))
+    out.insert(0, "table", spec.name)
+    out.insert(3, "estimator", out.metric.map(estimators))
     return out.to_csv(index=False, lineterminator="\n", float_format="%.6g")
 
+
 # %% ../../nbs/reproduce/52a_exports.ipynb #bf0d20b7
-def _plain(v) -> str: return v if isinstance(v, str) else "" if np.isnan(v) else f"{v:.3f}"
+def _plain(v) -> str:
+    return v if isinstance(v, str) else "" if np.isnan(v) else f"{v:.3f}"
+
 
 def as_markdown(spec: TableSpec, df) -> str:
     "A pipe table under its title, and the lines that belong below it."
-    def line(cells: Sequence[str]) -> str: return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
     columns = columns_of(df)
     head = ["", "metric", *("± seeds" if c == "spread" else c for c in columns)]
     rows = [line([str(r), m, *(_plain(df.loc[(r, m), c]) for c in columns)]) for r, m in df.index]
     notes = "".join(f"\n* {n}" for n in df.attrs.get("notes", []))
-    return "\n".join([f"**{title(spec)}**", "", line(head), line(["---", "---", *["---:"] * len(columns)]), *rows]) + f"\n{notes}\n"
+    return (
+        "\n".join(
+            [
+                f"**{title(spec)}**",
+                "",
+                line(head),
+                line(["---", "---", *["---:"] * len(columns)]),
+                *rows,
+            ]
+        )
+        + f"\n{notes}\n"
+    )
+
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #d0f81f2f
-TEX = {"\\": r"\textbackslash{}", **{c: "\\" + c for c in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-       "Ψ": r"$\Psi$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "→": r"$\to$", "–": "--", "…": r"\ldots{}", "\n": " "}
-TEX_LABELS = {"psi_2d": r"$\Psi_{2D}$", "psi_3d": r"$\Psi_{3D}$", "sum": r"$\Psi_{2D} + \Psi_{3D}$", "max": r"$\max(\Psi_{2D}, \Psi_{3D})$", "product": r"$\Psi_{2D} \cdot \Psi_{3D}$"}
+TEX = {
+    "\\": r"\textbackslash{}",
+    **{c: "\\" + c for c in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "Ψ": r"$\Psi$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "→": r"$\to$",
+    "–": "--",
+    "…": r"\ldots{}",
+    "\n": " ",
+}
+TEX_LABELS = {
+    "psi_2d": r"$\Psi_{2D}$",
+    "psi_3d": r"$\Psi_{3D}$",
+    "sum": r"$\Psi_{2D} + \Psi_{3D}$",
+    "max": r"$\max(\Psi_{2D}, \Psi_{3D})$",
+    "product": r"$\Psi_{2D} \cdot \Psi_{3D}$",
+}
+
 
 def tex(text) -> str:
     "Text from anywhere, safe within LaTeX."
     return "".join(TEX.get(c, c) for c in str(text))
 
+
 # %% ../../nbs/reproduce/52a_exports.ipynb #5f2acfa7
 def _tex_cell(v, spread: float = float("nan")) -> str:
-    if isinstance(v, str): return rf"\emph{{{tex(v)}}}"
-    return "--" if np.isnan(v) else f"{v:.3f}" + ("" if np.isnan(spread) else rf" $\pm$ {spread:.3f}")
+    if isinstance(v, str):
+        return rf"\emph{{{tex(v)}}}"
+    return (
+        "--" if np.isnan(v) else f"{v:.3f}" + ("" if np.isnan(spread) else rf" $\pm$ {spread:.3f}")
+    )
+
 
 def _tex_wide(df) -> tuple[str, list[str], list[list[str]]]:
     "(column letters, lines of the head, rows) with the metrics side by side, each as paper and ours."
     metrics = list(dict.fromkeys(df.index.get_level_values("metric")))
-    head = ["& " + " & ".join(rf"\multicolumn{{2}}{{c}}{{{tex(m)}}}" for m in metrics) + r" \\", " ".join(rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(metrics))), "& " + " & ".join(["paper & ours"] * len(metrics)) + r" \\"]
-    rows = [[TEX_LABELS.get(r, tex(r)), *(x for m in metrics for x in (_tex_cell(df.loc[(r, m), "paper"]), _tex_cell(df.loc[(r, m), "ours"], df.loc[(r, m), "spread"])))] for r in dict.fromkeys(df.index.get_level_values("row"))]
+    head = [
+        "& " + " & ".join(rf"\multicolumn{{2}}{{c}}{{{tex(m)}}}" for m in metrics) + r" \\",
+        " ".join(rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(metrics))),
+        "& " + " & ".join(["paper & ours"] * len(metrics)) + r" \\",
+    ]
+    rows = [
+        [
+            TEX_LABELS.get(r, tex(r)),
+            *(
+                x
+                for m in metrics
+                for x in (
+                    _tex_cell(df.loc[(r, m), "paper"]),
+                    _tex_cell(df.loc[(r, m), "ours"], df.loc[(r, m), "spread"]),
+                )
+            ),
+        ]
+        for r in dict.fromkeys(df.index.get_level_values("row"))
+    ]
     return "l" + "rr" * len(metrics), head, rows
+
 
 def _tex_long(df) -> tuple[str, list[str], list[list[str]]]:
     "(column letters, lines of the head, rows) with a line a row and metric, the categories across."
     columns = columns_of(df)
-    head = ["& metric & " + " & ".join(r"$\pm$ seeds" if c == "spread" else tex(c) for c in columns) + r" \\"]
-    return "ll" + "r" * len(columns), head, [[TEX_LABELS.get(r, tex(r)), tex(m), *(_tex_cell(df.loc[(r, m), c]) for c in columns)] for r, m in df.index]
+    head = [
+        "& metric & "
+        + " & ".join(r"$\pm$ seeds" if c == "spread" else tex(c) for c in columns)
+        + r" \\"
+    ]
+    return (
+        "ll" + "r" * len(columns),
+        head,
+        [
+            [TEX_LABELS.get(r, tex(r)), tex(m), *(_tex_cell(df.loc[(r, m), c]) for c in columns)]
+            for r, m in df.index
+        ],
+    )
+
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #2e45a9c4
 def as_latex(spec: TableSpec, df) -> str:
     "A `table` environment for booktabs; its notes as small print below. Needs \\usepackage{booktabs}."
     letters, head, rows = (_tex_long if spec.twin else _tex_wide)(df)
     notes = " ".join(tex(n) for n in df.attrs.get("notes", []))
-    return "\n".join(["% \\usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\caption{{{tex(title(spec))}.}}", rf"\label{{tab:{spec.name.replace('/', '-')}}}",
-                      rf"\begin{{tabular}}{{{letters}}}", r"\toprule", *head, r"\midrule", *(" & ".join(r) + r" \\" for r in rows), r"\bottomrule", r"\end{tabular}", *([rf"\par\smallskip\footnotesize {notes}"] if notes else []), r"\end{table}", ""])
+    return "\n".join(
+        [
+            "% \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{tex(title(spec))}.}}",
+            rf"\label{{tab:{spec.name.replace('/', '-')}}}",
+            rf"\begin{{tabular}}{{{letters}}}",
+            r"\toprule",
+            *head,
+            r"\midrule",
+            *(" & ".join(r) + r" \\" for r in rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            *([rf"\par\smallskip\footnotesize {notes}"] if notes else []),
+            r"\end{table}",
+            "",
+        ]
+    )
+
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #6a440eb1
 KINDS: dict[str, Callable] = {"tex": as_latex, "csv": as_csv, "md": as_markdown}
 
+
 def write_exports(folder: str | Path, spec: TableSpec, df) -> list[Path]:
     "`cfm-6.tex`, `cfm-6.csv` and `cfm-6.md` in a folder, by rename."
     from mvad.core.detector import by_rename
+
     paths = [Path(folder) / f"{spec.name.replace('/', '-')}.{suffix}" for suffix in KINDS]
     for path, write in zip(paths, KINDS.values()):
-        with by_rename(path) as part: part.write_text(write(spec, df), encoding="utf-8")
+        with by_rename(path) as part:
+            part.write_text(write(spec, df), encoding="utf-8")
     return paths

@@ -16,142 +16,372 @@ from .runner import Reproduction
 from .tables import DATASETS, Metric, Row, TableSpec
 
 # %% auto #0
-__all__ = ['OFFERS', 'METHODS', 'LEFT_OUT', 'CAN', 'Method', 'fits', 'matrix_spec', 'command_of', 'matrix_data', 'write_matrix',
-           'read_matrix', 'kept_matrix', 'cross_matrix', 'matrix_section', 'show_matrix']
+__all__ = [
+    "OFFERS",
+    "METHODS",
+    "LEFT_OUT",
+    "CAN",
+    "Method",
+    "fits",
+    "matrix_spec",
+    "command_of",
+    "matrix_data",
+    "write_matrix",
+    "read_matrix",
+    "kept_matrix",
+    "cross_matrix",
+    "matrix_section",
+    "show_matrix",
+]
 
 # %% ../../nbs/reproduce/54_matrix.ipynb #dd83677b
-OFFERS = {"mvtec3d": ("rgb", "xyz"), "eyecandies": ("rgb", "xyz"), "realiad": ("rgb", "views"), "sim3d": ("rgb", "xyz", "views", "cameras"), "mvtec": ("rgb",)}
+OFFERS = {
+    "mvtec3d": ("rgb", "xyz"),
+    "eyecandies": ("rgb", "xyz"),
+    "realiad": ("rgb", "views"),
+    "sim3d": ("rgb", "xyz", "views", "cameras"),
+    "mvtec": ("rgb",),
+}
+
 
 @dataclass(frozen=True)
 class Method:
     "A line of the matrix: what is trained, which of its maps counts, and which modalities it cannot do without."
+
     label: str
     method: str
     variant: str
     branch: str
     needs: tuple[str, ...]
 
+
 METHODS = (
-    Method("memory bank of colours", "memory_bank", "rgb", "map", ("rgb",)), Method("memory bank of shapes", "memory_bank", "fpfh", "map", ("xyz",)), Method("memory bank of both (BTF)", "memory_bank", "btf", "map", ("rgb", "xyz")),
-    Method("reverse distillation", "reverse_distillation", "rgb", "map", ("rgb",)), Method("DeSTSeg", "destseg", "ours", "map", ("rgb",)), Method("DeSTSeg, one a view", "idif", "dkd", "map", ("rgb", "views")),
-    Method("CFM", "cfm", "ours", "product", ("rgb", "xyz")), Method("MAFR", "mafr", "ours", "product", ("rgb", "xyz")), Method("CRD", "crd", "ours", "normalised", ("rgb", "xyz")),
-    Method("IDIF", "idif", "ours", "map", ("rgb",)), Method("CFM at every view", "modmap", "cfm", "product", ("rgb", "xyz", "views", "cameras")), Method("MODMAP", "modmap", "ours", "max", ("rgb", "xyz", "views", "cameras")))
+    Method("memory bank of colours", "memory_bank", "rgb", "map", ("rgb",)),
+    Method("memory bank of shapes", "memory_bank", "fpfh", "map", ("xyz",)),
+    Method("memory bank of both (BTF)", "memory_bank", "btf", "map", ("rgb", "xyz")),
+    Method("reverse distillation", "reverse_distillation", "rgb", "map", ("rgb",)),
+    Method("DeSTSeg", "destseg", "ours", "map", ("rgb",)),
+    Method("DeSTSeg, one a view", "idif", "dkd", "map", ("rgb", "views")),
+    Method("CFM", "cfm", "ours", "product", ("rgb", "xyz")),
+    Method("MAFR", "mafr", "ours", "product", ("rgb", "xyz")),
+    Method("CRD", "crd", "ours", "normalised", ("rgb", "xyz")),
+    Method("IDIF", "idif", "ours", "map", ("rgb",)),
+    Method("CFM at every view", "modmap", "cfm", "product", ("rgb", "xyz", "views", "cameras")),
+    Method("MODMAP", "modmap", "ours", "max", ("rgb", "xyz", "views", "cameras")),
+)
 
 # %% ../../nbs/reproduce/54_matrix.ipynb #08840729
 _ONE = "a category has one good object to learn from there, seen from all sides; CFM at every view stands for the methods of one view"
-LEFT_OUT = {**{(label, "sim3d"): _ONE for label in ("CFM", "MAFR", "CRD", "memory bank of shapes", "memory bank of both (BTF)")},
-            ("IDIF", "sim3d"): "its views are the five of Real-IAD, or rendered ones", ("IDIF", "mvtec"): "one view; there are no points to render others from",
-            ("DeSTSeg, one a view", "sim3d"): "twelve trainings of one image each", ("DeSTSeg", "sim3d"): "it learns from batches of objects, and there is one"}
-CAN = ("S-AUROC", "AUPRO@1%")                    # of objects; of places, as strict as the strictest table
+LEFT_OUT = {
+    **{
+        (label, "sim3d"): _ONE
+        for label in ("CFM", "MAFR", "CRD", "memory bank of shapes", "memory bank of both (BTF)")
+    },
+    ("IDIF", "sim3d"): "its views are the five of Real-IAD, or rendered ones",
+    ("IDIF", "mvtec"): "one view; there are no points to render others from",
+    ("DeSTSeg, one a view", "sim3d"): "twelve trainings of one image each",
+    ("DeSTSeg", "sim3d"): "it learns from batches of objects, and there is one",
+}
+CAN = ("S-AUROC", "AUPRO@1%")  # of objects; of places, as strict as the strictest table
 
-def fits(m: Method, dataset: str) -> bool: return set(m.needs) <= set(OFFERS[dataset]) and (m.label, dataset) not in LEFT_OUT
+
+def fits(m: Method, dataset: str) -> bool:
+    return set(m.needs) <= set(OFFERS[dataset]) and (m.label, dataset) not in LEFT_OUT
+
 
 def matrix_spec(dataset: str = "") -> TableSpec:
     "The matrix as a table of the kit: a row a method and data set; `matrix/mvtec3d` is the part over one."
-    if dataset and dataset not in OFFERS: raise MvadError("the matrix is not over this data set", found=dataset, expected=", ".join(OFFERS), fix="mvad reproduce matrix/mvtec3d")
-    rows = tuple(Row(f"{m.label} ({DATASETS.get(d, d)})", m.variant, m.branch, m.method, d) for d in OFFERS if dataset in ("", d) for m in METHODS if fits(m, d))
-    title = "Every method on " + ("every data set whose modalities allow it" if not dataset else DATASETS.get(dataset, dataset))
-    return TableSpec("matrix" + (f"/{dataset}" if dataset else ""), title, rows[0].dataset, rows, tuple(Metric(n) for n in CAN))
+    if dataset and dataset not in OFFERS:
+        raise MvadError(
+            "the matrix is not over this data set",
+            found=dataset,
+            expected=", ".join(OFFERS),
+            fix="mvad reproduce matrix/mvtec3d",
+        )
+    rows = tuple(
+        Row(f"{m.label} ({DATASETS.get(d, d)})", m.variant, m.branch, m.method, d)
+        for d in OFFERS
+        if dataset in ("", d)
+        for m in METHODS
+        if fits(m, d)
+    )
+    title = "Every method on " + (
+        "every data set whose modalities allow it"
+        if not dataset
+        else DATASETS.get(dataset, dataset)
+    )
+    return TableSpec(
+        "matrix" + (f"/{dataset}" if dataset else ""),
+        title,
+        rows[0].dataset,
+        rows,
+        tuple(Metric(n) for n in CAN),
+    )
+
 
 # %% ../../nbs/reproduce/54_matrix.ipynb #f53c93d7
 def _mean(values: Iterable[float | None]) -> float | None:
     found = [v for v in values if v is not None]
     return float(np.mean(found)) if found else None
 
+
 def _cells(row: Row, records: Sequence[dict]) -> dict[str, dict[str, float]]:
     "{metric: {defect: mean over categories and seeds}} of a row."
     out: dict[str, dict[str, list]] = {}
     for x in (x for r in records for x in r["rows"]):
-        if x["branch"] == row.branch and x["metric"] in CAN and x["estimator"] == "exact": out.setdefault(x["metric"], {}).setdefault(x["defect"], []).append(x["value"])
-    return {m: {d: v for d, values in by.items() if (v := _mean(values)) is not None} for m, by in out.items()}
+        if x["branch"] == row.branch and x["metric"] in CAN and x["estimator"] == "exact":
+            out.setdefault(x["metric"], {}).setdefault(x["defect"], []).append(x["value"])
+    return {
+        m: {d: v for d, values in by.items() if (v := _mean(values)) is not None}
+        for m, by in out.items()
+    }
+
 
 def _costs(records: Sequence[dict]) -> dict[str, float]:
     "Seconds of training and of a sample, MB of weights and banks, MB on top while predicting: means over the runs."
     told = [r.get("measured") or {} for r in records]
-    size = lambda m, *keys: sum((m.get("memory_bytes") or {}).get(k, 0) for k in keys) / 1e6 if m.get("memory_bytes") else None
-    found = {"fit_s": _mean((m.get("seconds") or {}).get("fit") for m in told), "sample_ms": _mean((s := (m.get("seconds") or {}).get("predict_each")) and 1000 * s for m in told),
-             "weights_mb": _mean(size(m, "parameters", "banks", "encoders") for m in told), "peak_mb": _mean(size(m, "activations") for m in told)}
+    size = lambda m, *keys: (
+        sum((m.get("memory_bytes") or {}).get(k, 0) for k in keys) / 1e6
+        if m.get("memory_bytes")
+        else None
+    )
+    found = {
+        "fit_s": _mean((m.get("seconds") or {}).get("fit") for m in told),
+        "sample_ms": _mean(
+            (s := (m.get("seconds") or {}).get("predict_each")) and 1000 * s for m in told
+        ),
+        "weights_mb": _mean(size(m, "parameters", "banks", "encoders") for m in told),
+        "peak_mb": _mean(size(m, "activations") for m in told),
+    }
     return {k: v for k, v in found.items() if v is not None}
+
 
 # %% ../../nbs/reproduce/54_matrix.ipynb #4dcc04c0
 def _by_row(r: Reproduction, spec: TableSpec) -> dict[Row, list]:
     "The outcomes of each row."
-    return {row: [o for o in r.outcomes[spec.name] if (o.run.method, o.run.variant, o.run.dataset) == (row.method, row.variant, row.dataset)] for row in spec.rows}
+    return {
+        row: [
+            o
+            for o in r.outcomes[spec.name]
+            if (o.run.method, o.run.variant, o.run.dataset)
+            == (row.method, row.variant, row.dataset)
+        ]
+        for row in spec.rows
+    }
+
 
 def command_of(r: Reproduction, spec: TableSpec) -> str:
     "The command that computes this matrix."
     runs = [o.run for o in r.outcomes[spec.name]]
     of = lambda key: list(dict.fromkeys(str(getattr(x, key)) for x in runs))
-    roots = [f"--root {d}={root}" for d, root in dict.fromkeys((x.dataset, x.root) for x in runs if x.root)]
-    return " ".join([f"mvad reproduce {spec.name}", *roots, "--category", *of("category"), "--seed", *of("seed"), "--scale", *of("scale"), "--protocol", *of("protocol")])
+    roots = [
+        f"--root {d}={root}"
+        for d, root in dict.fromkeys((x.dataset, x.root) for x in runs if x.root)
+    ]
+    return " ".join(
+        [
+            f"mvad reproduce {spec.name}",
+            *roots,
+            "--category",
+            *of("category"),
+            "--seed",
+            *of("seed"),
+            "--scale",
+            *of("scale"),
+            "--protocol",
+            *of("protocol"),
+        ]
+    )
+
 
 def matrix_data(r: Reproduction, spec: TableSpec) -> dict:
     "The matrix of a reproduction as plain data: how it came about, and a line a row with its values per type of defect and its costs, or why it has none."
     rows, records = [], r.records(spec.name)
     for row, outcomes in _by_row(r, spec).items():
-        mine = r.records_of(outcomes); line = dict(dataset=row.dataset, label=row.label.rpartition(" (")[0], method=row.method, variant=row.variant, map=row.branch, runs=len(mine))
-        says = next((o.says for o in outcomes if o.status in ("failed", "needs")), "" if mine else "not run")
-        rows.append(line | ({"says": says} if says else {}) | {"values": _cells(row, mine), "costs": _costs(mine), "encoders": mine[0]["encoders"] if mine else {}})
+        mine = r.records_of(outcomes)
+        line = dict(
+            dataset=row.dataset,
+            label=row.label.rpartition(" (")[0],
+            method=row.method,
+            variant=row.variant,
+            map=row.branch,
+            runs=len(mine),
+        )
+        says = next(
+            (o.says for o in outcomes if o.status in ("failed", "needs")), "" if mine else "not run"
+        )
+        rows.append(
+            line
+            | ({"says": says} if says else {})
+            | {
+                "values": _cells(row, mine),
+                "costs": _costs(mine),
+                "encoders": mine[0]["encoders"] if mine else {},
+            }
+        )
     share = lambda f: sorted({f(x) for x in records})
-    versions = share(lambda x: json.dumps((x["environment"] or {}).get("versions", {}), sort_keys=True))
-    return dict(schema=1, command=command_of(r, spec), device=share(lambda x: (x["environment"] or {}).get("device", "unknown")), versions=[json.loads(v) for v in versions], code=share(lambda x: x["hashes"].get("code", "")),
-                estimator="exact", metrics=list(CAN), rows=rows)
+    versions = share(
+        lambda x: json.dumps((x["environment"] or {}).get("versions", {}), sort_keys=True)
+    )
+    return dict(
+        schema=1,
+        command=command_of(r, spec),
+        device=share(lambda x: (x["environment"] or {}).get("device", "unknown")),
+        versions=[json.loads(v) for v in versions],
+        code=share(lambda x: x["hashes"].get("code", "")),
+        estimator="exact",
+        metrics=list(CAN),
+        rows=rows,
+    )
+
 
 # %% ../../nbs/reproduce/54_matrix.ipynb #159f213b
 def write_matrix(r: Reproduction, spec: TableSpec, path: str | Path) -> Path:
     "The matrix as a JSON file with a line a row, by rename."
     from mvad.core.detector import by_rename
+
     data = matrix_data(r, spec)
-    text = "{\n" + "".join(f"{json.dumps(k)}: {json.dumps(v)},\n" for k, v in data.items() if k != "rows") + '"rows": [\n' + ",\n".join(json.dumps(x) for x in data["rows"]) + "\n]\n}\n"
-    with by_rename(Path(path)) as part: part.write_text(text, encoding="utf-8")
+    text = (
+        "{\n"
+        + "".join(f"{json.dumps(k)}: {json.dumps(v)},\n" for k, v in data.items() if k != "rows")
+        + '"rows": [\n'
+        + ",\n".join(json.dumps(x) for x in data["rows"])
+        + "\n]\n}\n"
+    )
+    with by_rename(Path(path)) as part:
+        part.write_text(text, encoding="utf-8")
     return Path(path)
+
 
 def read_matrix(path: str | Path) -> dict:
     "What `write_matrix` wrote."
-    try: data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e: raise MvadError("cannot read the matrix", file=path, found=str(e)[:100], expected="what write_matrix wrote") from None
-    if not isinstance(data, dict) or data.get("schema") != 1 or "rows" not in data: raise MvadError("not a matrix of this version", file=path, expected="schema 1")
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise MvadError(
+            "cannot read the matrix",
+            file=path,
+            found=str(e)[:100],
+            expected="what write_matrix wrote",
+        ) from None
+    if not isinstance(data, dict) or data.get("schema") != 1 or "rows" not in data:
+        raise MvadError("not a matrix of this version", file=path, expected="schema 1")
     return data
+
 
 @cache
 def kept_matrix() -> dict | None:
     "The laptop matrix that comes with the library; None if there is none."
     from importlib.resources import files
+
     path = Path(str(files("mvad.reproduce"))) / "records" / "matrix" / "laptop.json"
     return read_matrix(path) if path.is_file() else None
+
 
 # %% ../../nbs/reproduce/54_matrix.ipynb #e68d4aac
 def cross_matrix(data: dict, dataset: str, metric: str = "S-AUROC") -> pd.DataFrame:
     "Methods down; types of defect across, then their mean, then `all` objects together. Rows without a result are left out."
     import pandas as pd
-    lines = {x["label"]: x["values"].get(metric, {}) for x in data["rows"] if x["dataset"] == dataset and x["values"].get(metric)}
+
+    lines = {
+        x["label"]: x["values"].get(metric, {})
+        for x in data["rows"]
+        if x["dataset"] == dataset and x["values"].get(metric)
+    }
     kinds = sorted({d for v in lines.values() for d in v} - {"all"})
-    df = pd.DataFrame({label: {**{d: v.get(d, np.nan) for d in kinds}, "mean": np.mean([v.get(d, np.nan) for d in kinds]) if kinds else np.nan, "all": v.get("all", np.nan)} for label, v in lines.items()}).T
+    df = pd.DataFrame(
+        {
+            label: {
+                **{d: v.get(d, np.nan) for d in kinds},
+                "mean": np.mean([v.get(d, np.nan) for d in kinds]) if kinds else np.nan,
+                "all": v.get("all", np.nan),
+            }
+            for label, v in lines.items()
+        }
+    ).T
     return df.astype(float)
+
 
 def _costs_html(data: dict, dataset: str, href) -> str:
     "A line a method: the strict localisation, seconds, megabytes; words where there is no result."
-    def number(v, digits, where): return tag("td", "" if v is None else tag("a", f"{v:.{digits}f}", "trace", href=where) if where else f"{v:.{digits}f}", "num")
+
+    def number(v, digits, where):
+        return tag(
+            "td",
+            ""
+            if v is None
+            else tag("a", f"{v:.{digits}f}", "trace", href=where)
+            if where
+            else f"{v:.{digits}f}",
+            "num",
+        )
+
     def line(x):
         where = href(x["label"])
-        if not x["values"]: return [tag("th", esc(x["label"])), tag("td", esc(x.get("says", "not run")), "word"), "", "", "", ""]
-        return [tag("th", esc(x["label"])), number(x["values"].get(CAN[1], {}).get("all"), 3, where), *(number(x["costs"].get(k), d, where) for k, d in (("fit_s", 1), ("sample_ms", 0), ("weights_mb", 1), ("peak_mb", 0)))]
-    return rows_html(["", f"{CAN[1]}, all", "training, s", "a sample, ms", "weights and banks, MB", "peak, MB"], (line(x) for x in data["rows"] if x["dataset"] == dataset))
+        if not x["values"]:
+            return [
+                tag("th", esc(x["label"])),
+                tag("td", esc(x.get("says", "not run")), "word"),
+                "",
+                "",
+                "",
+                "",
+            ]
+        return [
+            tag("th", esc(x["label"])),
+            number(x["values"].get(CAN[1], {}).get("all"), 3, where),
+            *(
+                number(x["costs"].get(k), d, where)
+                for k, d in (("fit_s", 1), ("sample_ms", 0), ("weights_mb", 1), ("peak_mb", 0))
+            ),
+        ]
+
+    return rows_html(
+        ["", f"{CAN[1]}, all", "training, s", "a sample, ms", "weights and banks, MB", "peak, MB"],
+        (line(x) for x in data["rows"] if x["dataset"] == dataset),
+    )
+
 
 # %% ../../nbs/reproduce/54_matrix.ipynb #0dc97b75
 def matrix_section(data: dict | None = None, href=lambda row: "") -> str:
     "HTML: for each data set S-AUROC by method and type of defect, then localisation and costs. `data`: by default the matrix that comes with the library."
     data = kept_matrix() if data is None else data
-    if data is None: return tag("p", "The matrix has not been computed yet: <code>mvad reproduce matrix --category puck</code>")
+    if data is None:
+        return tag(
+            "p",
+            "The matrix has not been computed yet: <code>mvad reproduce matrix --category puck</code>",
+        )
     parts = []
     for d in dict.fromkeys(x["dataset"] for x in data["rows"]):
         df, find = cross_matrix(data, d), lambda row, d=d: href(f"{row} ({DATASETS.get(d, d)})")
-        parts += [tag("h3", f"{esc(DATASETS.get(d, d))}: {', '.join(OFFERS.get(d, ()))}"), matrix_html(df, find) if len(df) else "", _costs_html(data, d, find)]
+        parts += [
+            tag("h3", f"{esc(DATASETS.get(d, d))}: {', '.join(OFFERS.get(d, ()))}"),
+            matrix_html(df, find) if len(df) else "",
+            _costs_html(data, d, find),
+        ]
     how = f"S-AUROC of objects, good against one type of defect; <b>mean</b> is over the types, <b>all</b> over all objects; 0.5 is chance. AUPRO@1% is exact, and blank where a data set judges places in volumes instead of images. {esc(' and '.join(data['device']))}; <code>{esc(data['command'])}</code>"
-    out = [f"{esc(label)} is not run on {esc(DATASETS.get(d, d))}: {esc(why)}." for (label, d), why in LEFT_OUT.items() if any(x["dataset"] == d for x in data["rows"])]
-    return "\n".join([*parts, tag("p", how, "soft"), tag("details", tag("summary", "What was left out, and why") + tag("ul", "".join(tag("li", o) for o in out))) if out else ""])
+    out = [
+        f"{esc(label)} is not run on {esc(DATASETS.get(d, d))}: {esc(why)}."
+        for (label, d), why in LEFT_OUT.items()
+        if any(x["dataset"] == d for x in data["rows"])
+    ]
+    return "\n".join(
+        [
+            *parts,
+            tag("p", how, "soft"),
+            tag(
+                "details",
+                tag("summary", "What was left out, and why")
+                + tag("ul", "".join(tag("li", o) for o in out)),
+            )
+            if out
+            else "",
+        ]
+    )
+
 
 def show_matrix(data: dict | None = None):
     "The matrix in a notebook."
     from IPython.display import HTML
+
     return HTML(matrix_section(data))

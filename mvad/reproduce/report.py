@@ -15,28 +15,66 @@ from .runner import Outcome, Reproduction, Run, valid_record
 from .tables import CANNOT, DOES_NOT, SHOWS, SPECS, TableSpec, Verdict, find_table
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'RATES', 'LABELS', 'PAPERS', 'LESS_IS_BETTER', 'BADGES', 'CURVES', 'NOTE', 'Example', 'choose_examples',
-           'save_examples', 'load_examples', 'esc', 'label', 'tag', 'cell', 'rows_html', 'wide_table', 'long_table',
-           'verdict_html', 'matrix_html', 'image_uri', 'map_uri', 'gallery', 'cloud_figure', 'curve_figure', 'remember',
-           'read_reproduction', 'with_earlier', 'report']
+__all__ = [
+    "EXAMPLES",
+    "RATES",
+    "LABELS",
+    "PAPERS",
+    "LESS_IS_BETTER",
+    "BADGES",
+    "CURVES",
+    "NOTE",
+    "Example",
+    "choose_examples",
+    "save_examples",
+    "load_examples",
+    "esc",
+    "label",
+    "tag",
+    "cell",
+    "rows_html",
+    "wide_table",
+    "long_table",
+    "verdict_html",
+    "matrix_html",
+    "image_uri",
+    "map_uri",
+    "gallery",
+    "cloud_figure",
+    "curve_figure",
+    "remember",
+    "read_reproduction",
+    "with_earlier",
+    "report",
+]
 
 # %% ../../nbs/reproduce/52_report.ipynb #f2d88689
 EXAMPLES = "maps.npz"
-RATES = np.r_[0., np.geomspace(1e-4, 1, 200)]           # the false positive rates at which PRO curves are kept
+RATES = np.r_[
+    0.0, np.geomspace(1e-4, 1, 200)
+]  # the false positive rates at which PRO curves are kept
+
 
 @dataclass(frozen=True, eq=False)
 class Example:
     "A test sample as a run left it: one view, its maps by branch name, its score."
+
     id: str
     defect: str
     score: float
     view: View
     maps: dict[str, Float[np.ndarray, "H W"]]
 
+
 def choose_examples(ids: Sequence[str], defects: Sequence[str], per_defect: int = 2) -> list[int]:
     "Indices of the first `per_defect` samples of each type by id, good ones first."
     order = sorted(range(len(ids)), key=lambda i: (defects[i] != "good", str(defects[i]), ids[i]))
-    return [i for k, i in enumerate(order) if sum(defects[j] == defects[i] for j in order[:k]) < per_defect]
+    return [
+        i
+        for k, i in enumerate(order)
+        if sum(defects[j] == defects[i] for j in order[:k]) < per_defect
+    ]
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #75ec6668
 def _half(a: np.ndarray) -> np.ndarray:
@@ -44,128 +82,323 @@ def _half(a: np.ndarray) -> np.ndarray:
     top = np.abs(a).max(initial=0)
     return a.astype(np.float16 if 1e-2 < top < 6e4 or top == 0 else np.float32)
 
+
 def _arrays_of(sample: Sample, prediction, names: Sequence[str]) -> dict[str, np.ndarray]:
     "One sample's arrays for the file: of the view that shows most of the defect."
-    i = max(sample.present, key=lambda i: 0 if sample.views[i].gt is None else int(sample.views[i].gt.sum()))
+    i = max(
+        sample.present,
+        key=lambda i: 0 if sample.views[i].gt is None else int(sample.views[i].gt.sum()),
+    )
     v, all_maps = sample.views[i], {"map": prediction.maps, **prediction.branches}
-    out = {"rgb": np.round(255 * v.rgb).astype(np.uint8), "maps": _half(np.stack([all_maps[n][i] for n in names]))}
-    if v.gt is not None: out["gt"] = v.gt
+    out = {
+        "rgb": np.round(255 * v.rgb).astype(np.uint8),
+        "maps": _half(np.stack([all_maps[n][i] for n in names])),
+    }
+    if v.gt is not None:
+        out["gt"] = v.gt
     if v.xyz is not None and v.valid.any():
         centre = v.xyz[:, v.valid].mean(1)
-        out |= {"valid": v.valid, "centre": centre, "xyz": ((v.xyz - centre[:, None, None]) * v.valid).astype(np.float16)}
+        out |= {
+            "valid": v.valid,
+            "centre": centre,
+            "xyz": ((v.xyz - centre[:, None, None]) * v.valid).astype(np.float16),
+        }
     return out
 
+
 # %% ../../nbs/reproduce/52_report.ipynb #0ad33633
-def save_examples(out: str | Path, detector, samples: Sequence[Sample], *, per_defect: int = 2, curves: bool = True, progress: bool = True) -> Path:
+def save_examples(
+    out: str | Path,
+    detector,
+    samples: Sequence[Sample],
+    *,
+    per_defect: int = 2,
+    curves: bool = True,
+    progress: bool = True,
+) -> Path:
     "Predict `samples` once more and write `maps.npz` into `out`: a few with their maps, and the PRO curve of each branch over all. Returns the path."
     from tqdm.auto import tqdm
     from mvad.core.detector import by_rename
     from mvad.core.metrics import StreamingPRO
-    ids, defects = [getattr(samples, k, None) or [getattr(s, k[:-1]) for s in samples] for k in ("ids", "defects")]
-    chosen, pro, arrays, heads, names = set(choose_examples(ids, defects, per_defect)), {}, {}, [], []
-    for i in tqdm(range(len(ids)) if curves else sorted(chosen), desc="example maps", disable=not progress):
-        s = detector.prepare(samples[i]); p = detector.predict_prepared(s)
+
+    ids, defects = [
+        getattr(samples, k, None) or [getattr(s, k[:-1]) for s in samples]
+        for k in ("ids", "defects")
+    ]
+    chosen, pro, arrays, heads, names = (
+        set(choose_examples(ids, defects, per_defect)),
+        {},
+        {},
+        [],
+        [],
+    )
+    for i in tqdm(
+        range(len(ids)) if curves else sorted(chosen), desc="example maps", disable=not progress
+    ):
+        s = detector.prepare(samples[i])
+        p = detector.predict_prepared(s)
         names = ["map", *p.branches]
         for n in names if curves else ():
-            for v in s.present: pro.setdefault(n, StreamingPRO(bits=16)).update((p.maps if n == "map" else p.branches[n])[v], s.views[v].gt)
+            for v in s.present:
+                pro.setdefault(n, StreamingPRO(bits=16)).update(
+                    (p.maps if n == "map" else p.branches[n])[v], s.views[v].gt
+                )
         if i in chosen:
             arrays |= {f"{len(heads)}/{k}": a for k, a in _arrays_of(s, p, names).items()}
             heads.append(dict(id=s.id, defect=s.defect, score=p.score))
-    if pro and pro["map"].regions: arrays |= {f"pro/{n}": np.interp(RATES, *c.curve()).astype(np.float32) for n, c in pro.items()}
+    if pro and pro["map"].regions:
+        arrays |= {
+            f"pro/{n}": np.interp(RATES, *c.curve()).astype(np.float32) for n, c in pro.items()
+        }
     with by_rename(Path(out) / EXAMPLES) as part, open(part, "wb") as f:
-        np.savez_compressed(f, heads=np.array(json.dumps(heads)), names=np.array(json.dumps(names)), **arrays)
+        np.savez_compressed(
+            f, heads=np.array(json.dumps(heads)), names=np.array(json.dumps(names)), **arrays
+        )
     return Path(out) / EXAMPLES
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #5df812c7
 def load_examples(path: str | Path) -> tuple[list[Example], dict[str, Float[np.ndarray, "R"]]]:
     "The examples of a run and its PRO curves by branch at `RATES`."
     try:
-        with np.load(path, allow_pickle=False) as z: a = dict(z)
+        with np.load(path, allow_pickle=False) as z:
+            a = dict(z)
         heads, names = json.loads(str(a["heads"])), json.loads(str(a["names"]))
-        examples = [_example(h, names, {k.split("/", 1)[1]: v for k, v in a.items() if k.startswith(f"{i}/")}) for i, h in enumerate(heads)]
-        return sorted(examples, key=lambda e: (e.defect != "good", e.defect, e.id)), {k[4:]: v for k, v in a.items() if k.startswith("pro/")}
-    except MvadError: raise
-    except Exception as e: raise MvadError("cannot read the example maps", file=path, found=str(e)[:120], expected="a file that save_examples wrote", fix="run it again") from e
+        examples = [
+            _example(
+                h, names, {k.split("/", 1)[1]: v for k, v in a.items() if k.startswith(f"{i}/")}
+            )
+            for i, h in enumerate(heads)
+        ]
+        return sorted(examples, key=lambda e: (e.defect != "good", e.defect, e.id)), {
+            k[4:]: v for k, v in a.items() if k.startswith("pro/")
+        }
+    except MvadError:
+        raise
+    except Exception as e:
+        raise MvadError(
+            "cannot read the example maps",
+            file=path,
+            found=str(e)[:120],
+            expected="a file that save_examples wrote",
+            fix="run it again",
+        ) from e
+
 
 def _example(head: dict, names: list[str], a: dict[str, np.ndarray]) -> Example:
-    xyz = None if "xyz" not in a else (a["xyz"].astype(np.float32) + a["centre"][:, None, None]) * a["valid"]
+    xyz = (
+        None
+        if "xyz" not in a
+        else (a["xyz"].astype(np.float32) + a["centre"][:, None, None]) * a["valid"]
+    )
     view = View(a["rgb"].astype(np.float32) / 255, xyz=xyz, valid=a.get("valid"), gt=a.get("gt"))
     return Example(view=view, maps=dict(zip(names, a["maps"].astype(np.float32))), **head)
 
+
 # %% ../../nbs/reproduce/52_report.ipynb #f1d2ff5d
-LABELS = {"psi_2d": "Ψ<sub>2D</sub>", "psi_3d": "Ψ<sub>3D</sub>", "sum": "Ψ<sub>2D</sub> + Ψ<sub>3D</sub>", "max": "max(Ψ<sub>2D</sub>, Ψ<sub>3D</sub>)",
-          "product": "Ψ<sub>2D</sub> · Ψ<sub>3D</sub>", "map": "final map"}
+LABELS = {
+    "psi_2d": "Ψ<sub>2D</sub>",
+    "psi_3d": "Ψ<sub>3D</sub>",
+    "sum": "Ψ<sub>2D</sub> + Ψ<sub>3D</sub>",
+    "max": "max(Ψ<sub>2D</sub>, Ψ<sub>3D</sub>)",
+    "product": "Ψ<sub>2D</sub> · Ψ<sub>3D</sub>",
+    "map": "final map",
+}
 PAPERS = {"cfm": "CFM", "mafr": "MAFR", "crd": "CRD", "idif": "IDIF", "modmap": "MODMAP"}
 
-def esc(text) -> str: return html.escape(str(text))
+
+def esc(text) -> str:
+    return html.escape(str(text))
+
+
 def label(name: str, among: Iterable[str] = LABELS) -> str:
     "A map's name as the papers write it; `among`: the names beside it, since a sum of other maps than psi_2d and psi_3d is just a sum."
     return LABELS[name] if name in LABELS and "psi_2d" in among else esc(name)
+
+
 def tag(name: str, inner: str, cls: str = "", **attributes) -> str:
-    more = "".join(f' {k.rstrip("_")}="{esc(v)}"' for k, v in {"class": cls, **attributes}.items() if v != "")
+    more = "".join(
+        f' {k.rstrip("_")}="{esc(v)}"' for k, v in {"class": cls, **attributes}.items() if v != ""
+    )
     return f"<{name}{more}>{inner}</{name}>"
+
 
 def cell(v, best: bool = False, digits: int = 3, href: str = "") -> str:
     "A table cell: a number with three decimals, a word as it is (never blank for a failure), nothing for NaN; `href`: where it comes from."
     word = isinstance(v, str)
-    text = esc(v) if word else "" if np.isnan(v) else tag("b", f"{v:.{digits}f}") if best else f"{v:.{digits}f}"
-    return tag("td", tag("a", text, "trace", href=href) if href and text else text, ("quoted" if v == "quoted" else "word") if word else "num")
+    text = (
+        esc(v)
+        if word
+        else ""
+        if np.isnan(v)
+        else tag("b", f"{v:.{digits}f}")
+        if best
+        else f"{v:.{digits}f}"
+    )
+    return tag(
+        "td",
+        tag("a", text, "trace", href=href) if href and text else text,
+        ("quoted" if v == "quoted" else "word") if word else "num",
+    )
+
 
 def rows_html(head: Sequence[str], rows: Iterable[Sequence[str]], cls: str = "") -> str:
     "A table from header cells and rows of ready cells (strings that start with <td are kept, others are wrapped)."
-    body = "".join(tag("tr", "".join(c if c.startswith(("<td", "<th")) else tag("td", c) for c in r)) for r in rows)
-    return tag("div", tag("table", tag("thead", tag("tr", "".join(tag("th", h) for h in head))) + tag("tbody", body), cls), "wide")
+    body = "".join(
+        tag("tr", "".join(c if c.startswith(("<td", "<th")) else tag("td", c) for c in r))
+        for r in rows
+    )
+    return tag(
+        "div",
+        tag(
+            "table",
+            tag("thead", tag("tr", "".join(tag("th", h) for h in head))) + tag("tbody", body),
+            cls,
+        ),
+        "wide",
+    )
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #f43ee728
 LESS_IS_BETTER = ("Memory", "Inference Time")
 
-def _numbers(df, column: str) -> list[float]: return [v for v in df[column] if not isinstance(v, str) and not np.isnan(v)]
+
+def _numbers(df, column: str) -> list[float]:
+    return [v for v in df[column] if not isinstance(v, str) and not np.isnan(v)]
+
 
 def wide_table(df, trace: Callable[[str, str], str] = lambda row, column: "") -> str:
     "Rows down, metrics across, each as paper, ours and what else there is (spread, difference): for tables of a few metrics. `trace(row, column)` says where a number of ours comes from."
     metrics = list(dict.fromkeys(df.index.get_level_values("metric")))
     parts = ["paper", "ours"] + [c for c in ("spread", "difference") if _numbers(df, c)]
     names = {"spread": "± seeds", "difference": "diff."}
-    top = tag("th", "map or method", rowspan=2) + "".join(tag("th", esc(m), "group", colspan=len(parts)) for m in metrics)
-    sub = "".join(tag("th", names.get(p, p), "first" if p == "paper" else "") for _ in metrics for p in parts)
-    best = {(m, p): (min if m in LESS_IS_BETTER else max)(_numbers(df.xs(m, level="metric"), p), default=None) for m in metrics for p in ("paper", "ours")}
-    body = "".join(tag("tr", tag("th", label(r, df.index.get_level_values("row"))) + "".join(cell(v := df.loc[(r, m), p], not isinstance(v, str) and v == best.get((m, p)), href=trace(r, p)) for m in metrics for p in parts))
-                   for r in dict.fromkeys(df.index.get_level_values("row")))
-    return tag("div", tag("table", tag("thead", tag("tr", top) + tag("tr", sub)) + tag("tbody", body), "paper"), "wide")
+    top = tag("th", "map or method", rowspan=2) + "".join(
+        tag("th", esc(m), "group", colspan=len(parts)) for m in metrics
+    )
+    sub = "".join(
+        tag("th", names.get(p, p), "first" if p == "paper" else "") for _ in metrics for p in parts
+    )
+    best = {
+        (m, p): (min if m in LESS_IS_BETTER else max)(
+            _numbers(df.xs(m, level="metric"), p), default=None
+        )
+        for m in metrics
+        for p in ("paper", "ours")
+    }
+    body = "".join(
+        tag(
+            "tr",
+            tag("th", label(r, df.index.get_level_values("row")))
+            + "".join(
+                cell(
+                    v := df.loc[(r, m), p],
+                    not isinstance(v, str) and v == best.get((m, p)),
+                    href=trace(r, p),
+                )
+                for m in metrics
+                for p in parts
+            ),
+        )
+        for r in dict.fromkeys(df.index.get_level_values("row"))
+    )
+    return tag(
+        "div",
+        tag("table", tag("thead", tag("tr", top) + tag("tr", sub)) + tag("tbody", body), "paper"),
+        "wide",
+    )
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #ec3ee2c6
 def long_table(df, trace: Callable[[str, str], str] = lambda row, column: "") -> str:
     "One line per row and metric, the categories across: for per-category tables. `trace` as in `wide_table`."
-    columns = ["paper", "ours", *(c for c in ("spread", "difference") if _numbers(df, c)), *(c for c in df.columns if c not in ("paper", "ours", "spread", "difference"))]
+    columns = [
+        "paper",
+        "ours",
+        *(c for c in ("spread", "difference") if _numbers(df, c)),
+        *(c for c in df.columns if c not in ("paper", "ours", "spread", "difference")),
+    ]
     names = {"spread": "± seeds", "paper": "paper, mean", "ours": "ours, mean"}
     metrics = df.index.get_level_values("metric").nunique()
-    lines = [[*([tag("th", label(r, df.index.get_level_values("row")), "first", rowspan=metrics)] if i % metrics == 0 else []), tag("td", esc(m), "first" if i % metrics == 0 else ""),
-              *(cell(df.loc[(r, m), c], href=trace(r, c)) for c in columns)] for i, (r, m) in enumerate(df.index)]
-    return rows_html(["", "metric", *(tag("span", esc(names.get(c, c))) for c in columns)], lines, "paper long")
+    lines = [
+        [
+            *(
+                [tag("th", label(r, df.index.get_level_values("row")), "first", rowspan=metrics)]
+                if i % metrics == 0
+                else []
+            ),
+            tag("td", esc(m), "first" if i % metrics == 0 else ""),
+            *(cell(df.loc[(r, m), c], href=trace(r, c)) for c in columns),
+        ]
+        for i, (r, m) in enumerate(df.index)
+    ]
+    return rows_html(
+        ["", "metric", *(tag("span", esc(names.get(c, c))) for c in columns)], lines, "paper long"
+    )
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #6fcea3ac
 BADGES = {SHOWS: "yes", DOES_NOT: "no", CANNOT: "open"}
 
+
 def verdict_html(v: Verdict, trace: Callable[[str, str], str] = lambda row, column: "") -> str:
     "A claim with its badge, and the difference to each rival with its 95 % interval."
-    def sign(d, r): return tag("a", f"{d:+.3f}", "trace", href=trace(r, "ours")) if trace(r, "ours") else f"{d:+.3f}"
-    found = "".join(tag("li", f"minus {label(r, (v.claim.better, *v.differences, r))}: {sign(d, r)} <small>[{lo:+.3f}, {hi:+.3f}]</small>") for r, (d, lo, hi) in v.differences.items())
-    return tag("div", tag("span", esc(v.verdict), f"badge {BADGES[v.verdict]}") + tag("b", esc(v.claim.text)) + tag("p", esc(v.why)) + (tag("ul", found) if found else ""), "claim")
+
+    def sign(d, r):
+        return (
+            tag("a", f"{d:+.3f}", "trace", href=trace(r, "ours"))
+            if trace(r, "ours")
+            else f"{d:+.3f}"
+        )
+
+    found = "".join(
+        tag(
+            "li",
+            f"minus {label(r, (v.claim.better, *v.differences, r))}: {sign(d, r)} <small>[{lo:+.3f}, {hi:+.3f}]</small>",
+        )
+        for r, (d, lo, hi) in v.differences.items()
+    )
+    return tag(
+        "div",
+        tag("span", esc(v.verdict), f"badge {BADGES[v.verdict]}")
+        + tag("b", esc(v.claim.text))
+        + tag("p", esc(v.why))
+        + (tag("ul", found) if found else ""),
+        "claim",
+    )
+
 
 def matrix_html(df, href: Callable[[str], str] = lambda row: "") -> str:
     "The heat map of `defect_matrix` as a table whose cells are coloured; the number stands in the cell and leads to `href(row)`."
     import matplotlib
     from mvad.core.show import LOOK, lightness
+
     def one(v, where):
-        if np.isnan(v): return tag("td", "n/a", "heat none")
-        c = np.array(matplotlib.colormaps[LOOK.matrix]((v - .4) / .6)[:3])
-        return tag("td", tag("a", f"{v:.2f}", "trace", href=where) if where else f"{v:.2f}", "heat", style=f"background:{matplotlib.colors.to_hex(c)};color:{'#fff' if lightness(c[None])[0] < 60 else '#111'}")
-    return rows_html(["", *(tag("span", esc(c)) for c in df.columns)], [[tag("th", label(b, df.index)), *(one(float(v), href(b)) for v in df.loc[b])] for b in df.index], "matrix")
+        if np.isnan(v):
+            return tag("td", "n/a", "heat none")
+        c = np.array(matplotlib.colormaps[LOOK.matrix]((v - 0.4) / 0.6)[:3])
+        return tag(
+            "td",
+            tag("a", f"{v:.2f}", "trace", href=where) if where else f"{v:.2f}",
+            "heat",
+            style=f"background:{matplotlib.colors.to_hex(c)};color:{'#fff' if lightness(c[None])[0] < 60 else '#111'}",
+        )
+
+    return rows_html(
+        ["", *(tag("span", esc(c)) for c in df.columns)],
+        [
+            [tag("th", label(b, df.index)), *(one(float(v), href(b)) for v in df.loc[b])]
+            for b in df.index
+        ],
+        "matrix",
+    )
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #a3d66616
 def _uri(image, kind: str) -> str:
-    buffer = io.BytesIO(); image.save(buffer, kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
 
 def image_uri(rgb: Float[np.ndarray, "3 H W"], gt=None) -> str:
     "An image as a data URI, the ground truth's border drawn on it."
@@ -173,124 +406,319 @@ def image_uri(rgb: Float[np.ndarray, "3 H W"], gt=None) -> str:
     from matplotlib.colors import to_rgb
     from scipy.ndimage import binary_dilation
     from mvad.core.show import LOOK
+
     a = np.array(rgb)
-    if gt is not None and gt.any(): a[:, binary_dilation(gt, iterations=1 + min(gt.shape) // 200) & ~gt] = np.array(to_rgb(LOOK.outline))[:, None]
+    if gt is not None and gt.any():
+        a[:, binary_dilation(gt, iterations=1 + min(gt.shape) // 200) & ~gt] = np.array(
+            to_rgb(LOOK.outline)
+        )[:, None]
     return _uri(Image.fromarray(np.round(255 * np.moveaxis(a, 0, -1)).astype(np.uint8)), "JPEG")
 
+
 # %% ../../nbs/reproduce/52_report.ipynb #bdb67929
-def map_uri(score: Float[np.ndarray, "H W"], limits: tuple[float, float], colours: str | None = None) -> str:
+def map_uri(
+    score: Float[np.ndarray, "H W"], limits: tuple[float, float], colours: str | None = None
+) -> str:
     "A map as a data URI, coloured between `limits` (by default as scores are)."
     import matplotlib
     from PIL import Image
     from mvad.core.show import LOOK
-    image = Image.fromarray(np.round(255 * np.clip((score - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)).astype(np.uint8), "P")
-    image.putpalette((255 * matplotlib.colormaps[colours or LOOK.score](np.arange(256))[:, :3]).astype(np.uint8).tobytes())
+
+    image = Image.fromarray(
+        np.round(
+            255 * np.clip((score - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)
+        ).astype(np.uint8),
+        "P",
+    )
+    image.putpalette(
+        (255 * matplotlib.colormaps[colours or LOOK.score](np.arange(256))[:, :3])
+        .astype(np.uint8)
+        .tobytes()
+    )
     return _uri(image, "PNG")
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #f6118d3c
 def gallery(examples: Sequence[Example]) -> str:
     "Image, ground truth and each branch's map of the examples of a category, a line each."
     from mvad.core.show import score_limits
+
     names = [n for n in examples[0].maps if n != "map"] or ["map"]
     limits = {n: score_limits([e.maps[n] for e in examples]) for n in names}
-    def picture(uri, alt): return tag("td", f'<img src="{uri}" alt="{esc(alt)}">')
+
+    def picture(uri, alt):
+        return tag("td", f'<img src="{uri}" alt="{esc(alt)}">')
+
     def line(e):
         gt = np.zeros(e.view.size) if e.view.gt is None else e.view.gt.astype(float)
-        return [tag("th", esc(e.defect) + tag("small", f"{esc(e.id.split('/')[-1])}<br>score {e.score:.3g}")), picture(image_uri(e.view.rgb, e.view.gt), f"image of {e.id}"),
-                picture(map_uri(gt, (0, 1), "gray"), "ground truth"), *(picture(map_uri(e.maps[n], limits[n]), f"{n} of {e.id}") for n in names)]
-    scale = [tag("th", "scale"), "", "", *(tag("td", f"{limits[n][0]:.2g} … {limits[n][1]:.2g}", "scale") for n in names)]
-    return rows_html(["", "image", "ground truth", *(label(n, names) for n in names)], [*map(line, examples), scale], "gallery")
+        return [
+            tag(
+                "th",
+                esc(e.defect) + tag("small", f"{esc(e.id.split('/')[-1])}<br>score {e.score:.3g}"),
+            ),
+            picture(image_uri(e.view.rgb, e.view.gt), f"image of {e.id}"),
+            picture(map_uri(gt, (0, 1), "gray"), "ground truth"),
+            *(picture(map_uri(e.maps[n], limits[n]), f"{n} of {e.id}") for n in names),
+        ]
+
+    scale = [
+        tag("th", "scale"),
+        "",
+        "",
+        *(tag("td", f"{limits[n][0]:.2g} … {limits[n][1]:.2g}", "scale") for n in names),
+    ]
+    return rows_html(
+        ["", "image", "ground truth", *(label(n, names) for n in names)],
+        [*map(line, examples), scale],
+        "gallery",
+    )
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #992f7e0f
 def cloud_figure(examples: Sequence[Example], name: str):
     "A plotly figure with two linked scenes, own colours and the map `name`; a menu switches between the examples (those with 3D points)."
     from plotly.subplots import make_subplots
     from mvad.core.show import cloud, scene_of, score_limits
+
     some = [e for e in examples if e.view.xyz is not None]
     limits = score_limits([e.maps[name] for e in some])
-    fig = make_subplots(1, 2, specs=[[{"type": "scene"}] * 2], horizontal_spacing=.01)
+    fig = make_subplots(1, 2, specs=[[{"type": "scene"}] * 2], horizontal_spacing=0.01)
     for k, e in enumerate(some):
         for column, score in ((1, None), (2, e.maps[name])):
             trace = cloud(e.view, score, max_points=5000, limits=limits).data[0]
             fig.add_trace(trace.update(visible=k == 0, showlegend=False), row=1, col=column)
     every = np.concatenate([e.view.xyz[:, e.view.valid].T for e in some])
-    buttons = [dict(label=f"{e.defect}, {e.id.split('/')[-1]}", method="restyle", args=[{"visible": [j // 2 == k for j in range(2 * len(some))]}]) for k, e in enumerate(some)]
-    menu = dict(buttons=buttons, x=0, xanchor="left", y=1.0, yanchor="bottom", bgcolor="white", showactive=True)
+    buttons = [
+        dict(
+            label=f"{e.defect}, {e.id.split('/')[-1]}",
+            method="restyle",
+            args=[{"visible": [j // 2 == k for j in range(2 * len(some))]}],
+        )
+        for k, e in enumerate(some)
+    ]
+    menu = dict(
+        buttons=buttons,
+        x=0,
+        xanchor="left",
+        y=1.0,
+        yanchor="bottom",
+        bgcolor="white",
+        showactive=True,
+    )
     scene = scene_of(every)
-    for axis in ("xaxis", "yaxis", "zaxis"): scene[axis]["nticks"] = 3 if scene[axis]["title"]["text"].startswith("z") else 5
-    fig.update_layout(scene=scene, scene2=scene, height=520, margin=dict(l=0, r=0, t=44, b=0), template="none", updatemenus=[menu], font=dict(family="system-ui, sans-serif", size=12))
+    for axis in ("xaxis", "yaxis", "zaxis"):
+        scene[axis]["nticks"] = 3 if scene[axis]["title"]["text"].startswith("z") else 5
+    fig.update_layout(
+        scene=scene,
+        scene2=scene,
+        height=520,
+        margin=dict(l=0, r=0, t=44, b=0),
+        template="none",
+        updatemenus=[menu],
+        font=dict(family="system-ui, sans-serif", size=12),
+    )
     return fig
 
-# %% ../../nbs/reproduce/52_report.ipynb #9fb3a374
-CURVES = {"psi_2d": ("Ψ2D", "#0072B2", "dash"), "psi_3d": ("Ψ3D", "#E69F00", "dash"), "sum": ("sum", "#CC79A7", "dot"), "max": ("max", "#56B4E9", "dashdot"), "product": ("product", "#111111", "solid")}
 
-def curve_figure(curves: dict[str, dict[str, Float[np.ndarray, "R"]]], limits: Sequence[float] = (.01, .05, .1, .3), columns: int = 4):
+# %% ../../nbs/reproduce/52_report.ipynb #9fb3a374
+CURVES = {
+    "psi_2d": ("Ψ2D", "#0072B2", "dash"),
+    "psi_3d": ("Ψ3D", "#E69F00", "dash"),
+    "sum": ("sum", "#CC79A7", "dot"),
+    "max": ("max", "#56B4E9", "dashdot"),
+    "product": ("product", "#111111", "solid"),
+}
+
+
+def curve_figure(
+    curves: dict[str, dict[str, Float[np.ndarray, "R"]]],
+    limits: Sequence[float] = (0.01, 0.05, 0.1, 0.3),
+    columns: int = 4,
+):
     "PRO curves by category and branch up to the largest limit, on a logarithmic axis, where the small rates are to be seen."
     from plotly.subplots import make_subplots
     import plotly.graph_objects as go
+
     rows, columns = -(-len(curves) // columns), min(columns, len(curves))
-    fig = make_subplots(rows, columns, subplot_titles=list(curves), shared_yaxes=True, horizontal_spacing=.03, vertical_spacing=.25 / rows)
+    fig = make_subplots(
+        rows,
+        columns,
+        subplot_titles=list(curves),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.25 / rows,
+    )
     names = [n for n in next(iter(curves.values())) if n != "map"] or ["map"]
     for i, c in enumerate(curves.values()):
         at = dict(row=i // columns + 1, col=i % columns + 1)
         for k, n in enumerate(names):
-            text, colour, dash = CURVES.get(n, (n, ("#009E73", "#D55E00", "#F0E442", "#444444")[k % 4], "solid"))
-            fig.add_trace(go.Scatter(x=RATES[1:].astype(np.float32), y=c[n][1:], name=text, line=dict(color=colour, dash=dash, width=3 if n == "product" else 1.8), showlegend=i == 0, legendgroup=n), **at)
-        for l in limits: fig.add_vline(l, line=dict(color="#999", width=1, dash="dot"), **at)
-    fig.update_xaxes(type="log", range=[-3, float(np.log10(max(limits))) + .05], tickvals=[.001, .01, .05, .1, .3], ticktext=["0.1 %", "1 %", "5 %", "10 %", "30 %"], tickfont=dict(size=10))
-    fig.update_xaxes(title="false positive rate", row=rows); fig.update_yaxes(range=[0, 1.02]); fig.update_yaxes(title="per-region overlap", col=1)
-    fig.update_layout(height=90 + 270 * rows, template="plotly_white", margin=dict(l=60, r=10, t=40, b=50), legend=dict(orientation="h", y=-.25 / rows), font=dict(family="system-ui, sans-serif", size=12))
+            text, colour, dash = CURVES.get(
+                n, (n, ("#009E73", "#D55E00", "#F0E442", "#444444")[k % 4], "solid")
+            )
+            fig.add_trace(
+                go.Scatter(
+                    x=RATES[1:].astype(np.float32),
+                    y=c[n][1:],
+                    name=text,
+                    line=dict(color=colour, dash=dash, width=3 if n == "product" else 1.8),
+                    showlegend=i == 0,
+                    legendgroup=n,
+                ),
+                **at,
+            )
+        for l in limits:
+            fig.add_vline(l, line=dict(color="#999", width=1, dash="dot"), **at)
+    fig.update_xaxes(
+        type="log",
+        range=[-3, float(np.log10(max(limits))) + 0.05],
+        tickvals=[0.001, 0.01, 0.05, 0.1, 0.3],
+        ticktext=["0.1 %", "1 %", "5 %", "10 %", "30 %"],
+        tickfont=dict(size=10),
+    )
+    fig.update_xaxes(title="false positive rate", row=rows)
+    fig.update_yaxes(range=[0, 1.02])
+    fig.update_yaxes(title="per-region overlap", col=1)
+    fig.update_layout(
+        height=90 + 270 * rows,
+        template="plotly_white",
+        margin=dict(l=60, r=10, t=40, b=50),
+        legend=dict(orientation="h", y=-0.25 / rows),
+        font=dict(family="system-ui, sans-serif", size=12),
+    )
     return fig
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #56d0534a
 NOTE = "reproduction.json"
 
+
 def remember(r: Reproduction) -> Path:
     "Write which tables a reproduction is of and what became of their runs, beside them."
     from mvad.core.detector import by_rename
-    tables = {name: [dict(run=asdict(o.run), folder=os.path.relpath(o.folder, r.out), **{k: getattr(o, k) for k in ("status", "says", "error", "seconds")}) for o in outcomes] for name, outcomes in r.outcomes.items()}
-    with by_rename(r.out / NOTE) as part: part.write_text(json.dumps(dict(schema=1, tables=tables), indent=1), encoding="utf-8")
+
+    tables = {
+        name: [
+            dict(
+                run=asdict(o.run),
+                folder=os.path.relpath(o.folder, r.out),
+                **{k: getattr(o, k) for k in ("status", "says", "error", "seconds")},
+            )
+            for o in outcomes
+        ]
+        for name, outcomes in r.outcomes.items()
+    }
+    with by_rename(r.out / NOTE) as part:
+        part.write_text(json.dumps(dict(schema=1, tables=tables), indent=1), encoding="utf-8")
     return r.out / NOTE
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #2ae08e68
 def read_reproduction(out: str | Path, tables: Sequence[str] = ()) -> Reproduction:
     "What `remember` wrote, or what the records of a folder without such a note are good for; `tables`: some of it, or others that the records are good for."
     out = Path(out).expanduser().resolve()
-    try: told = json.loads((out / NOTE).read_text(encoding="utf-8"))["tables"] if (out / NOTE).is_file() else None
-    except (ValueError, KeyError, TypeError) as e: raise MvadError("cannot read what was reproduced here", file=out / NOTE, found=str(e)[:100], expected="what the report wrote", fix="delete it: the records are enough") from e
-    found = {n: [Outcome(Run(**o["run"]), out / o["folder"], *(o[k] for k in ("status", "says", "error", "seconds"))) for o in os_] for n, os_ in (told or {}).items()}
-    wanted = {t: find_table(t) for t in tables if t not in found} | (SPECS if told is None else {})         # of earlier commands into the same folder, or of any
-    if wanted: found |= _from_records(out, wanted)
-    if not found: raise MvadError("there is no reproduction in this folder", file=out, expected="what --out of `mvad reproduce` named", fix="mvad reproduce TABLE --out DIR")
-    if lost := set(tables) - set(found): raise MvadError("this folder has no such table", file=out, found=", ".join(sorted(lost)), expected=", ".join(found))
+    try:
+        told = (
+            json.loads((out / NOTE).read_text(encoding="utf-8"))["tables"]
+            if (out / NOTE).is_file()
+            else None
+        )
+    except (ValueError, KeyError, TypeError) as e:
+        raise MvadError(
+            "cannot read what was reproduced here",
+            file=out / NOTE,
+            found=str(e)[:100],
+            expected="what the report wrote",
+            fix="delete it: the records are enough",
+        ) from e
+    found = {
+        n: [
+            Outcome(
+                Run(**o["run"]),
+                out / o["folder"],
+                *(o[k] for k in ("status", "says", "error", "seconds")),
+            )
+            for o in os_
+        ]
+        for n, os_ in (told or {}).items()
+    }
+    wanted = {t: find_table(t) for t in tables if t not in found} | (
+        SPECS if told is None else {}
+    )  # of earlier commands into the same folder, or of any
+    if wanted:
+        found |= _from_records(out, wanted)
+    if not found:
+        raise MvadError(
+            "there is no reproduction in this folder",
+            file=out,
+            expected="what --out of `mvad reproduce` named",
+            fix="mvad reproduce TABLE --out DIR",
+        )
+    if lost := set(tables) - set(found):
+        raise MvadError(
+            "this folder has no such table",
+            file=out,
+            found=", ".join(sorted(lost)),
+            expected=", ".join(found),
+        )
     found = {n: found[n] for n in tables or found}
     return Reproduction(out, tuple(find_table(n) for n in found), found)
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #d6a0cac2
 def _from_records(out: Path, specs: dict[str, TableSpec]) -> dict[str, list[Outcome]]:
     "Outcomes by table of `specs`, of a folder that keeps only runs."
     runs = {}
     for path in sorted((out / "runs").glob("*/*.record.json")) if (out / "runs").is_dir() else ():
-        try: told = json.loads(path.read_text(encoding="utf-8"))["run"]
-        except (OSError, ValueError, KeyError, TypeError): continue            # a torn record is no record
-        run = Run(**{k: v for k, v in told.items() if k != "data"}, root="" if told["data"] == "embedded" else "the user's data")
-        if valid_record(path.parent, run) is not None: runs[run] = Outcome(run, path.parent, "skipped")
-    def needed(spec): return [o for r, o in runs.items() if (r.method, r.variant) in spec.runs()]
-    return {n: mine for n, s in specs.items() if (mine := needed(s)) and {(o.run.method, o.run.variant) for o in mine} == set(s.runs()) and {o.run.dataset for o in mine} <= set(s.datasets)}
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))["run"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a torn record is no record
+        run = Run(
+            **{k: v for k, v in told.items() if k != "data"},
+            root="" if told["data"] == "embedded" else "the user's data",
+        )
+        if valid_record(path.parent, run) is not None:
+            runs[run] = Outcome(run, path.parent, "skipped")
+
+    def needed(spec):
+        return [o for r, o in runs.items() if (r.method, r.variant) in spec.runs()]
+
+    return {
+        n: mine
+        for n, s in specs.items()
+        if (mine := needed(s))
+        and {(o.run.method, o.run.variant) for o in mine} == set(s.runs())
+        and {o.run.dataset for o in mine} <= set(s.datasets)
+    }
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #4039dd52
 def with_earlier(r: Reproduction) -> Reproduction:
     "A reproduction with the tables that earlier commands left in its folder, where they are of the same scale, protocol and data and their records are still good."
-    if not (r.out / NOTE).is_file(): return r
-    def kind(outcomes): return {(o.run.scale, o.run.protocol, o.run.data) for o in outcomes}
-    def still(o): return o.folder.is_dir() and (o.status not in ("done", "skipped") or valid_record(o.folder, o.run) is not None)
+    if not (r.out / NOTE).is_file():
+        return r
+
+    def kind(outcomes):
+        return {(o.run.scale, o.run.protocol, o.run.data) for o in outcomes}
+
+    def still(o):
+        return o.folder.is_dir() and (
+            o.status not in ("done", "skipped") or valid_record(o.folder, o.run) is not None
+        )
+
     mine = kind(o for outcomes in r.outcomes.values() for o in outcomes)
-    earlier = {n: outcomes for n, outcomes in read_reproduction(r.out).outcomes.items() if n not in r.outcomes and kind(outcomes) == mine and all(map(still, outcomes))}
+    earlier = {
+        n: outcomes
+        for n, outcomes in read_reproduction(r.out).outcomes.items()
+        if n not in r.outcomes and kind(outcomes) == mine and all(map(still, outcomes))
+    }
     outcomes = earlier | r.outcomes
     return Reproduction(r.out, tuple(find_table(n) for n in outcomes), outcomes)
+
 
 # %% ../../nbs/reproduce/52_report.ipynb #61d14371
 def report(r: Reproduction) -> Path:
     "Write the report of a reproduction into its folder, `report.html` first to open; returns its path."
     from mvad.reproduce.site import write_site
+
     return write_site(r)

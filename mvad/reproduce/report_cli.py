@@ -7,32 +7,68 @@ from __future__ import annotations
 from ..core.sample import MvadError
 
 # %% auto #0
-__all__ = ['report_command', 'report_parsers']
+__all__ = ["report_command", "report_parsers"]
+
 
 # %% ../../nbs/reproduce/53c_report_cli.ipynb #25269255
 def report_command(args) -> int:
     "`mvad report OUT` or `mvad report compare A B`."
     from mvad.reproduce.report import read_reproduction, report
-    if args.folders[0] == "compare": return _compare(args)
-    if len(args.folders) != 1: raise MvadError("one output folder at a time", found=" ".join(args.folders), expected="mvad report OUT, or mvad report compare A B")
-    if args.page: raise MvadError("--page belongs to `mvad report compare`", fix="the report is written into the output folder")
+
+    if args.folders[0] == "compare":
+        return _compare(args)
+    if len(args.folders) != 1:
+        raise MvadError(
+            "one output folder at a time",
+            found=" ".join(args.folders),
+            expected="mvad report OUT, or mvad report compare A B",
+        )
+    if args.page:
+        raise MvadError(
+            "--page belongs to `mvad report compare`",
+            fix="the report is written into the output folder",
+        )
     print(f"report: {report(read_reproduction(args.folders[0], args.table))}")
     return 0
+
 
 def _compare(args) -> int:
     "Two folders, as text on stdout and as a page."
     from mvad.reproduce.compare import as_text, compare, write_comparison
     from mvad.reproduce.report import read_reproduction
-    if len(args.folders) != 3: raise MvadError("a comparison is of two output folders", found=" ".join(args.folders[1:]) or "none", expected="mvad report compare A B")
+
+    if len(args.folders) != 3:
+        raise MvadError(
+            "a comparison is of two output folders",
+            found=" ".join(args.folders[1:]) or "none",
+            expected="mvad report compare A B",
+        )
     found = compare(*(read_reproduction(f, args.table) for f in args.folders[1:]))
     print(as_text(found))
     print(f"\npage: {write_comparison(found, args.page or 'compare.html')}")
     return 0
 
+
 # %% ../../nbs/reproduce/53c_report_cli.ipynb #e02926f3
 def report_parsers(commands, Parser: type):
     "Add `report` to the command line."
-    p = commands.add_parser("report", help="build the report of an output folder again, or compare two"); p.set_defaults(run=report_command)
-    p.add_argument("folders", nargs="+", metavar="OUT | compare A B", help="what --out of `mvad reproduce` named; or the word compare and two of them")
-    p.add_argument("--table", nargs="+", default=[], metavar="TABLE", help="some tables (default: those of the last report of this folder)")
-    p.add_argument("--page", metavar="FILE", help="where the comparison's page goes (default: compare.html)")
+    p = commands.add_parser(
+        "report", help="build the report of an output folder again, or compare two"
+    )
+    p.set_defaults(run=report_command)
+    p.add_argument(
+        "folders",
+        nargs="+",
+        metavar="OUT | compare A B",
+        help="what --out of `mvad reproduce` named; or the word compare and two of them",
+    )
+    p.add_argument(
+        "--table",
+        nargs="+",
+        default=[],
+        metavar="TABLE",
+        help="some tables (default: those of the last report of this folder)",
+    )
+    p.add_argument(
+        "--page", metavar="FILE", help="where the comparison's page goes (default: compare.html)"
+    )

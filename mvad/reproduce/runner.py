@@ -14,46 +14,123 @@ from ..core.sample import MvadError
 from .specs import TableSpec
 
 # %% auto #0
-__all__ = ['PAINTERS', 'KEEP', 'LOG', 'OUTSIDE', 'EMBEDDED_CATEGORIES', 'EXECUTORS', 'CHILD', 'notebook_folder', 'notebook_of',
-           'stripped', 'Run', 'code_hash', 'plain_code', 'category_files', 'fingerprint', 'address', 'valid_record',
-           'ProgressFile', 'report_progress', 'read_progress', 'live_bar', 'Outcome', 'run_environment',
-           'kernel_environment', 'hold', 'run_notebook', 'execute', 'failed_before', 'embedded_categories',
-           'embedded_root', 'organised', 'only_runner', 'run_all', 'shares', 'plan', 'Reproduction', 'reproduce']
+__all__ = [
+    "PAINTERS",
+    "KEEP",
+    "LOG",
+    "OUTSIDE",
+    "EMBEDDED_CATEGORIES",
+    "EXECUTORS",
+    "CHILD",
+    "notebook_folder",
+    "notebook_of",
+    "stripped",
+    "Run",
+    "code_hash",
+    "plain_code",
+    "category_files",
+    "fingerprint",
+    "address",
+    "valid_record",
+    "ProgressFile",
+    "report_progress",
+    "read_progress",
+    "live_bar",
+    "Outcome",
+    "run_environment",
+    "kernel_environment",
+    "hold",
+    "run_notebook",
+    "execute",
+    "failed_before",
+    "embedded_categories",
+    "embedded_root",
+    "organised",
+    "only_runner",
+    "run_all",
+    "shares",
+    "plan",
+    "Reproduction",
+    "reproduce",
+]
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #2150a6f4
 def notebook_folder() -> Path:
     "Where the notebooks are: `MVAD_NOTEBOOKS`, the checkout's `nbs/`, or the installed package's copy."
     import mvad
+
     package = Path(mvad.__file__).resolve().parent
     for folder in (os.environ.get("MVAD_NOTEBOOKS"), package.parent / "nbs", package / "_nbs"):
-        if folder and (Path(folder) / "papers").is_dir(): return Path(folder)
-    raise MvadError("the notebooks are not there", found=package, expected="nbs/ beside it or _nbs/ inside it", fix="install the package again, or set MVAD_NOTEBOOKS")
+        if folder and (Path(folder) / "papers").is_dir():
+            return Path(folder)
+    raise MvadError(
+        "the notebooks are not there",
+        found=package,
+        expected="nbs/ beside it or _nbs/ inside it",
+        fix="install the package again, or set MVAD_NOTEBOOKS",
+    )
+
 
 def notebook_of(method: str) -> Path:
     "The notebook of a method, `papers/NN_<method>.ipynb` or `baselines/NN_<method>.ipynb`."
-    found = [p for room in ("papers", "baselines") for p in sorted((notebook_folder() / room).glob(f"*_{method}.ipynb")) if re.fullmatch(r"\d+\w?_" + re.escape(method), p.stem)]
-    if not found: raise MvadError("this method has no notebook", file=notebook_folder() / "papers", found=method, expected=f"NN_{method}.ipynb")
+    found = [
+        p
+        for room in ("papers", "baselines")
+        for p in sorted((notebook_folder() / room).glob(f"*_{method}.ipynb"))
+        if re.fullmatch(r"\d+\w?_" + re.escape(method), p.stem)
+    ]
+    if not found:
+        raise MvadError(
+            "this method has no notebook",
+            file=notebook_folder() / "papers",
+            found=method,
+            expected=f"NN_{method}.ipynb",
+        )
     return found[0]
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #f2a7c6e0
 def stripped(notebook: Path):
     "The notebook (nbformat node) without its `lesson` cells and outputs; refused without exactly one `parameters` cell."
     import nbformat
-    try: nb = nbformat.read(notebook, as_version=4)
-    except Exception as e: raise MvadError("not a notebook", file=notebook, found=str(e).splitlines()[0][:120], expected="an .ipynb file") from e
+
+    try:
+        nb = nbformat.read(notebook, as_version=4)
+    except Exception as e:
+        raise MvadError(
+            "not a notebook",
+            file=notebook,
+            found=str(e).splitlines()[0][:120],
+            expected="an .ipynb file",
+        ) from e
     nb.cells = [c for c in nb.cells if "lesson" not in c.metadata.get("tags", [])]
     for c in nb.cells:
-        if c.cell_type == "code": c.outputs, c.execution_count = [], None
+        if c.cell_type == "code":
+            c.outputs, c.execution_count = [], None
     n = sum("parameters" in c.metadata.get("tags", []) for c in nb.cells)
-    if n != 1: raise MvadError("the notebook needs one cell tagged `parameters`", file=notebook, found=n, expected=1, fix="tag it again; cleaning drops tags unless they are allowed")
+    if n != 1:
+        raise MvadError(
+            "the notebook needs one cell tagged `parameters`",
+            file=notebook,
+            found=n,
+            expected=1,
+            fix="tag it again; cleaning drops tags unless they are allowed",
+        )
     return nb
 
+
 # %% ../../nbs/reproduce/51_runner.ipynb #7c531f95
-PAINTERS = ("idif", "destseg")         # methods that learn from painted defects: their notebooks take `dtd`
+PAINTERS = (
+    "idif",
+    "destseg",
+)  # methods that learn from painted defects: their notebooks take `dtd`
+
 
 @dataclass(frozen=True)
 class Run:
-    "One execution: a method's variant on one category with one seed. `root` \"\" means the embedded data."
+    'One execution: a method\'s variant on one category with one seed. `root` "" means the embedded data.'
+
     method: str
     variant: str
     dataset: str
@@ -62,14 +139,21 @@ class Run:
     protocol: str = "paper"
     scale: str = "laptop"
     root: str = ""
-    dtd: str = ""                     # folder of textures to paint defects with, for PAINTERS; "": procedural ones
+    dtd: str = ""  # folder of textures to paint defects with, for PAINTERS; "": procedural ones
 
     @property
-    def data(self) -> str: return "user" if self.root else "embedded"
+    def data(self) -> str:
+        return "user" if self.root else "embedded"
+
     def settings(self) -> dict:
-        "What the record says under \"run\": where data and textures lie is no part of it."
-        return {k: v for k, v in asdict(self).items() if k not in ("root", "dtd")} | {"data": self.data}
-    def __str__(self) -> str: return f"{self.method} {self.variant}, {self.category}, seed {self.seed}"
+        'What the record says under "run": where data and textures lie is no part of it.'
+        return {k: v for k, v in asdict(self).items() if k not in ("root", "dtd")} | {
+            "data": self.data
+        }
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.variant}, {self.category}, seed {self.seed}"
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #6bf6172d
 @cache
@@ -77,143 +161,275 @@ def _imports(source: str, package: str) -> frozenset[str]:
     "The mvad modules that a piece of code names in its imports, `package` being where relative ones start."
     out = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import): out |= {a.name for a in node.names}
+        if isinstance(node, ast.Import):
+            out |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = package.split(".")[:len(package.split(".")) - node.level + 1] if node.level else []
+            base = (
+                package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            )
             name = ".".join([*base, *([node.module] if node.module else [])])
             out |= {name, *(f"{name}.{a.name}" for a in node.names)}
-    return frozenset(n for n in out if n.split(".")[0] == "mvad" and not n.startswith("mvad.reproduce"))
+    return frozenset(
+        n for n in out if n.split(".")[0] == "mvad" and not n.startswith("mvad.reproduce")
+    )
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #6ed483c0
 def code_hash(notebook: Path, also: Sequence[str] = ()) -> str:
     "Hash of the code that a run executes: the notebook's cells without lessons, and every mvad module that they or `also` import, directly or not."
     import mvad
+
     root, h = Path(mvad.__file__).resolve().parent.parent, hashlib.sha256()
-    cells = ["\n".join(x for x in c.source.splitlines() if not x.startswith(("%", "!"))) for c in stripped(notebook).cells if c.cell_type == "code"]
+    cells = [
+        "\n".join(x for x in c.source.splitlines() if not x.startswith(("%", "!")))
+        for c in stripped(notebook).cells
+        if c.cell_type == "code"
+    ]
     todo, seen = set().union(*(_imports(c, "") for c in cells)) | set(also), {}
     while todo:
-        name = todo.pop(); path = root.joinpath(*name.split(".")).with_suffix(".py")
-        if name in seen or not path.is_file(): continue
+        name = todo.pop()
+        path = root.joinpath(*name.split(".")).with_suffix(".py")
+        if name in seen or not path.is_file():
+            continue
         seen[name] = path.read_text(encoding="utf-8")
         todo |= _imports(seen[name], name.rpartition(".")[0])
-    for part in (*cells, *(seen[k] for k in sorted(seen))): h.update(plain_code(part).encode() + b"\0")
+    for part in (*cells, *(seen[k] for k in sorted(seen))):
+        h.update(plain_code(part).encode() + b"\0")
     return h.hexdigest()
+
 
 @cache
 def plain_code(source: str) -> str:
     "Code without layout, comments and docstrings: what a change of wording leaves alone."
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        documented = isinstance(
+            node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        )
         if documented and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
+
 # %% ../../nbs/reproduce/51_runner.ipynb #489577e6
 def category_files(root: str | Path, category: str) -> list[Path]:
     "The files of a category: those in its folder, or, where a data set keeps images and lists apart (Real-IAD), in the folders and lists of its name one or two levels down."
-    root = Path(root); found = [root / category] if (root / category).is_dir() else [p for up in ("*", "*/*") for name in (category, f"{category}.json") for p in root.glob(f"{up}/{name}")]
-    if not any(p.is_dir() for p in found): raise MvadError("no such category folder", file=root / category, expected="a folder with train and test", fix="check --root and --category")
+    root = Path(root)
+    found = (
+        [root / category]
+        if (root / category).is_dir()
+        else [
+            p
+            for up in ("*", "*/*")
+            for name in (category, f"{category}.json")
+            for p in root.glob(f"{up}/{name}")
+        ]
+    )
+    if not any(p.is_dir() for p in found):
+        raise MvadError(
+            "no such category folder",
+            file=root / category,
+            expected="a folder with train and test",
+            fix="check --root and --category",
+        )
     return sorted({p for f in found for p in (f.rglob("*") if f.is_dir() else [f]) if p.is_file()})
+
 
 def fingerprint(root: str | Path, category: str) -> str:
     "Hash over the names, sizes and times of change of a category's files."
     folder, h, n = Path(root) / category, hashlib.sha256(), 0
     for path in category_files(root, category):
-        s = path.stat(); n += 1
+        s = path.stat()
+        n += 1
         h.update(f"{os.path.relpath(path, folder)} {s.st_size} {s.st_mtime_ns}\n".encode())
-    if not n: raise MvadError("the category folder holds no files", file=folder, expected="train and test", fix="check --root")
+    if not n:
+        raise MvadError(
+            "the category folder holds no files",
+            file=folder,
+            expected="train and test",
+            fix="check --root",
+        )
     return h.hexdigest()
+
 
 def address(run: Run, code: str, data: str) -> str:
     "The name of a run's folder: readable, and unique by settings, code and data."
     text = json.dumps([run.settings(), code, data], sort_keys=True)
-    return "-".join(re.sub(r"[^\w.]+", "_", str(p)) for p in (run.method, run.variant, run.category, f"s{run.seed}", hashlib.sha256(text.encode()).hexdigest()[:12]))
+    return "-".join(
+        re.sub(r"[^\w.]+", "_", str(p))
+        for p in (
+            run.method,
+            run.variant,
+            run.category,
+            f"s{run.seed}",
+            hashlib.sha256(text.encode()).hexdigest()[:12],
+        )
+    )
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #eeb9d83e
 def valid_record(folder: Path, run: Run) -> dict | None:
     "The record in a run's folder if there is one, whole and of this run, else None."
     found = list(folder.glob("*.record.json"))
-    try: record = json.loads(found[0].read_text(encoding="utf-8")) if len(found) == 1 else None
-    except (OSError, ValueError): return None
-    fits = isinstance(record, dict) and record.get("schema") == 1 and {"rows", "scores"} <= set(record)
-    return record if fits and {k: record["run"].get(k) for k in run.settings()} == run.settings() else None
+    try:
+        record = json.loads(found[0].read_text(encoding="utf-8")) if len(found) == 1 else None
+    except (OSError, ValueError):
+        return None
+    fits = (
+        isinstance(record, dict) and record.get("schema") == 1 and {"rows", "scores"} <= set(record)
+    )
+    return (
+        record
+        if fits and {k: record["run"].get(k) for k in run.settings()} == run.settings()
+        else None
+    )
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #ff238f29
 class ProgressFile:
     "Where a run is: the cell, and the state of the bar that moved last, as JSON in a file that is replaced twice a second at most."
+
     def __init__(self, path: str | Path, cells: int = 1):
-        self.path, self.state, self.last = Path(path), dict(cell=0, cells=cells, what="", n=0, total=0), 0.
+        self.path, self.state, self.last = (
+            Path(path),
+            dict(cell=0, cells=cells, what="", n=0, total=0),
+            0.0,
+        )
+
     def update(self, force: bool = False, **state):
         self.state |= state
-        if not force and time.monotonic() - self.last < .5: return
+        if not force and time.monotonic() - self.last < 0.5:
+            return
         self.last, part = time.monotonic(), self.path.with_suffix(".part")
-        try: part.write_text(json.dumps(self.state)); os.replace(part, self.path)
-        except OSError: pass                                    # progress is a courtesy, never a reason to fail
+        try:
+            part.write_text(json.dumps(self.state))
+            os.replace(part, self.path)
+        except OSError:
+            pass  # progress is a courtesy, never a reason to fail
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #776f67bc
 def report_progress(path: str | Path, cells: int):
     "Make every tqdm bar of this process write its state to `path` instead of drawing, and count executed cells."
     import tqdm, tqdm.auto, tqdm.std
+
     file = ProgressFile(path, cells)
+
     class Bar(tqdm.std.tqdm):
-        def __init__(self, *args, **kwargs): super().__init__(*args, **kwargs | {"file": io.StringIO()})
-        def display(self, msg=None, pos=None): file.update(what=self.desc.strip(" :"), n=self.n, total=self.total or 0)
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs | {"file": io.StringIO()})
+
+        def display(self, msg=None, pos=None):
+            file.update(what=self.desc.strip(" :"), n=self.n, total=self.total or 0)
+
     tqdm.tqdm = tqdm.auto.tqdm = tqdm.std.tqdm = Bar
-    try: get_ipython().events.register("post_run_cell", lambda result: file.update(force=True, cell=file.state["cell"] + 1, what="", n=0, total=0))
-    except NameError: pass
+    try:
+        get_ipython().events.register(
+            "post_run_cell",
+            lambda result: file.update(
+                force=True, cell=file.state["cell"] + 1, what="", n=0, total=0
+            ),
+        )
+    except NameError:
+        pass
     return file
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #276390f0
 def read_progress(path: str | Path) -> tuple[float, str]:
     "How far a run is (0 to 1) and what it does, from its progress file."
-    try: s = json.loads(Path(path).read_text())
-    except (OSError, ValueError): return 0., "starting"
-    inside = min(1., s["n"] / s["total"]) if s["total"] else 0.
-    return min(1., (s["cell"] + inside) / max(1, s["cells"])), f"{s['what']} {s['n']}/{s['total']}".strip() if s["total"] else s["what"] or f"cell {s['cell']}/{s['cells']}"
+    try:
+        s = json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return 0.0, "starting"
+    inside = min(1.0, s["n"] / s["total"]) if s["total"] else 0.0
+    return min(
+        1.0, (s["cell"] + inside) / max(1, s["cells"])
+    ), f"{s['what']} {s['n']}/{s['total']}".strip() if s["total"] else s[
+        "what"
+    ] or f"cell {s['cell']}/{s['cells']}"
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #ff7410ea
 @contextmanager
 def live_bar(total: int, title: str, *, show: bool = True) -> Iterator[Callable]:
     "A tqdm bar over runs that also moves inside them. Yields `working(run, progress_file)` and `.done(run)`."
     from tqdm import tqdm
+
     active, finished, stop = {}, [0], threading.Event()
-    bar = tqdm(total=total, desc=title, unit="run", disable=not show, miniters=0, mininterval=0 if sys.stderr.isatty() else 10,
-               bar_format="{desc} {percentage:3.0f}% |{bar:24}| {n:.2f}/{total_fmt} runs, {elapsed}{postfix}")
+    bar = tqdm(
+        total=total,
+        desc=title,
+        unit="run",
+        disable=not show,
+        miniters=0,
+        mininterval=0 if sys.stderr.isatty() else 10,
+        bar_format="{desc} {percentage:3.0f}% |{bar:24}| {n:.2f}/{total_fmt} runs, {elapsed}{postfix}",
+    )
+
     def look():
         states = [(str(r), *read_progress(f)) for r, f in list(active.items())]
         bar.n = finished[0] + sum(s[1] for s in states)
         more = f"; and {len(states) - 3} more" if len(states) > 3 else ""
-        bar.set_postfix_str("; ".join(f"{name}: {what}" for name, _, what in states[:3]) + more, refresh=False); bar.update(0) if not sys.stderr.isatty() else bar.refresh()
+        bar.set_postfix_str(
+            "; ".join(f"{name}: {what}" for name, _, what in states[:3]) + more, refresh=False
+        )
+        bar.update(0) if not sys.stderr.isatty() else bar.refresh()
+
     def watch():
-        while not stop.wait(.5): look()
-    def working(run, path): active[run] = path
-    def done(run): active.pop(run, None); finished[0] += 1; look()
+        while not stop.wait(0.5):
+            look()
+
+    def working(run, path):
+        active[run] = path
+
+    def done(run):
+        active.pop(run, None)
+        finished[0] += 1
+        look()
+
     working.done, thread = done, threading.Thread(target=watch, daemon=True)
     thread.start()
-    try: yield working
-    finally: stop.set(); thread.join(); bar.close()
+    try:
+        yield working
+    finally:
+        stop.set()
+        thread.join()
+        bar.close()
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #4b507742
-KEEP = "notebook.ipynb"            # the executed notebook, beside the record
+KEEP = "notebook.ipynb"  # the executed notebook, beside the record
+
 
 @dataclass(frozen=True)
 class Outcome:
-    "What became of a run: `status` is \"done\", \"skipped\", \"failed\" or \"needs\" (weights that are not at hand); `says` is what its table cell shows."
+    'What became of a run: `status` is "done", "skipped", "failed" or "needs" (weights that are not at hand); `says` is what its table cell shows.'
+
     run: Run
     folder: Path
     status: str
     says: str = ""
     error: str = ""
-    seconds: float = 0.
-    def failure(self) -> dict: return {"run": self.run.settings(), "says": self.says, "error": self.error}
+    seconds: float = 0.0
+
+    def failure(self) -> dict:
+        return {"run": self.run.settings(), "says": self.says, "error": self.error}
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #b8d0ec20
 def run_environment() -> dict[str, str]:
     "What a process that executes runs needs in its environment: this very mvad first on the path, no export from inside a run, small plotly output."
     import mvad
+
     here = str(Path(mvad.__file__).resolve().parent.parent)
-    return {"PYTHONPATH": os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])]), "IN_TEST": "1", "PLOTLY_RENDERER": "plotly_mimetype", "TQDM_MININTERVAL": "0.5"}
+    return {
+        "PYTHONPATH": os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "IN_TEST": "1",
+        "PLOTLY_RENDERER": "plotly_mimetype",
+        "TQDM_MININTERVAL": "0.5",
+    }
+
 
 @contextmanager
 def kernel_environment() -> Iterator[None]:
@@ -221,188 +437,398 @@ def kernel_environment() -> Iterator[None]:
     new = run_environment()
     old = {k: os.environ.get(k) for k in new}
     os.environ.update(new)
-    try: yield
+    try:
+        yield
     finally:
-        for k, v in old.items(): os.environ.pop(k) if v is None else os.environ.update({k: v})
+        for k, v in old.items():
+            os.environ.pop(k) if v is None else os.environ.update({k: v})
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #b2d20393
-def hold(folder: str | Path, seconds: float = 120.):
+def hold(folder: str | Path, seconds: float = 120.0):
     "Keep a run's folder for this process while the returned handle lives; waits up to `seconds` for a process that holds it still. None where the disk knows no locks."
-    try: import fcntl
-    except ImportError: return None                                  # Windows
+    try:
+        import fcntl
+    except ImportError:
+        return None  # Windows
     handle, end = open(Path(folder) / ".held", "a"), time.monotonic() + seconds
     while True:
-        try: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB); return handle
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
         except BlockingIOError:
-            if time.monotonic() > end: raise MvadError("another process still works in this folder", file=folder, fix="wait until it ends, then give the command again") from None
-            time.sleep(.2)
-        except OSError: return None
+            if time.monotonic() > end:
+                raise MvadError(
+                    "another process still works in this folder",
+                    file=folder,
+                    fix="wait until it ends, then give the command again",
+                ) from None
+            time.sleep(0.2)
+        except OSError:
+            return None
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #76a2d882
 def _papermill():
-    try: import papermill
-    except ImportError as e: raise MvadError("this needs papermill", found="an installation without notebooks", fix="pip install 'mvad[notebooks]'") from e
+    try:
+        import papermill
+    except ImportError as e:
+        raise MvadError(
+            "this needs papermill",
+            found="an installation without notebooks",
+            fix="pip install 'mvad[notebooks]'",
+        ) from e
     return papermill
+
 
 def _logged_kernel(log: Path, started: list) -> type:
     "A kernel manager whose kernel writes what it prints outside the notebook (libraries, a crash) into a file instead of over the progress bar; its process id goes into `started`."
     from jupyter_client import AsyncKernelManager
+
     class Logged(AsyncKernelManager):
         async def start_kernel(self, **kw):
-            with open(log, "ab") as f: await super().start_kernel(**kw | {"stdout": f, "stderr": f})
+            with open(log, "ab") as f:
+                await super().start_kernel(**kw | {"stdout": f, "stderr": f})
             started.append(getattr(self.provisioner, "pid", None))
+
     return Logged
+
 
 @contextmanager
 def _at_most(minutes: float, started: list) -> Iterator[None]:
     "Kill the process `started` when the time is over; what that breaks becomes a TimeoutError."
     late = threading.Event()
+
     def end():
         late.set()
-        if started and started[-1]: os.kill(started[-1], getattr(signal, "SIGKILL", signal.SIGTERM))
-    timer = threading.Timer(60 * minutes, end); timer.daemon = True
-    if minutes: timer.start()
-    try: yield
+        if started and started[-1]:
+            os.kill(started[-1], getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    timer = threading.Timer(60 * minutes, end)
+    timer.daemon = True
+    if minutes:
+        timer.start()
+    try:
+        yield
     except Exception as e:
-        if late.is_set(): raise TimeoutError(f"the limit of {minutes:g} minutes was reached; the next call goes on from what was saved") from e
+        if late.is_set():
+            raise TimeoutError(
+                f"the limit of {minutes:g} minutes was reached; the next call goes on from what was saved"
+            ) from e
         raise
-    finally: timer.cancel()
+    finally:
+        timer.cancel()
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #909bdb48
-LOG = "run.log"                    # what the kernel printed, and when the run began and ended, attempt by attempt
+LOG = "run.log"  # what the kernel printed, and when the run began and ended, attempt by attempt
 
-def run_notebook(notebook: Path, output: Path, parameters: dict, *, engine: str | None = None, progress: Path | None = None, limit: float = 0.):
+
+def run_notebook(
+    notebook: Path,
+    output: Path,
+    parameters: dict,
+    *,
+    engine: str | None = None,
+    progress: Path | None = None,
+    limit: float = 0.0,
+):
     "Execute a notebook without its lessons through papermill; `progress` gets its progress file, `limit` minutes are all it has (0: no limit). Raises PapermillExecutionError or TimeoutError."
     import nbformat
-    pm, nb, source, started = _papermill(), stripped(notebook), output.with_name(f".{output.stem}-source.ipynb"), []
+
+    pm, nb, source, started = (
+        _papermill(),
+        stripped(notebook),
+        output.with_name(f".{output.stem}-source.ipynb"),
+        [],
+    )
     if progress and engine is None:
-        n = sum(c.cell_type == "code" for c in nb.cells) + 1                # the one that is put in front
+        n = sum(c.cell_type == "code" for c in nb.cells) + 1  # the one that is put in front
         first = f"from mvad.reproduce.runner import hold, report_progress\nheld = hold({str(output.parent)!r})\nreport_progress({str(progress)!r}, {n});"
         nb.cells.insert(0, nbformat.v4.new_code_cell(first, metadata={"tags": ["runner"]}))
     nbformat.write(nb, source)
-    log = logging.getLogger("papermill"); level = log.level
-    log.setLevel(logging.ERROR)                                     # its remarks would tear the progress bar apart
+    log = logging.getLogger("papermill")
+    level = log.level
+    log.setLevel(logging.ERROR)  # its remarks would tear the progress bar apart
     try:
         with kernel_environment(), _at_most(limit, started):
-            pm.execute_notebook(str(source), str(output), parameters=parameters, kernel_name="python3", language="python", cwd=str(output.parent),
-                                progress_bar=False, log_output=False, store_widget_state=False, extra_arguments=["--log-level=ERROR"],
-                                kernel_manager_class=_logged_kernel(output.with_name(LOG), started), **({"engine_name": engine} if engine else {}))
-    finally: log.setLevel(level); source.unlink(missing_ok=True)
+            pm.execute_notebook(
+                str(source),
+                str(output),
+                parameters=parameters,
+                kernel_name="python3",
+                language="python",
+                cwd=str(output.parent),
+                progress_bar=False,
+                log_output=False,
+                store_widget_state=False,
+                extra_arguments=["--log-level=ERROR"],
+                kernel_manager_class=_logged_kernel(output.with_name(LOG), started),
+                **({"engine_name": engine} if engine else {}),
+            )
+    finally:
+        log.setLevel(level)
+        source.unlink(missing_ok=True)
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #e2417744
-OUTSIDE = re.compile(r"DeadKernel|TimeoutError|MemoryError|ImportError|ModuleNotFoundError|ConnectionError|URLError|HTTPError|BrokenPipe|out of memory|allocate memory|No space left|File too large|quota|Input/output error"
-                     r"|cannot write|CUDA error|another process still works", re.I)
+OUTSIDE = re.compile(
+    r"DeadKernel|TimeoutError|MemoryError|ImportError|ModuleNotFoundError|ConnectionError|URLError|HTTPError|BrokenPipe|out of memory|allocate memory|No space left|File too large|quota|Input/output error"
+    r"|cannot write|CUDA error|another process still works",
+    re.I,
+)
+
 
 def _reason(e: BaseException) -> tuple[str, str, str]:
     "status, the word for the table cell, and the error in one line."
     name, value = (e.ename, e.evalue) if hasattr(e, "evalue") else (type(e).__name__, str(e))
-    text = f"{name}: {' '.join(str(value).split())}" + (f" (cell {e.exec_count})" if getattr(e, "exec_count", None) else "")
-    if m := re.match(r"needs weights [^;]*", str(value)): return "needs", m[0].strip(), text
+    text = f"{name}: {' '.join(str(value).split())}" + (
+        f" (cell {e.exec_count})" if getattr(e, "exec_count", None) else ""
+    )
+    if m := re.match(r"needs weights [^;]*", str(value)):
+        return "needs", m[0].strip(), text
     return "failed", "failed", text
 
+
 # %% ../../nbs/reproduce/51_runner.ipynb #b40a9bcb
-def execute(run: Run, folder: Path, *, table: str = "", device: str = "cpu", engine: str | None = None, limit: float = 0.) -> Outcome:
+def execute(
+    run: Run,
+    folder: Path,
+    *,
+    table: str = "",
+    device: str = "cpu",
+    engine: str | None = None,
+    limit: float = 0.0,
+) -> Outcome:
     "Execute one run into `folder`, by way of `folder`.part, in at most `limit` minutes; returns how it went, raises only what must stop everything."
     part, start = folder.with_name(folder.name + ".part"), time.monotonic()
-    parameters = dict(dataset=run.dataset, root=run.root, category=run.category, table=table, variant=run.variant, protocol=run.protocol, scale=run.scale,
-                      device=device, seed=run.seed, out=str(part), **(dict(dtd=run.dtd) if run.dtd else {}))
+    parameters = dict(
+        dataset=run.dataset,
+        root=run.root,
+        category=run.category,
+        table=table,
+        variant=run.variant,
+        protocol=run.protocol,
+        scale=run.scale,
+        device=device,
+        seed=run.seed,
+        out=str(part),
+        **(dict(dtd=run.dtd) if run.dtd else {}),
+    )
     try:
-        part.mkdir(parents=True, exist_ok=True); (part / "failed.json").unlink(missing_ok=True)
+        part.mkdir(parents=True, exist_ok=True)
+        (part / "failed.json").unlink(missing_ok=True)
         _note(part, f"begins: {run}, {run.protocol}, {run.scale}, {device}")
-        run_notebook(notebook_of(run.method), part / KEEP, parameters, engine=engine, progress=part / "progress.json", limit=limit)
-        if valid_record(part, run) is None: raise MvadError("the notebook left no valid record", file=part, expected=f"a record of {run}")
-    except Exception as e: return _failed(run, part, e, time.monotonic() - start)
-    for leftover in ("progress.json", "failed.json", ".held"): (part / leftover).unlink(missing_ok=True)
+        run_notebook(
+            notebook_of(run.method),
+            part / KEEP,
+            parameters,
+            engine=engine,
+            progress=part / "progress.json",
+            limit=limit,
+        )
+        if valid_record(part, run) is None:
+            raise MvadError(
+                "the notebook left no valid record", file=part, expected=f"a record of {run}"
+            )
+    except Exception as e:
+        return _failed(run, part, e, time.monotonic() - start)
+    for leftover in ("progress.json", "failed.json", ".held"):
+        (part / leftover).unlink(missing_ok=True)
     _note(part, f"done after {time.monotonic() - start:.1f} s")
-    if folder.exists(): shutil.rmtree(folder)                        # it holds no valid record, or we would not be here
+    if folder.exists():
+        shutil.rmtree(folder)  # it holds no valid record, or we would not be here
     os.replace(part, folder)
     return Outcome(run, folder, "done", seconds=time.monotonic() - start)
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #ce5dd11a
 def _failed(run: Run, part: Path, e: Exception, seconds: float) -> Outcome:
     "Write down why a run failed, as far as the disk allows."
     status, says, error = _reason(e)
-    if "DeadKernel" in error: error += f"; it was killed, perhaps because memory ran out, see {part / LOG}"
+    if "DeadKernel" in error:
+        error += f"; it was killed, perhaps because memory ran out, see {part / LOG}"
     _note(part, f"{status} after {seconds:.1f} s: {error}")
-    try: _write(part / "failed.json", {"run": run.settings(), "says": says, "error": error, "again": status == "needs" or bool(OUTSIDE.search(error))})
-    except OSError: pass                                             # the disk is full: without a word the run is tried again, as it should be
+    try:
+        _write(
+            part / "failed.json",
+            {
+                "run": run.settings(),
+                "says": says,
+                "error": error,
+                "again": status == "needs" or bool(OUTSIDE.search(error)),
+            },
+        )
+    except OSError:
+        pass  # the disk is full: without a word the run is tried again, as it should be
     return Outcome(run, part, status, says, error, seconds)
+
 
 def _note(folder: Path, line: str):
     "A line in the run's log."
     try:
-        with open(folder / LOG, "a", encoding="utf-8") as f: f.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-    except OSError: pass
+        with open(folder / LOG, "a", encoding="utf-8") as f:
+            f.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+    except OSError:
+        pass
+
 
 def failed_before(folder: Path, run: Run) -> Outcome | None:
     "How the last attempt failed, if the same code and data would fail again; else None."
     part = folder.with_name(folder.name + ".part")
-    try: told = json.loads((part / "failed.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError): return None
-    if told.get("run") != run.settings() or told.get("again", True): return None
+    try:
+        told = json.loads((part / "failed.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if told.get("run") != run.settings() or told.get("again", True):
+        return None
     return Outcome(run, part, "failed", told["says"], told["error"])
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #1f169f97
 def _write(path: Path, value):
     part = path.with_suffix(".tmp")
-    part.write_text(json.dumps(value, indent=1), encoding="utf-8"); os.replace(part, path)
+    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    os.replace(part, path)
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #b8dd7ca9
-EMBEDDED_CATEGORIES = 2                        # how many of them a table uses unless told otherwise
+EMBEDDED_CATEGORIES = 2  # how many of them a table uses unless told otherwise
+
 
 def embedded_categories(wanted: Sequence[str] = ()) -> list[str]:
     "The wanted embedded categories (checked), or the first few."
     from difflib import get_close_matches
     from mvad.data.synthetic import CATEGORIES
+
     for c in wanted:
-        if c not in CATEGORIES: raise MvadError("unknown embedded category", found=c, expected=", ".join(get_close_matches(c, CATEGORIES, 1) or CATEGORIES))
+        if c not in CATEGORIES:
+            raise MvadError(
+                "unknown embedded category",
+                found=c,
+                expected=", ".join(get_close_matches(c, CATEGORIES, 1) or CATEGORIES),
+            )
     return list(wanted) or list(CATEGORIES)[:EMBEDDED_CATEGORIES]
+
 
 def _size(scale: str) -> str:
     "How `make` calls the objects of a scale."
-    if scale == "paper": raise MvadError("scale paper needs the real data", found="no --root", expected="the table's data set", fix="give --root DIR, or use --scale laptop")
+    if scale == "paper":
+        raise MvadError(
+            "scale paper needs the real data",
+            found="no --root",
+            expected="the table's data set",
+            fix="give --root DIR, or use --scale laptop",
+        )
     from mvad.data.layout import SIZES
+
     return next(size for size, name in SIZES.items() if name == scale)
 
+
 # %% ../../nbs/reproduce/51_runner.ipynb #4e3b9093
-def embedded_root(dataset: str = "mvtec3d", categories: Sequence[str] = (), scale: str = "laptop", *, splits: Sequence[str] = ("train", "test"),
-                  workers: int | None = None, progress: bool = True) -> Path | None:
+def embedded_root(
+    dataset: str = "mvtec3d",
+    categories: Sequence[str] = (),
+    scale: str = "laptop",
+    *,
+    splits: Sequence[str] = ("train", "test"),
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path | None:
     "The embedded objects in a data set's layout, made if need be: the folder to give its loader as root. None for `synthetic` itself, which needs no files."
-    if dataset == "synthetic": return None
+    if dataset == "synthetic":
+        return None
     from mvad.core.files import cache_root
     from mvad.data.base import locked
     from mvad.data.layout import layout_class
     from mvad.data.synthetic import VERSION
+
     size, categories = _size(scale), embedded_categories(categories)
-    home, splits = cache_root() / "data" / f"synthetic-{VERSION}" / size / dataset, [s for s in splits if s in layout_class(dataset).splits]
+    home, splits = (
+        cache_root() / "data" / f"synthetic-{VERSION}" / size / dataset,
+        [s for s in splits if s in layout_class(dataset).splits],
+    )
+
     def complete(category):
         marker = home / f"{category}.complete.json"
         return marker.is_file() and set(splits) <= set(json.loads(marker.read_text()))
+
     with locked(home):
-        if todo := [c for c in categories if not complete(c)]: _make_embedded(home, dataset, todo, size, splits, workers, progress)
+        if todo := [c for c in categories if not complete(c)]:
+            _make_embedded(home, dataset, todo, size, splits, workers, progress)
     return home / "ready" if dataset == "mvtec3d" else home / "raw"
 
+
 # %% ../../nbs/reproduce/51_runner.ipynb #7a4e67b7
-def _make_embedded(home: Path, dataset: str, categories: Sequence[str], size: str, splits: Sequence[str], workers: int | None, progress: bool):
+def _make_embedded(
+    home: Path,
+    dataset: str,
+    categories: Sequence[str],
+    size: str,
+    splits: Sequence[str],
+    workers: int | None,
+    progress: bool,
+):
     "Write the layout, take the table away where the papers do, mark."
     from mvad.data.base import write_json
     from mvad.data.layout import make
-    make(dataset, home / "raw", size=size, categories=categories, splits=splits, workers=workers, progress=progress)
+
+    make(
+        dataset,
+        home / "raw",
+        size=size,
+        categories=categories,
+        splits=splits,
+        workers=workers,
+        progress=progress,
+    )
     if dataset == "mvtec3d":
         from mvad.data.mvtec3d import preprocess
-        preprocess(home / "raw", home / "ready", categories=list(categories), workers=workers, progress=progress)
+
+        preprocess(
+            home / "raw",
+            home / "ready",
+            categories=list(categories),
+            workers=workers,
+            progress=progress,
+        )
     for c in categories:
         marker = home / f"{c}.complete.json"
-        write_json(marker, sorted({*splits, *(json.loads(marker.read_text()) if marker.is_file() else ())}))
+        write_json(
+            marker, sorted({*splits, *(json.loads(marker.read_text()) if marker.is_file() else ())})
+        )
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #743cdcf6
-def organised(root: str | Path, category: str, *, splits: Sequence[str] = ("train", "test"), progress: bool = True) -> Path:
+def organised(
+    root: str | Path,
+    category: str,
+    *,
+    splits: Sequence[str] = ("train", "test"),
+    progress: bool = True,
+) -> Path:
     "A category of raw Eyecandies as organised clouds under the cache (camera frame, no belt, a folder for each defect type): the folder to give `MVTec3D` as root."
     from mvad.core.files import cache_root
     from mvad.data.eyecandies import organise
+
     root = Path(root).expanduser().resolve()
-    out = cache_root() / "data" / "organised" / hashlib.sha256(str(root).encode()).hexdigest()[:12] / category
-    return organise(root, out, frame="camera", defects=True, categories=[category], splits=splits, progress=progress)
+    out = (
+        cache_root()
+        / "data"
+        / "organised"
+        / hashlib.sha256(str(root).encode()).hexdigest()[:12]
+        / category
+    )
+    return organise(
+        root,
+        out,
+        frame="camera",
+        defects=True,
+        categories=[category],
+        splits=splits,
+        progress=progress,
+    )
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #5f5bbfb1
 @contextmanager
@@ -411,200 +837,437 @@ def only_runner(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         handle = open(out / ".lock", "a+")
-    except OSError as e: raise MvadError("cannot write into the output folder", file=out, found=e.strerror, fix="choose another with --out") from e
+    except OSError as e:
+        raise MvadError(
+            "cannot write into the output folder",
+            file=out,
+            found=e.strerror,
+            fix="choose another with --out",
+        ) from e
     with handle:
         try:
             import fcntl
+
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError: pass                                     # Windows: no lock, the rest is atomic all the same
-        except OSError: raise MvadError("another runner works in this folder", file=out, expected="one at a time", fix="wait for it, or choose another folder with --out") from None
+        except ImportError:
+            pass  # Windows: no lock, the rest is atomic all the same
+        except OSError:
+            raise MvadError(
+                "another runner works in this folder",
+                file=out,
+                expected="one at a time",
+                fix="wait for it, or choose another folder with --out",
+            ) from None
         yield
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #559fc771
 EXECUTORS = ("sequential", "processes", "ray", "slurm")
 
+
 def _check_executor(executor: str, jobs: int, cluster: dict):
-    if executor not in EXECUTORS: raise MvadError("unknown executor", found=executor, expected=" or ".join(EXECUTORS))
-    if jobs < 1: raise MvadError("jobs must be at least 1", found=jobs)
-    if given := [k for k, v in cluster.items() if v is not None and executor not in ("ray", "slurm")]: raise MvadError(f"{' and '.join(given)} belong to a cluster", found=f"--executor {executor}", expected="ray or slurm")
-    if (cluster.get("gpus") or 0) < 0 or (cluster.get("cores") is not None and cluster["cores"] < 1): raise MvadError("a run needs a core, and GPUs are not negative", found=cluster)
+    if executor not in EXECUTORS:
+        raise MvadError("unknown executor", found=executor, expected=" or ".join(EXECUTORS))
+    if jobs < 1:
+        raise MvadError("jobs must be at least 1", found=jobs)
+    if given := [
+        k for k, v in cluster.items() if v is not None and executor not in ("ray", "slurm")
+    ]:
+        raise MvadError(
+            f"{' and '.join(given)} belong to a cluster",
+            found=f"--executor {executor}",
+            expected="ray or slurm",
+        )
+    if (cluster.get("gpus") or 0) < 0 or (
+        cluster.get("cores") is not None and cluster["cores"] < 1
+    ):
+        raise MvadError("a run needs a core, and GPUs are not negative", found=cluster)
     if executor in ("ray", "slurm"):
         from mvad.reproduce.cluster import at_hand
+
         at_hand(executor, cluster.get("address"))
+
 
 def _follow_parent():
     "In a worker process: end when the parent has ended, so that a kill leaves no runner behind."
     parent = os.getppid()
+
     def watch():
-        while os.getppid() == parent: time.sleep(.5)
+        while os.getppid() == parent:
+            time.sleep(0.5)
         os._exit(1)
+
     threading.Thread(target=watch, daemon=True).start()
 
+
 # %% ../../nbs/reproduce/51_runner.ipynb #1550dcf0
-def run_all(runs: Iterable[tuple[Run, Path]], *, jobs: int = 1, executor: str = "sequential", progress: bool = True, title: str = "runs", retry_failed: bool = False,
-            address: str | None = None, gpus: float | None = None, cores: int | None = None, **how) -> list[Outcome]:
+def run_all(
+    runs: Iterable[tuple[Run, Path]],
+    *,
+    jobs: int = 1,
+    executor: str = "sequential",
+    progress: bool = True,
+    title: str = "runs",
+    retry_failed: bool = False,
+    address: str | None = None,
+    gpus: float | None = None,
+    cores: int | None = None,
+    **how,
+) -> list[Outcome]:
     """Execute (run, folder) pairs, each once; done ones are skipped, failed ones do not stop the others. `how` goes to `execute`; `address`, `gpus` and `cores` (a run) to a cluster.
 
     An interrupt ends all; what was finished stays, what was cut is resumed by the next call. What failed by itself is tried again with `retry_failed` only."""
-    cluster = dict(address=address, gpus=gpus, cores=cores); _check_executor(executor, jobs, cluster)
+    cluster = dict(address=address, gpus=gpus, cores=cores)
+    _check_executor(executor, jobs, cluster)
     todo, outcomes = dict(runs), {}
     for run, folder in todo.items():
-        if valid_record(folder, run) is not None: outcomes[run] = Outcome(run, folder, "skipped")
-        elif not retry_failed and (o := failed_before(folder, run)): outcomes[run] = o
+        if valid_record(folder, run) is not None:
+            outcomes[run] = Outcome(run, folder, "skipped")
+        elif not retry_failed and (o := failed_before(folder, run)):
+            outcomes[run] = o
     left = {r: f for r, f in todo.items() if r not in outcomes}
     with live_bar(len(todo), title, show=progress and bool(left)) as working:
-        for run in outcomes: working.done(run)
+        for run in outcomes:
+            working.done(run)
         for outcome in _executor(executor, jobs, len(left), cluster)(left, jobs, working, how):
-            outcomes[outcome.run] = outcome; working.done(outcome.run)
+            outcomes[outcome.run] = outcome
+            working.done(outcome.run)
     return [outcomes[r] for r in todo]
+
 
 def _executor(name: str, jobs: int, n: int, cluster: dict) -> Callable:
     "The generator of outcomes behind a name; none that starts anything for nothing to do."
     from functools import partial
+
     if name in ("ray", "slurm") and n:
         from mvad.reproduce.cluster import in_ray, in_slurm
+
         return partial(in_ray if name == "ray" else in_slurm, **cluster)
     return _in_processes if name == "processes" and jobs > 1 and n > 1 else _in_sequence
 
-# %% ../../nbs/reproduce/51_runner.ipynb #8de41ee0
-def _progress_of(folder: Path) -> Path: return folder.with_name(folder.name + ".part") / "progress.json"
 
-def _in_sequence(left: dict[Run, Path], jobs: int, working: Callable, how: dict) -> Iterator[Outcome]:
+# %% ../../nbs/reproduce/51_runner.ipynb #8de41ee0
+def _progress_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".part") / "progress.json"
+
+
+def _in_sequence(
+    left: dict[Run, Path], jobs: int, working: Callable, how: dict
+) -> Iterator[Outcome]:
     for run, folder in left.items():
         working(run, _progress_of(folder))
         yield execute(run, folder, **how)
 
+
 # %% ../../nbs/reproduce/51_runner.ipynb #5dc81286
-def shares(jobs: int, device: str = "cpu", cores: int | None = None, gpus: Sequence[str] | None = None) -> list[dict[str, str]]:
-    "What each of `jobs` processes may use of this machine, as environment variables: its part of the cores as threads (unless you have set them), and with device \"cuda\" one GPU, dealt out in turn."
-    cores = cores or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    threads = {k: os.environ.get(k, str(max(1, cores // jobs))) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+def shares(
+    jobs: int, device: str = "cpu", cores: int | None = None, gpus: Sequence[str] | None = None
+) -> list[dict[str, str]]:
+    'What each of `jobs` processes may use of this machine, as environment variables: its part of the cores as threads (unless you have set them), and with device "cuda" one GPU, dealt out in turn.'
+    cores = cores or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    threads = {
+        k: os.environ.get(k, str(max(1, cores // jobs)))
+        for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    }
     if device == "cuda" and gpus is None:
         import torch
+
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = [g for g in seen.split(",") if g] if seen is not None else [str(i) for i in range(torch.cuda.device_count())]
-    return [threads | ({"CUDA_VISIBLE_DEVICES": gpus[k % len(gpus)]} if device == "cuda" and gpus else {}) for k in range(jobs)]
+        gpus = (
+            [g for g in seen.split(",") if g]
+            if seen is not None
+            else [str(i) for i in range(torch.cuda.device_count())]
+        )
+    return [
+        threads
+        | ({"CUDA_VISIBLE_DEVICES": gpus[k % len(gpus)]} if device == "cuda" and gpus else {})
+        for k in range(jobs)
+    ]
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #8b3f632e
-def _in_processes(left: dict[Run, Path], jobs: int, working: Callable, how: dict) -> Iterator[Outcome]:
+def _in_processes(
+    left: dict[Run, Path], jobs: int, working: Callable, how: dict
+) -> Iterator[Outcome]:
     from concurrent.futures import ThreadPoolExecutor, as_completed
     from queue import SimpleQueue
+
     children, places = [], SimpleQueue()
-    for share in shares(jobs, how.get("device", "cpu")): places.put(share)
+    for share in shares(jobs, how.get("device", "cpu")):
+        places.put(share)
+
     def one(run, folder):
-        working(run, _progress_of(folder)); place = places.get()
-        try: return _in_child(run, folder, how, children, place)
-        finally: places.put(place)
-    with ThreadPoolExecutor(jobs) as pool:                          # its threads only wait for their child
+        working(run, _progress_of(folder))
+        place = places.get()
         try:
-            for future in as_completed([pool.submit(one, *item) for item in left.items()]): yield future.result()
+            return _in_child(run, folder, how, children, place)
+        finally:
+            places.put(place)
+
+    with ThreadPoolExecutor(jobs) as pool:  # its threads only wait for their child
+        try:
+            for future in as_completed([pool.submit(one, *item) for item in left.items()]):
+                yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in children: child.terminate()
+            for child in children:
+                child.terminate()
             raise
 
+
 # %% ../../nbs/reproduce/51_runner.ipynb #4021ef72
-def _in_child(run: Run, folder: Path, how: dict, children: list, environment: dict[str, str]) -> Outcome:
+def _in_child(
+    run: Run, folder: Path, how: dict, children: list, environment: dict[str, str]
+) -> Outcome:
     "`execute` in a Python process of its own; that process ends with this one."
     import subprocess
-    child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **run_environment(), **environment})
+
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **run_environment(), **environment},
+    )
     children.append(child)
     said, _ = child.communicate(_job(run, folder, how))
     return _heard(run, folder, said, child.returncode)
 
+
 CHILD = "from mvad.reproduce.runner import _child; _child()"
 
-def _job(run: Run, folder: Path, how: dict) -> str: return json.dumps({"run": asdict(run), "folder": str(folder), "how": how})
+
+def _job(run: Run, folder: Path, how: dict) -> str:
+    return json.dumps({"run": asdict(run), "folder": str(folder), "how": how})
+
 
 def _heard(run: Run, folder: Path, said: str, code: int) -> Outcome:
     "The outcome that a child printed last, or that it died before."
-    try: return Outcome(run, **{**(o := json.loads(said.splitlines()[-1])), "folder": Path(o["folder"])})
-    except (ValueError, IndexError): return Outcome(run, folder, "failed", "failed", f"the process of this run ended with code {code}; the next call tries again")
+    try:
+        return Outcome(
+            run, **{**(o := json.loads(said.splitlines()[-1])), "folder": Path(o["folder"])}
+        )
+    except (ValueError, IndexError):
+        return Outcome(
+            run,
+            folder,
+            "failed",
+            "failed",
+            f"the process of this run ended with code {code}; the next call tries again",
+        )
+
 
 def _child():
     "What a process of `_in_processes` or of a cluster does: one job from stdin, its outcome to stdout."
     _follow_parent()
     job = json.loads(sys.stdin.read())
     o = execute(Run(**job["run"]), Path(job["folder"]), **job["how"])
-    print(json.dumps({"folder": str(o.folder), "status": o.status, "says": o.says, "error": o.error, "seconds": o.seconds}))
+    print(
+        json.dumps(
+            {
+                "folder": str(o.folder),
+                "status": o.status,
+                "says": o.says,
+                "error": o.error,
+                "seconds": o.seconds,
+            }
+        )
+    )
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #179fe19d
 def _categories(dataset: str, root: str, wanted: Sequence[str]) -> list[str]:
-    if not root: return embedded_categories(wanted)
+    if not root:
+        return embedded_categories(wanted)
     from mvad.data.base import categories, close
+
     there = categories(dataset, root)
     for c in wanted:
-        if c not in there: raise MvadError("unknown category", file=root, found=c, expected=", ".join(there[:12]), fix=close(c, there))
+        if c not in there:
+            raise MvadError(
+                "unknown category",
+                file=root,
+                found=c,
+                expected=", ".join(there[:12]),
+                fix=close(c, there),
+            )
     return list(wanted) or there
+
 
 def _loader(dataset: str):
     "The module of a data set's loader."
     import importlib
     from mvad.data.base import dataset_class
+
     return importlib.import_module(dataset_class(dataset).__module__)
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #5a82c63a
 def _data_hash(run: Run) -> str:
     "What stands for the data in an address: the generator's version and code, or the fingerprint of the user's files; with a folder of textures, theirs too."
     from mvad.data.base import dataset_class
-    if run.dtd: return hashlib.sha256(f"{_data_hash(replace(run, dtd=''))} {fingerprint(dataset_class('dtd').find_root(run.dtd), 'images')}".encode()).hexdigest()
-    if run.root: return fingerprint(getattr(dataset_class(run.dataset), "find_root", Path)(run.root), run.category)
+
+    if run.dtd:
+        return hashlib.sha256(
+            f"{_data_hash(replace(run, dtd=''))} {fingerprint(dataset_class('dtd').find_root(run.dtd), 'images')}".encode()
+        ).hexdigest()
+    if run.root:
+        return fingerprint(
+            getattr(dataset_class(run.dataset), "find_root", Path)(run.root), run.category
+        )
     from mvad.data import synthetic
+
     return f"synthetic {synthetic.VERSION} {_size(run.scale)} {hashlib.sha256(plain_code(Path(synthetic.__file__).read_text()).encode()).hexdigest()}"
 
+
 # %% ../../nbs/reproduce/51_runner.ipynb #943ff0e7
-def plan(specs: Sequence[TableSpec], out: Path, *, dataset: str | None = None, roots: dict[str, str] | None = None, categories: Sequence[str] = (),
-         scale: str = "laptop", protocol: str = "paper", seeds: Sequence[int] = (0,)) -> dict[str, dict[Run, Path]]:
-    "The runs of each table and their folders. `roots` maps a data set's name, or \"\" for any, to a folder; \"dtd\" to that of the textures, for methods that paint defects."
+def plan(
+    specs: Sequence[TableSpec],
+    out: Path,
+    *,
+    dataset: str | None = None,
+    roots: dict[str, str] | None = None,
+    categories: Sequence[str] = (),
+    scale: str = "laptop",
+    protocol: str = "paper",
+    seeds: Sequence[int] = (0,),
+) -> dict[str, dict[Run, Path]]:
+    'The runs of each table and their folders. `roots` maps a data set\'s name, or "" for any, to a folder; "dtd" to that of the textures, for methods that paint defects.'
     roots, codes, datas, plans = dict(roots or {}), {}, {}, {}
     dtd = str(Path(roots.pop("dtd")).expanduser().resolve()) if roots.get("dtd") else ""
     for spec in specs:
         names = (dataset,) if dataset else spec.datasets
-        if len(names) > 1 and "" in roots: raise MvadError(f"{spec.name} is over several data sets", found="one folder for all", expected=" and ".join(names), fix=" ".join(f"--root {n}=DIR" for n in names))
+        if len(names) > 1 and "" in roots:
+            raise MvadError(
+                f"{spec.name} is over several data sets",
+                found="one folder for all",
+                expected=" and ".join(names),
+                fix=" ".join(f"--root {n}=DIR" for n in names),
+            )
         plans[spec.name] = {}
         for name in names:
-            root = str(Path(r).expanduser().resolve()) if (r := roots.get(name, roots.get("", ""))) else ""
-            for r in [Run(m, v, name, c, s, protocol, scale, root, dtd if m in PAINTERS else "") for m, v in spec.runs("" if dataset else name) for c in _categories(name, root, categories) for s in dict.fromkeys(seeds)]:
-                if (r.method, name) not in codes: codes[r.method, name] = code_hash(notebook_of(r.method), [_loader(name).__name__])
-                if (data := (name, root, r.category, r.dtd)) not in datas: datas[data] = _data_hash(r)
+            root = (
+                str(Path(r).expanduser().resolve())
+                if (r := roots.get(name, roots.get("", "")))
+                else ""
+            )
+            for r in [
+                Run(m, v, name, c, s, protocol, scale, root, dtd if m in PAINTERS else "")
+                for m, v in spec.runs("" if dataset else name)
+                for c in _categories(name, root, categories)
+                for s in dict.fromkeys(seeds)
+            ]:
+                if (r.method, name) not in codes:
+                    codes[r.method, name] = code_hash(
+                        notebook_of(r.method), [_loader(name).__name__]
+                    )
+                if (data := (name, root, r.category, r.dtd)) not in datas:
+                    datas[data] = _data_hash(r)
                 plans[spec.name][r] = out / "runs" / address(r, codes[r.method, name], datas[data])
     used = {d for s in specs for d in ((dataset,) if dataset else s.datasets)}
-    if lost := set(roots) - used - {""}: raise MvadError("a root for a data set that no table here uses", found=", ".join(lost), expected=", ".join(sorted(used)))
-    if dtd and not any(r.dtd for p in plans.values() for r in p): raise MvadError("no table here paints defects with textures", found=f"dtd={dtd}", expected=f"a table of {' or '.join(PAINTERS)}")
+    if lost := set(roots) - used - {""}:
+        raise MvadError(
+            "a root for a data set that no table here uses",
+            found=", ".join(lost),
+            expected=", ".join(sorted(used)),
+        )
+    if dtd and not any(r.dtd for p in plans.values() for r in p):
+        raise MvadError(
+            "no table here paints defects with textures",
+            found=f"dtd={dtd}",
+            expected=f"a table of {' or '.join(PAINTERS)}",
+        )
     return plans
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #b0e896b8
 @dataclass(frozen=True)
 class Reproduction:
     "All that a report needs: the tables, what became of their runs, and where."
+
     out: Path
     specs: tuple[TableSpec, ...]
-    outcomes: dict[str, list[Outcome]]              # by table
+    outcomes: dict[str, list[Outcome]]  # by table
 
     @property
-    def ok(self) -> bool: return not any(o.status == "failed" for os in self.outcomes.values() for o in os)
-    def records(self, table: str) -> list[dict]: return self.records_of(self.outcomes[table])
-    def records_of(self, outcomes: Sequence[Outcome]) -> list[dict]: return [valid_record(o.folder, o.run) for o in outcomes if o.status in ("done", "skipped")]
-    def failures(self, table: str) -> list[dict]: return [o.failure() for o in self.outcomes[table] if o.status in ("failed", "needs")]
+    def ok(self) -> bool:
+        return not any(o.status == "failed" for os in self.outcomes.values() for o in os)
+
+    def records(self, table: str) -> list[dict]:
+        return self.records_of(self.outcomes[table])
+
+    def records_of(self, outcomes: Sequence[Outcome]) -> list[dict]:
+        return [valid_record(o.folder, o.run) for o in outcomes if o.status in ("done", "skipped")]
+
+    def failures(self, table: str) -> list[dict]:
+        return [o.failure() for o in self.outcomes[table] if o.status in ("failed", "needs")]
+
 
 # %% ../../nbs/reproduce/51_runner.ipynb #2674671a
-def reproduce(specs: Sequence[TableSpec], out: str | Path, *, device: str = "cpu", jobs: int = 1, executor: str = "sequential", engine: str | None = None, limit: float = 0.,
-              retry_failed: bool = False, address: str | None = None, gpus: float | None = None, cores: int | None = None, progress: bool = True, **which) -> Reproduction:
+def reproduce(
+    specs: Sequence[TableSpec],
+    out: str | Path,
+    *,
+    device: str = "cpu",
+    jobs: int = 1,
+    executor: str = "sequential",
+    engine: str | None = None,
+    limit: float = 0.0,
+    retry_failed: bool = False,
+    address: str | None = None,
+    gpus: float | None = None,
+    cores: int | None = None,
+    progress: bool = True,
+    **which,
+) -> Reproduction:
     "Run what the tables need (`which` goes to `plan`) into `out`, one runner a folder; done runs are skipped. The rest as in `run_all` and `execute`."
     from mvad.core.detector import settings_from
     from mvad.core.evaluate import RunSettings
+
     out = Path(out).expanduser().resolve()
     cluster = dict(address=address, gpus=gpus, cores=cores)
-    _papermill(); _check_executor(executor, jobs, cluster)
-    if limit < 0: raise MvadError("a time limit cannot be negative", found=limit)
-    settings_from(RunSettings, method="", device=device, **{k: which[k] for k in ("scale", "protocol") if k in which})          # refuses what no run could use, before any work
+    _papermill()
+    _check_executor(executor, jobs, cluster)
+    if limit < 0:
+        raise MvadError("a time limit cannot be negative", found=limit)
+    settings_from(
+        RunSettings,
+        method="",
+        device=device,
+        **{k: which[k] for k in ("scale", "protocol") if k in which},
+    )  # refuses what no run could use, before any work
     with only_runner(out):
         plans = plan(specs, out, **which)
         runs = {r: (folder, name) for name, p in plans.items() for r, folder in p.items()}
         for dataset in sorted({r.dataset for r in runs if not r.root}):
-            embedded_root(dataset, sorted({r.category for r in runs if not r.root and r.dataset == dataset}), next(iter(runs)).scale, progress=progress)
-        done = {o.run: o for o in run_all({r: f for r, (f, _) in runs.items()}.items(), jobs=jobs, executor=executor, progress=progress, title=_title(plans),
-                                          retry_failed=retry_failed, device=device, engine=engine, limit=limit, table=next(iter(plans), ""), **cluster)}
-    return Reproduction(out, tuple(specs), {name: [done[r] for r in p] for name, p in plans.items()})
+            embedded_root(
+                dataset,
+                sorted({r.category for r in runs if not r.root and r.dataset == dataset}),
+                next(iter(runs)).scale,
+                progress=progress,
+            )
+        done = {
+            o.run: o
+            for o in run_all(
+                {r: f for r, (f, _) in runs.items()}.items(),
+                jobs=jobs,
+                executor=executor,
+                progress=progress,
+                title=_title(plans),
+                retry_failed=retry_failed,
+                device=device,
+                engine=engine,
+                limit=limit,
+                table=next(iter(plans), ""),
+                **cluster,
+            )
+        }
+    return Reproduction(
+        out, tuple(specs), {name: [done[r] for r in p] for name, p in plans.items()}
+    )
 
-def _title(plans: Sequence[str]) -> str: return " ".join(plans) if len(plans) < 5 else f"{len(plans)} tables"
+
+def _title(plans: Sequence[str]) -> str:
+    return " ".join(plans) if len(plans) < 5 else f"{len(plans)} tables"

@@ -11,14 +11,63 @@ from functools import cached_property
 from pathlib import Path
 import numpy as np
 from .exports import KINDS, heading, title, write_exports
-from .report import BADGES, EXAMPLES, PAPERS, Example, cloud_figure, curve_figure, esc, gallery, label, load_examples, long_table, matrix_html, remember, rows_html, tag, verdict_html, wide_table
+from mvad.reproduce.report import (
+    BADGES,
+    EXAMPLES,
+    PAPERS,
+    Example,
+    cloud_figure,
+    curve_figure,
+    esc,
+    gallery,
+    label,
+    load_examples,
+    long_table,
+    matrix_html,
+    remember,
+    rows_html,
+    tag,
+    verdict_html,
+    wide_table,
+)
 from .runner import KEEP, LOG, Outcome, Reproduction
-from .tables import SHOWS, Row, TableSpec, Verdict, defect_matrix, judge, matrix_metric, table, value_of
+from mvad.reproduce.tables import (
+    SHOWS,
+    Row,
+    TableSpec,
+    Verdict,
+    defect_matrix,
+    judge,
+    matrix_metric,
+    table,
+    value_of,
+)
 
 # %% auto #0
-__all__ = ['STYLE', 'PAGES', 'TABLES', 'INDEX', 'figure_html', 'page_html', 'write_page', 'write_assets', 'Site', 'anchor',
-           'tracer', 'write_trace', 'notebook_html', 'write_run', 'numbers_section', 'verdicts_section',
-           'matrix_section', 'costs_section', 'pictures_section', 'cross_section', 'write_table', 'write_site']
+__all__ = [
+    "STYLE",
+    "PAGES",
+    "TABLES",
+    "INDEX",
+    "figure_html",
+    "page_html",
+    "write_page",
+    "write_assets",
+    "Site",
+    "anchor",
+    "tracer",
+    "write_trace",
+    "notebook_html",
+    "write_run",
+    "numbers_section",
+    "verdicts_section",
+    "matrix_section",
+    "costs_section",
+    "pictures_section",
+    "cross_section",
+    "write_table",
+    "write_site",
+]
 
 # %% ../../nbs/reproduce/52b_site.ipynb #5c48b501
 STYLE = """
@@ -48,121 +97,289 @@ details { margin:10px 0 } summary { cursor:pointer; color:var(--accent) } @media
 # %% ../../nbs/reproduce/52b_site.ipynb #eb175842
 PAGES, TABLES = "pages", "tables"
 
+
 def figure_html(fig, id: str) -> str:
     "A plotly figure as HTML that relies on the page's own plotly.min.js."
     import plotly.io as pio
-    return pio.to_html(fig, include_plotlyjs=False, full_html=False, div_id=id, config=dict(displaylogo=False, responsive=True, displayModeBar="hover"))
+
+    return pio.to_html(
+        fig,
+        include_plotlyjs=False,
+        full_html=False,
+        div_id=id,
+        config=dict(displaylogo=False, responsive=True, displayModeBar="hover"),
+    )
+
 
 def page_html(title: str, header: str, body: str, head: str) -> str:
     "A whole page: what stands on its grey head, its body, and the styles and scripts it needs."
     head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><link rel='icon' href='data:,'>{head}<title>{esc(title)}</title>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{tag('header', tag('div', header))}{tag('main', body)}</body></html>"
 
-def write_page(path: Path, title: str, about: str, links: Iterable[tuple[str, str]], body: str, root: Path) -> Path:
+
+def write_page(
+    path: Path, title: str, about: str, links: Iterable[tuple[str, str]], body: str, root: Path
+) -> Path:
     "A whole page, by rename; `links` are (text, address) for its head, `root` is the folder of the report."
     from mvad.core.detector import by_rename
+
     up = lambda name: os.path.relpath(root / PAGES / name, path.parent)
     script = tag("script", "", src=up("plotly.min.js")) if "Plotly.newPlot" in body else ""
     nav = tag("nav", "".join(tag("a", esc(t), href=h) for t, h in links))
     head = f"<link rel='stylesheet' href='{up('style.css')}'>{script}"
-    with by_rename(path) as part: part.write_text(page_html(title, tag("h1", esc(title)) + tag("p", about, "soft") + nav, body, head), encoding="utf-8")
+    with by_rename(path) as part:
+        part.write_text(
+            page_html(title, tag("h1", esc(title)) + tag("p", about, "soft") + nav, body, head),
+            encoding="utf-8",
+        )
     return path
+
 
 def write_assets(root: Path):
     "Style sheet and plotly's script."
     from mvad.core.detector import by_rename
     from plotly.offline import get_plotlyjs
+
     for name, text in (("style.css", STYLE.strip() + "\n"), ("plotly.min.js", get_plotlyjs())):
-        with by_rename(root / PAGES / name) as part: part.write_text(text, encoding="utf-8")
+        with by_rename(root / PAGES / name) as part:
+            part.write_text(text, encoding="utf-8")
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #ccda2340
 @dataclass
 class Site:
     "A reproduction, its records read once, and the addresses of its pages."
+
     r: Reproduction
     read: dict = field(default_factory=dict)
-    loaded: dict = field(default_factory=dict)                      # examples and curves by outcome
-    pictures: dict = field(default_factory=dict)                    # tables of the same runs show the same
+    loaded: dict = field(default_factory=dict)  # examples and curves by outcome
+    pictures: dict = field(default_factory=dict)  # tables of the same runs show the same
 
     @cached_property
-    def outcomes(self) -> list[Outcome]: return list(dict.fromkeys(o for os_ in self.r.outcomes.values() for o in os_))
+    def outcomes(self) -> list[Outcome]:
+        return list(dict.fromkeys(o for os_ in self.r.outcomes.values() for o in os_))
+
     def record(self, o: Outcome) -> dict | None:
-        if o not in self.read: self.read[o] = next(iter(self.r.records_of([o])), None)
+        if o not in self.read:
+            self.read[o] = next(iter(self.r.records_of([o])), None)
         return self.read[o]
-    def records(self, outcomes: Iterable[Outcome]) -> list[dict]: return [x for o in outcomes if (x := self.record(o))]
-    def page(self, o: Outcome) -> Path: return self.r.out / PAGES / f"{o.folder.name.removesuffix('.part')}.html"
-    def table(self, spec: TableSpec, kind: str = "") -> Path: return self.r.out / TABLES / f"{spec.name.replace('/', '-')}{kind}.html"
+
+    def records(self, outcomes: Iterable[Outcome]) -> list[dict]:
+        return [x for o in outcomes if (x := self.record(o))]
+
+    def page(self, o: Outcome) -> Path:
+        return self.r.out / PAGES / f"{o.folder.name.removesuffix('.part')}.html"
+
+    def table(self, spec: TableSpec, kind: str = "") -> Path:
+        return self.r.out / TABLES / f"{spec.name.replace('/', '-')}{kind}.html"
+
     def runs_of(self, spec: TableSpec, row: Row) -> list[Outcome]:
         "The outcomes that fill a row, in order of category and seed."
-        all_, several = self.r.outcomes[spec.name], len(spec.datasets) > 1 and {o.run.dataset for o in self.r.outcomes[spec.name]} & set(spec.datasets)
-        mine = [o for o in all_ if row.variant and (o.run.method, o.run.variant) == (row.method, row.variant) and (not several or o.run.dataset == (row.dataset or spec.dataset))]
+        all_, several = (
+            self.r.outcomes[spec.name],
+            len(spec.datasets) > 1
+            and {o.run.dataset for o in self.r.outcomes[spec.name]} & set(spec.datasets),
+        )
+        mine = [
+            o
+            for o in all_
+            if row.variant
+            and (o.run.method, o.run.variant) == (row.method, row.variant)
+            and (not several or o.run.dataset == (row.dataset or spec.dataset))
+        ]
         return sorted(mine, key=lambda o: (o.run.category, o.run.seed))
 
+
 # %% ../../nbs/reproduce/52b_site.ipynb #f841b490
-def anchor(text: str) -> str: return re.sub(r"[^\w-]+", "_", text)
+def anchor(text: str) -> str:
+    return re.sub(r"[^\w-]+", "_", text)
+
 
 def tracer(site: Site, spec: TableSpec) -> Callable[[str, str], str]:
     "(row, column) -> where that number of ours comes from, as an address on the table's page: a run's page, or the list of runs; \"\" for what is not ours."
-    here, rows = site.table(spec).parent, {row.label: (i, site.runs_of(spec, row)) for i, row in enumerate(spec.rows)}
+    here, rows = (
+        site.table(spec).parent,
+        {row.label: (i, site.runs_of(spec, row)) for i, row in enumerate(spec.rows)},
+    )
+
     def trace(label: str, column: str) -> str:
         i, outcomes = rows.get(label, (0, []))
         category = column.removesuffix(" (difference)")
-        some = [o for o in outcomes if o.run.category == category] if category not in ("ours", "spread", "difference") else outcomes
-        if not some or column == "paper": return ""
-        if len(some) == 1: return os.path.relpath(site.page(some[0]), here)
-        return f"{site.table(spec, '-runs').name}#row-{i}" + (f"-{anchor(category)}" if category in {o.run.category for o in outcomes} else "")
+        some = (
+            [o for o in outcomes if o.run.category == category]
+            if category not in ("ours", "spread", "difference")
+            else outcomes
+        )
+        if not some or column == "paper":
+            return ""
+        if len(some) == 1:
+            return os.path.relpath(site.page(some[0]), here)
+        return f"{site.table(spec, '-runs').name}#row-{i}" + (
+            f"-{anchor(category)}" if category in {o.run.category for o in outcomes} else ""
+        )
+
     return trace
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #062c606c
 def write_trace(site: Site, spec: TableSpec) -> Path:
     "The list of runs behind each row of a table, with the values that each of them gave."
-    path = site.table(spec, "-runs"); parts = []
+    path = site.table(spec, "-runs")
+    parts = []
     for i, row in enumerate(spec.rows):
-        if not (outcomes := site.runs_of(spec, row)): continue
+        if not (outcomes := site.runs_of(spec, row)):
+            continue
         names = [r.label for r in spec.rows]
-        parts += [tag("h2", label(row.label, names), id=f"row-{i}"), tag("p", f"{PAPERS.get(row.method, esc(row.method))}, variant <code>{esc(row.variant)}</code>, map {label(row.branch, names)}. A mean is over the categories of a seed first, then over the seeds.", "soft")]
+        parts += [
+            tag("h2", label(row.label, names), id=f"row-{i}"),
+            tag(
+                "p",
+                f"{PAPERS.get(row.method, esc(row.method))}, variant <code>{esc(row.variant)}</code>, map {label(row.branch, names)}. A mean is over the categories of a seed first, then over the seeds.",
+                "soft",
+            ),
+        ]
         lines, seen = [], set()
         for o in outcomes:
             href, record = os.path.relpath(site.page(o), path.parent), site.record(o)
-            numbers = [value_of(record, row.branch, m) if record else (o.says or "not run") for m in spec.metrics]
-            shown = [tag("td", tag("a", esc(v) if isinstance(v, str) else "" if np.isnan(v) else f"{v:.4f}", "trace", href=href), "word" if isinstance(v, str) else "num") for v in numbers]
-            lines.append([tag("th", esc(o.run.category), **({} if o.run.category in seen else {"id": f"row-{i}-{anchor(o.run.category)}"})), str(o.run.seed), *shown, tag("td", tag("a", "executed notebook", href=href))])
+            numbers = [
+                value_of(record, row.branch, m) if record else (o.says or "not run")
+                for m in spec.metrics
+            ]
+            shown = [
+                tag(
+                    "td",
+                    tag(
+                        "a",
+                        esc(v) if isinstance(v, str) else "" if np.isnan(v) else f"{v:.4f}",
+                        "trace",
+                        href=href,
+                    ),
+                    "word" if isinstance(v, str) else "num",
+                )
+                for v in numbers
+            ]
+            lines.append(
+                [
+                    tag(
+                        "th",
+                        esc(o.run.category),
+                        **(
+                            {}
+                            if o.run.category in seen
+                            else {"id": f"row-{i}-{anchor(o.run.category)}"}
+                        ),
+                    ),
+                    str(o.run.seed),
+                    *shown,
+                    tag("td", tag("a", "executed notebook", href=href)),
+                ]
+            )
             seen.add(o.run.category)
-        parts.append(rows_html(["category", "seed", *(esc(m.name + (f", {m.estimator}" if m.name.startswith("AUPRO") else "")) for m in spec.metrics), "run"], lines))
-    links = [(heading(spec), site.table(spec).name), ("Index", os.path.relpath(site.r.out / INDEX, path.parent))]
-    return write_page(path, f"Where the numbers come from: {heading(spec)}", esc(spec.title), links, "\n".join(parts) or "<p>No run belongs to this table.</p>", site.r.out)
+        parts.append(
+            rows_html(
+                [
+                    "category",
+                    "seed",
+                    *(
+                        esc(m.name + (f", {m.estimator}" if m.name.startswith("AUPRO") else ""))
+                        for m in spec.metrics
+                    ),
+                    "run",
+                ],
+                lines,
+            )
+        )
+    links = [
+        (heading(spec), site.table(spec).name),
+        ("Index", os.path.relpath(site.r.out / INDEX, path.parent)),
+    ]
+    return write_page(
+        path,
+        f"Where the numbers come from: {heading(spec)}",
+        esc(spec.title),
+        links,
+        "\n".join(parts) or "<p>No run belongs to this table.</p>",
+        site.r.out,
+    )
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #3063ba70
 def notebook_html(path: Path) -> str:
     "The cells of an executed notebook, to read: code, printed text, pictures, errors; what needs a script is left to the notebook itself."
-    try: cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError, TypeError): return tag("p", "The notebook cannot be read.", "soft")
-    def text(v) -> str: return "".join(v) if isinstance(v, list) else str(v)
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return tag("p", "The notebook cannot be read.", "soft")
+
+    def text(v) -> str:
+        return "".join(v) if isinstance(v, list) else str(v)
+
     def output(o) -> str:
         data = o.get("data", {})
         for kind in ("image/png", "image/jpeg"):
-            if kind in data: return f'<img src="data:{kind};base64,{esc(text(data[kind]).strip())}" alt="output">'
-        if o.get("output_type") == "error": return tag("pre", esc(f"{o.get('ename')}: {o.get('evalue')}"), "error")
-        return tag("pre", esc(text(o["text"] if "text" in o else data.get("text/plain", ""))), "printed")
+            if kind in data:
+                return (
+                    f'<img src="data:{kind};base64,{esc(text(data[kind]).strip())}" alt="output">'
+                )
+        if o.get("output_type") == "error":
+            return tag("pre", esc(f"{o.get('ename')}: {o.get('evalue')}"), "error")
+        return tag(
+            "pre", esc(text(o["text"] if "text" in o else data.get("text/plain", ""))), "printed"
+        )
+
     def one(c) -> str:
-        if c["cell_type"] != "code": return tag("pre", esc(text(c["source"])), "words")
-        return tag("pre", esc(text(c["source"])), "code") + "".join(map(output, c.get("outputs", [])))
+        if c["cell_type"] != "code":
+            return tag("pre", esc(text(c["source"])), "words")
+        return tag("pre", esc(text(c["source"])), "code") + "".join(
+            map(output, c.get("outputs", []))
+        )
+
     return "\n".join(tag("section", one(c), "cell") for c in cells if text(c["source"]).strip())
 
+
 # %% ../../nbs/reproduce/52b_site.ipynb #1ab793a8
-def _facts(pairs: Iterable[tuple[str, str]]) -> str: return rows_html(["", ""], [[tag("th", esc(k)), tag("td", v, "wrap")] for k, v in pairs], "facts")
+def _facts(pairs: Iterable[tuple[str, str]]) -> str:
+    return rows_html(
+        ["", ""], [[tag("th", esc(k)), tag("td", v, "wrap")] for k, v in pairs], "facts"
+    )
+
 
 def _measured(record: dict) -> dict[str, str]:
     "Seconds and bytes of a record, for people."
-    seconds, size = (record.get("measured") or {}).get("seconds", {}), (record.get("measured") or {}).get("memory_bytes", {})
-    return {"seconds": ", ".join(f"{esc(k.replace('_', ' '))} {v:.3g} s" for k, v in seconds.items()), "memory": ", ".join(f"{esc(k)} {v / 1e6:.1f} MB" for k, v in size.items())}
+    seconds, size = (
+        (record.get("measured") or {}).get("seconds", {}),
+        (record.get("measured") or {}).get("memory_bytes", {}),
+    )
+    return {
+        "seconds": ", ".join(f"{esc(k.replace('_', ' '))} {v:.3g} s" for k, v in seconds.items()),
+        "memory": ", ".join(f"{esc(k)} {v / 1e6:.1f} MB" for k, v in size.items()),
+    }
+
 
 def _values(record: dict) -> str:
     "Every value over all defects: maps down, metrics across."
     rows = [r for r in record["rows"] if r["defect"] == "all"]
-    values = {(r["branch"], r["metric"] + (f", {r['estimator']}" if "AUPRO" in r["metric"] else "")): r["value"] for r in rows}
+    values = {
+        (r["branch"], r["metric"] + (f", {r['estimator']}" if "AUPRO" in r["metric"] else "")): r[
+            "value"
+        ]
+        for r in rows
+    }
     maps, metrics = (list(dict.fromkeys(k[i] for k in values)) for i in (0, 1))
-    return rows_html(["map", *map(esc, metrics)], [[tag("th", label(b, maps)), *(tag("td", "" if (v := values.get((b, m))) is None else f"{v:.4f}", "num") for m in metrics)] for b in maps])
+    return rows_html(
+        ["map", *map(esc, metrics)],
+        [
+            [
+                tag("th", label(b, maps)),
+                *(
+                    tag("td", "" if (v := values.get((b, m))) is None else f"{v:.4f}", "num")
+                    for m in metrics
+                ),
+            ]
+            for b in maps
+        ],
+    )
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #fb92b485
 def write_run(site: Site, o: Outcome) -> Path:
@@ -172,181 +389,571 @@ def write_run(site: Site, o: Outcome) -> Path:
     tables = [s for s in site.r.specs if o in site.r.outcomes[s.name]]
     links = [("Index", at(site.r.out / INDEX)), *((heading(s), at(site.table(s))) for s in tables)]
     keep, kept = o.folder / KEEP, sorted(o.folder.glob("*.record.json"))
-    links += [(text, at(f)) for text, f in (("The executed notebook, as a file", keep), ("The record", next(iter(kept), None)), ("What it printed, attempt by attempt", o.folder / LOG)) if f and f.is_file()]
-    facts = [(k, esc(v)) for k, v in o.run.settings().items()] + [("result", esc(o.says or o.status.replace("skipped", "done before")) + (f": {esc(o.error)}" if o.error else ""))]
+    links += [
+        (text, at(f))
+        for text, f in (
+            ("The executed notebook, as a file", keep),
+            ("The record", next(iter(kept), None)),
+            ("What it printed, attempt by attempt", o.folder / LOG),
+        )
+        if f and f.is_file()
+    ]
+    facts = [(k, esc(v)) for k, v in o.run.settings().items()] + [
+        (
+            "result",
+            esc(o.says or o.status.replace("skipped", "done before"))
+            + (f": {esc(o.error)}" if o.error else ""),
+        )
+    ]
     if record:
-        facts += [(f"encoder {k}", esc(v)) for k, v in record["encoders"].items()] + [(f"hash of {k}", tag("code", esc(v))) for k, v in record["hashes"].items()] + list(_measured(record).items())
-        facts += [("device", esc(record["environment"].get("device", ""))), ("versions", ", ".join(f"{esc(k)} {esc(v)}" for k, v in record["environment"].get("versions", {}).items()))]
+        facts += (
+            [(f"encoder {k}", esc(v)) for k, v in record["encoders"].items()]
+            + [(f"hash of {k}", tag("code", esc(v))) for k, v in record["hashes"].items()]
+            + list(_measured(record).items())
+        )
+        facts += [
+            ("device", esc(record["environment"].get("device", ""))),
+            (
+                "versions",
+                ", ".join(
+                    f"{esc(k)} {esc(v)}"
+                    for k, v in record["environment"].get("versions", {}).items()
+                ),
+            ),
+        ]
     parts = [tag("h2", "What it is"), _facts(facts)]
-    if record and record["rows"]: parts += [tag("h2", "Values"), _values(record)]
-    parts += [tag("h2", "The executed notebook"), notebook_html(keep) if keep.is_file() else tag("p", "There is none.", "soft")]
-    return write_page(path, str(o.run), f"protocol {o.run.protocol}, scale {o.run.scale}, {'embedded' if o.run.data == 'embedded' else 'own'} data in the layout of {esc(o.run.dataset)}", links, "\n".join(parts), site.r.out)
+    if record and record["rows"]:
+        parts += [tag("h2", "Values"), _values(record)]
+    parts += [
+        tag("h2", "The executed notebook"),
+        notebook_html(keep) if keep.is_file() else tag("p", "There is none.", "soft"),
+    ]
+    return write_page(
+        path,
+        str(o.run),
+        f"protocol {o.run.protocol}, scale {o.run.scale}, {'embedded' if o.run.data == 'embedded' else 'own'} data in the layout of {esc(o.run.dataset)}",
+        links,
+        "\n".join(parts),
+        site.r.out,
+    )
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #79f9b393
 def _ours(site: Site, spec: TableSpec) -> dict[tuple[str, str], list[Outcome]]:
     "The outcomes of a table by (method, variant), in the order of its rows."
-    return {key: sorted((o for o in site.r.outcomes[spec.name] if (o.run.method, o.run.variant) == key), key=lambda o: (o.run.dataset, o.run.category, o.run.seed)) for key in spec.runs()}
+    return {
+        key: sorted(
+            (o for o in site.r.outcomes[spec.name] if (o.run.method, o.run.variant) == key),
+            key=lambda o: (o.run.dataset, o.run.category, o.run.seed),
+        )
+        for key in spec.runs()
+    }
+
 
 def _variant_link(site: Site, spec: TableSpec, key: tuple[str, str]) -> str:
     "The list of runs of a variant: that of the first row which uses it."
     first = next(i for i, row in enumerate(spec.rows) if (row.method, row.variant) == key)
     return f"{site.table(spec, '-runs').name}#row-{first}"
 
-def numbers_section(site: Site, spec: TableSpec, df, records: Sequence[dict], failures: Sequence[dict]) -> str:
+
+def numbers_section(
+    site: Site, spec: TableSpec, df, records: Sequence[dict], failures: Sequence[dict]
+) -> str:
     "The table, the lines below it, its verdicts; folded, the categories and the other estimator."
     trace = tracer(site, spec)
     parts = [tag("div", esc(n), "note") for n in df.attrs["notes"] if "data differ" in n]
-    if failures: parts.append(tag("div", f"{len(failures)} of {len(site.r.outcomes[spec.name])} runs have no result: " + ", ".join(tag("a", esc(o.run), href=os.path.relpath(site.page(o), site.table(spec).parent)) + f" ({esc(o.says)})" for o in site.r.outcomes[spec.name] if o.status in ("failed", "needs")) + ".", "note bad"))
-    parts += [(long_table if spec.twin else wide_table)(df, trace), tag("ul", "".join(tag("li", esc(n)) for n in df.attrs["notes"] if "data differ" not in n), "notes")]
-    if not spec.twin: parts.append(tag("details", tag("summary", "Per category") + long_table(df, trace)))
+    if failures:
+        parts.append(
+            tag(
+                "div",
+                f"{len(failures)} of {len(site.r.outcomes[spec.name])} runs have no result: "
+                + ", ".join(
+                    tag(
+                        "a", esc(o.run), href=os.path.relpath(site.page(o), site.table(spec).parent)
+                    )
+                    + f" ({esc(o.says)})"
+                    for o in site.r.outcomes[spec.name]
+                    if o.status in ("failed", "needs")
+                )
+                + ".",
+                "note bad",
+            )
+        )
+    parts += [
+        (long_table if spec.twin else wide_table)(df, trace),
+        tag(
+            "ul",
+            "".join(tag("li", esc(n)) for n in df.attrs["notes"] if "data differ" not in n),
+            "notes",
+        ),
+    ]
+    if not spec.twin:
+        parts.append(tag("details", tag("summary", "Per category") + long_table(df, trace)))
     if records and any(m.estimator == "sampled" for m in spec.metrics):
-        exact = table(spec, records, failures, estimator="exact").assign(paper=np.nan, difference=np.nan)
+        exact = table(spec, records, failures, estimator="exact").assign(
+            paper=np.nan, difference=np.nan
+        )
         why = "All thresholds, 8-connected regions, interpolated at the limit. The printed values are sampled, so they do not belong beside these."
-        parts.append(tag("details", tag("summary", "The same with AUPRO computed exactly") + tag("p", why) + long_table(exact, trace)))
+        parts.append(
+            tag(
+                "details",
+                tag("summary", "The same with AUPRO computed exactly")
+                + tag("p", why)
+                + long_table(exact, trace),
+            )
+        )
     return "\n".join(parts)
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #d92329ca
 def verdicts_section(site: Site, spec: TableSpec, verdicts: Sequence[Verdict]) -> str:
     "The claims, or where the claims of a twin stand."
-    if verdicts: return tag("h2", "Does it show what the paper claims?", id="claims") + "".join(verdict_html(v, tracer(site, spec)) for v in verdicts)
-    if not spec.twin: return ""
-    there = f"<a href='{spec.twin.replace('/', '-')}.html#claims'>there</a>" if any(s.name == spec.twin for s in site.r.specs) else "there"
-    return tag("p", f"This table has the runs of {esc(spec.twin)}, category by category; the claims are judged {there}.", "soft")
+    if verdicts:
+        return tag("h2", "Does it show what the paper claims?", id="claims") + "".join(
+            verdict_html(v, tracer(site, spec)) for v in verdicts
+        )
+    if not spec.twin:
+        return ""
+    there = (
+        f"<a href='{spec.twin.replace('/', '-')}.html#claims'>there</a>"
+        if any(s.name == spec.twin for s in site.r.specs)
+        else "there"
+    )
+    return tag(
+        "p",
+        f"This table has the runs of {esc(spec.twin)}, category by category; the claims are judged {there}.",
+        "soft",
+    )
+
 
 def matrix_section(site: Site, spec: TableSpec) -> str:
     "Which map sees which defect, for each variant that ran."
     parts, metric = [], matrix_metric(spec)
     for (method, variant), outcomes in _ours(site, spec).items():
-        records, asked = site.records(outcomes), {row.branch for row in spec.rows if (row.method, row.variant) == (method, variant)}
-        names = list(dict.fromkeys(row["branch"] for x in records for row in x["rows"] if row["metric"] == metric and row["value"] is not None and (row["branch"] != "map" or "map" in asked)))
-        if not names: continue
+        records, asked = (
+            site.records(outcomes),
+            {row.branch for row in spec.rows if (row.method, row.variant) == (method, variant)},
+        )
+        names = list(
+            dict.fromkeys(
+                row["branch"]
+                for x in records
+                for row in x["rows"]
+                if row["metric"] == metric
+                and row["value"] is not None
+                and (row["branch"] != "map" or "map" in asked)
+            )
+        )
+        if not names:
+            continue
         about = f"{PAPERS.get(method, esc(method))}, variant <code>{esc(variant)}</code>: {metric} of each map on the good objects and one type of defect; mean over categories and seeds. 0.5 is chance."
-        parts += [tag("p", about), matrix_html(defect_matrix(records, names, metric), lambda row, key=(method, variant): _variant_link(site, spec, key))]
+        parts += [
+            tag("p", about),
+            matrix_html(
+                defect_matrix(records, names, metric),
+                lambda row, key=(method, variant): _variant_link(site, spec, key),
+            ),
+        ]
     return tag("h2", "Which map sees which defect", id="defects") + "".join(parts) if parts else ""
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #5f45e2e9
 def costs_section(site: Site, spec: TableSpec) -> str:
     "Seconds and memory of each variant, mean over its runs."
+
     def mean(values: Iterable[float | None], link: str) -> str:
         found = [v for v in values if v is not None]
-        return tag("td", tag("a", f"{np.mean(found):.3g}", "trace", href=link) if found else "", "num")
-    def megabytes(m, *keys): return sum(m["memory_bytes"].get(k, 0) for k in keys) / 1e6 if m.get("memory_bytes") else None
+        return tag(
+            "td", tag("a", f"{np.mean(found):.3g}", "trace", href=link) if found else "", "num"
+        )
+
+    def megabytes(m, *keys):
+        return (
+            sum(m["memory_bytes"].get(k, 0) for k in keys) / 1e6 if m.get("memory_bytes") else None
+        )
+
     lines = []
     for (method, variant), outcomes in _ours(site, spec).items():
         records, link = site.records(outcomes), _variant_link(site, spec, (method, variant))
-        devices, told = ", ".join(sorted({(x["environment"] or {}).get("device", "unknown") for x in records})), [x.get("measured") or {} for x in records]
+        devices, told = (
+            ", ".join(sorted({(x["environment"] or {}).get("device", "unknown") for x in records})),
+            [x.get("measured") or {} for x in records],
+        )
         seconds = [m.get("seconds", {}) for m in told]
-        if records: lines.append([tag("th", f"{PAPERS.get(method, esc(method))} {esc(variant)}"), str(len(records)), mean((s.get("fit") for s in seconds), link), mean((1000 * s["predict_each"] if "predict_each" in s else None for s in seconds), link),
-                                  mean((megabytes(m, "parameters", "banks", "encoders") for m in told), link), mean((megabytes(m, "activations") for m in told), link), tag("td", esc(devices), "wrap")])
-    if not lines: return ""
+        if records:
+            lines.append(
+                [
+                    tag("th", f"{PAPERS.get(method, esc(method))} {esc(variant)}"),
+                    str(len(records)),
+                    mean((s.get("fit") for s in seconds), link),
+                    mean(
+                        (
+                            1000 * s["predict_each"] if "predict_each" in s else None
+                            for s in seconds
+                        ),
+                        link,
+                    ),
+                    mean((megabytes(m, "parameters", "banks", "encoders") for m in told), link),
+                    mean((megabytes(m, "activations") for m in told), link),
+                    tag("td", esc(devices), "wrap"),
+                ]
+            )
+    if not lines:
+        return ""
     why = "Means over the runs. Frozen features are extracted once and cached, so a run that found them there is quicker than one that did not. Peak memory is what one prediction needs on top of weights and banks."
-    return tag("h2", "Seconds and memory", id="costs") + rows_html(["", "runs", "training, s", "a sample, ms", "weights and banks, MB", "peak, MB", "device"], lines) + tag("p", why, "soft")
+    return (
+        tag("h2", "Seconds and memory", id="costs")
+        + rows_html(
+            [
+                "",
+                "runs",
+                "training, s",
+                "a sample, ms",
+                "weights and banks, MB",
+                "peak, MB",
+                "device",
+            ],
+            lines,
+        )
+        + tag("p", why, "soft")
+    )
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #a0fb7133
 def _examples(site: Site, spec: TableSpec) -> dict[str, tuple[Outcome, list[Example], dict]]:
     "Outcome, examples and curves by category."
     found = {}
-    for o in sorted((o for o in site.r.outcomes[spec.name] if o.status in ("done", "skipped") and (o.folder / EXAMPLES).is_file()), key=lambda o: (o.run.variant != "ours", o.run.method != spec.paper)):
-        if o.run.category in found: continue
-        if o not in site.loaded: site.loaded[o] = load_examples(o.folder / EXAMPLES)
+    for o in sorted(
+        (
+            o
+            for o in site.r.outcomes[spec.name]
+            if o.status in ("done", "skipped") and (o.folder / EXAMPLES).is_file()
+        ),
+        key=lambda o: (o.run.variant != "ours", o.run.method != spec.paper),
+    ):
+        if o.run.category in found:
+            continue
+        if o not in site.loaded:
+            site.loaded[o] = load_examples(o.folder / EXAMPLES)
         found[o.run.category] = (o, *site.loaded[o])
     return dict(sorted(found.items()))
 
+
 def pictures_section(site: Site, spec: TableSpec) -> str:
     "Maps on images, the cloud, the PRO curves; those of a twin stand on its page."
-    if spec.twin in site.r.outcomes: return tag("p", f"The maps and curves of these runs stand on the page of <a href='{spec.twin.replace('/', '-')}.html#maps'>{esc(spec.twin)}</a>.", "soft")
-    found = _examples(site, spec); key = tuple(o for o, _, _ in found.values())
-    if key in site.pictures: return site.pictures[key]
+    if spec.twin in site.r.outcomes:
+        return tag(
+            "p",
+            f"The maps and curves of these runs stand on the page of <a href='{spec.twin.replace('/', '-')}.html#maps'>{esc(spec.twin)}</a>.",
+            "soft",
+        )
+    found = _examples(site, spec)
+    key = tuple(o for o, _, _ in found.values())
+    if key in site.pictures:
+        return site.pictures[key]
     site.pictures[key] = _pictures(site, spec, found)
     return site.pictures[key]
 
-def _pictures(site: Site, spec: TableSpec, found: dict[str, tuple[Outcome, list[Example], dict]]) -> str:
-    if not found: return tag("h2", "What the maps look like", id="maps") + tag("p", "These runs kept no example maps.")
-    examples = next(iter(found.values()))[1]; name = "product" if "product" in examples[0].maps else "map"
-    of = {c: tag("p", f"From {tag('a', esc(o.run), href=os.path.relpath(site.page(o), site.table(spec).parent))}.", "soft") for c, (o, _, _) in found.items()}
-    parts = [tag("h2", "What the maps look like", id="maps"), tag("p", "The first test samples of every defect type by name; nobody picked them. The border on the image is the ground truth. All maps of a column share one colour scale.")]
-    parts += [tag("h3", esc(c)) + of[c] + gallery(e) if i < 2 else tag("details", tag("summary", esc(c)) + of[c] + gallery(e)) for i, (c, (_, e, _)) in enumerate(found.items())]
-    if clouds := sorted((e for e in examples if e.view.xyz is not None), key=lambda e: e.defect == "good"):
-        parts += [tag("h2", "Turn it", id="cloud"), tag("p", f"Left the points in their own colours, right coloured by {label(name)}. Drag to turn, scroll to zoom, choose another object in the menu."), figure_html(cloud_figure(clouds, name), "cloud-figure")]
-    if curves := {c: v for c, (_, _, v) in found.items() if v}: parts += [tag("h2", "PRO curves", id="curves"), tag("p", "All thresholds. The dotted lines are the limits of AUPRO@1 %, 5 %, 10 % and 30 %."), figure_html(curve_figure(curves), "curve-figure")]
+
+def _pictures(
+    site: Site, spec: TableSpec, found: dict[str, tuple[Outcome, list[Example], dict]]
+) -> str:
+    if not found:
+        return tag("h2", "What the maps look like", id="maps") + tag(
+            "p", "These runs kept no example maps."
+        )
+    examples = next(iter(found.values()))[1]
+    name = "product" if "product" in examples[0].maps else "map"
+    of = {
+        c: tag(
+            "p",
+            f"From {tag('a', esc(o.run), href=os.path.relpath(site.page(o), site.table(spec).parent))}.",
+            "soft",
+        )
+        for c, (o, _, _) in found.items()
+    }
+    parts = [
+        tag("h2", "What the maps look like", id="maps"),
+        tag(
+            "p",
+            "The first test samples of every defect type by name; nobody picked them. The border on the image is the ground truth. All maps of a column share one colour scale.",
+        ),
+    ]
+    parts += [
+        tag("h3", esc(c)) + of[c] + gallery(e)
+        if i < 2
+        else tag("details", tag("summary", esc(c)) + of[c] + gallery(e))
+        for i, (c, (_, e, _)) in enumerate(found.items())
+    ]
+    if clouds := sorted(
+        (e for e in examples if e.view.xyz is not None), key=lambda e: e.defect == "good"
+    ):
+        parts += [
+            tag("h2", "Turn it", id="cloud"),
+            tag(
+                "p",
+                f"Left the points in their own colours, right coloured by {label(name)}. Drag to turn, scroll to zoom, choose another object in the menu.",
+            ),
+            figure_html(cloud_figure(clouds, name), "cloud-figure"),
+        ]
+    if curves := {c: v for c, (_, _, v) in found.items() if v}:
+        parts += [
+            tag("h2", "PRO curves", id="curves"),
+            tag(
+                "p",
+                "All thresholds. The dotted lines are the limits of AUPRO@1 %, 5 %, 10 % and 30 %.",
+            ),
+            figure_html(curve_figure(curves), "curve-figure"),
+        ]
     return "\n".join(parts)
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #724259ff
 def cross_section(site: Site, spec: TableSpec) -> str:
     "Methods by types of defect, for each data set, if the table is the matrix; it is also written as data."
-    if spec.name.split("/")[0] != "matrix": return ""
+    if spec.name.split("/")[0] != "matrix":
+        return ""
     from mvad.reproduce.matrix import matrix_data, matrix_section, write_matrix
+
     path, trace = site.table(spec), tracer(site, spec)
     write_matrix(site.r, spec, path.with_suffix(".json"))
-    return tag("h2", "Methods by types of defect", id="cross") + matrix_section(matrix_data(site.r, spec), lambda row: trace(row, "ours")) + tag("p", f"As data: <a href='{path.stem}.json'>{path.stem}.json</a>")
+    return (
+        tag("h2", "Methods by types of defect", id="cross")
+        + matrix_section(matrix_data(site.r, spec), lambda row: trace(row, "ours"))
+        + tag("p", f"As data: <a href='{path.stem}.json'>{path.stem}.json</a>")
+    )
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #36089952
 def write_table(site: Site, spec: TableSpec, verdicts: Sequence[Verdict]) -> Path:
     "The page of a table and its three files beside it."
-    path, records, failures = site.table(spec), site.records(site.r.outcomes[spec.name]), site.r.failures(spec.name)
+    path, records, failures = (
+        site.table(spec),
+        site.records(site.r.outcomes[spec.name]),
+        site.r.failures(spec.name),
+    )
     df = table(spec, records, failures)
-    write_exports(path.parent, spec, df); write_trace(site, spec)
-    body = "\n".join([cross_section(site, spec), numbers_section(site, spec, df, records, failures), verdicts_section(site, spec, verdicts), matrix_section(site, spec), pictures_section(site, spec), costs_section(site, spec)])
-    links = [("Index", os.path.relpath(site.r.out / INDEX, path.parent)), ("Where the numbers come from", site.table(spec, "-runs").name), *((f"{k} file", f"{path.stem}.{k}") for k in KINDS),
-             *((text, f"#{i}") for i, text in (("claims", "Claims"), ("defects", "Defects"), ("maps", "Maps"), ("cloud", "Cloud"), ("curves", "PRO"), ("costs", "Seconds and memory")) if f'id="{i}"' in body)]
-    return write_page(path, title(spec), "A number of ours is a link to where it comes from.", links, body, site.r.out)
+    write_exports(path.parent, spec, df)
+    write_trace(site, spec)
+    body = "\n".join(
+        [
+            cross_section(site, spec),
+            numbers_section(site, spec, df, records, failures),
+            verdicts_section(site, spec, verdicts),
+            matrix_section(site, spec),
+            pictures_section(site, spec),
+            costs_section(site, spec),
+        ]
+    )
+    links = [
+        ("Index", os.path.relpath(site.r.out / INDEX, path.parent)),
+        ("Where the numbers come from", site.table(spec, "-runs").name),
+        *((f"{k} file", f"{path.stem}.{k}") for k in KINDS),
+        *(
+            (text, f"#{i}")
+            for i, text in (
+                ("claims", "Claims"),
+                ("defects", "Defects"),
+                ("maps", "Maps"),
+                ("cloud", "Cloud"),
+                ("curves", "PRO"),
+                ("costs", "Seconds and memory"),
+            )
+            if f'id="{i}"' in body
+        ),
+    ]
+    return write_page(
+        path,
+        title(spec),
+        "A number of ours is a link to where it comes from.",
+        links,
+        body,
+        site.r.out,
+    )
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #41b49273
 INDEX = "report.html"
 
+
 def _tables_list(site: Site, judged: dict[str, list[Verdict]]) -> str:
     "One line a table: what became of its runs and of its claims, and its files."
+
     def line(spec):
         outcomes, href = site.r.outcomes[spec.name], os.path.relpath(site.table(spec), site.r.out)
-        count = {s: sum(o.status in k for o in outcomes) for s, k in {"done": ("done", "skipped"), "failed": ("failed",), "without weights": ("needs",)}.items()}
+        count = {
+            s: sum(o.status in k for o in outcomes)
+            for s, k in {
+                "done": ("done", "skipped"),
+                "failed": ("failed",),
+                "without weights": ("needs",),
+            }.items()
+        }
         badge = lambda v, n: tag("span", f"{n} {esc(v)}", f"badge {BADGES[v]}")
         found = [v.verdict for v in judged[spec.name]]
-        status = tag("td", ", ".join(f"{n} {s}" for s, n in count.items() if n) or "no runs", "word" if count["failed"] else "")
-        return [tag("th", tag("a", esc(heading(spec)), href=href)), tag("td", esc(spec.title) if heading(spec) != spec.title else "", "wrap"), status, tag("td", " ".join(badge(v, found.count(v)) for v in BADGES if v in found)), " ".join(tag("a", k, href=f"{href.removesuffix('.html')}.{k}") for k in KINDS)]
-    return tag("h2", "Tables", id="tables") + rows_html(["", "", "runs", "claims", "files"], map(line, site.r.specs))
+        status = tag(
+            "td",
+            ", ".join(f"{n} {s}" for s, n in count.items() if n) or "no runs",
+            "word" if count["failed"] else "",
+        )
+        return [
+            tag("th", tag("a", esc(heading(spec)), href=href)),
+            tag("td", esc(spec.title) if heading(spec) != spec.title else "", "wrap"),
+            status,
+            tag("td", " ".join(badge(v, found.count(v)) for v in BADGES if v in found)),
+            " ".join(tag("a", k, href=f"{href.removesuffix('.html')}.{k}") for k in KINDS),
+        ]
+
+    return tag("h2", "Tables", id="tables") + rows_html(
+        ["", "", "runs", "claims", "files"], map(line, site.r.specs)
+    )
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #ddffccb2
 def _how(site: Site) -> str:
     "What all runs share and where they differ: protocol, data, device, versions, weights, estimators."
     records = site.records(site.outcomes)
+
     def counted(values: Iterable[str], code: bool = False) -> str:
-        found = list(values); kinds = list(dict.fromkeys(found))
-        return "<br>".join((tag("code", esc(k)) if code else esc(k)) + (f" <small>{found.count(k)} of {len(found)} runs</small>" if len(kinds) > 1 else "") for k in kinds)
+        found = list(values)
+        kinds = list(dict.fromkeys(found))
+        return "<br>".join(
+            (tag("code", esc(k)) if code else esc(k))
+            + (f" <small>{found.count(k)} of {len(found)} runs</small>" if len(kinds) > 1 else "")
+            for k in kinds
+        )
+
     runs, metrics = [o.run for o in site.outcomes], {m for s in site.r.specs for m in s.metrics}
-    facts = [(k, counted(str(getattr(x, k)) for x in runs)) for k in ("protocol", "scale", "seed", "dataset", "category")] + [("data", counted("the embedded synthetic objects" if not x.root else x.root for x in runs))]
-    facts += [("device", counted((x["environment"] or {}).get("device", "unknown") for x in records)), ("versions", counted(", ".join(f"{k} {v}" for k, v in (x["environment"] or {}).get("versions", {}).items()) for x in records))]
-    facts += [("weights", counted(f"{k} {v}" for x in records for k, v in x["encoders"].items())), ("estimator", counted(dict.fromkeys(f"{m.name}: {m.estimator}" for m in sorted(metrics, key=str) if "AUPRO" in m.name)))]
-    facts += [(f"hash of the {k}", counted((x["hashes"].get(k, "") for x in records), True)) for k in ("code",)]
+    facts = [
+        (k, counted(str(getattr(x, k)) for x in runs))
+        for k in ("protocol", "scale", "seed", "dataset", "category")
+    ] + [
+        ("data", counted("the embedded synthetic objects" if not x.root else x.root for x in runs))
+    ]
+    facts += [
+        ("device", counted((x["environment"] or {}).get("device", "unknown") for x in records)),
+        (
+            "versions",
+            counted(
+                ", ".join(
+                    f"{k} {v}" for k, v in (x["environment"] or {}).get("versions", {}).items()
+                )
+                for x in records
+            ),
+        ),
+    ]
+    facts += [
+        ("weights", counted(f"{k} {v}" for x in records for k, v in x["encoders"].items())),
+        (
+            "estimator",
+            counted(
+                dict.fromkeys(
+                    f"{m.name}: {m.estimator}"
+                    for m in sorted(metrics, key=str)
+                    if "AUPRO" in m.name
+                )
+            ),
+        ),
+    ]
+    facts += [
+        (f"hash of the {k}", counted((x["hashes"].get(k, "") for x in records), True))
+        for k in ("code",)
+    ]
     return tag("h2", "How it was computed", id="how") + _facts((k, v) for k, v in facts if v)
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #ff0ea6e2
 def _runs_list(site: Site) -> str:
     "Every run: what became of it, seconds, memory, its page."
+
     def line(o):
-        record = site.record(o); told = _measured(record) if record else {"seconds": "", "memory": ""}
-        how = tag("td", esc(o.says), "word") if o.says else tag("td", f"done in {o.seconds:.0f} s" if o.seconds else "done before")
-        return [tag("th", esc(o.run.method)), esc(o.run.variant), esc(o.run.category), str(o.run.seed), how, *(tag("td", told[k], "wrap") for k in told), tag("a", "notebook", href=os.path.relpath(site.page(o), site.r.out))]
-    parts = [tag("h2", "Runs, seconds, memory", id="runs"), rows_html(["", "variant", "category", "seed", "result", "seconds", "memory", "executed"], map(line, site.outcomes))]
+        record = site.record(o)
+        told = _measured(record) if record else {"seconds": "", "memory": ""}
+        how = (
+            tag("td", esc(o.says), "word")
+            if o.says
+            else tag("td", f"done in {o.seconds:.0f} s" if o.seconds else "done before")
+        )
+        return [
+            tag("th", esc(o.run.method)),
+            esc(o.run.variant),
+            esc(o.run.category),
+            str(o.run.seed),
+            how,
+            *(tag("td", told[k], "wrap") for k in told),
+            tag("a", "notebook", href=os.path.relpath(site.page(o), site.r.out)),
+        ]
+
+    parts = [
+        tag("h2", "Runs, seconds, memory", id="runs"),
+        rows_html(
+            ["", "variant", "category", "seed", "result", "seconds", "memory", "executed"],
+            map(line, site.outcomes),
+        ),
+    ]
     return "\n".join(parts)
+
 
 def _failures(site: Site) -> str:
     "What went wrong, by name."
     bad = [o for o in site.outcomes if o.error]
-    return (tag("h2", "What has no result, and why", id="failures") + "".join(tag("div", f"<b>{tag('a', esc(o.run), href=os.path.relpath(site.page(o), site.r.out))}</b>: {esc(o.error)}", "note bad") for o in bad)) if bad else ""
+    return (
+        (
+            tag("h2", "What has no result, and why", id="failures")
+            + "".join(
+                tag(
+                    "div",
+                    f"<b>{tag('a', esc(o.run), href=os.path.relpath(site.page(o), site.r.out))}</b>: {esc(o.error)}",
+                    "note bad",
+                )
+                for o in bad
+            )
+        )
+        if bad
+        else ""
+    )
+
 
 # %% ../../nbs/reproduce/52b_site.ipynb #6bdd6452
 def write_site(r: Reproduction) -> Path:
     "Write all pages of a reproduction into its folder, the index last; returns the index's path."
     site, judged = Site(r), {}
-    remember(r); write_assets(r.out)
-    for spec in r.specs: judged[spec.name] = judge(spec, site.records(r.outcomes[spec.name]))
-    for o in site.outcomes: write_run(site, o)
-    for spec in r.specs: write_table(site, spec, judged[spec.name])
+    remember(r)
+    write_assets(r.out)
+    for spec in r.specs:
+        judged[spec.name] = judge(spec, site.records(r.outcomes[spec.name]))
+    for o in site.outcomes:
+        write_run(site, o)
+    for spec in r.specs:
+        write_table(site, spec, judged[spec.name])
     names = ", ".join(heading(s) for s in r.specs) or "Nothing"
     first = site.outcomes[0].run if site.outcomes else None
-    about = f"{len(site.outcomes)} runs on {'the embedded synthetic objects' if first.data == 'embedded' else esc(first.root)}, protocol {first.protocol}, scale {first.scale}" if first else "no runs"
-    shown = sum(v.verdict == SHOWS for vs in judged.values() for v in vs), sum(map(len, judged.values()))
+    about = (
+        f"{len(site.outcomes)} runs on {'the embedded synthetic objects' if first.data == 'embedded' else esc(first.root)}, protocol {first.protocol}, scale {first.scale}"
+        if first
+        else "no runs"
+    )
+    shown = (
+        sum(v.verdict == SHOWS for vs in judged.values() for v in vs),
+        sum(map(len, judged.values())),
+    )
     about += f"; {shown[0]} of {shown[1]} claims show" if shown[1] else ""
     body = "\n".join([_tables_list(site, judged), _failures(site), _how(site), _runs_list(site)])
-    links = [(t, f"#{i}") for i, t in (("tables", "Tables"), ("failures", "Failures"), ("how", "How"), ("runs", "Runs")) if f'id="{i}"' in body]
-    return write_page(r.out / INDEX, f"{names}: reproduced" if len(r.specs) < 6 else f"{len(r.specs)} tables, reproduced", about, links, body, r.out)
+    links = [
+        (t, f"#{i}")
+        for i, t in (
+            ("tables", "Tables"),
+            ("failures", "Failures"),
+            ("how", "How"),
+            ("runs", "Runs"),
+        )
+        if f'id="{i}"' in body
+    ]
+    return write_page(
+        r.out / INDEX,
+        f"{names}: reproduced" if len(r.specs) < 6 else f"{len(r.specs)} tables, reproduced",
+        about,
+        links,
+        body,
+        r.out,
+    )

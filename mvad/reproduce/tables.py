@@ -14,188 +14,395 @@ from ..core.sample import MvadError
 from .specs import MISPRINTS, RESERVED, SPECS, TABLES, Claim, Metric, Row, TableSpec
 
 # %% auto #0
-__all__ = ['NOT_LEGIBLE', 'NOT_GIVEN', 'MEASURED', 'MACHINES', 'DATASETS', 'SHOWS', 'DOES_NOT', 'CANNOT', 'paper_values',
-           'means_apart', 'printed_mean', 'verify', 'variants_of', 'missing', 'find_table', 'choose', 'measured_of',
-           'value_of', 'notes', 'paper_categories', 'table', 'as_text', 'defect_name', 'defect_matrix', 'matrix_metric',
-           'row_matrix', 'pair_wins', 'paired_bootstrap', 'paired_bootstrap_areas', 'Verdict', 'judge', 'kept_records']
+__all__ = [
+    "NOT_LEGIBLE",
+    "NOT_GIVEN",
+    "MEASURED",
+    "MACHINES",
+    "DATASETS",
+    "SHOWS",
+    "DOES_NOT",
+    "CANNOT",
+    "paper_values",
+    "means_apart",
+    "printed_mean",
+    "verify",
+    "variants_of",
+    "missing",
+    "find_table",
+    "choose",
+    "measured_of",
+    "value_of",
+    "notes",
+    "paper_categories",
+    "table",
+    "as_text",
+    "defect_name",
+    "defect_matrix",
+    "matrix_metric",
+    "row_matrix",
+    "pair_wins",
+    "paired_bootstrap",
+    "paired_bootstrap_areas",
+    "Verdict",
+    "judge",
+    "kept_records",
+]
 
 # %% ../../nbs/reproduce/50_tables.ipynb #7cf01348
 NOT_LEGIBLE, NOT_GIVEN = "not legible in the source", "not given in the paper"
+
 
 @cache
 def _values(paper: str) -> pd.DataFrame:
     import pandas as pd
     from importlib.resources import files
+
     path = files("mvad.reproduce") / "values" / f"{paper}.csv"
-    if not path.is_file(): raise MvadError("no printed values for this paper", file=path, found=paper, expected="a paper with a CSV file there")
-    with path.open(encoding="utf-8") as f: return pd.read_csv(f, dtype={"value": float}, keep_default_na=False, na_values={"value": [""]})
+    if not path.is_file():
+        raise MvadError(
+            "no printed values for this paper",
+            file=path,
+            found=paper,
+            expected="a paper with a CSV file there",
+        )
+    with path.open(encoding="utf-8") as f:
+        return pd.read_csv(
+            f, dtype={"value": float}, keep_default_na=False, na_values={"value": [""]}
+        )
+
 
 @cache
 def _cells(paper: str) -> dict[tuple[str, str, str, str], float]:
     "{(table, row, metric, category): value}."
-    if paper not in RESERVED: return {}                                      # no paper printed it
+    if paper not in RESERVED:
+        return {}  # no paper printed it
     v = _values(paper)
     return dict(zip(zip(v.table, v.row, v.metric, v.category), v.value.astype(float)))
 
+
 def paper_values(paper: str) -> pd.DataFrame:
-    "All printed cells of a paper (\"cfm\"): columns table, row, category, metric, value (NaN where empty), source. Category \"mean\" is the printed mean."
+    'All printed cells of a paper ("cfm"): columns table, row, category, metric, value (NaN where empty), source. Category "mean" is the printed mean.'
     return _values(paper).copy()
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #4659153c
-def means_apart(values: pd.DataFrame, tolerance: float = .001) -> tuple[dict[tuple[str, str, str], float], int]:
+def means_apart(
+    values: pd.DataFrame, tolerance: float = 0.001
+) -> tuple[dict[tuple[str, str, str], float], int]:
     "{(table, row, metric): mean of the printed categories minus the printed mean} where they are more than `tolerance` apart, and how many were compared (a row with an empty cell is not)."
-    per_row = values[values.category != "mean"].groupby(["table", "row", "metric"], sort=False).value
-    of_cells, printed = per_row.agg(lambda v: v.mean(skipna=False)), values[values.category == "mean"].dropna(subset="value").set_index(["table", "row", "metric"]).value
+    per_row = (
+        values[values.category != "mean"].groupby(["table", "row", "metric"], sort=False).value
+    )
+    of_cells, printed = (
+        per_row.agg(lambda v: v.mean(skipna=False)),
+        values[values.category == "mean"]
+        .dropna(subset="value")
+        .set_index(["table", "row", "metric"])
+        .value,
+    )
     gap = (of_cells - printed.reindex(of_cells.index)).dropna().round(5)
     return gap[gap.abs() > tolerance].to_dict(), len(gap)
 
+
 def printed_mean(table: str, row: str, metric: str, category: str = "mean") -> float:
     "One printed cell, by default the mean over categories or the only category there is; NaN where it is empty."
-    cells = {c: v for (t, r, m, c), v in _cells(table.split("/")[0]).items() if (t, r, m) == (table, row, metric)}
+    cells = {
+        c: v
+        for (t, r, m, c), v in _cells(table.split("/")[0]).items()
+        if (t, r, m) == (table, row, metric)
+    }
     return cells[category] if category in cells or len(cells) != 1 else next(iter(cells.values()))
+
 
 # %% ../../nbs/reproduce/50_tables.ipynb #bd6b190e
 def verify() -> tuple[list[str], list[str]]:
     "Means that the printed cells do not give, as (lines on known misprints, lines on unknown ones); every paper that has values is looked at."
     from importlib.resources import files
+
     known = [f"{t}: {row}, {m}: {say}" for (t, row, m), say in MISPRINTS.items()]
     papers = [p for p in RESERVED if (files("mvad.reproduce") / "values" / f"{p}.csv").is_file()]
     apart = {k: gap for p in papers for k, gap in means_apart(paper_values(p))[0].items()}
-    return known, [f"{t}: {row}, {m}: the printed categories give {gap:+.4f} more than the printed mean" for (t, row, m), gap in apart.items() if (t, row, m) not in MISPRINTS]
+    return known, [
+        f"{t}: {row}, {m}: the printed categories give {gap:+.4f} more than the printed mean"
+        for (t, row, m), gap in apart.items()
+        if (t, row, m) not in MISPRINTS
+    ]
+
 
 # %% ../../nbs/reproduce/50_tables.ipynb #d381a81a
 def variants_of(method: str) -> tuple[str, ...]:
     "The variants that the notebook of `method` can train by now; none where there is no such notebook yet."
     from importlib import import_module
+
     for room in ("papers", "baselines"):
         name = f"mvad.{room}.{method}"
-        try: return tuple(getattr(import_module(name), "VARIANTS", ()))
+        try:
+            return tuple(getattr(import_module(name), "VARIANTS", ()))
         except ModuleNotFoundError as e:
-            if e.name not in (f"mvad.{room}", name): raise
+            if e.name not in (f"mvad.{room}", name):
+                raise
     return ()
+
 
 def missing(spec: TableSpec, have: dict[str, Sequence[str]] | None = None) -> tuple[str, ...]:
     "The variants of a table that no notebook can train yet; `have` overrides what the notebooks say."
     have = {m: variants_of(m) for m, _ in spec.runs()} if have is None else have
     return tuple(v for m, v in spec.runs() if v not in have.get(m, ()))
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #ef403e11
 def find_table(name: str, have: dict[str, Sequence[str]] | None = None) -> TableSpec:
     "The specification of a table that can be run now; a clear `MvadError` for any other name."
     from difflib import get_close_matches
-    if name.split("/")[0] == "matrix":                                       # ours, not a paper's
+
+    if name.split("/")[0] == "matrix":  # ours, not a paper's
         from mvad.reproduce.matrix import matrix_spec
+
         return matrix_spec(name.partition("/")[2])
     if name not in TABLES:
-        close = get_close_matches(name.lower(), TABLES, n=3) or [t for t in TABLES if t.startswith(name.lower().split("/")[0] + "/")][:3]
-        raise MvadError("unknown table", found=name, expected=f"for example {', '.join(close)}" if close else None, fix="`mvad tables` lists all")
-    if name not in SPECS: raise MvadError(f"{name} is not available yet", fix="it comes with a later version; `mvad tables` lists what can be run now")
+        close = (
+            get_close_matches(name.lower(), TABLES, n=3)
+            or [t for t in TABLES if t.startswith(name.lower().split("/")[0] + "/")][:3]
+        )
+        raise MvadError(
+            "unknown table",
+            found=name,
+            expected=f"for example {', '.join(close)}" if close else None,
+            fix="`mvad tables` lists all",
+        )
+    if name not in SPECS:
+        raise MvadError(
+            f"{name} is not available yet",
+            fix="it comes with a later version; `mvad tables` lists what can be run now",
+        )
     if lacking := missing(SPECS[name], have):
-        raise MvadError(f"{name} is not available yet", fix=f"it comes with a later version: the notebook cannot train {', '.join(lacking)} so far")
+        raise MvadError(
+            f"{name} is not available yet",
+            fix=f"it comes with a later version: the notebook cannot train {', '.join(lacking)} so far",
+        )
     return SPECS[name]
+
 
 # %% ../../nbs/reproduce/50_tables.ipynb #c8f39afe
 def choose(records: Iterable[dict], **wanted) -> list[dict]:
     "The records whose run has all the `wanted` settings; a tuple or list means any of these."
-    def fits(have, want): return have in want if isinstance(want, (tuple, list)) else have == want
+
+    def fits(have, want):
+        return have in want if isinstance(want, (tuple, list)) else have == want
+
     return [r for r in records if all(fits(r["run"].get(k), v) for k, v in wanted.items())]
+
 
 def _only(records: Sequence[dict], key: str):
     "The one value that all records share for a setting."
     found = sorted({str(r["run"][key]) for r in records})
-    if len(found) > 1: raise MvadError(f"records of different {key} cannot share a table", found=", ".join(found), expected="one; choose first")
+    if len(found) > 1:
+        raise MvadError(
+            f"records of different {key} cannot share a table",
+            found=", ".join(found),
+            expected="one; choose first",
+        )
     return records[0]["run"][key] if records else None
+
 
 def _together(spec: TableSpec, records: Sequence[dict]):
     "Refuse records that no single table can show: only a table over several data sets may have records of them."
-    for key in ("data", "protocol", "scale"): _only(records, key)
-    if not {r["run"]["dataset"] for r in records} <= set(spec.datasets): _only(records, "dataset")
+    for key in ("data", "protocol", "scale"):
+        _only(records, key)
+    if not {r["run"]["dataset"] for r in records} <= set(spec.datasets):
+        _only(records, "dataset")
+
 
 def _of_row(spec: TableSpec, row: Row, records: Sequence[dict]) -> Sequence[dict]:
     "The records that a row may use: in a table over several data sets those of its own, unless all were run on another."
-    if len(spec.datasets) == 1 or not {r["run"]["dataset"] for r in records} & set(spec.datasets): return records
+    if len(spec.datasets) == 1 or not {r["run"]["dataset"] for r in records} & set(spec.datasets):
+        return records
     return choose(records, dataset=row.dataset or spec.dataset)
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #3871c8eb
-MEASURED = {"Frame Rate": "frames a second", "Memory": "MB", "Inference Time": "ms"}                       # not scores: from what the record measured, on whatever machine
+MEASURED = {
+    "Frame Rate": "frames a second",
+    "Memory": "MB",
+    "Inference Time": "ms",
+}  # not scores: from what the record measured, on whatever machine
+
 
 def measured_of(record: dict, name: str) -> float:
     "Frame Rate (samples a second, feature cache set aside), Inference Time (ms a sample) or Memory (MB: weights of encoders and networks, banks, activations) of a record; NaN where it was not measured."
     measured = record.get("measured") or {}
     frame, size = (measured.get("seconds") or {}).get("frame"), measured.get("memory_bytes") or {}
-    if name in ("Frame Rate", "Inference Time"): return float("nan") if not frame else 1 / frame if name == "Frame Rate" else 1000 * frame
+    if name in ("Frame Rate", "Inference Time"):
+        return float("nan") if not frame else 1 / frame if name == "Frame Rate" else 1000 * frame
     return sum(size.values()) / 1e6 if "encoders" in size else float("nan")
+
 
 def value_of(record: dict, branch: str, metric: Metric, defect: str = "all") -> float:
     "The value of a metric in a record: all defects together, or one type. NaN where the record has none."
-    if metric.recorded in MEASURED: return measured_of(record, metric.name) if defect == "all" else float("nan")
+    if metric.recorded in MEASURED:
+        return measured_of(record, metric.name) if defect == "all" else float("nan")
     for r in record["rows"]:
-        if (r["branch"], r["defect"], r["metric"]) == (branch, defect, metric.recorded) and ("AUPRO" not in metric.name or r["estimator"] == metric.estimator):
+        if (r["branch"], r["defect"], r["metric"]) == (branch, defect, metric.recorded) and (
+            "AUPRO" not in metric.name or r["estimator"] == metric.estimator
+        ):
             return float("nan") if r["value"] is None else float(r["value"])
     return float("nan")
 
-def _cell(row: Row, metric: Metric, category: str, records: Sequence[dict], failures: Sequence[dict]) -> dict[int, float] | str:
+
+def _cell(
+    row: Row, metric: Metric, category: str, records: Sequence[dict], failures: Sequence[dict]
+) -> dict[int, float] | str:
     "Value by seed, or the word that stands in the cell."
     same = dict(method=row.method, variant=row.variant, category=category)
-    if bad := choose(failures, **same): return bad[0].get("says", "failed")
+    if bad := choose(failures, **same):
+        return bad[0].get("says", "failed")
     values = {r["run"]["seed"]: value_of(r, row.branch, metric) for r in choose(records, **same)}
-    if not values: return "not run"
+    if not values:
+        return "not run"
     return "no value" if np.isnan(list(values.values())).any() else values
+
 
 # %% ../../nbs/reproduce/50_tables.ipynb #d5607023
 def _mean(cells: dict[str, dict[int, float] | str]) -> tuple[float | str, float]:
     "Mean over categories and seeds, and the standard deviation over seeds (NaN for one seed); a word where a cell is a word."
     words = [c for c in cells.values() if isinstance(c, str)]
-    if words or not cells: return (words[0] if words else "not run"), np.nan
+    if words or not cells:
+        return (words[0] if words else "not run"), np.nan
     seeds = sorted({s for c in cells.values() for s in c})
-    if any(set(c) != set(seeds) for c in cells.values()): return "incomplete", np.nan
+    if any(set(c) != set(seeds) for c in cells.values()):
+        return "incomplete", np.nan
     by_seed = [np.mean([c[s] for c in cells.values()]) for s in seeds]
     return float(np.mean(by_seed)), float(np.std(by_seed, ddof=1)) if len(seeds) > 1 else np.nan
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #92dcf1f8
-MACHINES = {"cfm": "an NVIDIA GeForce RTX 4090"}              # where a paper measured its speed
-DATASETS = {"mvtec3d": "MVTec 3D-AD", "eyecandies": "Eyecandies", "realiad": "Real-IAD", "realiad_d3": "Real-IAD D3", "sim3d": "SiM3D", "mvtec": "MVTec AD", "synthetic": "the embedded objects"}
+MACHINES = {"cfm": "an NVIDIA GeForce RTX 4090"}  # where a paper measured its speed
+DATASETS = {
+    "mvtec3d": "MVTec 3D-AD",
+    "eyecandies": "Eyecandies",
+    "realiad": "Real-IAD",
+    "realiad_d3": "Real-IAD D3",
+    "sim3d": "SiM3D",
+    "mvtec": "MVTec AD",
+    "synthetic": "the embedded objects",
+}
+
 
 def _chance(spec: TableSpec, records: Sequence[dict], metric: str) -> float | None:
     "What chance reaches in a metric, mean over the records of a table's rows; None where they do not hold it."
     asked = {(r.method, r.variant, r.branch) for r in spec.rows if r.variant}
-    found = [x["value"] for r in records for x in r["rows"] if x["metric"] == f"chance of {metric}" and x["value"] is not None and (r["run"]["method"], r["run"]["variant"], x["branch"]) in asked]
+    found = [
+        x["value"]
+        for r in records
+        for x in r["rows"]
+        if x["metric"] == f"chance of {metric}"
+        and x["value"] is not None
+        and (r["run"]["method"], r["run"]["variant"], x["branch"]) in asked
+    ]
     return float(np.mean(found)) if found else None
+
 
 def notes(spec: TableSpec, records: Sequence[dict], estimator: str | None = None) -> list[str]:
     "The lines that belong below a table: whether the data differ, the encoders really used, the estimator, seeds, known misprints."
     lines, data, used = [], _only(records, "data"), sorted({r["run"]["dataset"] for r in records})
-    theirs, ours = " and ".join(DATASETS.get(d, d) for d in spec.datasets), "the embedded synthetic objects" if data == "embedded" else " and ".join(DATASETS.get(d, "other data") for d in spec.datasets if d in used) or " and ".join(DATASETS.get(d, "other data") for d in used)
+    theirs, ours = (
+        " and ".join(DATASETS.get(d, d) for d in spec.datasets),
+        "the embedded synthetic objects"
+        if data == "embedded"
+        else " and ".join(DATASETS.get(d, "other data") for d in spec.datasets if d in used)
+        or " and ".join(DATASETS.get(d, "other data") for d in used),
+    )
     printed = spec.paper in RESERVED
-    if records and printed and ours != theirs: lines.append(f"The data differ: the paper's numbers are from {theirs}, ours from {ours}. The difference stays blank.")
+    if records and printed and ours != theirs:
+        lines.append(
+            f"The data differ: the paper's numbers are from {theirs}, ours from {ours}. The difference stays blank."
+        )
     used = sorted({f"{k} {v}" for r in records for k, v in (r.get("encoders") or {}).items()})
-    if used: lines.append(f"Encoders in our runs: {', '.join(used)}." + f" The paper's: {', '.join(spec.weights)}." * printed)
-    kinds, estimators = sorted({estimator or m.estimator for m in spec.metrics if m.name.startswith("AUPRO")}), {m.estimator for m in spec.metrics if m.name.startswith("AUPRO")}
-    if kinds: lines.append(f"AUPRO estimator of our values: {' and '.join(kinds)}." + (" The printed values " + ("were sampled at 99 thresholds." if "sampled" in estimators else "take every score as a threshold.")) * printed)
-    lines += [f"{m.name} counts every voxel of the box; scores dealt out by chance over the observed ones reach {v:.3f} on ours." for m in spec.metrics if m.name.startswith("V-") and (v := _chance(spec, records, m.recorded)) is not None]
-    if records: lines.append(f"Protocol {_only(records, 'protocol')}, scale {_only(records, 'scale')}, seeds {', '.join(map(str, sorted({r['run']['seed'] for r in records})))}.")
+    if used:
+        lines.append(
+            f"Encoders in our runs: {', '.join(used)}."
+            + f" The paper's: {', '.join(spec.weights)}." * printed
+        )
+    kinds, estimators = (
+        sorted({estimator or m.estimator for m in spec.metrics if m.name.startswith("AUPRO")}),
+        {m.estimator for m in spec.metrics if m.name.startswith("AUPRO")},
+    )
+    if kinds:
+        lines.append(
+            f"AUPRO estimator of our values: {' and '.join(kinds)}."
+            + (
+                " The printed values "
+                + (
+                    "were sampled at 99 thresholds."
+                    if "sampled" in estimators
+                    else "take every score as a threshold."
+                )
+            )
+            * printed
+        )
+    lines += [
+        f"{m.name} counts every voxel of the box; scores dealt out by chance over the observed ones reach {v:.3f} on ours."
+        for m in spec.metrics
+        if m.name.startswith("V-") and (v := _chance(spec, records, m.recorded)) is not None
+    ]
+    if records:
+        lines.append(
+            f"Protocol {_only(records, 'protocol')}, scale {_only(records, 'scale')}, seeds {', '.join(map(str, sorted({r['run']['seed'] for r in records})))}."
+        )
     if records and any(m.name in MEASURED for m in spec.metrics):
-        here = sorted({(r.get("environment") or {}).get("device", "a machine that the record does not name") for r in records})
-        units = " and ".join(f"{m.name} in {MEASURED[m.name]}" for m in spec.metrics if m.name in MEASURED)
-        lines.append(f"{units}, ours on {' and '.join(here)}, encoders included, all maps of a sample; the paper's on {MACHINES.get(spec.paper, 'a machine that it does not name')}.")
-    if records and spec.laptop and _only(records, "scale") != "paper": lines.append(f"At this scale: {spec.laptop}.")
-    if _only(records, "scale") == "smoke": lines.append("Scale smoke proves that it runs; its numbers mean nothing.")
-    return lines + [f"Misprint, we think: {row}, {metric}: {say}." for (t, row, metric), say in MISPRINTS.items() if t == spec.name]
+        here = sorted(
+            {
+                (r.get("environment") or {}).get(
+                    "device", "a machine that the record does not name"
+                )
+                for r in records
+            }
+        )
+        units = " and ".join(
+            f"{m.name} in {MEASURED[m.name]}" for m in spec.metrics if m.name in MEASURED
+        )
+        lines.append(
+            f"{units}, ours on {' and '.join(here)}, encoders included, all maps of a sample; the paper's on {MACHINES.get(spec.paper, 'a machine that it does not name')}."
+        )
+    if records and spec.laptop and _only(records, "scale") != "paper":
+        lines.append(f"At this scale: {spec.laptop}.")
+    if _only(records, "scale") == "smoke":
+        lines.append("Scale smoke proves that it runs; its numbers mean nothing.")
+    return lines + [
+        f"Misprint, we think: {row}, {metric}: {say}."
+        for (t, row, metric), say in MISPRINTS.items()
+        if t == spec.name
+    ]
+
 
 # %% ../../nbs/reproduce/50_tables.ipynb #1e9cd670
 def paper_categories(spec: TableSpec, dataset: str = "") -> set[str]:
     "All categories that the paper prints for a data set of this table (by default its first): in it, or if it has only means in the paper's other tables over that data."
     dataset = dataset or spec.dataset
+
     def printed(s):
         mine = {r.label for r in s.rows if (r.dataset or s.dataset) == dataset}
         return {c for t, r, _, c in _cells(spec.paper) if t == s.name and r in mine} - {"mean"}
-    return printed(spec) or set().union(*(printed(s) for s in SPECS.values() if s.paper == spec.paper))
 
-def _line(row: Row, cells: dict, printed: dict[str, float], own_data: bool, all_there: bool) -> dict:
+    return printed(spec) or set().union(
+        *(printed(s) for s in SPECS.values() if s.paper == spec.paper)
+    )
+
+
+def _line(
+    row: Row, cells: dict, printed: dict[str, float], own_data: bool, all_there: bool
+) -> dict:
     "One line of the table: `cells` are ours by category, `printed` the paper's."
     ours, spread = _mean(cells) if row.variant else ("quoted", np.nan)
-    line = dict(paper=printed.get("mean", next(iter(printed.values())) if len(printed) == 1 else np.nan), ours=ours, spread=spread, difference=np.nan)
-    if own_data and all_there and not isinstance(ours, str): line["difference"] = ours - line["paper"]
+    line = dict(
+        paper=printed.get("mean", next(iter(printed.values())) if len(printed) == 1 else np.nan),
+        ours=ours,
+        spread=spread,
+        difference=np.nan,
+    )
+    if own_data and all_there and not isinstance(ours, str):
+        line["difference"] = ours - line["paper"]
     for c, cell in cells.items():
         line[c] = cell if isinstance(cell, str) else float(np.mean(list(cell.values())))
         if own_data and c in printed:
@@ -203,104 +410,195 @@ def _line(row: Row, cells: dict, printed: dict[str, float], own_data: bool, all_
             line[f"{c} (difference)"] = np.nan if isinstance(cell, str) else line[c] - printed[c]
     return line
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #e6d778c1
-def table(spec: TableSpec, records: Iterable[dict], failures: Iterable[dict] = (), *, estimator: str | None = None) -> pd.DataFrame:
+def table(
+    spec: TableSpec,
+    records: Iterable[dict],
+    failures: Iterable[dict] = (),
+    *,
+    estimator: str | None = None,
+) -> pd.DataFrame:
     """Paper beside ours: index (row, metric), columns paper, ours, spread (over seeds), difference, then ours per category.
 
     `failures`: [{"run": {...}, "says": "failed"}] of runs without a record; their cells say so. `estimator` overrides that of AUPRO.
     The lines that belong below the table are in `.attrs["notes"]`."""
     import pandas as pd
-    failures, records = list(failures), [r for r in records if (r["run"]["method"], r["run"]["variant"]) in spec.runs()]
+
+    failures, records = (
+        list(failures),
+        [r for r in records if (r["run"]["method"], r["run"]["variant"]) in spec.runs()],
+    )
     _together(spec, records)
-    printed: dict[tuple[str, str], dict[str, float]] = {}           # not every row prints every metric (CFM's Table 13)
+    printed: dict[
+        tuple[str, str], dict[str, float]
+    ] = {}  # not every row prints every metric (CFM's Table 13)
     for (t, r, m, c), value in _cells(spec.paper).items():
-        if t == spec.name: printed.setdefault((r, m), {})[c] = value
+        if t == spec.name:
+            printed.setdefault((r, m), {})[c] = value
     lines, short = {}, {}
     for row in spec.rows:
-        mine, lost, theirs = _of_row(spec, row, records), _of_row(spec, row, failures), paper_categories(spec, row.dataset)
+        mine, lost, theirs = (
+            _of_row(spec, row, records),
+            _of_row(spec, row, failures),
+            paper_categories(spec, row.dataset),
+        )
         categories = sorted({r["run"]["category"] for r in (*mine, *lost)})
-        own_data = {(r["run"]["data"], r["run"]["dataset"]) for r in mine} == {("user", row.dataset or spec.dataset)}
-        if own_data and theirs and set(categories) != theirs: short[tuple(theirs)] = f"Of the paper's {len(theirs)} categories {len(theirs & set(categories))} were run, and {len(set(categories) - theirs)} others, so the means are not compared."
+        own_data = {(r["run"]["data"], r["run"]["dataset"]) for r in mine} == {
+            ("user", row.dataset or spec.dataset)
+        }
+        if own_data and theirs and set(categories) != theirs:
+            short[tuple(theirs)] = (
+                f"Of the paper's {len(theirs)} categories {len(theirs & set(categories))} were run, and {len(set(categories) - theirs)} others, so the means are not compared."
+            )
         for m in spec.metrics:
-            metric = replace(m, estimator=estimator or m.estimator) if m.name.startswith("AUPRO") else m
-            cells = {c: _cell(row, metric, c, mine, lost) for c in categories} if row.variant else {}
-            lines[row.label, m.name] = _line(row, cells, printed.get((row.label, m.name), {}), own_data and m.name not in MEASURED, set(categories) == theirs)
+            metric = (
+                replace(m, estimator=estimator or m.estimator) if m.name.startswith("AUPRO") else m
+            )
+            cells = (
+                {c: _cell(row, metric, c, mine, lost) for c in categories} if row.variant else {}
+            )
+            lines[row.label, m.name] = _line(
+                row,
+                cells,
+                printed.get((row.label, m.name), {}),
+                own_data and m.name not in MEASURED,
+                set(categories) == theirs,
+            )
     df = pd.DataFrame.from_dict(lines, orient="index")
     df.index = pd.MultiIndex.from_tuples(lines, names=["row", "metric"])
     df.attrs["notes"] = notes(spec, records, estimator) + list(short.values())
     return df
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #86a7e797
 def as_text(df: pd.DataFrame) -> str:
     "The table for a terminal: three decimals, blanks where there is no number, and the lines below it."
-    def cell(v): return v if isinstance(v, str) else "" if np.isnan(v) else f"{v:.3f}"
-    columns = [c for c in df.columns if c in ("paper", "ours") or any(isinstance(v, str) or not np.isnan(v) for v in df[c])]
-    grid = [["", "", *("± seeds" if c == "spread" else c for c in columns)], *([*map(str, i if isinstance(i, tuple) else (i, "")), *map(cell, line)] for i, line in zip(df.index, df[columns].to_numpy(object)))]
+
+    def cell(v):
+        return v if isinstance(v, str) else "" if np.isnan(v) else f"{v:.3f}"
+
+    columns = [
+        c
+        for c in df.columns
+        if c in ("paper", "ours") or any(isinstance(v, str) or not np.isnan(v) for v in df[c])
+    ]
+    grid = [
+        ["", "", *("± seeds" if c == "spread" else c for c in columns)],
+        *(
+            [*map(str, i if isinstance(i, tuple) else (i, "")), *map(cell, line)]
+            for i, line in zip(df.index, df[columns].to_numpy(object))
+        ),
+    ]
     widths = [max(len(line[k]) for line in grid) for k in range(len(grid[0]))]
-    rows = ["  ".join(c.ljust(w) if k < 2 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths))).rstrip() for line in grid]
+    rows = [
+        "  ".join(
+            c.ljust(w) if k < 2 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in grid
+    ]
     return "\n".join([*rows, *df.attrs.get("notes", [])])
+
 
 # %% ../../nbs/reproduce/50_tables.ipynb #383fc479
 def defect_name(record: dict, defect: str) -> str:
     "A defect type in words. Real-IAD has codes; where embedded objects are written in its layout, each stands for a kind of theirs."
     from mvad.data.realiad import CODES, MEANINGS
-    if record["run"]["dataset"] != "realiad": return defect
-    if record["run"]["data"] == "embedded": return {code: kind for kind, code in CODES.items()}.get(defect, defect)
+
+    if record["run"]["dataset"] != "realiad":
+        return defect
+    if record["run"]["data"] == "embedded":
+        return {code: kind for kind, code in CODES.items()}.get(defect, defect)
     return f"{defect} {MEANINGS[defect]}" if defect in MEANINGS else defect
 
-def defect_matrix(records: Iterable[dict], branches: Sequence[str] | None = None, metric: str = "I-AUROC") -> pd.DataFrame:
-    "Rows: maps; columns: defect types, then \"all\"; values: mean over categories and seeds of a metric on good plus that type."
+
+def defect_matrix(
+    records: Iterable[dict], branches: Sequence[str] | None = None, metric: str = "I-AUROC"
+) -> pd.DataFrame:
+    'Rows: maps; columns: defect types, then "all"; values: mean over categories and seeds of a metric on good plus that type.'
     import pandas as pd
-    rows = [{**r, "defect": defect_name(rec, r["defect"])} for rec in records for r in rec["rows"] if r["metric"] == metric and r["value"] is not None]
-    if not rows: raise MvadError(f"no {metric} in these records", expected="records with rows per defect type")
+
+    rows = [
+        {**r, "defect": defect_name(rec, r["defect"])}
+        for rec in records
+        for r in rec["rows"]
+        if r["metric"] == metric and r["value"] is not None
+    ]
+    if not rows:
+        raise MvadError(
+            f"no {metric} in these records", expected="records with rows per defect type"
+        )
     df = pd.DataFrame(rows)
-    m = df.pivot_table(index="branch", columns="defect", values="value", aggfunc="mean", sort=False).astype(float)
+    m = df.pivot_table(
+        index="branch", columns="defect", values="value", aggfunc="mean", sort=False
+    ).astype(float)
     types = sorted(c for c in m.columns if c != "all")
-    return m.reindex(index=list(branches) if branches else m.index, columns=types + ["all"]).rename_axis(index=None, columns=None)
+    return m.reindex(
+        index=list(branches) if branches else m.index, columns=types + ["all"]
+    ).rename_axis(index=None, columns=None)
+
 
 # %% ../../nbs/reproduce/50_tables.ipynb #09461da2
 def matrix_metric(spec: TableSpec) -> str:
     "The AUROC over objects by which a table's matrix of defects is made."
     return "S-AUROC" if any(m.recorded == "S-AUROC" for m in spec.metrics) else "I-AUROC"
 
+
 def row_matrix(spec: TableSpec, records: Iterable[dict]) -> pd.DataFrame:
     "`defect_matrix` with a line for each row of a table that was run; empty if none was."
     import pandas as pd
+
     records, lines, metric = list(records), {}, matrix_metric(spec)
     for row in spec.rows:
-        mine = choose(_of_row(spec, row, records), method=row.method, variant=row.variant) if row.variant else []
-        if any(x["metric"] == metric and x["value"] is not None for r in mine for x in r["rows"]): lines[row.label] = defect_matrix(mine, [row.branch], metric).loc[row.branch]
+        mine = (
+            choose(_of_row(spec, row, records), method=row.method, variant=row.variant)
+            if row.variant
+            else []
+        )
+        if any(x["metric"] == metric and x["value"] is not None for r in mine for x in r["rows"]):
+            lines[row.label] = defect_matrix(mine, [row.branch], metric).loc[row.branch]
     m = pd.DataFrame(lines).T
     return m[sorted(c for c in m.columns if c != "all") + ["all"]] if lines else m
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #14b773c9
-def pair_wins(scores: Float[np.ndarray, "seeds n"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "seeds bad good"]:
+def pair_wins(
+    scores: Float[np.ndarray, "seeds n"], labels: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "seeds bad good"]:
     "1 where a defective object scores above a good one, 1/2 at a tie, else 0. Its mean is the AUROC."
     bad, good = scores[:, labels == 1, None], scores[:, None, labels == 0]
-    return (bad > good) + .5 * (bad == good)
+    return (bad > good) + 0.5 * (bad == good)
 
-def paired_bootstrap(groups: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], *, draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+
+def paired_bootstrap(
+    groups: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
     """Mean difference of AUROC, a minus b, with its 95 % interval (low, high); objects and seeds are drawn again.
 
     `groups`, one per category: labels (n,) 0 or 1, scores a (seeds, n), scores b (seeds, n) of the same objects. Every group weighs the same."""
     rng, groups = np.random.default_rng(seed), list(groups)
-    n_seeds, total, point = len(groups[0][1]), np.zeros(draws), 0.
+    n_seeds, total, point = len(groups[0][1]), np.zeros(draws), 0.0
     seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=draws) / n_seeds
     for labels, a, b in groups:
         d = pair_wins(a, labels) - pair_wins(b, labels)
         bad, good = (rng.multinomial(k, np.full(k, 1 / k), size=draws) / k for k in d.shape[1:])
-        total += sum(seeds[:, s] * np.einsum("bi,ij,bj->b", bad, d[s], good) for s in range(n_seeds))
+        total += sum(
+            seeds[:, s] * np.einsum("bi,ij,bj->b", bad, d[s], good) for s in range(n_seeds)
+        )
         point += d.mean()
     low, high = np.percentile(total / len(groups), [2.5, 97.5])
     return point / len(groups), float(low), float(high)
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #3b0fd11f
-def paired_bootstrap_areas(groups: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], *, draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+def paired_bootstrap_areas(
+    groups: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
     """Mean difference of AUPRO, a minus b, with its 95 % interval (low, high); defective objects and seeds are drawn again.
 
     `groups`, one per category: number of regions (n,) of each object, sums of their shares a (seeds, n) and b (seeds, n). Every group weighs the same."""
     rng, groups = np.random.default_rng(seed), list(groups)
-    n_seeds, total, point = len(groups[0][1]), np.zeros(draws), 0.
+    n_seeds, total, point = len(groups[0][1]), np.zeros(draws), 0.0
     seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=draws) / n_seeds
     for regions, a, b in groups:
         n, d = regions[regions > 0], (a - b)[:, regions > 0]
@@ -310,106 +608,208 @@ def paired_bootstrap_areas(groups: Iterable[tuple[np.ndarray, np.ndarray, np.nda
     low, high = np.percentile(total / len(groups), [2.5, 97.5])
     return point / len(groups), float(low), float(high)
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #1d59535f
 SHOWS, DOES_NOT, CANNOT = "shows", "does not show", "cannot be judged here"
+
 
 @dataclass(frozen=True)
 class Verdict:
     "`verdict` on a claim, `why` in words, and per rival (difference, low, high)."
+
     claim: Claim
     verdict: str
     why: str
     differences: dict[str, tuple[float, float, float]]
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #759a2abc
-def _both_sides(records: Sequence[dict], a: Row, b: Row) -> tuple[list[str], list[int], dict, dict] | str:
+def _both_sides(
+    records: Sequence[dict], a: Row, b: Row
+) -> tuple[list[str], list[int], dict, dict] | str:
     "(categories, seeds, records of a, records of b by category and seed), or the reason why they cannot be compared."
-    runs_a, runs_b = ({(r["run"]["category"], r["run"]["seed"]): r for r in choose(records, method=row.method, variant=row.variant)} for row in (a, b))
-    if not runs_a and not runs_b: return "there are no results"
-    if set(runs_a) != set(runs_b): return "the two were not run on the same categories and seeds"
+    runs_a, runs_b = (
+        {
+            (r["run"]["category"], r["run"]["seed"]): r
+            for r in choose(records, method=row.method, variant=row.variant)
+        }
+        for row in (a, b)
+    )
+    if not runs_a and not runs_b:
+        return "there are no results"
+    if set(runs_a) != set(runs_b):
+        return "the two were not run on the same categories and seeds"
     categories, seeds = sorted({c for c, _ in runs_a}), sorted({s for _, s in runs_a})
-    if len(runs_a) < len(categories) * len(seeds): return "some runs are missing"
-    if len(seeds) < 3: return f"it needs at least three seeds, not {len(seeds)}"
+    if len(runs_a) < len(categories) * len(seeds):
+        return "some runs are missing"
+    if len(seeds) < 3:
+        return f"it needs at least three seeds, not {len(seeds)}"
     return categories, seeds, runs_a, runs_b
 
-def _paired(records: Sequence[dict], a: Row, b: Row) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | str:
+
+def _paired(
+    records: Sequence[dict], a: Row, b: Row
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | str:
     "The groups for `paired_bootstrap`, or the reason why there are none."
     sides, groups = _both_sides(records, a, b), []
-    if isinstance(sides, str): return sides
+    if isinstance(sides, str):
+        return sides
     categories, seeds, runs_a, runs_b = sides
     for c in categories:
-        objects = [(o["id"], int(o["defect"] != "good")) for o in runs_a[c, seeds[0]]["scores"] if o["defect"] is not None]
-        tables = [[{o["id"]: o.get(row.branch) for o in runs[c, s]["scores"]} for s in seeds] for runs, row in ((runs_a, a), (runs_b, b))]
+        objects = [
+            (o["id"], int(o["defect"] != "good"))
+            for o in runs_a[c, seeds[0]]["scores"]
+            if o["defect"] is not None
+        ]
+        tables = [
+            [{o["id"]: o.get(row.branch) for o in runs[c, s]["scores"]} for s in seeds]
+            for runs, row in ((runs_a, a), (runs_b, b))
+        ]
         scores = [[[t.get(i) for i, _ in objects] for t in side] for side in tables]
         labels = np.array([y for _, y in objects], int)
-        if any(v is None for side in scores for t in side for v in t): return f"scores of some objects of {c} are missing"
-        if labels.size == 0 or labels.min() == labels.max(): return f"{c} has no good or no defective objects"
+        if any(v is None for side in scores for t in side for v in t):
+            return f"scores of some objects of {c} are missing"
+        if labels.size == 0 or labels.min() == labels.max():
+            return f"{c} has no good or no defective objects"
         groups.append((labels, *map(np.array, scores)))
     return groups
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #1ce01ecf
-def _paired_areas(records: Sequence[dict], a: Row, b: Row, metric: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | str:
+def _paired_areas(
+    records: Sequence[dict], a: Row, b: Row, metric: str
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | str:
     "The groups for `paired_bootstrap_areas`, or the reason why there are none."
     sides, groups = _both_sides(records, a, b), []
-    if isinstance(sides, str): return sides
+    if isinstance(sides, str):
+        return sides
     categories, seeds, runs_a, runs_b = sides
     for c in categories:
         ids = [o["id"] for o in runs_a[c, seeds[0]]["scores"]]
-        found = [[r.get("areas", {}).get(row.branch, {}).get(metric) for r in (runs[c, s] for s in seeds)] for runs, row in ((runs_a, a), (runs_b, b))]
-        if any(v is None for side in found for v in side): return f"the records keep no object's share in {metric}"
-        if any([o["id"] for o in runs[c, s]["scores"]] != ids for runs in (runs_a, runs_b) for s in seeds): return f"the objects of {c} differ"
-        regions = "volume regions" if metric.startswith("V-") else "regions"              # those of a volume are counted apart
+        found = [
+            [
+                r.get("areas", {}).get(row.branch, {}).get(metric)
+                for r in (runs[c, s] for s in seeds)
+            ]
+            for runs, row in ((runs_a, a), (runs_b, b))
+        ]
+        if any(v is None for side in found for v in side):
+            return f"the records keep no object's share in {metric}"
+        if any(
+            [o["id"] for o in runs[c, s]["scores"]] != ids
+            for runs in (runs_a, runs_b)
+            for s in seeds
+        ):
+            return f"the objects of {c} differ"
+        regions = (
+            "volume regions" if metric.startswith("V-") else "regions"
+        )  # those of a volume are counted apart
         groups.append((np.array(runs_a[c, seeds[0]]["areas"][regions]), *map(np.array, found)))
     return groups
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #1615491f
-def _measured_apart(records: Sequence[dict], claim: Claim, rows: dict[str, Row]) -> tuple[str, dict[str, tuple[float, float, float]]]:
+def _measured_apart(
+    records: Sequence[dict], claim: Claim, rows: dict[str, Row]
+) -> tuple[str, dict[str, tuple[float, float, float]]]:
     "(why it cannot be judged, {rival: (mean, smallest, largest difference over runs)}) of a measured metric."
-    def of(label): return {(r["run"]["category"], r["run"]["seed"]): value_of(r, rows[label].branch, claim.metric) for r in choose(records, method=rows[label].method, variant=rows[label].variant)}
+
+    def of(label):
+        return {
+            (r["run"]["category"], r["run"]["seed"]): value_of(r, rows[label].branch, claim.metric)
+            for r in choose(records, method=rows[label].method, variant=rows[label].variant)
+        }
+
     ours, found = of(claim.better), {}
     for rival in claim.than:
         theirs = of(rival)
-        if not ours and not theirs: return "there are no results", {}
-        if set(ours) != set(theirs): return "the two were not run on the same categories and seeds", {}
+        if not ours and not theirs:
+            return "there are no results", {}
+        if set(ours) != set(theirs):
+            return "the two were not run on the same categories and seeds", {}
         d = np.array([ours[k] - theirs[k] for k in ours])
-        if len(d) < 3: return f"it needs at least three runs, not {len(d)}", {}
-        if np.isnan(d).any(): return "it was not measured in every run", {}
+        if len(d) < 3:
+            return f"it needs at least three runs, not {len(d)}", {}
+        if np.isnan(d).any():
+            return "it was not measured in every run", {}
         found[rival] = float(d.mean()), float(d.min()), float(d.max())
     return "", found
 
+
 # %% ../../nbs/reproduce/50_tables.ipynb #bebdc131
-def judge(spec: TableSpec, records: Iterable[dict], *, draws: int = 2000, seed: int = 0) -> list[Verdict]:
+def judge(
+    spec: TableSpec, records: Iterable[dict], *, draws: int = 2000, seed: int = 0
+) -> list[Verdict]:
     "A verdict for each claim of a table: it shows when the whole 95 % interval lies above zero for every rival. AUPRO is judged by its exact estimator, whatever the table prints."
     records, rows, out = list(records), {r.label: r for r in spec.rows}, []
     _together(spec, records)
     for claim in spec.claims:
         reason, found = "", {}
-        if quoted := [r for r in (claim.better, *claim.than) if rows[r].variant is None]: reason = f"{', '.join(quoted)} {'is' if len(quoted) == 1 else 'are'} quoted, not run"
-        elif claim.metric.name in MEASURED: reason, found = _measured_apart(records, claim, rows)
-        elif claim.metric.recorded not in ("I-AUROC", "S-AUROC") and "AUPRO" not in claim.metric.recorded: reason = f"the records hold one score per object; {claim.metric.name} has none to draw from"
+        if quoted := [r for r in (claim.better, *claim.than) if rows[r].variant is None]:
+            reason = f"{', '.join(quoted)} {'is' if len(quoted) == 1 else 'are'} quoted, not run"
+        elif claim.metric.name in MEASURED:
+            reason, found = _measured_apart(records, claim, rows)
+        elif (
+            claim.metric.recorded not in ("I-AUROC", "S-AUROC")
+            and "AUPRO" not in claim.metric.recorded
+        ):
+            reason = (
+                f"the records hold one score per object; {claim.metric.name} has none to draw from"
+            )
         for rival in claim.than if not reason and not found else ():
-            regional, pair = "AUPRO" in claim.metric.recorded, (_of_row(spec, rows[rival], records), rows[claim.better], rows[rival])
+            regional, pair = (
+                "AUPRO" in claim.metric.recorded,
+                (_of_row(spec, rows[rival], records), rows[claim.better], rows[rival]),
+            )
             groups = _paired_areas(*pair, claim.metric.recorded) if regional else _paired(*pair)
-            if isinstance(groups, str): reason = groups; break
-            found[rival] = (paired_bootstrap_areas if regional else paired_bootstrap)(groups, draws=draws, seed=seed)
-        if _only(records, "scale") == "smoke": reason = "numbers at smoke scale mean nothing"
+            if isinstance(groups, str):
+                reason = groups
+                break
+            found[rival] = (paired_bootstrap_areas if regional else paired_bootstrap)(
+                groups, draws=draws, seed=seed
+            )
+        if _only(records, "scale") == "smoke":
+            reason = "numbers at smoke scale mean nothing"
         lost = [r for r, (_, low, _) in found.items() if low <= 0]
         verdict = CANNOT if reason else DOES_NOT if lost else SHOWS
-        out.append(Verdict(claim, verdict, reason or (f"not clearly above {', '.join(lost)}" if lost else "above every rival"), found))
+        out.append(
+            Verdict(
+                claim,
+                verdict,
+                reason or (f"not clearly above {', '.join(lost)}" if lost else "above every rival"),
+                found,
+            )
+        )
     return out
+
 
 # %% ../../nbs/reproduce/50_tables.ipynb #52545c9b
 @cache
 def _kept(method: str) -> tuple[dict, ...]:
     from importlib.resources import files
     from mvad.core.evaluate import read_records
+
     folder = Path(str(files("mvad.reproduce"))) / "records" / method
     return tuple(read_records(folder)) if folder.is_dir() else ()
 
+
 def kept_records(name: str) -> list[dict]:
     "The laptop-scale records on embedded data that come with the library, of a method or for a table: the categories and seeds that all of its runs have. Empty if there are none."
-    if name not in SPECS: return list(_kept(name)) if name.isidentifier() else []
+    if name not in SPECS:
+        return list(_kept(name)) if name.isidentifier() else []
     wanted, has = SPECS[name].runs(), {}
-    found = [r for m in dict.fromkeys(m for m, _ in wanted) for r in _kept(m) if (m, r["run"]["variant"]) in wanted and r["run"]["dataset"] in SPECS[name].datasets]
-    for r in found: has.setdefault(tuple(r["run"][k] for k in ("method", "variant", "dataset")), set()).add((r["run"]["category"], r["run"]["seed"]))
-    return [r for r in found if all((r["run"]["category"], r["run"]["seed"]) in there for there in has.values())]
+    found = [
+        r
+        for m in dict.fromkeys(m for m, _ in wanted)
+        for r in _kept(m)
+        if (m, r["run"]["variant"]) in wanted and r["run"]["dataset"] in SPECS[name].datasets
+    ]
+    for r in found:
+        has.setdefault(tuple(r["run"][k] for k in ("method", "variant", "dataset")), set()).add(
+            (r["run"]["category"], r["run"]["seed"])
+        )
+    return [
+        r
+        for r in found
+        if all((r["run"]["category"], r["run"]["seed"]) in there for there in has.values())
+    ]

@@ -8,78 +8,171 @@ from pathlib import Path
 from .specs import RESERVED, SPECS, TABLES, TableSpec
 
 # %% auto #0
-__all__ = ['TFLOP', 'SAMPLES', 'CATEGORIES', 'ASSUMED', 'BESIDE', 'NETWORKS', 'EXPLAINED', 'training_tflop', 'jobs_of', 'hours',
-           'on_this_machine', 'weights_here', 'needs', 'listing', 'tables_command', 'tables_parsers']
+__all__ = [
+    "TFLOP",
+    "SAMPLES",
+    "CATEGORIES",
+    "ASSUMED",
+    "BESIDE",
+    "NETWORKS",
+    "EXPLAINED",
+    "training_tflop",
+    "jobs_of",
+    "hours",
+    "on_this_machine",
+    "weights_here",
+    "needs",
+    "listing",
+    "tables_command",
+    "tables_parsers",
+]
 
 # %% ../../nbs/reproduce/53d_tables_cli.ipynb #76c85bee
-TFLOP = {"cfm": .14, "mafr": 2., "crd": .6, "idif": .62, "idif dkd": .87, "modmap": .049, "memory_bank": 0.}
+TFLOP = {
+    "cfm": 0.14,
+    "mafr": 2.0,
+    "crd": 0.6,
+    "idif": 0.62,
+    "idif dkd": 0.87,
+    "modmap": 0.049,
+    "memory_bank": 0.0,
+}
 # of one training sample, frozen features cached: CFM and MAFR at 224 x 224 (CFM on a quarter of it, the foreground), CRD at 256 x 256, IDIF five views (dkd: an image for each of five models), MODMAP one pair of views
 
-SAMPLES = {"mvtec3d": 266, "eyecandies": 1000, "realiad": 243, "sim3d": 36 * 36}       # to train on, mean over a data set's categories; of SiM3D pairs of the larger rigs' 36 views
+SAMPLES = {
+    "mvtec3d": 266,
+    "eyecandies": 1000,
+    "realiad": 243,
+    "sim3d": 36 * 36,
+}  # to train on, mean over a data set's categories; of SiM3D pairs of the larger rigs' 36 views
 CATEGORIES = {"mvtec3d": 10, "eyecandies": 10, "realiad": 30, "sim3d": 8}
-ASSUMED = 10.            # TFLOP a second: what such training gets out of a consumer GPU of 24 GB, in single precision
-BESIDE = 5.              # minutes a run: reading, encoding each sample once, evaluating
+ASSUMED = 10.0  # TFLOP a second: what such training gets out of a consumer GPU of 24 GB, in single precision
+BESIDE = 5.0  # minutes a run: reading, encoding each sample once, evaluating
+
 
 # %% ../../nbs/reproduce/53d_tables_cli.ipynb #8dfaed6e
 def training_tflop(method: str, variant: str, dataset: str) -> float:
     "Operations of one training at the paper's scale, estimated, in TFLOP."
     from importlib import import_module
     from inspect import signature
-    if not TFLOP[method]: return 0.
+
+    if not TFLOP[method]:
+        return 0.0
     make = import_module(f"mvad.papers.{method}").settings_for
-    s = make(**{k: v for k, v in dict(scale="paper", variant=variant, dataset=dataset).items() if k in signature(make).parameters})
-    seen = sum(s.steps) * s.batch_size if hasattr(s, "steps") else s.epochs * min(SAMPLES[dataset], getattr(s, "shots", None) or 10**9)
+    s = make(
+        **{
+            k: v
+            for k, v in dict(scale="paper", variant=variant, dataset=dataset).items()
+            if k in signature(make).parameters
+        }
+    )
+    seen = (
+        sum(s.steps) * s.batch_size
+        if hasattr(s, "steps")
+        else s.epochs * min(SAMPLES[dataset], getattr(s, "shots", None) or 10**9)
+    )
     return TFLOP.get(f"{method} {variant}", TFLOP[method]) * seen
+
 
 def jobs_of(spec: TableSpec) -> list[tuple[str, str, str, int]]:
     "(method, variant, data set, number of categories) that a table needs at the paper's scale."
     return [(m, v, d, CATEGORIES[d]) for d in spec.datasets for m, v in spec.runs(d)]
 
+
 def hours(spec: TableSpec) -> float:
     "Estimated hours on one GPU for one seed of all runs of a table."
-    return sum(n * (BESIDE / 60 + training_tflop(m, v, d) / ASSUMED / 3600) for m, v, d, n in jobs_of(spec))
+    return sum(
+        n * (BESIDE / 60 + training_tflop(m, v, d) / ASSUMED / 3600) for m, v, d, n in jobs_of(spec)
+    )
+
 
 # %% ../../nbs/reproduce/53d_tables_cli.ipynb #891e8888
-NETWORKS = {"DINO ViT-B/8": "vit_base_patch8_224.dino", "SAM ViT-B/16": "samvit_base_patch16.sa1b", "CLIP ViT-B/16": "vit_base_patch16_clip_224.openai", "DINOv3 ViT-B/16": "vit_base_patch16_dinov3.lvd1689m",
-            "DINOv2 ViT-B/14": "vit_base_patch14_dinov2.lvd142m", "WideResNet-50-2 (IMAGENET1K_V1)": "wide_resnet50_2.tv_in1k", "ResNet18 (IMAGENET1K_V1)": "resnet18.tv_in1k"}
+NETWORKS = {
+    "DINO ViT-B/8": "vit_base_patch8_224.dino",
+    "SAM ViT-B/16": "samvit_base_patch16.sa1b",
+    "CLIP ViT-B/16": "vit_base_patch16_clip_224.openai",
+    "DINOv3 ViT-B/16": "vit_base_patch16_dinov3.lvd1689m",
+    "DINOv2 ViT-B/14": "vit_base_patch14_dinov2.lvd142m",
+    "WideResNet-50-2 (IMAGENET1K_V1)": "wide_resnet50_2.tv_in1k",
+    "ResNet18 (IMAGENET1K_V1)": "resnet18.tv_in1k",
+}
+
 
 def on_this_machine(model: str) -> bool:
     "Whether timm's weights of `model` (with its tag) are in a cache here."
     import huggingface_hub as hub, timm, torch
+
     cfg = timm.get_pretrained_cfg(model)
-    if cfg.url and (Path(torch.hub.get_dir()) / "checkpoints" / cfg.url.split("/")[-1]).is_file(): return True
-    return bool(cfg.hf_hub_id) and any(isinstance(hub.try_to_load_from_cache(cfg.hf_hub_id, n), str) for n in (cfg.hf_hub_filename, "model.safetensors", "pytorch_model.bin") if n)
+    if cfg.url and (Path(torch.hub.get_dir()) / "checkpoints" / cfg.url.split("/")[-1]).is_file():
+        return True
+    return bool(cfg.hf_hub_id) and any(
+        isinstance(hub.try_to_load_from_cache(cfg.hf_hub_id, n), str)
+        for n in (cfg.hf_hub_filename, "model.safetensors", "pytorch_model.bin")
+        if n
+    )
+
 
 def weights_here(name: str, paper: str = "") -> bool:
     "Whether the weights that a table's specification names are at hand; MODMAP's DINOv2 is the one with registers."
     from mvad.core.files import cache_root
     from mvad.encoders.point_mae import PUBLIC_FILE
-    if name == "FPFH": return True                                    # no weights at all
-    if name == "Point-MAE": return (cache_root() / "weights" / PUBLIC_FILE).is_file()
-    if name == "DINOv2 ViT-B/14" and paper == "modmap": return on_this_machine("vit_base_patch14_reg4_dinov2.lvd142m")
-    return name in NETWORKS and on_this_machine(NETWORKS[name])       # the authors' DINO-Depth is not published
+
+    if name == "FPFH":
+        return True  # no weights at all
+    if name == "Point-MAE":
+        return (cache_root() / "weights" / PUBLIC_FILE).is_file()
+    if name == "DINOv2 ViT-B/14" and paper == "modmap":
+        return on_this_machine("vit_base_patch14_reg4_dinov2.lvd142m")
+    return name in NETWORKS and on_this_machine(
+        NETWORKS[name]
+    )  # the authors' DINO-Depth is not published
+
 
 # %% ../../nbs/reproduce/53d_tables_cli.ipynb #13dc366c
 def needs(spec: TableSpec, roots: dict[str, str], here: dict[tuple[str, str], bool]) -> str:
     "Data, weights, runs, hours of a table, and at which scales it can run on this machine; `*` marks weights that are not here."
     from mvad.reproduce.tables import DATASETS
+
     weights = ", ".join(w + ("" if here[w, spec.paper] else "*") for w in spec.weights)
-    data, runs = all(d in roots or ("" in roots and len(spec.datasets) == 1) for d in spec.datasets), sum(n for *_, n in jobs_of(spec))
-    scales = ["smoke", "laptop", *(["paper"] if data and all(here[w, spec.paper] for w in spec.weights) else [])]
+    data, runs = (
+        all(d in roots or ("" in roots and len(spec.datasets) == 1) for d in spec.datasets),
+        sum(n for *_, n in jobs_of(spec)),
+    )
+    scales = [
+        "smoke",
+        "laptop",
+        *(["paper"] if data and all(here[w, spec.paper] for w in spec.weights) else []),
+    ]
     return f"here: {', '.join(scales)}; {runs} runs, about {max(1, round(hours(spec)))} h; {' and '.join(DATASETS[d] for d in spec.datasets)}; {weights}"
+
 
 def listing(roots: dict[str, str]) -> list[str]:
     "The lines of `mvad tables`, at most 120 columns wide."
     from textwrap import wrap
     from mvad.reproduce.tables import missing, variants_of
+
     specs = [SPECS[n] for n in TABLES]
     have = {m: variants_of(m) for m in {m for s in specs for m, _ in s.runs()}}
     here, lines = {(w, s.paper): weights_here(w, s.paper) for s in specs for w in s.weights}, []
     for s in specs:
         name, lacks = s.name, missing(s, have)
-        lines += wrap(f"{name:10s} {'later' if lacks else 'ready':8s} {s.title}" + (f" (lacks {', '.join(lacks)})" if lacks else ""), 120, subsequent_indent=" " * 20, drop_whitespace=False)
-        if not lacks: lines += wrap(needs(s, roots, here), 120, initial_indent=" " * 20, subsequent_indent=" " * 20, break_on_hyphens=False)
+        lines += wrap(
+            f"{name:10s} {'later' if lacks else 'ready':8s} {s.title}"
+            + (f" (lacks {', '.join(lacks)})" if lacks else ""),
+            120,
+            subsequent_indent=" " * 20,
+            drop_whitespace=False,
+        )
+        if not lacks:
+            lines += wrap(
+                needs(s, roots, here),
+                120,
+                initial_indent=" " * 20,
+                subsequent_indent=" " * 20,
+                break_on_hyphens=False,
+            )
     return lines
+
 
 # %% ../../nbs/reproduce/53d_tables_cli.ipynb #c1f07874
 EXPLAINED = f"""
@@ -88,22 +181,40 @@ hours  estimated, not measured: one seed at the paper's scale on one GPU that ge
        and {BESIDE:g} minutes a run beside it; tables share runs, and `mvad reproduce TABLE ... --plan` counts them
 here   smoke and laptop run on the embedded data; paper needs a GPU, the data (--root [NAME=]DIR), and the weights""".strip()
 
+
 def tables_command(args) -> int:
     "Each table with what it needs and what can run here; or whether the printed means are the means of what is printed."
     from mvad.reproduce.cli import roots_of
     from mvad.reproduce.tables import missing, verify
+
     if args.verify:
         known, unknown = verify()
         print(*known, f"\n{len(known)} known misprints, {len(unknown)} others", *unknown, sep="\n")
         return 1 if unknown else 0
     ready = [n for n in TABLES if n in SPECS and not missing(SPECS[n])]
     print(*listing(roots_of(args.root)), "", EXPLAINED, sep="\n")
-    print(f"\n{len(ready)} of {len(TABLES)} tables can be reproduced now: mvad reproduce {'cfm/6' if 'cfm/6' in ready else (*ready, 'TABLE')[0]}")
-    print(f"also: a whole paper ({', '.join(RESERVED)}), all, or matrix, which is every method on every data set")
+    print(
+        f"\n{len(ready)} of {len(TABLES)} tables can be reproduced now: mvad reproduce {'cfm/6' if 'cfm/6' in ready else (*ready, 'TABLE')[0]}"
+    )
+    print(
+        f"also: a whole paper ({', '.join(RESERVED)}), all, or matrix, which is every method on every data set"
+    )
     return 0
+
 
 def tables_parsers(commands):
     "Add `tables` to the command line."
-    p = commands.add_parser("tables", help="the tables, what each needs, and what can run here"); p.set_defaults(run=tables_command)
-    p.add_argument("--verify", action="store_true", help="recompute the printed means from the printed cells and list the known misprints")
-    p.add_argument("--root", action="append", default=[], metavar="[NAME=]DIR", help="folder of a data set that you have")
+    p = commands.add_parser("tables", help="the tables, what each needs, and what can run here")
+    p.set_defaults(run=tables_command)
+    p.add_argument(
+        "--verify",
+        action="store_true",
+        help="recompute the printed means from the printed cells and list the known misprints",
+    )
+    p.add_argument(
+        "--root",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="folder of a data set that you have",
+    )

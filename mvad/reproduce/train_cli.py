@@ -9,52 +9,124 @@ from pathlib import Path
 from ..core.sample import MvadError
 
 # %% auto #0
-__all__ = ['METHODS', 'DATA_OF', 'POINTS', 'root_folder', 'own_samples', 'train_command', 'write_maps', 'paint_maps',
-           'predict_all', 'predict_command', 'train_parsers']
+__all__ = [
+    "METHODS",
+    "DATA_OF",
+    "POINTS",
+    "root_folder",
+    "own_samples",
+    "train_command",
+    "write_maps",
+    "paint_maps",
+    "predict_all",
+    "predict_command",
+    "train_parsers",
+]
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #8e412c65
-METHODS = {"cfm": "mvad.papers.cfm:CFM", "mafr": "mvad.papers.mafr:MAFR", "crd": "mvad.papers.crd:CRD", "idif": "mvad.papers.idif:IDIF", "modmap": "mvad.papers.modmap:MODMAP",
-           "memory_bank": "mvad.baselines.memory_bank:MemoryBank", "reverse_distillation": "mvad.baselines.reverse_distillation:ReverseDistillation", "destseg": "mvad.baselines.destseg:DeSTSeg"}
-DATA_OF = {"idif": "realiad", "modmap": "sim3d"}            # what a method is trained on unless told otherwise; all others: mvtec3d
+METHODS = {
+    "cfm": "mvad.papers.cfm:CFM",
+    "mafr": "mvad.papers.mafr:MAFR",
+    "crd": "mvad.papers.crd:CRD",
+    "idif": "mvad.papers.idif:IDIF",
+    "modmap": "mvad.papers.modmap:MODMAP",
+    "memory_bank": "mvad.baselines.memory_bank:MemoryBank",
+    "reverse_distillation": "mvad.baselines.reverse_distillation:ReverseDistillation",
+    "destseg": "mvad.baselines.destseg:DeSTSeg",
+}
+DATA_OF = {
+    "idif": "realiad",
+    "modmap": "sim3d",
+}  # what a method is trained on unless told otherwise; all others: mvtec3d
+
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #14bf0426
 def _class_of(method: str) -> type:
     "The detector class of a method."
     from importlib import import_module
-    if method not in METHODS: raise MvadError("unknown method", found=method, expected=" or ".join(sorted(METHODS)))
+
+    if method not in METHODS:
+        raise MvadError("unknown method", found=method, expected=" or ".join(sorted(METHODS)))
     module, name = METHODS[method].split(":")
-    try: return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
     except (ModuleNotFoundError, AttributeError) as e:
-        if e.name not in (module, name): raise
-        raise MvadError(f"{method} is not available yet", fix="it comes with a later version") from e
+        if e.name not in (module, name):
+            raise
+        raise MvadError(
+            f"{method} is not available yet", fix="it comes with a later version"
+        ) from e
+
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #878b4561
-POINTS = ("cfm", "mafr", "crd", "modmap")                    # what a method cannot do without, beside images
+POINTS = ("cfm", "mafr", "crd", "modmap")  # what a method cannot do without, beside images
+
 
 def root_folder(root: str | None) -> Path | None:
     "The folder that `--root` names, checked; None if it names none."
-    if root and not Path(root).expanduser().is_dir(): raise MvadError("--root is not a folder", found=root, expected="the folder with the category folders in it", fix="check the path")
+    if root and not Path(root).expanduser().is_dir():
+        raise MvadError(
+            "--root is not a folder",
+            found=root,
+            expected="the folder with the category folders in it",
+            fix="check the path",
+        )
     return Path(root).expanduser() if root else None
+
 
 def own_samples(method: str, args):
     "The samples of `--rgb` and `--xyz`, after a look at what the method needs."
     from mvad.data.own import OwnFolder
-    if args.root or args.dataset: raise MvadError("--rgb names plain folders, --root a data set's layout", found="both", expected="one of them")
-    if method == "modmap": raise MvadError("modmap needs calibrated views with depth", file=args.rgb, found="plain folders", expected="the layout of sim3d", fix="--root DIR instead; `mvad data make sim3d --out DIR` shows what it looks like")
-    if method in POINTS and not args.xyz: raise MvadError(f"{method} needs points, too", file=args.rgb, found="images only", expected="--xyz", fix="an organised cloud for each image, of the same name")
+
+    if args.root or args.dataset:
+        raise MvadError(
+            "--rgb names plain folders, --root a data set's layout",
+            found="both",
+            expected="one of them",
+        )
+    if method == "modmap":
+        raise MvadError(
+            "modmap needs calibrated views with depth",
+            file=args.rgb,
+            found="plain folders",
+            expected="the layout of sim3d",
+            fix="--root DIR instead; `mvad data make sim3d --out DIR` shows what it looks like",
+        )
+    if method in POINTS and not args.xyz:
+        raise MvadError(
+            f"{method} needs points, too",
+            file=args.rgb,
+            found="images only",
+            expected="--xyz",
+            fix="an organised cloud for each image, of the same name",
+        )
     return OwnFolder(args.rgb, args.xyz, remove_plane=args.remove_plane)
+
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #3d2076f6
 def _training_samples(args):
     "What to learn from."
     from mvad.data.base import categories, load_dataset
     from mvad.reproduce.runner import embedded_categories, embedded_root
-    if args.rgb: return own_samples(args.method, args)
-    if args.xyz or args.remove_plane: raise MvadError("--xyz and --remove-plane belong to --rgb", fix="give --rgb, or prepare a layout with `mvad data convert`")
+
+    if args.rgb:
+        return own_samples(args.method, args)
+    if args.xyz or args.remove_plane:
+        raise MvadError(
+            "--xyz and --remove-plane belong to --rgb",
+            fix="give --rgb, or prepare a layout with `mvad data convert`",
+        )
     dataset = args.dataset or DATA_OF.get(args.method, "mvtec3d")
-    root = root_folder(args.root) or embedded_root(dataset, embedded_categories([args.category] if args.category else [])[:1], args.scale, splits=("train",))
-    if args.method == "crd" and dataset == "mvtec3d" and not args.root: root = root.parent / "raw"        # it takes the table away itself
+    root = root_folder(args.root) or embedded_root(
+        dataset,
+        embedded_categories([args.category] if args.category else [])[:1],
+        args.scale,
+        splits=("train",),
+    )
+    if args.method == "crd" and dataset == "mvtec3d" and not args.root:
+        root = root.parent / "raw"  # it takes the table away itself
     return load_dataset(dataset, root, args.category or categories(dataset, root)[0], "train")
+
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #e3fccaf0
 def _new_detector(method: str, args, views: int = 1):
@@ -62,126 +134,241 @@ def _new_detector(method: str, args, views: int = 1):
     from importlib import import_module
     from inspect import signature
     from mvad.encoders.features import FeatureCache
+
     cls, module = _class_of(method), import_module(METHODS[method].split(":")[0])
-    wanted = dict(scale=args.scale, variant="ours" if "ours" in module.VARIANTS else next(iter(module.VARIANTS)), protocol=args.protocol, seed=args.seed, dataset=args.dataset or DATA_OF.get(method, "mvtec3d"))
-    settings = module.settings_for(**{k: v for k, v in wanted.items() if k in signature(module.settings_for).parameters}, **({"views": views} if method == "idif" else {}))
-    return cls(settings, device=args.device, **({"cache": FeatureCache()} if "cache" in signature(cls.__init__).parameters else {}))
+    wanted = dict(
+        scale=args.scale,
+        variant="ours" if "ours" in module.VARIANTS else next(iter(module.VARIANTS)),
+        protocol=args.protocol,
+        seed=args.seed,
+        dataset=args.dataset or DATA_OF.get(method, "mvtec3d"),
+    )
+    settings = module.settings_for(
+        **{k: v for k, v in wanted.items() if k in signature(module.settings_for).parameters},
+        **({"views": views} if method == "idif" else {}),
+    )
+    return cls(
+        settings,
+        device=args.device,
+        **({"cache": FeatureCache()} if "cache" in signature(cls.__init__).parameters else {}),
+    )
+
 
 def train_command(args) -> int:
     "Learn from good samples, write a checkpoint; interrupted, the same command goes on."
     out = Path(args.out).expanduser()
     _class_of(args.method)
-    if out.suffix != ".safetensors": raise MvadError("--out must name a .safetensors file", found=out)
+    if out.suffix != ".safetensors":
+        raise MvadError("--out must name a .safetensors file", found=out)
     samples = _training_samples(args)
-    detector = _new_detector(args.method, args, len(samples[0].views)).fit(samples, checkpoint=out.with_name(f".{out.stem}.training.safetensors"))
+    detector = _new_detector(args.method, args, len(samples[0].views)).fit(
+        samples, checkpoint=out.with_name(f".{out.stem}.training.safetensors")
+    )
     detector.save(out)
-    for part in out.parent.iterdir():                                            # some methods train in two phases, each with a file
-        if part.name.startswith(f".{out.stem}.training.") and part.suffix == ".safetensors": part.unlink()
+    for part in out.parent.iterdir():  # some methods train in two phases, each with a file
+        if part.name.startswith(f".{out.stem}.training.") and part.suffix == ".safetensors":
+            part.unlink()
     print(f"{args.method} on {len(samples)} samples of {samples.category}: {out}")
     return 0
+
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #a800a3f1
 def _to_score(method: str, args):
     "The samples that predict was given."
     from mvad.data.base import categories, load_dataset
-    if args.rgb: return own_samples(method, args)
-    if not args.root: raise MvadError("nothing to score was named", expected="--rgb IMAGE or DIR, or --root DIR", fix="`mvad predict --help` explains the options")
+
+    if args.rgb:
+        return own_samples(method, args)
+    if not args.root:
+        raise MvadError(
+            "nothing to score was named",
+            expected="--rgb IMAGE or DIR, or --root DIR",
+            fix="`mvad predict --help` explains the options",
+        )
     dataset, root = args.dataset or DATA_OF.get(method, "mvtec3d"), root_folder(args.root)
     return load_dataset(dataset, root, args.category or categories(dataset, root)[0], args.split)
+
 
 def _names(sample) -> list[str]:
     "Endings of the files of each view: none for a single one."
     return [""] if len(sample.views) == 1 else [f"-{i}" for i in range(len(sample.views))]
 
+
 def _folders(out: Path, ids: Sequence[str], alone: bool) -> list[Path]:
     "Where each sample's files go: into `out` itself for one image alone, else into a folder by its id."
     import re
+
     return [out] if alone else [out / re.sub(r"[^\w.-]+", "_", i) for i in ids]
+
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #b0795824
 def write_maps(folder: Path, sample, p) -> list[Path]:
     "A prediction's maps as TIFF, one a view that is there, and its volume, if it has one, as .npz (`index`, `values`, `origin`, `size`, `shape` of the grid)."
     import numpy as np, tifffile
     from mvad.core.detector import by_rename
+
     paths = [folder / f"map{_names(sample)[i]}.tiff" for i in sample.present]
     for i, path in zip(sample.present, paths):
-        with by_rename(path) as part: tifffile.imwrite(part, p.maps[i].astype(np.float32), software="")
+        with by_rename(path) as part:
+            tifffile.imwrite(part, p.maps[i].astype(np.float32), software="")
     if p.volume is not None:
         with by_rename(folder / "volume.npz") as part, open(part, "wb") as f:
-            np.savez_compressed(f, index=p.volume.index, values=p.volume.values, origin=p.volume.grid.origin, size=p.volume.grid.size, shape=p.volume.grid.shape)
+            np.savez_compressed(
+                f,
+                index=p.volume.index,
+                values=p.volume.values,
+                origin=p.volume.grid.origin,
+                size=p.volume.grid.size,
+                shape=p.volume.grid.shape,
+            )
     return paths
+
 
 def paint_maps(folder: Path, sample, limits: tuple[float, float]):
     "The maps that `write_maps` left, as grey PNG and painted on the image, between `limits`."
     import numpy as np, tifffile
     from mvad.core.show import overlay
     from mvad.data.base import write_png
+
     for i in sample.present:
         score, name = tifffile.imread(folder / f"map{_names(sample)[i]}.tiff"), _names(sample)[i]
-        write_png(folder / f"map{name}.png", np.round(255 * np.clip((score - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)).astype(np.uint8))
-        write_png(folder / f"overlay{name}.png", np.round(255 * overlay(sample.views[i].rgb, score, limits=limits)).astype(np.uint8))
+        write_png(
+            folder / f"map{name}.png",
+            np.round(
+                255 * np.clip((score - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)
+            ).astype(np.uint8),
+        )
+        write_png(
+            folder / f"overlay{name}.png",
+            np.round(255 * overlay(sample.views[i].rgb, score, limits=limits)).astype(np.uint8),
+        )
+
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #c5b512d3
 def _write_scores(path: Path, lines: Sequence[dict]):
     "scores.csv: a line a sample; `label` is known only where a layout says it."
     import csv, io
     from mvad.data.base import write_text
-    names = list(dict.fromkeys(k for line in lines for k in line)); buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, lineterminator="\n"); writer.writeheader(); writer.writerows(lines)
+
+    names = list(dict.fromkeys(k for line in lines for k in line))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     write_text(path, buffer.getvalue())
 
-def predict_all(detector, samples: Sequence, out: Path, *, alone: bool = False, progress: bool = True) -> list[dict]:
+
+def predict_all(
+    detector, samples: Sequence, out: Path, *, alone: bool = False, progress: bool = True
+) -> list[dict]:
     "Scores and maps of all samples into `out`, a folder each unless it is one `alone`; returns the lines of scores.csv. Every file appears by rename."
     from tqdm.auto import tqdm
     from mvad.core.show import png, score_limits, show_maps
-    folders, lines, ends = _folders(out, samples.ids, alone), [], []; quiet = not progress or alone
+
+    folders, lines, ends = _folders(out, samples.ids, alone), [], []
+    quiet = not progress or alone
     for folder, sample in zip(folders, tqdm(samples, desc="score", disable=quiet)):
-        ready = detector.prepare(sample); p = detector.predict_prepared(ready)
+        ready = detector.prepare(sample)
+        p = detector.predict_prepared(ready)
         write_maps(folder, ready, p)
         ends += [score_limits([p.maps[i] for i in ready.present])]
-        lines.append({"id": sample.id, "score": f"{p.score:.6g}", **({"label": sample.defect} if sample.defect else {}), **{f"score of {b}": f"{v:.6g}" for b, v in p.branch_scores.items()}})
-        if alone: _write_bytes(out / "picture.png", png(show_maps(ready, p)))
+        lines.append(
+            {
+                "id": sample.id,
+                "score": f"{p.score:.6g}",
+                **({"label": sample.defect} if sample.defect else {}),
+                **{f"score of {b}": f"{v:.6g}" for b, v in p.branch_scores.items()},
+            }
+        )
+        if alone:
+            _write_bytes(out / "picture.png", png(show_maps(ready, p)))
     limits = min(lo for lo, _ in ends), max(hi for _, hi in ends)
-    for folder, sample in zip(folders, tqdm(samples, desc="paint", disable=quiet)): paint_maps(folder, detector.prepare(sample), limits)
+    for folder, sample in zip(folders, tqdm(samples, desc="paint", disable=quiet)):
+        paint_maps(folder, detector.prepare(sample), limits)
     _write_scores(out / "scores.csv", lines)
     return lines
 
+
 def _write_bytes(path: Path, content: bytes):
     from mvad.core.detector import by_rename
-    with by_rename(path) as part: part.write_bytes(content)
+
+    with by_rename(path) as part:
+        part.write_bytes(content)
+
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #e57ae89f
 def predict_command(args) -> int:
     "Score samples with a checkpoint."
     from mvad.core.detector import checkpoint_header
+
     method = checkpoint_header(args.checkpoint)["method"]
-    if method not in METHODS: raise MvadError("the checkpoint is of a method that cannot predict here", file=args.checkpoint, found=method, expected=" or ".join(sorted(METHODS)))
+    if method not in METHODS:
+        raise MvadError(
+            "the checkpoint is of a method that cannot predict here",
+            file=args.checkpoint,
+            found=method,
+            expected=" or ".join(sorted(METHODS)),
+        )
     samples, out = _to_score(method, args), Path(args.out).expanduser()
     detector = _class_of(method).load(args.checkpoint, device=args.device)
     lines = predict_all(detector, samples, out, alone=bool(args.rgb) and Path(args.rgb).is_file())
-    print(f"score {lines[0]['score']}" if len(lines) == 1 else "\n".join(f"{x['id']}  {x['score']}" + (f"  {x['label']}" if "label" in x else "") for x in lines))
+    print(
+        f"score {lines[0]['score']}"
+        if len(lines) == 1
+        else "\n".join(
+            f"{x['id']}  {x['score']}" + (f"  {x['label']}" if "label" in x else "") for x in lines
+        )
+    )
     labels = [x.get("label", "") != "good" for x in lines if x.get("label")]
     if len(set(labels)) == 2 and len(labels) == len(lines):
         from mvad.core.metrics import i_auroc
-        print(f"S-AUROC {i_auroc([float(x['score']) for x in lines], [int(y) for y in labels]):.3f} over {len(labels) - sum(labels)} good and {sum(labels)} defective samples")
-    print(f"scores.csv, and for each view map.tiff (scores), map.png and overlay.png (all on one scale){', and the volume as volume.npz' if list(out.rglob('volume.npz')) else ''}: {out}")
+
+        print(
+            f"S-AUROC {i_auroc([float(x['score']) for x in lines], [int(y) for y in labels]):.3f} over {len(labels) - sum(labels)} good and {sum(labels)} defective samples"
+        )
+    print(
+        f"scores.csv, and for each view map.tiff (scores), map.png and overlay.png (all on one scale){', and the volume as volume.npz' if list(out.rglob('volume.npz')) else ''}: {out}"
+    )
     return 0
+
 
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #25fa9ad7
 def _sources(p):
     "Where samples come from."
-    p.add_argument("--rgb", metavar="PATH", help="your own: an image, a folder of images, or a folder of folders (several views a sample)")
-    p.add_argument("--xyz", metavar="PATH", help="their organised clouds, same names: TIFF, H x W x 3 float32 in metres; missing points are 0 or NaN")
+    p.add_argument(
+        "--rgb",
+        metavar="PATH",
+        help="your own: an image, a folder of images, or a folder of folders (several views a sample)",
+    )
+    p.add_argument(
+        "--xyz",
+        metavar="PATH",
+        help="their organised clouds, same names: TIFF, H x W x 3 float32 in metres; missing points are 0 or NaN",
+    )
     p.add_argument("--remove-plane", action="store_true", help="take the table out of the clouds")
-    p.add_argument("--root", metavar="DIR", help="or a folder in a data set's layout"); p.add_argument("--category", metavar="NAME", help="default: the first")
+    p.add_argument("--root", metavar="DIR", help="or a folder in a data set's layout")
+    p.add_argument("--category", metavar="NAME", help="default: the first")
+
 
 def train_parsers(commands, Parser: type, common: Callable):
     "Add `train` and `predict` to the command line; `common` adds the options that several commands share."
     p = commands.add_parser("train", help="train a method on one category and save a checkpoint")
-    p.add_argument("method", metavar="METHOD", choices=sorted(METHODS), help=" or ".join(sorted(METHODS)))
-    common(p, "dataset", "scale", "protocol", "device"); _sources(p); p.set_defaults(run=train_command)
-    p.add_argument("--seed", type=int, default=0); p.add_argument("--out", default="model.safetensors", metavar="FILE")
-    p = commands.add_parser("predict", help="score one sample or a folder of them with a checkpoint: scores, maps, overlays")
-    p.add_argument("checkpoint", metavar="CHECKPOINT"); common(p, "dataset"); _sources(p); p.set_defaults(run=predict_command)
+    p.add_argument(
+        "method", metavar="METHOD", choices=sorted(METHODS), help=" or ".join(sorted(METHODS))
+    )
+    common(p, "dataset", "scale", "protocol", "device")
+    _sources(p)
+    p.set_defaults(run=train_command)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--out", default="model.safetensors", metavar="FILE")
+    p = commands.add_parser(
+        "predict",
+        help="score one sample or a folder of them with a checkpoint: scores, maps, overlays",
+    )
+    p.add_argument("checkpoint", metavar="CHECKPOINT")
+    common(p, "dataset")
+    _sources(p)
+    p.set_defaults(run=predict_command)
     p.add_argument("--split", default="test", metavar="NAME", help="of the layout (default: test)")
-    p.add_argument("--device", default="cpu"); p.add_argument("--out", default="prediction", metavar="DIR")
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--out", default="prediction", metavar="DIR")

@@ -2027,6 +2027,29 @@ d = {
             ),
             "mvad.data.dtd.textures": ("data/dtd.html#textures", "mvad/data/dtd.py"),
         },
+        "mvad.data.embedded": {
+            "mvad.data.embedded._complete_splits": (
+                "data/embedded.html#_complete_splits",
+                "mvad/data/embedded.py",
+            ),
+            "mvad.data.embedded._marker": ("data/embedded.html#_marker", "mvad/data/embedded.py"),
+            "mvad.data.embedded.embedded_categories": (
+                "data/embedded.html#embedded_categories",
+                "mvad/data/embedded.py",
+            ),
+            "mvad.data.embedded.embedded_root": (
+                "data/embedded.html#embedded_root",
+                "mvad/data/embedded.py",
+            ),
+            "mvad.data.embedded.embedded_size": (
+                "data/embedded.html#embedded_size",
+                "mvad/data/embedded.py",
+            ),
+            "mvad.data.embedded.organised_root": (
+                "data/embedded.html#organised_root",
+                "mvad/data/embedded.py",
+            ),
+        },
         "mvad.data.eyecandies": {
             "mvad.data.eyecandies.Candy": ("data/eyecandies.html#candy", "mvad/data/eyecandies.py"),
             "mvad.data.eyecandies.Eyecandies": (
@@ -3055,10 +3078,6 @@ d = {
             "mvad.data.sim3d.volume": ("data/sim3d.html#volume", "mvad/data/sim3d.py"),
             "mvad.data.sim3d.write_volume": ("data/sim3d.html#write_volume", "mvad/data/sim3d.py"),
             "mvad.data.sim3d.z_of_range": ("data/sim3d.html#z_of_range", "mvad/data/sim3d.py"),
-        },
-        "mvad.data.stream": {
-            "mvad.data.stream._read": ("data/stream.html#_read", "mvad/data/stream.py"),
-            "mvad.data.stream.stream": ("data/stream.html#stream", "mvad/data/stream.py"),
         },
         "mvad.data.synthetic": {
             "mvad.data.synthetic.Look": ("data/synthetic.html#look", "mvad/data/synthetic.py"),
@@ -5661,10 +5680,6 @@ d = {
                 "reproduce/runner.html#_logged_kernel",
                 "mvad/reproduce/runner.py",
             ),
-            "mvad.reproduce.runner._make_embedded": (
-                "reproduce/runner.html#_make_embedded",
-                "mvad/reproduce/runner.py",
-            ),
             "mvad.reproduce.runner._note": (
                 "reproduce/runner.html#_note",
                 "mvad/reproduce/runner.py",
@@ -5679,10 +5694,6 @@ d = {
             ),
             "mvad.reproduce.runner._reason": (
                 "reproduce/runner.html#_reason",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._size": (
-                "reproduce/runner.html#_size",
                 "mvad/reproduce/runner.py",
             ),
             "mvad.reproduce.runner._title": (
@@ -5703,14 +5714,6 @@ d = {
             ),
             "mvad.reproduce.runner.code_hash": (
                 "reproduce/runner.html#code_hash",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.embedded_categories": (
-                "reproduce/runner.html#embedded_categories",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.embedded_root": (
-                "reproduce/runner.html#embedded_root",
                 "mvad/reproduce/runner.py",
             ),
             "mvad.reproduce.runner.execute": (
@@ -5747,10 +5750,6 @@ d = {
             ),
             "mvad.reproduce.runner.only_runner": (
                 "reproduce/runner.html#only_runner",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.organised": (
-                "reproduce/runner.html#organised",
                 "mvad/reproduce/runner.py",
             ),
             "mvad.reproduce.runner.plain_code": (

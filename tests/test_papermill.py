@@ -14,7 +14,7 @@ import pytest
 from conftest import start
 from test_notebooks import NOTEBOOKS, name, smoke
 
-from mvad.reproduce.runner import embedded_root
+from mvad.data.embedded import embedded_root
 
 PAPERS = Path(__file__).resolve().parent.parent / "nbs/papers"
 COMMANDS = [

@@ -260,7 +260,7 @@ def specs_of(words: Sequence[str]) -> list:
 
 def which_runs(args) -> dict:
     "What `plan` is told, from the command's options."
-    from mvad.reproduce.runner import embedded_categories
+    from mvad.data.embedded import embedded_categories
 
     roots, whole = roots_of(args.root), any("/" not in t for t in args.tables)
     return dict(

@@ -19,7 +19,6 @@ __all__ = [
     "KEEP",
     "LOG",
     "OUTSIDE",
-    "EMBEDDED_CATEGORIES",
     "EXECUTORS",
     "CHILD",
     "notebook_folder",
@@ -43,9 +42,6 @@ __all__ = [
     "run_notebook",
     "execute",
     "failed_before",
-    "embedded_categories",
-    "embedded_root",
-    "organised",
     "only_runner",
     "run_all",
     "shares",
@@ -692,144 +688,6 @@ def _write(path: Path, value):
     os.replace(part, path)
 
 
-# %% ../../nbs/reproduce/51_runner.ipynb #b8dd7ca9
-EMBEDDED_CATEGORIES = 2  # how many of them a table uses unless told otherwise
-
-
-def embedded_categories(wanted: Sequence[str] = ()) -> list[str]:
-    "The wanted embedded categories (checked), or the first few."
-    from difflib import get_close_matches
-    from mvad.data.synthetic import CATEGORIES
-
-    for c in wanted:
-        if c not in CATEGORIES:
-            raise MvadError(
-                "unknown embedded category",
-                found=c,
-                expected=", ".join(get_close_matches(c, CATEGORIES, 1) or CATEGORIES),
-            )
-    return list(wanted) or list(CATEGORIES)[:EMBEDDED_CATEGORIES]
-
-
-def _size(scale: str) -> str:
-    "How `make` calls the objects of a scale."
-    if scale == "paper":
-        raise MvadError(
-            "scale paper needs the real data",
-            found="no --root",
-            expected="the table's data set",
-            fix="give --root DIR, or use --scale laptop",
-        )
-    from mvad.data.layout import SIZES
-
-    return next(size for size, name in SIZES.items() if name == scale)
-
-
-# %% ../../nbs/reproduce/51_runner.ipynb #4e3b9093
-def embedded_root(
-    dataset: str = "mvtec3d",
-    categories: Sequence[str] = (),
-    scale: str = "laptop",
-    *,
-    splits: Sequence[str] = ("train", "test"),
-    workers: int | None = None,
-    progress: bool = True,
-) -> Path | None:
-    "The embedded objects in a data set's layout, made if need be: the folder to give its loader as root. None for `synthetic` itself, which needs no files."
-    if dataset == "synthetic":
-        return None
-    from mvad.core.files import cache_root
-    from mvad.data.base import locked
-    from mvad.data.layout import layout_class
-    from mvad.data.synthetic import VERSION
-
-    size, categories = _size(scale), embedded_categories(categories)
-    home, splits = (
-        cache_root() / "data" / f"synthetic-{VERSION}" / size / dataset,
-        [s for s in splits if s in layout_class(dataset).splits],
-    )
-
-    def complete(category):
-        marker = home / f"{category}.complete.json"
-        return marker.is_file() and set(splits) <= set(json.loads(marker.read_text()))
-
-    with locked(home):
-        if todo := [c for c in categories if not complete(c)]:
-            _make_embedded(home, dataset, todo, size, splits, workers, progress)
-    return home / "ready" if dataset == "mvtec3d" else home / "raw"
-
-
-# %% ../../nbs/reproduce/51_runner.ipynb #7a4e67b7
-def _make_embedded(
-    home: Path,
-    dataset: str,
-    categories: Sequence[str],
-    size: str,
-    splits: Sequence[str],
-    workers: int | None,
-    progress: bool,
-):
-    "Write the layout, take the table away where the papers do, mark."
-    from mvad.data.base import write_json
-    from mvad.data.layout import make
-
-    make(
-        dataset,
-        home / "raw",
-        size=size,
-        categories=categories,
-        splits=splits,
-        workers=workers,
-        progress=progress,
-    )
-    if dataset == "mvtec3d":
-        from mvad.data.mvtec3d import preprocess
-
-        preprocess(
-            home / "raw",
-            home / "ready",
-            categories=list(categories),
-            workers=workers,
-            progress=progress,
-        )
-    for c in categories:
-        marker = home / f"{c}.complete.json"
-        write_json(
-            marker, sorted({*splits, *(json.loads(marker.read_text()) if marker.is_file() else ())})
-        )
-
-
-# %% ../../nbs/reproduce/51_runner.ipynb #743cdcf6
-def organised(
-    root: str | Path,
-    category: str,
-    *,
-    splits: Sequence[str] = ("train", "test"),
-    progress: bool = True,
-) -> Path:
-    "A category of raw Eyecandies as organised clouds under the cache (camera frame, no belt, a folder for each defect type): the folder to give `MVTec3D` as root."
-    from mvad.core.files import cache_root
-    from mvad.data.eyecandies import organise
-
-    root = Path(root).expanduser().resolve()
-    out = (
-        cache_root()
-        / "data"
-        / "organised"
-        / hashlib.sha256(str(root).encode()).hexdigest()[:12]
-        / category
-    )
-    return organise(
-        root,
-        out,
-        frame="camera",
-        defects=True,
-        categories=[category],
-        splits=splits,
-        progress=progress,
-    )
-
-
 # %% ../../nbs/reproduce/51_runner.ipynb #5f5bbfb1
 @contextmanager
 def only_runner(out: Path) -> Iterator[None]:
@@ -1079,9 +937,11 @@ def _child():
 
 # %% ../../nbs/reproduce/51_runner.ipynb #179fe19d
 def _categories(dataset: str, root: str, wanted: Sequence[str]) -> list[str]:
+    from mvad.data.base import categories, close
+    from mvad.data.embedded import embedded_categories
+
     if not root:
         return embedded_categories(wanted)
-    from mvad.data.base import categories, close
 
     there = categories(dataset, root)
     for c in wanted:
@@ -1118,8 +978,9 @@ def _data_hash(run: Run) -> str:
             getattr(dataset_class(run.dataset), "find_root", Path)(run.root), run.category
         )
     from mvad.data import synthetic
+    from mvad.data.embedded import embedded_size
 
-    return f"synthetic {synthetic.VERSION} {_size(run.scale)} {hashlib.sha256(plain_code(Path(synthetic.__file__).read_text()).encode()).hexdigest()}"
+    return f"synthetic {synthetic.VERSION} {embedded_size(run.scale)} {hashlib.sha256(plain_code(Path(synthetic.__file__).read_text()).encode()).hexdigest()}"
 
 
 # %% ../../nbs/reproduce/51_runner.ipynb #943ff0e7
@@ -1225,6 +1086,7 @@ def reproduce(
     "Run what the tables need (`which` goes to `plan`) into `out`, one runner a folder; done runs are skipped. The rest as in `run_all` and `execute`."
     from mvad.core.detector import settings_from
     from mvad.core.evaluate import RunSettings
+    from mvad.data.embedded import embedded_root
 
     out = Path(out).expanduser().resolve()
     cluster = dict(address=address, gpus=gpus, cores=cores)

@@ -107,7 +107,7 @@ def own_samples(method: str, args):
 def _training_samples(args):
     "What to learn from."
     from mvad.data.base import categories, load_dataset
-    from mvad.reproduce.runner import embedded_categories, embedded_root
+    from mvad.data.embedded import embedded_categories, embedded_root
 
     if args.rgb:
         return own_samples(args.method, args)

@@ -356,8 +356,8 @@ d = {
                 "baselines/memory_bank.html#patchdetector.__init__",
                 "mvad/baselines/memory_bank.py",
             ),
-            "mvad.baselines.memory_bank.PatchDetector._patches": (
-                "baselines/memory_bank.html#patchdetector._patches",
+            "mvad.baselines.memory_bank.PatchDetector._patches_of_view": (
+                "baselines/memory_bank.html#patchdetector._patches_of_view",
                 "mvad/baselines/memory_bank.py",
             ),
             "mvad.baselines.memory_bank.PatchDetector.encoders": (
@@ -376,20 +376,20 @@ d = {
                 "baselines/memory_bank.html#patches",
                 "mvad/baselines/memory_bank.py",
             ),
-            "mvad.baselines.memory_bank.Patches.map": (
-                "baselines/memory_bank.html#patches.map",
+            "mvad.baselines.memory_bank.Patches.to_map": (
+                "baselines/memory_bank.html#patches.to_map",
                 "mvad/baselines/memory_bank.py",
             ),
-            "mvad.baselines.memory_bank._collect": (
-                "baselines/memory_bank.html#_collect",
+            "mvad.baselines.memory_bank._good_patches": (
+                "baselines/memory_bank.html#_good_patches",
                 "mvad/baselines/memory_bank.py",
             ),
-            "mvad.baselines.memory_bank._take": (
-                "baselines/memory_bank.html#_take",
+            "mvad.baselines.memory_bank._judge": (
+                "baselines/memory_bank.html#_judge",
                 "mvad/baselines/memory_bank.py",
             ),
-            "mvad.baselines.memory_bank.all_valid": (
-                "baselines/memory_bank.html#all_valid",
+            "mvad.baselines.memory_bank._saved_state": (
+                "baselines/memory_bank.html#_saved_state",
                 "mvad/baselines/memory_bank.py",
             ),
             "mvad.baselines.memory_bank.block_scales": (
@@ -408,24 +408,28 @@ d = {
                 "baselines/memory_bank.html#greedy_coreset",
                 "mvad/baselines/memory_bank.py",
             ),
-            "mvad.baselines.memory_bank.nearest": (
-                "baselines/memory_bank.html#nearest",
+            "mvad.baselines.memory_bank.nearest_neighbours": (
+                "baselines/memory_bank.html#nearest_neighbours",
                 "mvad/baselines/memory_bank.py",
             ),
             "mvad.baselines.memory_bank.neighbourhood_mean": (
                 "baselines/memory_bank.html#neighbourhood_mean",
                 "mvad/baselines/memory_bank.py",
             ),
-            "mvad.baselines.memory_bank.projected": (
-                "baselines/memory_bank.html#projected",
+            "mvad.baselines.memory_bank.random_projection": (
+                "baselines/memory_bank.html#random_projection",
                 "mvad/baselines/memory_bank.py",
             ),
-            "mvad.baselines.memory_bank.reweighted": (
-                "baselines/memory_bank.html#reweighted",
+            "mvad.baselines.memory_bank.reweighted_distance": (
+                "baselines/memory_bank.html#reweighted_distance",
                 "mvad/baselines/memory_bank.py",
             ),
             "mvad.baselines.memory_bank.settings_for": (
                 "baselines/memory_bank.html#settings_for",
+                "mvad/baselines/memory_bank.py",
+            ),
+            "mvad.baselines.memory_bank.with_valid": (
+                "baselines/memory_bank.html#with_valid",
                 "mvad/baselines/memory_bank.py",
             ),
         },

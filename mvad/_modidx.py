@@ -620,12 +620,12 @@ d = {
                 "core/anomaly_map.html#discrepancy",
                 "mvad/core/anomaly_map.py",
             ),
-            "mvad.core.anomaly_map.gaussian": (
-                "core/anomaly_map.html#gaussian",
-                "mvad/core/anomaly_map.py",
-            ),
             "mvad.core.anomaly_map.gaussian_operator": (
                 "core/anomaly_map.html#gaussian_operator",
+                "mvad/core/anomaly_map.py",
+            ),
+            "mvad.core.anomaly_map.gaussian_smooth": (
+                "core/anomaly_map.html#gaussian_smooth",
                 "mvad/core/anomaly_map.py",
             ),
             "mvad.core.anomaly_map.image_score": (
@@ -640,8 +640,8 @@ d = {
                 "core/anomaly_map.html#metric_map",
                 "mvad/core/anomaly_map.py",
             ),
-            "mvad.core.anomaly_map.scatter": (
-                "core/anomaly_map.html#scatter",
+            "mvad.core.anomaly_map.scatter_to_map": (
+                "core/anomaly_map.html#scatter_to_map",
                 "mvad/core/anomaly_map.py",
             ),
             "mvad.core.anomaly_map.smooth": (
@@ -742,12 +742,12 @@ d = {
                 "core/crossmodal.html#_both_blocks",
                 "mvad/core/crossmodal.py",
             ),
-            "mvad.core.crossmodal.cosine_loss": (
-                "core/crossmodal.html#cosine_loss",
+            "mvad.core.crossmodal._first_layer": (
+                "core/crossmodal.html#_first_layer",
                 "mvad/core/crossmodal.py",
             ),
-            "mvad.core.crossmodal.first_of": (
-                "core/crossmodal.html#first_of",
+            "mvad.core.crossmodal.cosine_loss": (
+                "core/crossmodal.html#cosine_loss",
                 "mvad/core/crossmodal.py",
             ),
             "mvad.core.crossmodal.mapped": (
@@ -1160,12 +1160,18 @@ d = {
                 "core/geometry.html#border_points",
                 "mvad/core/geometry.py",
             ),
+            "mvad.core.geometry.farthest_point_sample": (
+                "core/geometry.html#farthest_point_sample",
+                "mvad/core/geometry.py",
+            ),
             "mvad.core.geometry.fit_plane": (
                 "core/geometry.html#fit_plane",
                 "mvad/core/geometry.py",
             ),
-            "mvad.core.geometry.fps": ("core/geometry.html#fps", "mvad/core/geometry.py"),
-            "mvad.core.geometry.group": ("core/geometry.html#group", "mvad/core/geometry.py"),
+            "mvad.core.geometry.group_points": (
+                "core/geometry.html#group_points",
+                "mvad/core/geometry.py",
+            ),
             "mvad.core.geometry.knn": ("core/geometry.html#knn", "mvad/core/geometry.py"),
             "mvad.core.geometry.largest_cluster": (
                 "core/geometry.html#largest_cluster",
@@ -1183,10 +1189,6 @@ d = {
                 "core/geometry.html#nn3_weights",
                 "mvad/core/geometry.py",
             ),
-            "mvad.core.geometry.points_of": (
-                "core/geometry.html#points_of",
-                "mvad/core/geometry.py",
-            ),
             "mvad.core.geometry.pooled_mask": (
                 "core/geometry.html#pooled_mask",
                 "mvad/core/geometry.py",
@@ -1202,6 +1204,10 @@ d = {
             ),
             "mvad.core.geometry.scatter_operator": (
                 "core/geometry.html#scatter_operator",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry.valid_points": (
+                "core/geometry.html#valid_points",
                 "mvad/core/geometry.py",
             ),
             "mvad.core.geometry.voxel_index": (
@@ -1334,8 +1340,16 @@ d = {
                 "mvad/core/metrics.py",
             ),
             "mvad.core.metrics._corners": ("core/metrics.html#_corners", "mvad/core/metrics.py"),
+            "mvad.core.metrics._count_above": (
+                "core/metrics.html#_count_above",
+                "mvad/core/metrics.py",
+            ),
             "mvad.core.metrics._curve": ("core/metrics.html#_curve", "mvad/core/metrics.py"),
             "mvad.core.metrics._cut": ("core/metrics.html#_cut", "mvad/core/metrics.py"),
+            "mvad.core.metrics._distinct_scores": (
+                "core/metrics.html#_distinct_scores",
+                "mvad/core/metrics.py",
+            ),
             "mvad.core.metrics._exact_curve": (
                 "core/metrics.html#_exact_curve",
                 "mvad/core/metrics.py",
@@ -1352,51 +1366,52 @@ d = {
                 "core/metrics.html#_scores_and_labels",
                 "mvad/core/metrics.py",
             ),
+            "mvad.core.metrics._scores_at_rank": (
+                "core/metrics.html#_scores_at_rank",
+                "mvad/core/metrics.py",
+            ),
             "mvad.core.metrics._without_repeats": (
                 "core/metrics.html#_without_repeats",
                 "mvad/core/metrics.py",
             ),
-            "mvad.core.metrics.above": ("core/metrics.html#above", "mvad/core/metrics.py"),
-            "mvad.core.metrics.area_under": (
-                "core/metrics.html#area_under",
-                "mvad/core/metrics.py",
-            ),
-            "mvad.core.metrics.at": ("core/metrics.html#at", "mvad/core/metrics.py"),
             "mvad.core.metrics.aupro": ("core/metrics.html#aupro", "mvad/core/metrics.py"),
             "mvad.core.metrics.auroc": ("core/metrics.html#auroc", "mvad/core/metrics.py"),
             "mvad.core.metrics.average_precision": (
                 "core/metrics.html#average_precision",
                 "mvad/core/metrics.py",
             ),
-            "mvad.core.metrics.distinct": ("core/metrics.html#distinct", "mvad/core/metrics.py"),
-            "mvad.core.metrics.i_ap": ("core/metrics.html#i_ap", "mvad/core/metrics.py"),
-            "mvad.core.metrics.i_auroc": ("core/metrics.html#i_auroc", "mvad/core/metrics.py"),
+            "mvad.core.metrics.label_regions": (
+                "core/metrics.html#label_regions",
+                "mvad/core/metrics.py",
+            ),
+            "mvad.core.metrics.normalised_area": (
+                "core/metrics.html#normalised_area",
+                "mvad/core/metrics.py",
+            ),
             "mvad.core.metrics.p_ap": ("core/metrics.html#p_ap", "mvad/core/metrics.py"),
             "mvad.core.metrics.p_auroc": ("core/metrics.html#p_auroc", "mvad/core/metrics.py"),
             "mvad.core.metrics.pro_curve": ("core/metrics.html#pro_curve", "mvad/core/metrics.py"),
-            "mvad.core.metrics.reach": ("core/metrics.html#reach", "mvad/core/metrics.py"),
+            "mvad.core.metrics.reachable_share": (
+                "core/metrics.html#reachable_share",
+                "mvad/core/metrics.py",
+            ),
             "mvad.core.metrics.region_areas": (
                 "core/metrics.html#region_areas",
                 "mvad/core/metrics.py",
             ),
-            "mvad.core.metrics.regions": ("core/metrics.html#regions", "mvad/core/metrics.py"),
             "mvad.core.metrics.s_auroc": ("core/metrics.html#s_auroc", "mvad/core/metrics.py"),
-            "mvad.core.metrics.two_pass_curve": (
-                "core/metrics.html#two_pass_curve",
-                "mvad/core/metrics.py",
-            ),
         },
         "mvad.core.pseudo_anomaly": {
-            "mvad.core.pseudo_anomaly.Kept": (
-                "core/pseudo_anomaly.html#kept",
+            "mvad.core.pseudo_anomaly.ArrayCache": (
+                "core/pseudo_anomaly.html#arraycache",
                 "mvad/core/pseudo_anomaly.py",
             ),
-            "mvad.core.pseudo_anomaly.Kept.__init__": (
-                "core/pseudo_anomaly.html#kept.__init__",
+            "mvad.core.pseudo_anomaly.ArrayCache.__init__": (
+                "core/pseudo_anomaly.html#arraycache.__init__",
                 "mvad/core/pseudo_anomaly.py",
             ),
-            "mvad.core.pseudo_anomaly.Kept.get": (
-                "core/pseudo_anomaly.html#kept.get",
+            "mvad.core.pseudo_anomaly.ArrayCache.get": (
+                "core/pseudo_anomaly.html#arraycache.get",
                 "mvad/core/pseudo_anomaly.py",
             ),
             "mvad.core.pseudo_anomaly.ProceduralTextures": (
@@ -1549,14 +1564,20 @@ d = {
             "mvad.core.sample.View.size": ("core/sample.html#view.size", "mvad/core/sample.py"),
             "mvad.core.sample._checked": ("core/sample.html#_checked", "mvad/core/sample.py"),
             "mvad.core.sample._resize_rgb": ("core/sample.html#_resize_rgb", "mvad/core/sample.py"),
+            "mvad.core.sample.import_open3d": (
+                "core/sample.html#import_open3d",
+                "mvad/core/sample.py",
+            ),
             "mvad.core.sample.map_views": ("core/sample.html#map_views", "mvad/core/sample.py"),
-            "mvad.core.sample.open3d": ("core/sample.html#open3d", "mvad/core/sample.py"),
             "mvad.core.sample.pad_square": ("core/sample.html#pad_square", "mvad/core/sample.py"),
             "mvad.core.sample.refused": ("core/sample.html#refused", "mvad/core/sample.py"),
+            "mvad.core.sample.require_known": (
+                "core/sample.html#require_known",
+                "mvad/core/sample.py",
+            ),
             "mvad.core.sample.resize": ("core/sample.html#resize", "mvad/core/sample.py"),
         },
         "mvad.core.show": {
-            "mvad.core.show.Choice": ("core/show.html#choice", "mvad/core/show.py"),
             "mvad.core.show.Explorer": ("core/show.html#explorer", "mvad/core/show.py"),
             "mvad.core.show.Explorer.__init__": (
                 "core/show.html#explorer.__init__",
@@ -1577,82 +1598,91 @@ d = {
             ),
             "mvad.core.show.Explorer.live": ("core/show.html#explorer.live", "mvad/core/show.py"),
             "mvad.core.show.Explorer.still": ("core/show.html#explorer.still", "mvad/core/show.py"),
-            "mvad.core.show.Gallery": ("core/show.html#gallery", "mvad/core/show.py"),
-            "mvad.core.show.Gallery.__init__": (
-                "core/show.html#gallery.__init__",
+            "mvad.core.show.FigureStyle": ("core/show.html#figurestyle", "mvad/core/show.py"),
+            "mvad.core.show._Choice": ("core/show.html#_choice", "mvad/core/show.py"),
+            "mvad.core.show._Gallery": ("core/show.html#_gallery", "mvad/core/show.py"),
+            "mvad.core.show._Gallery.__init__": (
+                "core/show.html#_gallery.__init__",
                 "mvad/core/show.py",
             ),
-            "mvad.core.show.Look": ("core/show.html#look", "mvad/core/show.py"),
-            "mvad.core.show.Picture": ("core/show.html#picture", "mvad/core/show.py"),
+            "mvad.core.show._Picture": ("core/show.html#_picture", "mvad/core/show.py"),
             "mvad.core.show._bundle": ("core/show.html#_bundle", "mvad/core/show.py"),
+            "mvad.core.show._changed_choice": (
+                "core/show.html#_changed_choice",
+                "mvad/core/show.py",
+            ),
             "mvad.core.show._checked_scores": (
                 "core/show.html#_checked_scores",
                 "mvad/core/show.py",
             ),
+            "mvad.core.show._colour_index": ("core/show.html#_colour_index", "mvad/core/show.py"),
+            "mvad.core.show._compose": ("core/show.html#_compose", "mvad/core/show.py"),
+            "mvad.core.show._controls": ("core/show.html#_controls", "mvad/core/show.py"),
+            "mvad.core.show._empty_canvas": ("core/show.html#_empty_canvas", "mvad/core/show.py"),
+            "mvad.core.show._even_subset": ("core/show.html#_even_subset", "mvad/core/show.py"),
             "mvad.core.show._follow": ("core/show.html#_follow", "mvad/core/show.py"),
             "mvad.core.show._gather": ("core/show.html#_gather", "mvad/core/show.py"),
+            "mvad.core.show._has_kernel": ("core/show.html#_has_kernel", "mvad/core/show.py"),
             "mvad.core.show._mask": ("core/show.html#_mask", "mvad/core/show.py"),
+            "mvad.core.show._merged_points": ("core/show.html#_merged_points", "mvad/core/show.py"),
             "mvad.core.show._move": ("core/show.html#_move", "mvad/core/show.py"),
+            "mvad.core.show._named_maps": ("core/show.html#_named_maps", "mvad/core/show.py"),
+            "mvad.core.show._paint_canvas": ("core/show.html#_paint_canvas", "mvad/core/show.py"),
             "mvad.core.show._painted_points": (
                 "core/show.html#_painted_points",
                 "mvad/core/show.py",
             ),
+            "mvad.core.show._plotly_eye": ("core/show.html#_plotly_eye", "mvad/core/show.py"),
             "mvad.core.show._predicted": ("core/show.html#_predicted", "mvad/core/show.py"),
             "mvad.core.show._score_bar": ("core/show.html#_score_bar", "mvad/core/show.py"),
             "mvad.core.show._start": ("core/show.html#_start", "mvad/core/show.py"),
+            "mvad.core.show._still_figure": ("core/show.html#_still_figure", "mvad/core/show.py"),
+            "mvad.core.show._threshold_readout": (
+                "core/show.html#_threshold_readout",
+                "mvad/core/show.py",
+            ),
             "mvad.core.show._uri": ("core/show.html#_uri", "mvad/core/show.py"),
             "mvad.core.show._uv": ("core/show.html#_uv", "mvad/core/show.py"),
+            "mvad.core.show._view_images": ("core/show.html#_view_images", "mvad/core/show.py"),
             "mvad.core.show._view_options": ("core/show.html#_view_options", "mvad/core/show.py"),
-            "mvad.core.show.box": ("core/show.html#box", "mvad/core/show.py"),
-            "mvad.core.show.canvas": ("core/show.html#canvas", "mvad/core/show.py"),
-            "mvad.core.show.checked_choice": ("core/show.html#checked_choice", "mvad/core/show.py"),
-            "mvad.core.show.cloud": ("core/show.html#cloud", "mvad/core/show.py"),
-            "mvad.core.show.colour_scale": ("core/show.html#colour_scale", "mvad/core/show.py"),
-            "mvad.core.show.compose": ("core/show.html#compose", "mvad/core/show.py"),
-            "mvad.core.show.controls": ("core/show.html#controls", "mvad/core/show.py"),
-            "mvad.core.show.even_subset": ("core/show.html#even_subset", "mvad/core/show.py"),
+            "mvad.core.show._widget_box": ("core/show.html#_widget_box", "mvad/core/show.py"),
+            "mvad.core.show.draw_image": ("core/show.html#draw_image", "mvad/core/show.py"),
             "mvad.core.show.explorer": ("core/show.html#explorer", "mvad/core/show.py"),
-            "mvad.core.show.eye_of": ("core/show.html#eye_of", "mvad/core/show.py"),
-            "mvad.core.show.has_kernel": ("core/show.html#has_kernel", "mvad/core/show.py"),
-            "mvad.core.show.indexed": ("core/show.html#indexed", "mvad/core/show.py"),
+            "mvad.core.show.image_panels": ("core/show.html#image_panels", "mvad/core/show.py"),
+            "mvad.core.show.jpeg_image": ("core/show.html#jpeg_image", "mvad/core/show.py"),
             "mvad.core.show.lightness": ("core/show.html#lightness", "mvad/core/show.py"),
-            "mvad.core.show.maps_of": ("core/show.html#maps_of", "mvad/core/show.py"),
-            "mvad.core.show.merged_points": ("core/show.html#merged_points", "mvad/core/show.py"),
-            "mvad.core.show.modalities": ("core/show.html#modalities", "mvad/core/show.py"),
-            "mvad.core.show.montage": ("core/show.html#montage", "mvad/core/show.py"),
-            "mvad.core.show.outline": ("core/show.html#outline", "mvad/core/show.py"),
-            "mvad.core.show.overlay": ("core/show.html#overlay", "mvad/core/show.py"),
-            "mvad.core.show.paint": ("core/show.html#paint", "mvad/core/show.py"),
-            "mvad.core.show.panels": ("core/show.html#panels", "mvad/core/show.py"),
-            "mvad.core.show.photo": ("core/show.html#photo", "mvad/core/show.py"),
-            "mvad.core.show.picture": ("core/show.html#picture", "mvad/core/show.py"),
-            "mvad.core.show.plotted": ("core/show.html#plotted", "mvad/core/show.py"),
-            "mvad.core.show.png": ("core/show.html#png", "mvad/core/show.py"),
-            "mvad.core.show.readout": ("core/show.html#readout", "mvad/core/show.py"),
-            "mvad.core.show.scene_of": ("core/show.html#scene_of", "mvad/core/show.py"),
+            "mvad.core.show.mask_outline": ("core/show.html#mask_outline", "mvad/core/show.py"),
+            "mvad.core.show.overlay_scores": ("core/show.html#overlay_scores", "mvad/core/show.py"),
+            "mvad.core.show.plotly_colours": ("core/show.html#plotly_colours", "mvad/core/show.py"),
+            "mvad.core.show.plotly_points": ("core/show.html#plotly_points", "mvad/core/show.py"),
+            "mvad.core.show.plotly_scene": ("core/show.html#plotly_scene", "mvad/core/show.py"),
+            "mvad.core.show.png_bytes": ("core/show.html#png_bytes", "mvad/core/show.py"),
             "mvad.core.show.score_limits": ("core/show.html#score_limits", "mvad/core/show.py"),
+            "mvad.core.show.show_cloud": ("core/show.html#show_cloud", "mvad/core/show.py"),
             "mvad.core.show.show_curve": ("core/show.html#show_curve", "mvad/core/show.py"),
             "mvad.core.show.show_maps": ("core/show.html#show_maps", "mvad/core/show.py"),
             "mvad.core.show.show_matrix": ("core/show.html#show_matrix", "mvad/core/show.py"),
+            "mvad.core.show.show_montage": ("core/show.html#show_montage", "mvad/core/show.py"),
             "mvad.core.show.show_overlay": ("core/show.html#show_overlay", "mvad/core/show.py"),
             "mvad.core.show.show_sample": ("core/show.html#show_sample", "mvad/core/show.py"),
-            "mvad.core.show.still": ("core/show.html#still", "mvad/core/show.py"),
-            "mvad.core.show.styled": ("core/show.html#styled", "mvad/core/show.py"),
+            "mvad.core.show.with_figure_style": (
+                "core/show.html#with_figure_style",
+                "mvad/core/show.py",
+            ),
         },
         "mvad.core.volume": {
-            "mvad.core.volume.Grid": ("core/volume.html#grid", "mvad/core/volume.py"),
-            "mvad.core.volume.Grid.centres": (
-                "core/volume.html#grid.centres",
+            "mvad.core.volume.DefectVolume": (
+                "core/volume.html#defectvolume",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume.Grid.index": ("core/volume.html#grid.index", "mvad/core/volume.py"),
-            "mvad.core.volume.Grid.n": ("core/volume.html#grid.n", "mvad/core/volume.py"),
-            "mvad.core.volume.Grid.places": ("core/volume.html#grid.places", "mvad/core/volume.py"),
-            "mvad.core.volume.Grid.scatter_max": (
-                "core/volume.html#grid.scatter_max",
+            "mvad.core.volume.DefectVolume.grid": (
+                "core/volume.html#defectvolume.grid",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume.Landing": ("core/volume.html#landing", "mvad/core/volume.py"),
+            "mvad.core.volume.DefectVolume.points": (
+                "core/volume.html#defectvolume.points",
+                "mvad/core/volume.py",
+            ),
             "mvad.core.volume.ScoreVolume": ("core/volume.html#scorevolume", "mvad/core/volume.py"),
             "mvad.core.volume.ScoreVolume.at": (
                 "core/volume.html#scorevolume.at",
@@ -1670,10 +1700,24 @@ d = {
                 "core/volume.html#scorevolume.score",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume.Volume": ("core/volume.html#volume", "mvad/core/volume.py"),
-            "mvad.core.volume.Volume.grid": ("core/volume.html#volume.grid", "mvad/core/volume.py"),
-            "mvad.core.volume.Volume.points": (
-                "core/volume.html#volume.points",
+            "mvad.core.volume.VolumeMetrics": (
+                "core/volume.html#volumemetrics",
+                "mvad/core/volume.py",
+            ),
+            "mvad.core.volume.VolumeMetrics.__init__": (
+                "core/volume.html#volumemetrics.__init__",
+                "mvad/core/volume.py",
+            ),
+            "mvad.core.volume.VolumeMetrics.areas": (
+                "core/volume.html#volumemetrics.areas",
+                "mvad/core/volume.py",
+            ),
+            "mvad.core.volume.VolumeMetrics.rows": (
+                "core/volume.html#volumemetrics.rows",
+                "mvad/core/volume.py",
+            ),
+            "mvad.core.volume.VolumeMetrics.update": (
+                "core/volume.html#volumemetrics.update",
                 "mvad/core/volume.py",
             ),
             "mvad.core.volume.VolumePRO": ("core/volume.html#volumepro", "mvad/core/volume.py"),
@@ -1701,42 +1745,53 @@ d = {
                 "core/volume.html#volumepro.update",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume.VolumeScores": (
-                "core/volume.html#volumescores",
+            "mvad.core.volume.VoxelAssignment": (
+                "core/volume.html#voxelassignment",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume.VolumeScores.__init__": (
-                "core/volume.html#volumescores.__init__",
+            "mvad.core.volume.VoxelGrid": ("core/volume.html#voxelgrid", "mvad/core/volume.py"),
+            "mvad.core.volume.VoxelGrid.centres": (
+                "core/volume.html#voxelgrid.centres",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume.VolumeScores.areas": (
-                "core/volume.html#volumescores.areas",
+            "mvad.core.volume.VoxelGrid.index": (
+                "core/volume.html#voxelgrid.index",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume.VolumeScores.rows": (
-                "core/volume.html#volumescores.rows",
+            "mvad.core.volume.VoxelGrid.n": ("core/volume.html#voxelgrid.n", "mvad/core/volume.py"),
+            "mvad.core.volume.VoxelGrid.places": (
+                "core/volume.html#voxelgrid.places",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume.VolumeScores.update": (
-                "core/volume.html#volumescores.update",
+            "mvad.core.volume.VoxelGrid.scatter_max": (
+                "core/volume.html#voxelgrid.scatter_max",
                 "mvad/core/volume.py",
             ),
             "mvad.core.volume._labelled": ("core/volume.html#_labelled", "mvad/core/volume.py"),
-            "mvad.core.volume.best_landed": ("core/volume.html#best_landed", "mvad/core/volume.py"),
+            "mvad.core.volume._maximum_by_index": (
+                "core/volume.html#_maximum_by_index",
+                "mvad/core/volume.py",
+            ),
+            "mvad.core.volume._permuted": ("core/volume.html#_permuted", "mvad/core/volume.py"),
+            "mvad.core.volume.assign_voxels": (
+                "core/volume.html#assign_voxels",
+                "mvad/core/volume.py",
+            ),
             "mvad.core.volume.chance_floor": (
                 "core/volume.html#chance_floor",
                 "mvad/core/volume.py",
             ),
             "mvad.core.volume.grid_around": ("core/volume.html#grid_around", "mvad/core/volume.py"),
-            "mvad.core.volume.landing": ("core/volume.html#landing", "mvad/core/volume.py"),
-            "mvad.core.volume.maximum_by_index": (
-                "core/volume.html#maximum_by_index",
+            "mvad.core.volume.max_score_in_grid": (
+                "core/volume.html#max_score_in_grid",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume.permuted": ("core/volume.html#permuted", "mvad/core/volume.py"),
+            "mvad.core.volume.score_volume": (
+                "core/volume.html#score_volume",
+                "mvad/core/volume.py",
+            ),
             "mvad.core.volume.show_volume": ("core/volume.html#show_volume", "mvad/core/volume.py"),
             "mvad.core.volume.v_aupro": ("core/volume.html#v_aupro", "mvad/core/volume.py"),
-            "mvad.core.volume.volume_of": ("core/volume.html#volume_of", "mvad/core/volume.py"),
             "mvad.core.volume.world_points": (
                 "core/volume.html#world_points",
                 "mvad/core/volume.py",

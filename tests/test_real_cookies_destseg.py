@@ -46,10 +46,10 @@ def figure(d: DeSTSeg, path: str):
     import matplotlib
 
     matplotlib.use("agg")
-    from mvad.core.show import panels, picture
+    from mvad.core.show import draw_image, image_panels
 
     some = [d.prepare(s) for s in photos("test")[::3]]
-    fig, axes = panels(3, len(some), 1.5)
+    fig, axes = image_panels(3, len(some), 1.5)
     for column, s in zip(axes.T, some):
         p = d.predict(s)
         for ax, image, title in zip(
@@ -57,7 +57,7 @@ def figure(d: DeSTSeg, path: str):
             (s.view.rgb, p.branches["product"][0], p.maps[0]),
             (s.defect, f"{p.branch_scores['product']:.2f}", f"{p.score:.2f}"),
         ):
-            picture(ax, image, gt=s.view.gt, title=title).axes.set_axis_off()
+            draw_image(ax, image, gt=s.view.gt, title=title).axes.set_axis_off()
     fig.savefig(path, dpi=60)
 
 

@@ -8,7 +8,13 @@ import os
 from pathlib import Path
 import numpy as np
 import pytest
-from mvad.core.geometry import border_points, fit_plane, points_of, remove_background, remove_plane
+from mvad.core.geometry import (
+    border_points,
+    fit_plane,
+    remove_background,
+    remove_plane,
+    valid_points,
+)
 from mvad.core.sample import MvadError, View
 
 ROOT = (
@@ -54,7 +60,7 @@ scans = pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "xyz").gl
 @scans
 def test_nan_stays_outside(name):
     view, *_ = scan(name)
-    points, _ = points_of(view.xyz, view.valid)
+    points, _ = valid_points(view.xyz, view.valid)
     assert 0.2 < 1 - view.valid.mean() < 0.5  # about a third is not measured
     assert np.isfinite(points).all() and (points[:, 2] > 0.3).all()
     assert (view.xyz[:, ~view.valid] == 0).all()

@@ -12,7 +12,7 @@ import nbformat
 import numpy as np
 from test_real_kinect import scan  # skips this module, too, where there are no scans
 
-from mvad.core.show import cloud
+from mvad.core.show import show_cloud
 
 FIGURE = "document.querySelector('.jp-OutputArea .js-plotly-plot')"
 CAMERA = f"JSON.stringify({FIGURE}._fullLayout.scene._scene.getCamera().eye)"
@@ -35,7 +35,7 @@ def pixels(element) -> np.ndarray:
 def test_a_scan_fits_into_a_notebook():
     "Two hundred thousand measured points, 6000 of them shown: a fifth of what a notebook may weigh."
     view, *_ = scan("000")
-    fig = cloud(view)
+    fig = show_cloud(view)
     assert (
         view.valid.sum() > 100_000 and len(fig.data[0].x) == 6000 and len(fig.to_json()) < 120_000
     )

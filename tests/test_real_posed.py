@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 import numpy as np
 import pytest
-from mvad.core.geometry import points_of, project, remove_background
+from mvad.core.geometry import project, remove_background, valid_points
 from mvad.core.sample import Camera, Sample, View
 from mvad.data.base import read_xyz_tiff
 from mvad.data.check import check
@@ -66,7 +66,7 @@ def test_depth_to_points_and_back(room):
 
 def landed(a, b, camera, clouds, poses) -> tuple[np.ndarray, float]:
     "Depth in frame b minus depth of a's points there (positive: b sees farther), where both measured; and the share of a's points that fall into b's image."
-    points = points_of(*clouds[a])[0][::6]
+    points = valid_points(*clouds[a])[0][::6]
     move = np.linalg.inv(poses[b]) @ poses[a]
     uv, z = project(points @ move[:3, :3].T + move[:3, 3], Camera(camera.K))
     xyz, valid = clouds[b]

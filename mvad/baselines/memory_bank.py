@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from ..core.anomaly_map import gaussian
+from ..core.anomaly_map import gaussian_smooth
 from ..core.detector import Detector, Prediction, require_good, tensor_bytes
 from ..core.geometry import SparseOperator
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
@@ -419,7 +419,7 @@ def _judge(detector: MemoryBank, patches: Patches) -> tuple[Float[np.ndarray, "H
     x = patches.data / detector.scale
     distance = nearest_neighbours(x, bank)[0][:, 0]
     image = patches.to_map(distance)
-    image = (gaussian(image, s.sigma) if s.sigma else image).cpu().numpy()
+    image = (gaussian_smooth(image, s.sigma) if s.sigma else image).cpu().numpy()
     if s.score == "map":
         return image, image.max()
     return image, reweighted_distance(x[distance.argmax()], bank, s.reweight)

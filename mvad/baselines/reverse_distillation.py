@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from ..core.anomaly_map import gaussian, upsample
+from ..core.anomaly_map import gaussian_smooth, upsample
 from ..core.detector import Detector, Prediction, require_good, seeded, tensor_bytes, train
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
 from ..encoders.features import Folder, source_arrays, source_image
@@ -334,7 +334,7 @@ class ReverseDistillation(Detector):
         maps = np.zeros((len(sample.views), size, size), np.float32)
         raw = self.maps([self.image(sample.views[i]) for i in sample.present])
         maps[list(sample.present)] = (
-            gaussian(raw, self.settings.sigma) if self.settings.sigma else raw
+            gaussian_smooth(raw, self.settings.sigma) if self.settings.sigma else raw
         )
         return Prediction(maps, maps[list(sample.present)].max())
 

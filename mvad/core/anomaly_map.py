@@ -21,11 +21,11 @@ __all__ = [
     "SMOOTHING",
     "IMAGE_SCORE",
     "discrepancy",
-    "scatter",
+    "scatter_to_map",
     "mask_map",
     "aggregate",
     "gaussian_operator",
-    "gaussian",
+    "gaussian_smooth",
     "box_operator",
     "box_chain",
     "smooth",
@@ -62,7 +62,7 @@ def discrepancy(
 
 
 # %% ../../nbs/core/03_anomaly_map.ipynb #4044e386
-def scatter(
+def scatter_to_map(
     values: Float[Tensor, "P"] | np.ndarray,
     pixels: Int[Tensor, "P"] | np.ndarray,
     size: tuple[int, int],
@@ -194,7 +194,7 @@ def _separable(map, operator: Callable):
 
 
 # %% ../../nbs/core/03_anomaly_map.ipynb #dfac458a
-def gaussian(
+def gaussian_smooth(
     map: Float[Tensor, "*V H W"] | np.ndarray,
     sigma: float = 4.0,
     mode: str = "reflect",
@@ -230,7 +230,10 @@ def box_chain(
 
 
 # %% ../../nbs/core/03_anomaly_map.ipynb #e400384f
-SMOOTHING: dict[str, Callable] = {"paper": gaussian, "released": box_chain}  # CFM facts 0, row 3
+SMOOTHING: dict[str, Callable] = {
+    "paper": gaussian_smooth,
+    "released": box_chain,
+}  # CFM facts 0, row 3
 
 
 def smooth(

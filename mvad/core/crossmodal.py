@@ -19,7 +19,6 @@ __all__ = [
     "MappingEncoderDecoder",
     "MappingConv",
     "cosine_loss",
-    "first_of",
     "mapped",
     "mapped_scores",
     "mapped_loss",
@@ -124,7 +123,7 @@ def cosine_loss(
 
 
 # %% ../../nbs/core/08_crossmodal.ipynb #ce1953eb
-def first_of(net: nn.Module) -> nn.Linear:
+def _first_layer(net: nn.Module) -> nn.Linear:
     "The first linear layer of a network that maps each feature by itself; an error for others."
     if not hasattr(net, "first"):
         raise MvadError(
@@ -141,7 +140,7 @@ def mapped(
     """`net(operator(features))`, computed with the first linear layer before the operator and its bias after it: exact, and cheap where n is small.
 
     Works for every network that acts on single features and has `first` and `rest`; differentiable in network and features."""
-    first_of(net)
+    _first_layer(net)
     if operator is None:
         return net(features)
     return net.rest(operator(F.linear(features, net.first.weight)) + net.first.bias)
@@ -174,7 +173,7 @@ def _both_blocks(net, features, operator, target, target_operator, chunk):
             found=pixels[0],
             expected=pixels[1],
         )
-    first_of(net)
+    _first_layer(net)
     return pixels[0], zip(
         _blocks(operator, pixels[0], features.device, chunk),
         _blocks(target_operator, pixels[0], features.device, chunk),

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from .detector import Detector, Prediction, by_rename, settings_from, _did_you_mean
-from .metrics import StreamingPRO, i_ap, i_auroc, region_areas
+from .metrics import StreamingPRO, auroc, average_precision, region_areas
 from .sample import MvadError, PreparedSample, Sample
 
 # %% auto #0
@@ -296,9 +296,9 @@ def _image_metrics(seen: Sequence[_Seen], branch: str) -> dict[str, float]:
     views = [x for x, _ in views], [y for _, y in views]
     nan = float("nan")
     return {
-        "I-AUROC": i_auroc(*views) if both(*views) else nan,
-        "I-AP": i_ap(*views) if both(*views) else nan,
-        "S-AUROC": i_auroc(*samples) if both(*samples) else nan,
+        "I-AUROC": auroc(*views) if both(*views) else nan,
+        "I-AP": average_precision(*views) if both(*views) else nan,
+        "S-AUROC": auroc(*samples) if both(*samples) else nan,
     }
 
 
@@ -365,7 +365,7 @@ def evaluate(
     """Predict every sample once; metrics over all defects and for each type against the good samples, for each branch.
 
     `estimators`: "exact", "sampled" or both, for AUPRO at the FPR `limits`. `clock`: one that already holds the seconds of fit. `memory=False` skips the two extra predictions.
-    `extra`: a collector of further metrics, such as `VolumeScores`: its `update(sample, prediction)` sees each, its `rows()` and `areas()` join the result's."""
+    `extra`: a collector of further metrics, such as `VolumeMetrics`: its `update(sample, prediction)` sees each, its `rows()` and `areas()` join the result's."""
     from tqdm.auto import tqdm
 
     clock = clock or Clock(detector.device)

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from .sample import open3d, Camera, MvadError, View
+from .sample import import_open3d, Camera, MvadError, View
 
 # %% auto #0
 __all__ = [
-    "points_of",
+    "valid_points",
     "project",
     "back_project",
     "Plane",
@@ -25,9 +25,9 @@ __all__ = [
     "remove_plane",
     "largest_cluster",
     "remove_background",
-    "fps",
+    "farthest_point_sample",
     "knn",
-    "group",
+    "group_points",
     "nn3_weights",
     "SparseOperator",
     "scatter_operator",
@@ -41,7 +41,7 @@ __all__ = [
 
 
 # %% ../../nbs/core/02_geometry.ipynb #b04cd98c
-def points_of(
+def valid_points(
     xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"]
 ) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "N"]]:
     "The valid points in row-major order, and the flat pixel index (row * W + column) of each."
@@ -179,7 +179,7 @@ def border_points(
 ) -> Float[np.ndarray, "N 3"]:
     "Valid points of the first and last `width` rows, then columns (so corner blocks come twice, as in MVTec 3D-AD's preparation)."
     parts = [np.s_[..., :width, :], np.s_[..., -width:, :], np.s_[..., :width], np.s_[..., -width:]]
-    return np.concatenate([points_of(xyz[s], valid[s])[0] for s in parts])
+    return np.concatenate([valid_points(xyz[s], valid[s])[0] for s in parts])
 
 
 # %% ../../nbs/core/02_geometry.ipynb #553bfcba
@@ -196,7 +196,7 @@ def largest_cluster(
     points: Float[np.ndarray, "N 3"], eps: float = 0.006, min_points: int = 30
 ) -> Bool[np.ndarray, "N"]:
     "True for the points of DBSCAN's most frequent label; noise takes part in that vote like a cluster (CFM facts, 1.1)."
-    o3d = open3d()
+    o3d = import_open3d()
     if len(points) == 0:
         raise MvadError("no points to cluster", expected="at least one")
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(np.asarray(points, np.float64)))
@@ -230,7 +230,7 @@ def remove_background(
     points = (
         border_points(view.xyz, view.valid, width)
         if fit == "border"
-        else points_of(view.xyz, view.valid)[0]
+        else valid_points(view.xyz, view.valid)[0]
     )
     try:
         plane = fit_plane(
@@ -258,7 +258,7 @@ def remove_background(
             fix=f"lower distance (now {distance:g} m)",
         )
     if eps is not None:
-        points, pixels = points_of(view.xyz, view.valid)
+        points, pixels = valid_points(view.xyz, view.valid)
         keep = np.zeros(view.valid.size, bool)
         keep[pixels[largest_cluster(points, eps, min_points)]] = True
         view = replace(view, valid=keep.reshape(view.size))
@@ -266,7 +266,7 @@ def remove_background(
 
 
 # %% ../../nbs/core/02_geometry.ipynb #b6a09ff8
-def fps(
+def farthest_point_sample(
     points: Float[np.ndarray, "N 3"], n: int, start: int = 0, skip_norm2: float = 0.0
 ) -> Int[np.ndarray, "n"]:
     """Indices of `n` points by exact farthest point sampling from `start`; where N < n all points are taken and the rest repeats point 0.
@@ -314,7 +314,7 @@ def knn(
 
 
 # %% ../../nbs/core/02_geometry.ipynb #0dddd238
-def group(
+def group_points(
     points: Float[np.ndarray, "N 3"], centres: Float[np.ndarray, "G 3"], m: int
 ) -> Int[np.ndarray, "G m"]:
     "The `m` points nearest to each centre, nearest first: the patches of a point encoder. A cloud with fewer than `m` points repeats them in turn."

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/core/04_metrics.ipynb #d58e8848
 from __future__ import annotations
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -13,25 +13,19 @@ from .sample import MvadError
 # %% auto #0
 __all__ = [
     "ScoreSet",
-    "above",
-    "at",
-    "distinct",
     "StreamingAUROC",
     "auroc",
-    "i_auroc",
     "average_precision",
-    "i_ap",
     "s_auroc",
-    "regions",
-    "area_under",
+    "label_regions",
+    "normalised_area",
     "StreamingPRO",
     "region_areas",
     "pro_curve",
     "aupro",
     "p_auroc",
     "p_ap",
-    "reach",
-    "two_pass_curve",
+    "reachable_share",
 ]
 
 
@@ -133,7 +127,9 @@ class ScoreSet:
 
 
 # %% ../../nbs/core/04_metrics.ipynb #f935cb1c
-def above(scores: ScoreSet, t: Float[np.ndarray, "n"], strict: bool = True) -> Int[np.ndarray, "n"]:
+def _count_above(
+    scores: ScoreSet, t: Float[np.ndarray, "n"], strict: bool = True
+) -> Int[np.ndarray, "n"]:
     "How many scores are > t (`strict`) or >= t, for each t."
     scores._sort()
     side = "right" if strict else "left"
@@ -146,7 +142,7 @@ def above(scores: ScoreSet, t: Float[np.ndarray, "n"], strict: bool = True) -> I
 
 
 # %% ../../nbs/core/04_metrics.ipynb #82131255
-def at(scores: ScoreSet, rank: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+def _scores_at_rank(scores: ScoreSet, rank: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     "The scores at these positions, counted from 0, of the ascending sequence."
     scores._sort()
     rank, passed = np.asarray(rank), np.append(0, scores._times.cumsum())
@@ -164,7 +160,7 @@ def at(scores: ScoreSet, rank: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
 
 
 # %% ../../nbs/core/04_metrics.ipynb #70cccb82
-def distinct(scores: ScoreSet) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+def _distinct_scores(scores: ScoreSet) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"]]:
     "Values and how often each occurs (a value may be listed more than once)."
     scores._sort()
     return np.concatenate([scores._once, scores._often]), np.concatenate(
@@ -175,18 +171,18 @@ def distinct(scores: ScoreSet) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, 
 # %% ../../nbs/core/04_metrics.ipynb #7017fc16
 def _auroc(good: ScoreSet, bad: ScoreSet, tie: float = 0.5) -> float:
     "Share of (bad, good) pairs in the right order; a tied pair counts `tie`."
-    values, times = distinct(bad)
+    values, times = _distinct_scores(bad)
     more, ties = (
-        good.n - above(good, values, strict=False),
-        above(good, values, strict=False) - above(good, values),
+        good.n - _count_above(good, values, strict=False),
+        _count_above(good, values, strict=False) - _count_above(good, values),
     )
     return float(int((times * more).sum()) + tie * int((times * ties).sum())) / (good.n * bad.n)
 
 
 # %% ../../nbs/core/04_metrics.ipynb #169569a7
 def _average_precision(good: ScoreSet, bad: ScoreSet) -> float:
-    values, times = distinct(bad)
-    hits, false = above(bad, values, strict=False), above(good, values, strict=False)
+    values, times = _distinct_scores(bad)
+    hits, false = _count_above(bad, values, strict=False), _count_above(good, values, strict=False)
     return float((times * (hits / (hits + false))).sum() / bad.n)
 
 
@@ -275,16 +271,6 @@ def auroc(
     return StreamingAUROC(buffer=1 << 62).update(scores, labels, names).auroc()
 
 
-# %% ../../nbs/core/04_metrics.ipynb #244f68e5
-def i_auroc(
-    scores: Float[np.ndarray, "n"],
-    labels: Bool[np.ndarray, "n"],
-    names: Sequence[str] | None = None,
-) -> float:
-    "I-AUROC: `auroc` over image scores; every image that is not good counts as defective (CFM facts 6)."
-    return auroc(scores, labels, names)
-
-
 # %% ../../nbs/core/04_metrics.ipynb #9b46f93d
 def average_precision(
     scores: Float[np.ndarray, "n"],
@@ -293,16 +279,6 @@ def average_precision(
 ) -> float:
     "Average precision over all distinct thresholds, without interpolation (equals scikit-learn's `average_precision_score`)."
     return StreamingAUROC(buffer=1 << 62).update(scores, labels, names).average_precision()
-
-
-# %% ../../nbs/core/04_metrics.ipynb #1235d45e
-def i_ap(
-    scores: Float[np.ndarray, "n"],
-    labels: Bool[np.ndarray, "n"],
-    names: Sequence[str] | None = None,
-) -> float:
-    "I-AP: `average_precision` over image scores (CRD facts 9)."
-    return average_precision(scores, labels, names)
 
 
 # %% ../../nbs/core/04_metrics.ipynb #d1a12162
@@ -376,7 +352,7 @@ def _checked_mask(mask, shape: tuple, what: str, name: str) -> Bool[np.ndarray, 
 
 
 # %% ../../nbs/core/04_metrics.ipynb #b56c7948
-def regions(gt: Bool[np.ndarray, "V H W"], connectivity: int = 8) -> Int[np.ndarray, "V H W"]:
+def label_regions(gt: Bool[np.ndarray, "V H W"], connectivity: int = 8) -> Int[np.ndarray, "V H W"]:
     "Connected components numbered 1, 2, ... in reading order, 0 elsewhere. Connectivity 4 or 8: view by view; 6, 18 or 26: the array is a volume. (H, W) is taken as one view."
     import cc3d
 
@@ -407,7 +383,7 @@ def _region_scores(map, gt, domain, connectivity: int) -> list[Float[np.ndarray,
     "The scores of each region, ascending, in reading order of the regions."
     if not gt.any():
         return []
-    label = regions(gt, connectivity)
+    label = label_regions(gt, connectivity)
     inside = gt if domain is None else gt & domain
     label, scores = label[inside], map[inside]
     order = np.lexsort((scores, label))
@@ -448,7 +424,7 @@ def _sampled_curve(
     good: ScoreSet, regions: Sequence[Float[np.ndarray, "n"]], num_thresholds: int
 ) -> tuple[np.ndarray, np.ndarray]:
     position = np.linspace(0, good.n - 1, num_thresholds).astype(np.int64)
-    t, covered = at(good, position), np.zeros(num_thresholds)
+    t, covered = _scores_at_rank(good, position), np.zeros(num_thresholds)
     for scores in regions:
         covered += 1 - np.searchsorted(scores, t, side="right") / len(
             scores
@@ -458,7 +434,9 @@ def _sampled_curve(
 
 
 # %% ../../nbs/core/04_metrics.ipynb #217296a6
-def area_under(fpr: Float[np.ndarray, "n"], pro: Float[np.ndarray, "n"], limit: float) -> float:
+def normalised_area(
+    fpr: Float[np.ndarray, "n"], pro: Float[np.ndarray, "n"], limit: float
+) -> float:
     "Trapezoid area under an ascending curve from FPR 0 to `limit`, with linear interpolation at the limit, divided by `limit` (CFM facts 6, step 4)."
     if not 0 < limit <= 1:
         raise MvadError("an FPR limit is a share", found=limit, expected="above 0, at most 1")
@@ -475,7 +453,7 @@ class StreamingPRO:
     """PRO curve, AUPRO, P-AUROC and P-AP of images that arrive one at a time; equal to the one-shot functions.
 
     Memory: a `ScoreSet` of the good scores (4 bytes a float32 pixel, exact zeros and other repeats nearly free) and 4 bytes a defective pixel. `bits` bounds the former;
-    `bounds` and `auroc_bounds` then enclose the exact values. For exactness in less memory and a second pass see `two_pass_curve`."""
+    `bounds` and `auroc_bounds` then enclose the exact values."""
 
     def __init__(self, connectivity: int = 8, bits: int | None = None, buffer: int = 1 << 20):
         self.connectivity, self.good, self.regions, self.images = (
@@ -527,7 +505,7 @@ class StreamingPRO:
 
     def bounds(self, limit: float = 0.3) -> tuple[float, float]:
         return tuple(
-            area_under(*_curve(self, "exact", 99, ties), limit) for ties in ("worst", "best")
+            normalised_area(*_curve(self, "exact", 99, ties), limit) for ties in ("worst", "best")
         )
 
     def auroc(self) -> float:
@@ -556,8 +534,8 @@ def _curve(
     thresholds, covered = _corners(pixels.regions)
     return _exact_curve(
         covered,
-        above(pixels.good, thresholds),
-        above(pixels.good, thresholds, strict=False),
+        _count_above(pixels.good, thresholds),
+        _count_above(pixels.good, thresholds, strict=False),
         pixels.good.n,
         ties,
     )
@@ -567,9 +545,9 @@ def _curve(
 def _areas(curve, limits: float | Sequence[float]) -> float | dict[float, float]:
     "One area for one limit, {limit: area} for several, all from the same curve."
     return (
-        area_under(*curve, limits)
+        normalised_area(*curve, limits)
         if np.ndim(limits) == 0
-        else {l: area_under(*curve, l) for l in limits}
+        else {l: normalised_area(*curve, l) for l in limits}
     )
 
 
@@ -582,8 +560,8 @@ def region_areas(
     n, size = pixels.good.n, [len(r) for r in pixels.regions]
     s, region = np.concatenate(pixels.regions), np.repeat(np.arange(len(size)), size)
     a, b = (
-        above(pixels.good, s)[:, None] / n,
-        above(pixels.good, s, strict=False)[:, None] / n,
+        _count_above(pixels.good, s)[:, None] / n,
+        _count_above(pixels.good, s, strict=False)[:, None] / n,
     )  # FPR where the ramp starts and ends
     limits = np.asarray(limits, float)
     cut = np.minimum(b, limits)  # a ramp that the limit cuts is left at its height there
@@ -676,7 +654,7 @@ def p_ap(
 
 
 # %% ../../nbs/core/04_metrics.ipynb #4d24ca3c
-def reach(gts: Iterable, valids: Iterable, connectivity: int = 8) -> tuple[float, float]:
+def reachable_share(gts: Iterable, valids: Iterable, connectivity: int = 8) -> tuple[float, float]:
     "Share of defective pixels that lie in the valid region, and the mean of that share over regions: the recall and the PRO that a map which is zero outside can reach at most before its zeros turn positive."
     seen = [
         _region_scores(
@@ -692,40 +670,3 @@ def reach(gts: Iterable, valids: Iterable, connectivity: int = 8) -> tuple[float
             expected="at least one",
         )
     return float(np.concatenate(parts).mean()), float(np.mean([r.mean() for r in parts]))
-
-
-# %% ../../nbs/core/04_metrics.ipynb #0373ce77
-def two_pass_curve(
-    images: Callable[[], Iterable[tuple]], connectivity: int = 8
-) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    """The exact PRO curve from two passes over `images()`, which yields (map, gt) or (map, gt, domain) anew at each call.
-
-    Memory: about 100 bytes a defective pixel and one image, however many good pixels there are."""
-    parts, n_good = [], 0
-    for i, image in enumerate(images()):
-        map, gt, domain = _checked_pair(*image, *[None] * (3 - len(image)), f"image {i}")
-        parts += _region_scores(map, gt, domain, connectivity)
-        n_good += int((~gt if domain is None else ~gt & domain).sum())
-    if not parts or not n_good:
-        raise MvadError(
-            "a pixel metric needs good and defective pixels",
-            found=f"{n_good} good pixels and {len(parts)} defect regions",
-            expected="at least one of each",
-        )
-    thresholds, covered = _corners(parts)
-    del parts
-    counts, seen = np.zeros((2, len(thresholds)), np.int64), 0
-    for i, image in enumerate(images()):
-        map, gt, domain = _checked_pair(*image, *[None] * (3 - len(image)), f"image {i}")
-        good = np.sort(map[~gt if domain is None else ~gt & domain])
-        seen += len(good)
-        counts += [
-            len(good) - np.searchsorted(good, thresholds, side) for side in ("right", "left")
-        ]
-    if seen != n_good:
-        raise MvadError(
-            "the second pass saw other images than the first",
-            found=f"{seen} good pixels",
-            expected=n_good,
-        )
-    return _exact_curve(covered, *counts, n_good)

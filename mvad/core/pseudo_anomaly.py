@@ -12,12 +12,12 @@ from .sample import MvadError
 
 # %% auto #0
 __all__ = [
-    "KINDS",
+    "TEXTURE_KINDS",
     "smooth_noise",
     "procedural_texture",
     "perlin",
     "perlin_mask",
-    "Kept",
+    "ArrayCache",
     "ProceduralTextures",
     "pseudo_anomaly",
     "corrupt_views",
@@ -150,7 +150,7 @@ _PATTERNS = dict(
     zigzag=_zigzag,
     granite=_granite,
 )
-KINDS = tuple(_PATTERNS)
+TEXTURE_KINDS = tuple(_PATTERNS)
 
 
 def _palette(rng: np.random.Generator) -> Float[np.ndarray, "3 c"]:
@@ -171,9 +171,9 @@ def procedural_texture(
     if min(h, w) < 1:
         raise MvadError("a texture needs at least one pixel", found=(h, w), expected="H, W >= 1")
     if kind is None:
-        kind = KINDS[np.random.default_rng([seed, 1]).integers(len(KINDS))]
-    if kind not in KINDS:
-        raise MvadError(f"unknown texture {kind}", expected=" or ".join(KINDS))
+        kind = TEXTURE_KINDS[np.random.default_rng([seed, 1]).integers(len(TEXTURE_KINDS))]
+    if kind not in TEXTURE_KINDS:
+        raise MvadError(f"unknown texture {kind}", expected=" or ".join(TEXTURE_KINDS))
     rng = np.random.default_rng([seed, zlib.crc32(kind.encode())])
     angle, elements, shift = rng.uniform(0, 2 * np.pi), rng.uniform(5, 14), rng.uniform(0, 100, 2)
     c, s, unit = np.cos(angle), np.sin(angle), elements / max(h, w)
@@ -242,7 +242,7 @@ def perlin_mask(
 
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #70dabb02
-class Kept:
+class ArrayCache:
     "At most `keep` arrays by key; the oldest goes first. Can travel to another process, unlike `lru_cache`."
 
     def __init__(self, keep: int):
@@ -260,7 +260,7 @@ class ProceduralTextures:
     "`count` procedural textures, each computed once and kept as 8 bits. Call: (rng, (H, W)) -> rgb (3, H, W)."
 
     def __init__(self, count: int = 64, seed: int = 0):
-        self.count, self.seed, self.kept = count, seed, Kept(count)
+        self.count, self.seed, self.kept = count, seed, ArrayCache(count)
 
     def __call__(
         self, rng: np.random.Generator, size: tuple[int, int]

@@ -5,7 +5,7 @@
 # %% ../../nbs/core/01_sample.ipynb #0e3b336e
 from __future__ import annotations
 import math, os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace, field
 import numpy as np
 from jaxtyping import Bool, Float
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 # %% auto #0
 __all__ = [
     "MvadError",
+    "require_known",
     "Camera",
     "View",
     "refused",
@@ -21,7 +22,7 @@ __all__ = [
     "resize",
     "PreparedSample",
     "map_views",
-    "open3d",
+    "import_open3d",
 ]
 
 
@@ -41,6 +42,17 @@ class MvadError(Exception):
             + ([fix] if fix else [])
         )
         super().__init__("; ".join(str(p) for p in parts))
+
+
+def require_known(what: str, value, known: Iterable[str], *, file=None) -> None:
+    """Raise `MvadError` "unknown `what`" where `value` is none of the `known` words.
+
+    Example: `require_known("protocol", "draft", ("paper", "released"))`
+    """
+    known = list(known)
+    if value not in known:
+        words = " or ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
+        raise MvadError(f"unknown {what}", file=file, found=value, expected=words)
 
 
 # %% ../../nbs/core/01_sample.ipynb #db70a5e5
@@ -266,7 +278,7 @@ def map_views(sample: Sample, f: Callable[[View], View]) -> Sample:
 
 
 # %% ../../nbs/core/01_sample.ipynb #b17205bd
-def open3d():
+def import_open3d():
     "The module `open3d`, or an `MvadError` with the one command that makes it importable."
     os.environ.setdefault("OPEN3D_DISABLE_WEB_VISUALIZER", "true")
     try:

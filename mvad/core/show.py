@@ -13,56 +13,35 @@ from .sample import MvadError, Sample, View
 
 # %% auto #0
 __all__ = [
-    "LOOK",
-    "CURVES",
-    "DRAWN",
-    "HOVER",
-    "Look",
+    "FIGURE_STYLE",
+    "FigureStyle",
     "lightness",
-    "styled",
-    "png",
-    "photo",
-    "outline",
+    "with_figure_style",
+    "png_bytes",
+    "jpeg_image",
+    "mask_outline",
     "score_limits",
-    "overlay",
-    "panels",
-    "picture",
-    "modalities",
+    "overlay_scores",
+    "image_panels",
+    "draw_image",
     "show_sample",
-    "maps_of",
     "show_maps",
     "show_overlay",
-    "montage",
+    "show_montage",
     "show_matrix",
     "show_curve",
-    "merged_points",
-    "even_subset",
-    "indexed",
-    "colour_scale",
-    "plotted",
-    "eye_of",
-    "scene_of",
-    "cloud",
-    "Gallery",
-    "readout",
-    "Choice",
-    "checked_choice",
-    "Picture",
-    "compose",
-    "still",
-    "canvas",
-    "paint",
-    "controls",
+    "plotly_colours",
+    "plotly_points",
+    "plotly_scene",
+    "show_cloud",
     "Explorer",
-    "has_kernel",
-    "box",
     "explorer",
 ]
 
 
 # %% ../../nbs/core/07_show.ipynb #416cd2c4
 @dataclass(frozen=True)
-class Look:
+class FigureStyle:
     "Sizes and colours of every figure: inches for matplotlib, pixels for plotly, points for fonts."
 
     panel: float = 2.3  # side of an image panel
@@ -88,7 +67,7 @@ class Look:
     )
 
 
-LOOK = Look()
+FIGURE_STYLE = FigureStyle()
 
 
 # %% ../../nbs/core/07_show.ipynb #a65a5c42
@@ -100,7 +79,7 @@ def lightness(colours: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
 
 
 # %% ../../nbs/core/07_show.ipynb #f284e840
-def styled(draw):
+def with_figure_style(draw):
     "Run a drawing function with the kit's fonts; the figure it returns shows once, as the value of its cell, and needs no `plt.show`."
 
     @functools.wraps(draw)
@@ -108,21 +87,25 @@ def styled(draw):
         import matplotlib.pyplot as plt
 
         fonts = {
-            "font.size": LOOK.font,
-            "axes.titlesize": LOOK.font,
-            "figure.titlesize": LOOK.font + 1,
-            "axes.labelsize": LOOK.font - 1,
-            "xtick.labelsize": LOOK.font - 2,
-            "ytick.labelsize": LOOK.font - 2,
-            "legend.fontsize": LOOK.font - 1,
+            "font.size": FIGURE_STYLE.font,
+            "axes.titlesize": FIGURE_STYLE.font,
+            "figure.titlesize": FIGURE_STYLE.font + 1,
+            "axes.labelsize": FIGURE_STYLE.font - 1,
+            "xtick.labelsize": FIGURE_STYLE.font - 2,
+            "ytick.labelsize": FIGURE_STYLE.font - 2,
+            "legend.fontsize": FIGURE_STYLE.font - 1,
         }
         with plt.rc_context(
-            {**fonts, "axes.prop_cycle": plt.cycler(color=LOOK.palette), "figure.dpi": LOOK.dpi}
+            {
+                **fonts,
+                "axes.prop_cycle": plt.cycler(color=FIGURE_STYLE.palette),
+                "figure.dpi": FIGURE_STYLE.dpi,
+            }
         ):
             fig = draw(*args, **kwargs)
             for ax in fig.axes:
                 ax.tick_params(
-                    labelsize=LOOK.font - 2
+                    labelsize=FIGURE_STYLE.font - 2
                 )  # ticks are made later, outside of this context
             plt.close(fig)
         return fig
@@ -131,19 +114,19 @@ def styled(draw):
 
 
 # %% ../../nbs/core/07_show.ipynb #be7c4e4c
-def png(fig) -> bytes:
+def png_bytes(fig) -> bytes:
     "A matplotlib figure as the bytes of a PNG file of 256 colours, a third of the usual size."
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(full, format="png", dpi=LOOK.dpi)
+    fig.savefig(full, format="png", dpi=FIGURE_STYLE.dpi)
     Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
         small, "png", optimize=True
     )
     return small.getvalue()
 
 
-def photo(fig, dpi: int = LOOK.dpi):
+def jpeg_image(fig, dpi: int = FIGURE_STYLE.dpi):
     "A matplotlib figure as a JPEG that its cell shows, for pictures of textures and noise: many times smaller than without loss."
     import matplotlib.pyplot as plt
     from IPython.display import Image
@@ -155,7 +138,9 @@ def photo(fig, dpi: int = LOOK.dpi):
 
 
 # %% ../../nbs/core/07_show.ipynb #a679fa21
-def outline(mask: Bool[np.ndarray, "H W"]) -> tuple[Float[np.ndarray, "L"], Float[np.ndarray, "L"]]:
+def mask_outline(
+    mask: Bool[np.ndarray, "H W"],
+) -> tuple[Float[np.ndarray, "L"], Float[np.ndarray, "L"]]:
     "Border of `mask` as `(u, v)` of unit segments along pixel borders, separated by NaN; empty where the mask is."
     m = np.pad(np.asarray(mask, bool), 1)
     r, c = np.nonzero(m[1:] != m[:-1])
@@ -187,7 +172,7 @@ def score_limits(maps: Iterable[np.ndarray]) -> tuple[float, float]:
 
 
 # %% ../../nbs/core/07_show.ipynb #deac7ab2
-def overlay(
+def overlay_scores(
     rgb: Float[np.ndarray, "3 H W"],
     score: Float[np.ndarray, "H W"],
     *,
@@ -209,7 +194,7 @@ def overlay(
         )
     lo, hi = limits or score_limits([score])
     level = np.clip((np.nan_to_num(score, nan=lo) - lo) / (hi - lo), 0, 1)
-    paint = np.moveaxis(matplotlib.colormaps[LOOK.score](level)[..., :3], -1, 0)
+    paint = np.moveaxis(matplotlib.colormaps[FIGURE_STYLE.score](level)[..., :3], -1, 0)
     alpha = opacity * (
         level if threshold is None else np.nan_to_num(score, nan=-np.inf) >= threshold
     )
@@ -217,11 +202,11 @@ def overlay(
 
 
 # %% ../../nbs/core/07_show.ipynb #fae63de6
-def panels(rows: int, columns: int, size: float | None = None):
+def image_panels(rows: int, columns: int, size: float | None = None):
     "A matplotlib figure with `rows` x `columns` image panels; returns (figure, axes as a 2-D array)."
     import matplotlib.pyplot as plt
 
-    size = size or LOOK.panel
+    size = size or FIGURE_STYLE.panel
     return plt.subplots(
         rows,
         columns,
@@ -231,27 +216,31 @@ def panels(rows: int, columns: int, size: float | None = None):
     )
 
 
-def picture(ax, image=None, *, gt=None, title: str = "", colours: str | None = None, limits=None):
+def draw_image(
+    ax, image=None, *, gt=None, title: str = "", colours: str | None = None, limits=None
+):
     "Draw rgb (3, H, W) or one channel (H, W; NaN = missing) on `ax`, `gt` as an outline; no image = the words 'missing view'. Returns matplotlib's image or None."
     ax.set(title=title, xlabel="u / px", ylabel="v / px")
     if image is None:
-        ax.set(xticks=[], yticks=[], facecolor=LOOK.missing, aspect="equal")
+        ax.set(xticks=[], yticks=[], facecolor=FIGURE_STYLE.missing, aspect="equal")
         ax.text(0.5, 0.5, "missing view", transform=ax.transAxes, ha="center", va="center")
         return None
     lo, hi = limits or (None, None)
-    ax.set_facecolor(LOOK.missing)
+    ax.set_facecolor(FIGURE_STYLE.missing)
     drawn = (
         ax.imshow(np.moveaxis(image, 0, -1))
         if image.ndim == 3
-        else ax.imshow(np.ma.masked_invalid(image), cmap=colours or LOOK.score, vmin=lo, vmax=hi)
+        else ax.imshow(
+            np.ma.masked_invalid(image), cmap=colours or FIGURE_STYLE.score, vmin=lo, vmax=hi
+        )
     )
     if gt is not None:
-        ax.plot(*outline(gt), color=LOOK.outline, lw=1.2)
+        ax.plot(*mask_outline(gt), color=FIGURE_STYLE.outline, lw=1.2)
     return drawn
 
 
 # %% ../../nbs/core/07_show.ipynb #c6b7e19f
-def modalities(view: View) -> dict[str, np.ndarray]:
+def _view_images(view: View) -> dict[str, np.ndarray]:
     "What a view holds, ready to draw: rgb and normals as (3, H, W) colours, z and depth in millimetres with NaN where nothing was measured."
     out = {"rgb": view.rgb}
     hole = None if view.valid is None else ~view.valid
@@ -261,30 +250,30 @@ def modalities(view: View) -> dict[str, np.ndarray]:
         out["depth / mm"] = np.where(hole, np.nan, 1000 * view.depth)
     if view.normals is not None:
         out["normals"] = np.where(
-            hole, int(LOOK.missing[1:3], 16) / 255, np.clip((view.normals + 1) / 2, 0, 1)
+            hole, int(FIGURE_STYLE.missing[1:3], 16) / 255, np.clip((view.normals + 1) / 2, 0, 1)
         )
     return out
 
 
 # %% ../../nbs/core/07_show.ipynb #fda87c93
-@styled
+@with_figure_style
 def show_sample(sample: Sample):
     "All that a sample holds: a row a view, a column a modality, the ground truth outlined; millimetres share one scale over the views."
-    held = [None if v is None else modalities(v) for v in sample.views]
+    held = [None if v is None else _view_images(v) for v in sample.views]
     names = list(dict.fromkeys(n for m in held if m for n in m))
-    fig, axes = panels(len(held), len(names))
+    fig, axes = image_panels(len(held), len(names))
     for j, name in enumerate(names):
         flat = [m[name] for m in held if m and name in m and m[name].ndim == 2]
         limits = score_limits(flat) if flat else None
         drawn = None
         for i, (m, v) in enumerate(zip(held, sample.views)):
             gt = v.gt if v and j == 0 else None
-            now = picture(
+            now = draw_image(
                 axes[i, j],
                 m and m.get(name),
                 gt=gt,
                 title=f"{v.name if v and v.name else f'view {i}'}: {name}",
-                colours=LOOK.depth,
+                colours=FIGURE_STYLE.depth,
                 limits=limits,
             )
             if m and name not in m:
@@ -302,7 +291,7 @@ def show_sample(sample: Sample):
 
 
 # %% ../../nbs/core/07_show.ipynb #35d556aa
-def maps_of(prediction, sample: Sample) -> dict[str, Float[np.ndarray, "V H W"]]:
+def _named_maps(prediction, sample: Sample) -> dict[str, Float[np.ndarray, "V H W"]]:
     "All maps of a prediction by name, the final one first as 'map'; checked against the sample's views."
     maps = {"map": prediction.maps, **(getattr(prediction, "branches", None) or {})}
     for name, m in maps.items():
@@ -326,7 +315,7 @@ def maps_of(prediction, sample: Sample) -> dict[str, Float[np.ndarray, "V H W"]]
 
 
 # %% ../../nbs/core/07_show.ipynb #0b5f0c90
-@styled
+@with_figure_style
 def show_maps(
     sample: Sample,
     prediction,
@@ -339,7 +328,7 @@ def show_maps(
     branch, shared by the views (for branches in different units); `limits` fixes it."""
     if scale not in ("shared", "each"):
         raise MvadError("unknown scale", found=scale, expected="'shared' or 'each'")
-    maps = maps_of(prediction, sample)
+    maps = _named_maps(prediction, sample)
     if unknown := set(branches or ()) - set(maps):
         raise MvadError("unknown branch", found=sorted(unknown), expected=list(maps))
     names = list(branches or [n for n in maps if n != "map"] + ["map"])
@@ -347,9 +336,9 @@ def show_maps(
     extra = ["image"] + ["ground truth"] * any(
         v is not None and v.gt is not None for v in sample.views
     )
-    fig, axes = panels(len(sample.views), len(extra) + len(names))
+    fig, axes = image_panels(len(sample.views), len(extra) + len(names))
     for i, v in enumerate(sample.views):
-        picture(
+        draw_image(
             axes[i, 0],
             v and v.rgb,
             gt=v and v.gt,
@@ -364,7 +353,7 @@ def show_maps(
             else limits or score_limits([maps[name][list(sample.present)]])
         )
         drawn = [
-            picture(axes[i, j], v and maps[name][i], gt=v and v.gt, title=name, limits=(lo, hi))
+            draw_image(axes[i, j], v and maps[name][i], gt=v and v.gt, title=name, limits=(lo, hi))
             for i, v in enumerate(sample.views)
         ]
         if scale == "each":
@@ -381,7 +370,7 @@ def show_maps(
 def _mask(ax, view):
     "The ground truth of a view as a black and white panel."
     gt = None if view is None else view.gt
-    picture(
+    draw_image(
         ax,
         None if gt is None else gt.astype(float),
         title="ground truth",
@@ -399,7 +388,7 @@ def _score_bar(fig, drawn, axes, label):
 
 
 # %% ../../nbs/core/07_show.ipynb #ed250fa4
-@styled
+@with_figure_style
 def show_overlay(
     view: View,
     score: Float[np.ndarray, "H W"],
@@ -413,14 +402,14 @@ def show_overlay(
     from matplotlib.cm import ScalarMappable
 
     lo, hi = limits or score_limits([score])
-    fig, axes = panels(1, 1, 1.5 * LOOK.panel)
-    picture(
+    fig, axes = image_panels(1, 1, 1.5 * FIGURE_STYLE.panel)
+    draw_image(
         axes[0, 0],
-        overlay(view.rgb, score, threshold=threshold, limits=(lo, hi), opacity=opacity),
+        overlay_scores(view.rgb, score, threshold=threshold, limits=(lo, hi), opacity=opacity),
         gt=view.gt,
         title=title,
     )
-    colours = ScalarMappable(cmap=LOOK.score)
+    colours = ScalarMappable(cmap=FIGURE_STYLE.score)
     colours.set_clim(lo, hi)
     fig.colorbar(
         colours,
@@ -433,8 +422,8 @@ def show_overlay(
 
 
 # %% ../../nbs/core/07_show.ipynb #4c638395
-@styled
-def montage(
+@with_figure_style
+def show_montage(
     samples: Iterable[Sample],
     predictions: Iterable | None = None,
     *,
@@ -458,13 +447,13 @@ def montage(
                 found=len(predictions),
                 expected=len(samples),
             )
-        maps = [maps_of(p, s)[name][view] for p, s in zip(predictions, samples)]
+        maps = [_named_maps(p, s)[name][view] for p, s in zip(predictions, samples)]
         lo, hi = limits or score_limits(
             m for m, s in zip(maps, samples) if s.views[view] is not None
         )
     columns = min(columns, len(samples))
     rows = -(-len(samples) // columns)
-    fig, axes = panels(rows, columns, 0.7 * LOOK.panel)
+    fig, axes = image_panels(rows, columns, 0.7 * FIGURE_STYLE.panel)
     for ax in axes.flat[len(samples) :]:
         ax.set_axis_off()
     for i, (ax, s) in enumerate(zip(axes.flat, samples)):
@@ -472,16 +461,20 @@ def montage(
         title = s.defect or "not labelled"
         if maps:
             title += f", {predictions[i].score:.3g}"
-        picture(
+        draw_image(
             ax,
             v
-            and (overlay(v.rgb, maps[i], limits=(lo, hi), threshold=threshold) if maps else v.rgb),
+            and (
+                overlay_scores(v.rgb, maps[i], limits=(lo, hi), threshold=threshold)
+                if maps
+                else v.rgb
+            ),
             gt=v and v.gt,
             title=title,
         )
         ax.set(xticks=[], yticks=[], xlabel="", ylabel=s.id)
     if maps:
-        colours = ScalarMappable(cmap=LOOK.score)
+        colours = ScalarMappable(cmap=FIGURE_STYLE.score)
         colours.set_clim(lo, hi)
         fig.colorbar(
             colours,
@@ -494,7 +487,7 @@ def montage(
 
 
 # %% ../../nbs/core/07_show.ipynb #70f568d6
-@styled
+@with_figure_style
 def show_matrix(
     table,
     *,
@@ -520,11 +513,11 @@ def show_matrix(
         title=title,
         xlabel=table.columns.name or "column",
         ylabel=table.index.name or "row",
-        facecolor=LOOK.missing,
+        facecolor=FIGURE_STYLE.missing,
     )
     drawn = ax.imshow(
         np.ma.masked_invalid(table),
-        cmap=LOOK.matrix if centre is None else LOOK.difference,
+        cmap=FIGURE_STYLE.matrix if centre is None else FIGURE_STYLE.difference,
         vmin=lo,
         vmax=hi,
         aspect="auto",
@@ -549,23 +542,23 @@ def show_matrix(
 
 
 # %% ../../nbs/core/07_show.ipynb #a69fbf51
-CURVES = {
+_CURVE_AXES = {
     "roc": ("false positive rate", "true positive rate"),
     "pro": ("false positive rate", "per-region overlap"),
     "pr": ("recall", "precision"),
 }
 
 
-@styled
+@with_figure_style
 def show_curve(
     curves: Mapping[str, tuple], kind: str = "pro", *, limit: float | None = None, title: str = ""
 ):
     "Curves by label, each `(x, y)`; `kind` in `CURVES` names the axes; `limit` marks the largest false positive rate that counts and shades the first curve up to it."
     import matplotlib.pyplot as plt
 
-    if kind not in CURVES:
-        raise MvadError("unknown curve", found=kind, expected=list(CURVES))
-    fig, ax = plt.subplots(figsize=LOOK.plot, layout="constrained")
+    if kind not in _CURVE_AXES:
+        raise MvadError("unknown curve", found=kind, expected=list(_CURVE_AXES))
+    fig, ax = plt.subplots(figsize=FIGURE_STYLE.plot, layout="constrained")
     for i, (name, (x, y)) in enumerate(curves.items()):
         x, y = np.asarray(x), np.asarray(y)
         ax.plot(x, y, ["-", "--", "-.", ":"][i % 4], label=name, lw=1.6)
@@ -576,13 +569,19 @@ def show_curve(
         ax.axvline(limit, color="black", lw=0.8, label=f"limit {limit:g}")
     if kind == "roc":
         ax.plot([0, 1], [0, 1], color="grey", lw=0.8, label="chance")
-    ax.set(xlabel=CURVES[kind][0], ylabel=CURVES[kind][1], xlim=(0, 1), ylim=(0, 1.02), title=title)
+    ax.set(
+        xlabel=_CURVE_AXES[kind][0],
+        ylabel=_CURVE_AXES[kind][1],
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+        title=title,
+    )
     ax.legend(loc="lower right")
     return fig
 
 
 # %% ../../nbs/core/07_show.ipynb #2fe8dafa
-def merged_points(
+def _merged_points(
     views: Sequence[View | None],
 ) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "N"], Int[np.ndarray, "N"]]:
     "All 3D points of `views` in the camera frame of the first one that has any, in metres: (points, index of the view, row-major pixel in that view)."
@@ -617,7 +616,7 @@ def _move(x, pose):
 
 
 # %% ../../nbs/core/07_show.ipynb #657ecefc
-def even_subset(u: Int[np.ndarray, "N"], v: Int[np.ndarray, "N"], n: int) -> Int[np.ndarray, "n"]:
+def _even_subset(u: Int[np.ndarray, "N"], v: Int[np.ndarray, "N"], n: int) -> Int[np.ndarray, "n"]:
     "Indices (ascending) of `n` of the pixels (u, v), spread evenly over the image; all of them where there are no more than `n`."
     if len(u) <= n:
         return np.arange(len(u))
@@ -626,7 +625,7 @@ def even_subset(u: Int[np.ndarray, "N"], v: Int[np.ndarray, "N"], n: int) -> Int
 
 
 # %% ../../nbs/core/07_show.ipynb #8cb834bb
-def indexed(colours: Float[np.ndarray, "N 3"]) -> tuple[UInt8[np.ndarray, "N"], list]:
+def _colour_index(colours: Float[np.ndarray, "N 3"]) -> tuple[UInt8[np.ndarray, "N"], list]:
     "Colours in [0, 1] as one byte each and the plotly colour scale of at most 256 colours that the bytes point into (cmin 0, cmax 255)."
     from PIL import Image
 
@@ -638,7 +637,7 @@ def indexed(colours: Float[np.ndarray, "N 3"]) -> tuple[UInt8[np.ndarray, "N"], 
     ]
 
 
-def colour_scale(name: str) -> list:
+def plotly_colours(name: str) -> list:
     "A matplotlib colour map as a plotly colour scale of 33 stops."
     import matplotlib
 
@@ -654,17 +653,17 @@ def colour_scale(name: str) -> list:
 
 
 # %% ../../nbs/core/07_show.ipynb #acfc2d9a
-DRAWN = (0, 2, 1)  # camera axes drawn along plotly's x, y, z; the last one is reversed
-HOVER = "x %{x:.1f}, y %{z:.1f}, z %{y:.1f} mm"
+_PLOTLY_AXES = (0, 2, 1)  # camera axes drawn along plotly's x, y, z; the last one is reversed
+_HOVER = "x %{x:.1f}, y %{z:.1f}, z %{y:.1f} mm"
 
 
-def plotted(points: Float[np.ndarray, "N 3"]) -> dict:
+def plotly_points(points: Float[np.ndarray, "N 3"]) -> dict:
     "Points in a camera frame (metres) as plotly's coordinates in millimetres."
-    return dict(zip("xyz", (1000 * points.T[list(DRAWN)]).astype(np.float32)))
+    return dict(zip("xyz", (1000 * points.T[list(_PLOTLY_AXES)]).astype(np.float32)))
 
 
 # %% ../../nbs/core/07_show.ipynb #4d32b340
-def eye_of(
+def _plotly_eye(
     points: Float[np.ndarray, "N 3"], towards: Float[np.ndarray, "3"], wide: float = 1.1
 ) -> Float[np.ndarray, "3"]:
     "Nearest place in direction `towards` from which all points (around 0) are seen by plotly's camera of 45 degrees; `wide` = width over height of the picture."
@@ -678,34 +677,36 @@ def eye_of(
 
 
 # %% ../../nbs/core/07_show.ipynb #5faf9b68
-def scene_of(points: Float[np.ndarray, "N 3"]) -> dict:
+def plotly_scene(points: Float[np.ndarray, "N 3"]) -> dict:
     "Plotly scene for `plotted(points)`: equal axes in millimetres, seen as the sensor at the frame's origin sees them."
     lo, hi = 1000 * points.min(0), 1000 * points.max(0)
     margin = 0.03 * (hi - lo).max() + 1e-3
     extent = hi - lo + 2 * margin
     ratio = extent / extent.max()  # plotly's unit of length: the longest axis
-    eye = eye_of((1000 * points - (lo + hi) / 2) / extent.max(), -(lo + hi) / 2)[list(DRAWN)] * [
+    eye = _plotly_eye((1000 * points - (lo + hi) / 2) / extent.max(), -(lo + hi) / 2)[
+        list(_PLOTLY_AXES)
+    ] * [
         1,
         1,
         -1,
     ]
     look = dict(backgroundcolor="#f2f2f2", showbackground=True, gridcolor="white", nticks=7)
-    ends = [[lo[i] - margin, hi[i] + margin][:: -1 if i == 1 else 1] for i in DRAWN]
+    ends = [[lo[i] - margin, hi[i] + margin][:: -1 if i == 1 else 1] for i in _PLOTLY_AXES]
     axes = {
         f"{p}axis": dict(title=dict(text=f"{'xyz'[i]} / mm"), range=e, **look)
-        for p, i, e in zip("xyz", DRAWN, ends)
+        for p, i, e in zip("xyz", _PLOTLY_AXES, ends)
     }
     return dict(
         **axes,
         aspectmode="manual",
-        aspectratio=dict(zip("xyz", ratio[list(DRAWN)])),
+        aspectratio=dict(zip("xyz", ratio[list(_PLOTLY_AXES)])),
         dragmode="turntable",
         camera=dict(eye=dict(zip("xyz", eye))),
     )
 
 
 # %% ../../nbs/core/07_show.ipynb #66340545
-def cloud(
+def show_cloud(
     views: View | Sample | Sequence[View | None],
     score=None,
     *,
@@ -722,39 +723,39 @@ def cloud(
         views, score = [views], None if score is None else [score]
     elif isinstance(views, Sample):
         views = views.views
-    points, which, where = merged_points(views)
+    points, which, where = _merged_points(views)
     limits = limits or (
         None
         if score is None
         else score_limits([_gather(_checked_scores(score, views), which, where)])
     )
-    keep = even_subset(*_uv(views, which, where), max_points)
+    keep = _even_subset(*_uv(views, which, where), max_points)
     points, which, where = points[keep], which[keep], where[keep]
     size = float(np.clip(250 / np.sqrt(len(points)), 1.5, 6))
     if score is None:
-        index, table = indexed(_gather([v and v.rgb for v in views], which, where).T)
+        index, table = _colour_index(_gather([v and v.rgb for v in views], which, where).T)
         marker, hover = dict(color=index, colorscale=table, cmin=0, cmax=255), ""
     else:
         marker = dict(
             color=_gather(score, which, where),
-            colorscale=colour_scale(LOOK.score),
+            colorscale=plotly_colours(FIGURE_STYLE.score),
             cmin=limits[0],
             cmax=limits[1],
             colorbar=dict(title=dict(text=name, side="right"), thickness=14, len=0.8),
         )
         hover = f"<br>{name} %{{marker.color:.3g}}"
     trace = go.Scatter3d(
-        **plotted(points),
+        **plotly_points(points),
         mode="markers",
         marker=dict(size=size, **marker),
-        hovertemplate=HOVER + hover + "<extra></extra>",
+        hovertemplate=_HOVER + hover + "<extra></extra>",
     )
-    width, height = LOOK.cloud
+    width, height = FIGURE_STYLE.cloud
     return go.Figure(
         trace,
         dict(
             template="none",
-            scene=scene_of(points),
+            scene=plotly_scene(points),
             width=width,
             height=height,
             margin=dict(l=0, r=0, t=30, b=0),
@@ -799,7 +800,7 @@ def _checked_scores(score, views):
 
 
 # %% ../../nbs/core/07_show.ipynb #250125aa
-class Gallery:
+class _Gallery:
     "Samples beside their predictions (or those of a detector, made now): each map's colour scale over all of them, and where its threshold should start."
 
     def __init__(self, samples: Sequence[Sample], predictions):
@@ -825,7 +826,7 @@ class Gallery:
         self.labels, found = [], []
         for s, p in zip(samples, self.predictions):
             self.labels.append(f"{s.id} · {s.defect or 'not labelled'}")
-            found.append(({n: m[list(s.present)] for n, m in maps_of(p, s).items()}, s.label))
+            found.append(({n: m[list(s.present)] for n, m in _named_maps(p, s).items()}, s.label))
         self.names = [n for n in found[0][0] if all(n in m for m, _ in found)]
         self.limits = {n: score_limits(m[n] for m, _ in found) for n in self.names}
         self.start = {
@@ -852,7 +853,7 @@ def _start(maps):
 
 
 # %% ../../nbs/core/07_show.ipynb #6f538bbe
-def readout(
+def _threshold_readout(
     score: Float[np.ndarray, "H W"], gt: Bool[np.ndarray, "H W"] | None, threshold: float
 ) -> dict[str, float]:
     "What a threshold does on one view: pixels at or above it, their share of the image, and with a ground truth the shares of the defect and of the rest (NaN where there is none)."
@@ -866,7 +867,7 @@ def readout(
 
 # %% ../../nbs/core/07_show.ipynb #954ace28
 @dataclass(frozen=True)
-class Choice:
+class _Choice:
     "The explorer's state: index of the sample, index of the view, map by name, threshold in the map's units, opacity in [0, 1], all views in the cloud or one."
 
     sample: int = 0
@@ -878,11 +879,11 @@ class Choice:
 
 
 # %% ../../nbs/core/07_show.ipynb #f7aba5d8
-def checked_choice(gallery: Gallery, old: Choice, **changes) -> Choice:
+def _changed_choice(gallery: _Gallery, old: _Choice, **changes) -> _Choice:
     "`old` with `changes`, refused where they name nothing; a new map takes its own starting threshold, a sample with fewer views its last one."
-    if unknown := set(changes) - set(Choice.__dataclass_fields__):
+    if unknown := set(changes) - set(_Choice.__dataclass_fields__):
         raise MvadError(
-            "unknown choice", found=sorted(unknown), expected=sorted(Choice.__dataclass_fields__)
+            "unknown choice", found=sorted(unknown), expected=sorted(_Choice.__dataclass_fields__)
         )
     new = replace(old, **changes)
     if not 0 <= new.sample < len(gallery.samples):
@@ -908,7 +909,7 @@ def checked_choice(gallery: Gallery, old: Choice, **changes) -> Choice:
 
 # %% ../../nbs/core/07_show.ipynb #2c71fbfb
 @dataclass(frozen=True, eq=False)
-class Picture:
+class _Picture:
     "What is to be seen for one choice: the painted image, the map, the outline of the defect, the painted points, and two lines of text."
 
     image: Float[np.ndarray, "3 H W"] | None
@@ -921,15 +922,15 @@ class Picture:
 
 
 # %% ../../nbs/core/07_show.ipynb #f5ed7ecd
-def compose(gallery: Gallery, choice: Choice, max_points: int = 20_000) -> Picture:
+def _compose(gallery: _Gallery, choice: _Choice, max_points: int = 20_000) -> _Picture:
     "The picture for a choice; `None` for what a missing view or a view without 3D points cannot show."
     sample, prediction = gallery.samples[choice.sample], gallery.predictions[choice.sample]
-    maps, limits = maps_of(prediction, sample)[choice.map], gallery.limits[choice.map]
+    maps, limits = _named_maps(prediction, sample)[choice.map], gallery.limits[choice.map]
     views = [
         v
         and replace(
             v,
-            rgb=overlay(
+            rgb=overlay_scores(
                 v.rgb, m, limits=limits, threshold=choice.threshold, opacity=choice.opacity
             ),
         )
@@ -941,7 +942,7 @@ def compose(gallery: Gallery, choice: Choice, max_points: int = 20_000) -> Pictu
         f"{sample.category} · {gallery.labels[choice.sample]} · view {choice.view} · {choice.map}"
     )
     if view is None:
-        return Picture(
+        return _Picture(
             None,
             None,
             None,
@@ -950,11 +951,11 @@ def compose(gallery: Gallery, choice: Choice, max_points: int = 20_000) -> Pictu
             title,
             f"score {prediction.score:.3g} · view {choice.view} is missing",
         )
-    r = readout(score, view.gt, choice.threshold)
+    r = _threshold_readout(score, view.gt, choice.threshold)
     text = f"score {prediction.score:.3g} · {r['pixels']} px ({r['share']:.1%}) at or above {choice.threshold:.3g}"
     if view.gt is not None and view.gt.any():
         text += f" · {r['of_defect']:.0%} of the defect, {r['of_rest']:.1%} of the rest"
-    return Picture(
+    return _Picture(
         view.rgb,
         score,
         view.gt,
@@ -970,25 +971,27 @@ def _painted_points(views, max_points):
     "Points and colours of the views that have any; (None, None) where none has."
     if not any(v is not None and v.xyz is not None and v.valid.any() for v in views):
         return None, None
-    points, which, where = merged_points(views)
-    keep = even_subset(*_uv(views, which, where), max_points)
+    points, which, where = _merged_points(views)
+    keep = _even_subset(*_uv(views, which, where), max_points)
     return points[keep], _gather([v and v.rgb for v in views], which[keep], where[keep]).T
 
 
 # %% ../../nbs/core/07_show.ipynb #9f6a3d6b
-@styled
-def still(shown: Picture, limits: tuple, threshold: float, max_points: int = 4000):
+@with_figure_style
+def _still_figure(shown: _Picture, limits: tuple, threshold: float, max_points: int = 4000):
     "The explorer's picture as a matplotlib figure: the painted image with its colour bar, and the painted points turned a little to the side."
     import matplotlib.pyplot as plt
     from matplotlib.cm import ScalarMappable
 
-    fig = plt.figure(figsize=(3.6 * LOOK.panel, 1.75 * LOOK.panel), layout="constrained")
+    fig = plt.figure(
+        figsize=(3.6 * FIGURE_STYLE.panel, 1.75 * FIGURE_STYLE.panel), layout="constrained"
+    )
     left = fig.add_subplot(1, 2, 1)
-    picture(left, shown.image, gt=shown.gt)
-    colours = ScalarMappable(cmap=LOOK.score)
+    draw_image(left, shown.image, gt=shown.gt)
+    colours = ScalarMappable(cmap=FIGURE_STYLE.score)
     colours.set_clim(*limits)
     bar = fig.colorbar(colours, ax=left, label="anomaly score", shrink=0.8)
-    bar.ax.axhline(threshold, color=LOOK.outline, lw=2)
+    bar.ax.axhline(threshold, color=FIGURE_STYLE.outline, lw=2)
     fig.suptitle(f"{shown.title}\n{shown.text}")
     if shown.points is None:
         right = fig.add_subplot(1, 2, 2)
@@ -1008,7 +1011,7 @@ def still(shown: Picture, limits: tuple, threshold: float, max_points: int = 400
 
 
 # %% ../../nbs/core/07_show.ipynb #efe03529
-def canvas(gallery: Gallery, choice: Choice):
+def _empty_canvas(gallery: _Gallery, choice: _Choice):
     "An empty plotly figure for the explorer: traces 0 image, 1 scores under the pointer, 2 outline of the defect, 3 points."
     import plotly.graph_objects as go
 
@@ -1034,7 +1037,11 @@ def canvas(gallery: Gallery, choice: Choice):
     )
     fig.add_trace(
         go.Scatter(
-            x=[], y=[], mode="lines", line=dict(color=LOOK.outline, width=2), hoverinfo="skip"
+            x=[],
+            y=[],
+            mode="lines",
+            line=dict(color=FIGURE_STYLE.outline, width=2),
+            hoverinfo="skip",
         )
     )
     fig.add_trace(
@@ -1044,7 +1051,7 @@ def canvas(gallery: Gallery, choice: Choice):
             z=[0],
             mode="markers",
             marker=dict(size=2.5, cmin=0, cmax=255),
-            hovertemplate=HOVER + "<extra></extra>",
+            hovertemplate=_HOVER + "<extra></extra>",
         )
     )
     fig.update_layout(
@@ -1061,7 +1068,7 @@ def canvas(gallery: Gallery, choice: Choice):
         ),
         scene=dict(domain=dict(x=[0.53, 1], y=[0, 1])),
         coloraxis=dict(
-            colorscale=colour_scale(LOOK.score),
+            colorscale=plotly_colours(FIGURE_STYLE.score),
             colorbar=dict(x=0.425, thickness=14, title=dict(text="anomaly score", side="right")),
         ),
     )
@@ -1081,14 +1088,14 @@ def _uri(rgb: Float[np.ndarray, "3 H W"]) -> str:
 
 
 # %% ../../nbs/core/07_show.ipynb #7bcb18c6
-def paint(fig, shown: Picture, limits: tuple, refit: bool = True) -> None:
+def _paint_canvas(fig, shown: _Picture, limits: tuple, refit: bool = True) -> None:
     "Put a picture into the canvas (a plotly Figure or FigureWidget); `refit`: the axes and the scene are new, too, because other pixels or points are shown."
     image, scores, line, cloud_ = fig.data
     absent = shown.image is None
     image.source = _uri(np.full((3, 8, 8), 0.77) if absent else shown.image)
     if refit:
         scores.z = np.full((8, 8), np.nan) if absent else shown.score.astype(np.float32)
-        line.x, line.y = outline(shown.gt) if shown.gt is not None else ([], [])
+        line.x, line.y = mask_outline(shown.gt) if shown.gt is not None else ([], [])
         h, w = (8, 8) if absent else shown.score.shape
         fig.layout.xaxis.range, fig.layout.yaxis.range = [-0.5, w - 0.5], [h - 0.5, -0.5]
         fig.layout.coloraxis.update(cmin=limits[0], cmax=limits[1])
@@ -1099,21 +1106,21 @@ def paint(fig, shown: Picture, limits: tuple, refit: bool = True) -> None:
     if shown.points is None:
         return
     if refit:
-        cloud_.update(plotted(shown.points))
+        cloud_.update(plotly_points(shown.points))
         cloud_.marker.size = float(np.clip(230 / np.sqrt(len(shown.points)), 1.5, 5))
         fig.layout.scene.update(
             {
                 k: v
-                for k, v in scene_of(shown.points).items()
+                for k, v in plotly_scene(shown.points).items()
                 if k != "camera" or fig.layout.scene.camera.eye.x is None
             }
         )
-    index, table = indexed(shown.colours)
+    index, table = _colour_index(shown.colours)
     cloud_.marker.update(color=index, colorscale=table)
 
 
 # %% ../../nbs/core/07_show.ipynb #32041ba2
-def controls(gallery: Gallery, choice: Choice) -> dict:
+def _controls(gallery: _Gallery, choice: _Choice) -> dict:
     "The explorer's widgets by the names of `Choice`'s fields."
     import ipywidgets as w
 
@@ -1190,7 +1197,7 @@ def _follow(widgets, gallery, choice):
 class Explorer:
     "Widgets and a plotly figure over a `Gallery`; the same picture as a still figure where there is no kernel or no ipywidgets. See `explorer`."
 
-    def __init__(self, gallery: Gallery, choice: Choice, max_points: int):
+    def __init__(self, gallery: _Gallery, choice: _Choice, max_points: int):
         self.gallery, self.choice, self.max_points, self.widgets, self.figure, self.why = (
             gallery,
             choice,
@@ -1202,8 +1209,8 @@ class Explorer:
         try:
             import plotly.graph_objects as go
 
-            self.widgets = controls(gallery, choice)
-            self.figure = go.FigureWidget(canvas(gallery, choice))
+            self.widgets = _controls(gallery, choice)
+            self.figure = go.FigureWidget(_empty_canvas(gallery, choice))
         except ImportError as e:
             self.widgets, self.why = {}, f"no widgets: {e}"
         self._busy = False
@@ -1213,7 +1220,7 @@ class Explorer:
 
     def choose(self, **changes) -> Explorer:
         "Change sample, view, map, threshold, opacity or merged, by program; the widgets follow."
-        old, self.choice = self.choice, checked_choice(self.gallery, self.choice, **changes)
+        old, self.choice = self.choice, _changed_choice(self.gallery, self.choice, **changes)
         self._busy = True
         try:
             if self.widgets:
@@ -1231,24 +1238,26 @@ class Explorer:
             self.choose(**{name: value})
 
     def _draw(self, refit):
-        self.shown = compose(self.gallery, self.choice, self.max_points)
+        self.shown = _compose(self.gallery, self.choice, self.max_points)
         if self.figure is not None:
             with self.figure.batch_update():
-                paint(self.figure, self.shown, self.gallery.limits[self.choice.map], refit)
+                _paint_canvas(self.figure, self.shown, self.gallery.limits[self.choice.map], refit)
 
     def still(self):
-        return still(self.shown, self.gallery.limits[self.choice.map], self.choice.threshold)
+        return _still_figure(
+            self.shown, self.gallery.limits[self.choice.map], self.choice.threshold
+        )
 
     @property
     def live(self) -> bool:
-        return self.figure is not None and has_kernel()
+        return self.figure is not None and _has_kernel()
 
     def _repr_mimebundle_(self, **kwargs):
         return _bundle(self)
 
 
 # %% ../../nbs/core/07_show.ipynb #fbce8ed3
-def has_kernel() -> bool:
+def _has_kernel() -> bool:
     "Whether this runs in a Jupyter kernel, which widgets need to answer."
     try:
         from IPython import get_ipython
@@ -1258,7 +1267,7 @@ def has_kernel() -> bool:
 
 
 # %% ../../nbs/core/07_show.ipynb #8d67ce34
-def box(e: Explorer):
+def _widget_box(e: Explorer):
     "The explorer's controls above its figure, as one widget."
     import ipywidgets as w
 
@@ -1273,11 +1282,11 @@ def box(e: Explorer):
 def _bundle(e: Explorer) -> dict:
     "What Jupyter shows: widgets where they can answer, and always the still picture for those who open the stored notebook."
     still_ = {
-        "image/png": base64.b64encode(png(e.still())).decode(),
+        "image/png": base64.b64encode(png_bytes(e.still())).decode(),
         "text/plain": f"{e.shown.title}\n{e.shown.text}\n{e.why}".strip(),
     }
     return (
-        {**still_, **box(e)._repr_mimebundle_(), "text/plain": still_["text/plain"]}
+        {**still_, **_widget_box(e)._repr_mimebundle_(), "text/plain": still_["text/plain"]}
         if e.live
         else still_
     )
@@ -1290,13 +1299,13 @@ def explorer(
     """Look at samples and their predictions (or those of a detector, which predicts all samples first): choose sample, view, map, threshold, opacity.
 
     `choice`: where to start, fields of `Choice`. In JupyterLab it shows widgets; elsewhere a still picture of the choice, which `.choose(...)` changes."""
-    gallery = Gallery(samples, predictions)
-    first = Choice(
+    gallery = _Gallery(samples, predictions)
+    first = _Choice(
         view=samples[choice.get("sample", 0)].present[0]
         if "sample" not in choice or 0 <= choice["sample"] < len(samples)
         else 0,
         map="",
     )
     return Explorer(
-        gallery, checked_choice(gallery, first, **{"map": gallery.names[0], **choice}), max_points
+        gallery, _changed_choice(gallery, first, **{"map": gallery.names[0], **choice}), max_points
     )

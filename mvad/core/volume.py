@@ -8,35 +8,33 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from .geometry import points_of, voxel_index, voxel_scatter_max
-from .metrics import StreamingPRO, region_areas, regions
+from .geometry import valid_points, voxel_index, voxel_scatter_max
+from .metrics import StreamingPRO, region_areas, label_regions
 from .sample import MvadError, View
 
 # %% auto #0
 __all__ = [
-    "DOMAINS",
-    "Grid",
+    "VOXEL_DOMAINS",
+    "VoxelGrid",
     "grid_around",
-    "Volume",
+    "DefectVolume",
     "world_points",
-    "Landing",
-    "landing",
-    "maximum_by_index",
+    "VoxelAssignment",
+    "assign_voxels",
     "ScoreVolume",
-    "volume_of",
-    "best_landed",
+    "score_volume",
+    "max_score_in_grid",
     "VolumePRO",
     "v_aupro",
     "chance_floor",
-    "permuted",
-    "VolumeScores",
+    "VolumeMetrics",
     "show_volume",
 ]
 
 
 # %% ../../nbs/core/04a_volume.ipynb #f4b74e1b
 @dataclass(frozen=True, eq=False)
-class Grid:
+class VoxelGrid:
     "Cubic voxels of edge `size` (metres) from the corner `origin` on, `shape` of them, along the world's axes."
 
     origin: Float[np.ndarray, "3"]
@@ -74,7 +72,9 @@ class Grid:
 
 
 # %% ../../nbs/core/04a_volume.ipynb #e34bee7f
-def grid_around(points: Float[np.ndarray, "N 3"], longest: int = 256, margin: float = 0.05) -> Grid:
+def grid_around(
+    points: Float[np.ndarray, "N 3"], longest: int = 256, margin: float = 0.05
+) -> VoxelGrid:
     "The grid over the box of `points` plus the share `margin` on each side, its longest side cut into `longest` voxels."
     points = np.asarray(points, np.float64)
     if not len(points) or not np.isfinite(points).all():
@@ -89,12 +89,12 @@ def grid_around(points: Float[np.ndarray, "N 3"], longest: int = 256, margin: fl
         raise MvadError("a grid needs points with an extent", found=f"all at {low}")
     size = float(extent.max() / longest)
     shape = np.maximum(np.ceil(extent / size - 1e-9), 1).astype(int)
-    return Grid((low + high) / 2 - shape * size / 2, size, tuple(map(int, shape)))
+    return VoxelGrid((low + high) / 2 - shape * size / 2, size, tuple(map(int, shape)))
 
 
 # %% ../../nbs/core/04a_volume.ipynb #9ad015ac
 @dataclass(frozen=True, eq=False)
-class Volume:
+class DefectVolume:
     "Ground truth in voxels: `labels` is true on defects. `origin` (3,) and the voxels' edge `size` in metres, world frame."
 
     origin: Float[np.ndarray, "3"]
@@ -102,8 +102,8 @@ class Volume:
     labels: Bool[np.ndarray, "X Y Z"]
 
     @property
-    def grid(self) -> Grid:
-        return Grid(self.origin, self.size, self.labels.shape)
+    def grid(self) -> VoxelGrid:
+        return VoxelGrid(self.origin, self.size, self.labels.shape)
 
     @property
     def points(self) -> Float[np.ndarray, "M 3"]:
@@ -121,12 +121,12 @@ def world_points(view: View) -> Float[np.ndarray, "N 3"]:
             fix="is there a calibration, and does the recipe name its files?",
         )
     E = view.camera.world_to_camera
-    return (points_of(view.xyz, view.valid)[0].astype(np.float64) - E[:3, 3]) @ E[:3, :3]
+    return (valid_points(view.xyz, view.valid)[0].astype(np.float64) - E[:3, 3]) @ E[:3, :3]
 
 
 # %% ../../nbs/core/04a_volume.ipynb #cf4bd2a0
 @dataclass(frozen=True, eq=False)
-class Landing:
+class VoxelAssignment:
     "Where the pixels of a view fall in a grid: flat `pixels` of the view, the flat `voxels` of each, and how many of the pixels lie `outside`."
 
     pixels: Int[np.ndarray, "M"]
@@ -134,7 +134,9 @@ class Landing:
     outside: int = 0
 
 
-def landing(view: View, grid: Grid, mask: Bool[np.ndarray, "H W"] | None = None) -> Landing:
+def assign_voxels(
+    view: View, grid: VoxelGrid, mask: Bool[np.ndarray, "H W"] | None = None
+) -> VoxelAssignment:
     "Where the valid pixels of a view (those in `mask`) fall."
     pixels = np.flatnonzero(view.valid)
     voxels, inside = grid.index(world_points(view))
@@ -145,11 +147,11 @@ def landing(view: View, grid: Grid, mask: Bool[np.ndarray, "H W"] | None = None)
         if mask is None
         else int((np.asarray(mask) & view.valid).sum() - keep.sum())
     )
-    return Landing(pixels[keep], voxels[keep], lost)
+    return VoxelAssignment(pixels[keep], voxels[keep], lost)
 
 
 # %% ../../nbs/core/04a_volume.ipynb #65e4e29b
-def maximum_by_index(
+def _maximum_by_index(
     index: Int[np.ndarray, "N"], values: Float[np.ndarray, "N"]
 ) -> tuple[Int[np.ndarray, "M"], Float[np.ndarray, "M"]]:
     "The distinct indices, ascending, and the largest value of each."
@@ -167,7 +169,7 @@ def maximum_by_index(
 class ScoreVolume:
     "Scores of the observed voxels of a grid: ascending flat `index`, `values` (float32). All others are unobserved and count as 0."
 
-    grid: Grid
+    grid: VoxelGrid
     index: Int[np.ndarray, "M"]
     values: Float[np.ndarray, "M"]
     outside: int = 0  # pixels that fell beside the grid
@@ -198,8 +200,10 @@ class ScoreVolume:
 
 
 # %% ../../nbs/core/04a_volume.ipynb #48feb0b6
-def volume_of(
-    landings: Sequence[Landing | None], maps: Sequence[Float[np.ndarray, "V H W"]], grid: Grid
+def score_volume(
+    landings: Sequence[VoxelAssignment | None],
+    maps: Sequence[Float[np.ndarray, "V H W"]],
+    grid: VoxelGrid,
 ) -> ScoreVolume:
     "The volume of one or several stacks of maps (modalities): each voxel takes the maximum over pixels, views and stacks (MODMAP Sec. 3.2.4). A missing view has landing None."
     index, values = np.empty(0, np.int64), np.empty(0, np.float32)
@@ -207,14 +211,14 @@ def volume_of(
         if where is None:
             continue
         best = np.maximum.reduce([np.asarray(m[i], np.float32).ravel()[where.pixels] for m in maps])
-        index, values = maximum_by_index(
+        index, values = _maximum_by_index(
             np.concatenate([index, where.voxels]), np.concatenate([values, best])
         )  # one view at a time: memory stays that of what is observed
     return ScoreVolume(grid, index, values, sum(w.outside for w in landings if w))
 
 
-def best_landed(
-    landings: Sequence[Landing | None], maps: Sequence[Float[np.ndarray, "V H W"]]
+def max_score_in_grid(
+    landings: Sequence[VoxelAssignment | None], maps: Sequence[Float[np.ndarray, "V H W"]]
 ) -> float:
     "The instance score without a volume: the largest score of a pixel that falls into the grid."
     return float(
@@ -231,15 +235,17 @@ def best_landed(
 
 
 # %% ../../nbs/core/04a_volume.ipynb #ed6fff7c
-DOMAINS = ("box", "observed")
+VOXEL_DOMAINS = ("box", "observed")
 
 
 class VolumePRO:
     'V-AUPRO of volumes that arrive one at a time, exact. `domain`: which voxels exist, "box" (all of the grid) or "observed". Memory: 4 bytes an observed voxel.'
 
     def __init__(self, domain: str = "box", connectivity: int = 26):
-        if domain not in DOMAINS:
-            raise MvadError("unknown domain of voxels", found=domain, expected=" or ".join(DOMAINS))
+        if domain not in VOXEL_DOMAINS:
+            raise MvadError(
+                "unknown domain of voxels", found=domain, expected=" or ".join(VOXEL_DOMAINS)
+            )
         self.domain, self.connectivity, self.pro = (
             domain,
             connectivity,
@@ -248,7 +254,7 @@ class VolumePRO:
         self.unseen_regions, self.n_observed_good = 0, 0
 
     def update(
-        self, volume: ScoreVolume, truth: Volume | None = None, name: str | None = None
+        self, volume: ScoreVolume, truth: DefectVolume | None = None, name: str | None = None
     ) -> VolumePRO:
         "Add an instance; without `truth` it is a good one."
         if not np.isfinite(volume.values).all():
@@ -290,7 +296,7 @@ class VolumePRO:
 
 # %% ../../nbs/core/04a_volume.ipynb #99656cec
 def _labelled(
-    grid: Grid, truth: Volume | None, connectivity: int, name: str | None
+    grid: VoxelGrid, truth: DefectVolume | None, connectivity: int, name: str | None
 ) -> tuple[Int[np.ndarray, "K"], Int[np.ndarray, "K"]]:
     "Flat indices of the defective voxels, ascending, and the number of the region of each (from 1). Looks for regions in the box of the labels only."
     if truth is None:
@@ -313,12 +319,12 @@ def _labelled(
     cells = np.stack(np.unravel_index(flat, grid.shape))
     low, high = cells.min(1), cells.max(1) + 1
     box = truth.labels[tuple(slice(a, b) for a, b in zip(low, high))]
-    return flat, regions(np.ascontiguousarray(box), connectivity)[tuple(cells - low[:, None])]
+    return flat, label_regions(np.ascontiguousarray(box), connectivity)[tuple(cells - low[:, None])]
 
 
 def v_aupro(
     volumes: Sequence[ScoreVolume],
-    truths: Sequence[Volume | None],
+    truths: Sequence[DefectVolume | None],
     limit: float = 0.01,
     *,
     domain: str = "box",
@@ -339,19 +345,19 @@ def chance_floor(occupied: float | Float[np.ndarray, "n"], limit: float = 0.01):
     return float(out) if out.ndim == 0 else out
 
 
-def permuted(volume: ScoreVolume, rng: np.random.Generator) -> ScoreVolume:
+def _permuted(volume: ScoreVolume, rng: np.random.Generator) -> ScoreVolume:
     "The same scores dealt out anew over the observed voxels: what a detector would score that knows the surface and nothing else."
     return ScoreVolume(volume.grid, volume.index, rng.permutation(volume.values), volume.outside)
 
 
 # %% ../../nbs/core/04a_volume.ipynb #f6f2e6b9
-class VolumeScores:
+class VolumeMetrics:
     """What `evaluate(..., extra=...)` takes to judge volumes. `volumes(sample, prediction)` gives a `ScoreVolume` for each branch, `truth(id)` an instance's `Volume`, or None where it is good."""
 
     def __init__(
         self,
         volumes: Callable,
-        truth: Callable[[str], Volume | None],
+        truth: Callable[[str], DefectVolume | None],
         limits: Sequence[float] = (0.01,),
         seed: int = 0,
     ):
@@ -374,8 +380,8 @@ class VolumeScores:
             )
         self.labels.append(sample.label)
         for branch, volume in self.volumes(sample, prediction).items():
-            shuffled = permuted(volume, self.rng)
-            for domain in DOMAINS:
+            shuffled = _permuted(volume, self.rng)
+            for domain in VOXEL_DOMAINS:
                 real, chance = self.pros.setdefault(
                     (branch, domain), (VolumePRO(domain), VolumePRO(domain))
                 )
@@ -422,7 +428,7 @@ class VolumeScores:
 # %% ../../nbs/core/04a_volume.ipynb #a11a319a
 def show_volume(
     volume: ScoreVolume,
-    truth: Volume | None = None,
+    truth: DefectVolume | None = None,
     *,
     share: float = 0.05,
     max_points: int = 1500,
@@ -431,7 +437,7 @@ def show_volume(
 ):
     "A plotly figure of the observed voxels (millimetres, world frame): all of them grey, those in the top `share` coloured by their score, the defective ones of `truth` blue."
     import plotly.graph_objects as go
-    from mvad.core.show import LOOK, colour_scale
+    from mvad.core.show import FIGURE_STYLE, plotly_colours
 
     if not len(volume.index):
         raise MvadError(
@@ -452,14 +458,14 @@ def show_volume(
 
     bar = dict(title=dict(text=name, side="right"), thickness=14, len=0.8)
     traces = [
-        dots(thin(volume.index), "object", size=1.5, color=LOOK.missing),
+        dots(thin(volume.index), "object", size=1.5, color=FIGURE_STYLE.missing),
         dots(
             volume.index[top],
             f"top {100 * share:g} %",
             size=3.5,
             symbol="square",
             color=volume.values[top],
-            colorscale=colour_scale(LOOK.score),
+            colorscale=plotly_colours(FIGURE_STYLE.score),
             colorbar=bar,
         ),
     ]
@@ -470,11 +476,11 @@ def show_volume(
                 "true defect",
                 size=2.5,
                 symbol="square",
-                color=LOOK.outline,
+                color=FIGURE_STYLE.outline,
                 opacity=0.3,
             )
         )
-    width, height = LOOK.cloud
+    width, height = FIGURE_STYLE.cloud
     span = np.ptp(volume.grid.places(volume.index), axis=0)
     shape = np.maximum(
         span / max(span.max(), 1e-9), 0.05

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 import numpy as np
 from jaxtyping import Float
-from ..core.pseudo_anomaly import KINDS, Kept, procedural_texture
+from ..core.pseudo_anomaly import TEXTURE_KINDS, ArrayCache, procedural_texture
 from ..core.sample import MvadError
 from .base import DatasetError, Record, reading, write_jpeg
 from .layout import Item, Layout
@@ -67,7 +67,7 @@ class DTDTextures:
     def __init__(self, source: str | Path | Sequence[str | Path], keep: int = 256):
         self.paths, self.kept = (
             textures(source) if isinstance(source, (str, Path)) else [Path(p) for p in source],
-            Kept(keep),
+            ArrayCache(keep),
         )
         if not self.paths:
             raise MvadError(
@@ -103,7 +103,7 @@ class DTDLayout(Layout):
 
     @property
     def known(self) -> tuple[str, ...]:
-        return KINDS
+        return TEXTURE_KINDS
 
     def items(self, category: str) -> list[Item]:
         return [Item(category, "train", "good", i) for _, i in contents("train", self.size)]

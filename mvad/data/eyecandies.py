@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt16
-from ..core.geometry import Plane, back_project, fit_plane, points_of
+from ..core.geometry import Plane, back_project, fit_plane, valid_points
 from ..core.sample import Camera, MvadError, Sample, View
 from mvad.data.base import (
     BadIndex,
@@ -819,7 +819,7 @@ def belt_of(view: View, p: Organising = Organising()) -> tuple[Plane, float]:
     unit = float(np.median(view.depth[view.valid]))
     try:
         return fit_plane(
-            points_of(view.xyz, view.valid)[0],
+            valid_points(view.xyz, view.valid)[0],
             threshold=p.tolerance * unit,
             iterations=300,
             seed=p.seed,

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from ..core.geometry import back_project, points_of, project
+from ..core.geometry import back_project, project, valid_points
 from ..core.sample import Camera, MvadError, Sample, View
 from mvad.data.base import (
     BadIndex,
@@ -158,7 +158,7 @@ class Rendering:
 def intrinsics_of(view: View, max_error: float = 1.0) -> Camera:
     "The pinhole camera that fits an organised cloud best, by least squares. Raises `MvadError` where pixels are off by more than `max_error` (median)."
     points, pixels = (
-        points_of(view.xyz, view.valid)
+        valid_points(view.xyz, view.valid)
         if view.xyz is not None
         else (np.zeros((0, 3)), np.zeros(0, int))
     )
@@ -221,7 +221,7 @@ def _base_camera(points: np.ndarray, view: View, p: Rendering) -> Camera:
 
 def render_cameras(view: View, p: Rendering = Rendering()) -> tuple[Camera, ...]:
     "The cameras of the views to render; their world is the frame of the scan."
-    points = points_of(view.xyz, view.valid)[0].astype(np.float64)
+    points = valid_points(view.xyz, view.valid)[0].astype(np.float64)
     base, centre = _base_camera(points, view, p), points.mean(0)
     out = []
     for R in rotations(p.views, p.tilt):
@@ -421,7 +421,7 @@ def grid_triangles(
     a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
     t = np.concatenate([np.stack(x, -1).reshape(-1, 3) for x in ((a, c, b), (b, c, d))])
     t = t[(t >= 0).all(1)]
-    points = points_of(xyz, valid)[0].astype(np.float64)[t]
+    points = valid_points(xyz, valid)[0].astype(np.float64)[t]
     edge = np.sqrt(((points - np.roll(points, 1, 1)) ** 2).sum(2))
     return t[(edge <= cut * np.median(edge)).all(1)] if len(t) else t
 
@@ -590,7 +590,7 @@ def render_views(
             found="no 3D points",
             expected="a view with valid xyz",
         )
-    points, pixels = points_of(view.xyz, view.valid)
+    points, pixels = valid_points(view.xyz, view.valid)
     points = points.astype(np.float64)
     normals = (
         (grid_normals(view.xyz, view.valid) if view.normals is None else view.normals)
@@ -602,7 +602,7 @@ def render_views(
     rows, cols = (np.flatnonzero(view.valid.any(a)) for a in (1, 0))
     box = np.s_[..., rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
     sheet, ok = bridged(view.xyz[box], view.valid[box])
-    sheet = points_of(sheet, ok)[0]
+    sheet = valid_points(sheet, ok)[0]
     triangles = grid_triangles(view.xyz, view.valid) if p.raster == "mesh" else None
     colours, gt = (
         view.rgb.reshape(3, -1)[:, pixels],
@@ -1013,7 +1013,7 @@ def category_scale(
     some = [samples[int(i)] for i in np.linspace(0, len(samples) - 1, min(most, len(samples)))]
     scales = [
         object_scale(
-            points_of((v := _scan_of(s, remove_plane)).xyz, v.valid)[0].astype(np.float64), size
+            valid_points((v := _scan_of(s, remove_plane)).xyz, v.valid)[0].astype(np.float64), size
         )
         for s in some
     ]
@@ -1349,7 +1349,7 @@ def xyz_job(job: Job, parameters: dict) -> dict:
             expected="z > 0: a cloud in its camera's frame",
         )
     if parameters["K"]:
-        points, pixels = points_of(xyz, valid)
+        points, pixels = valid_points(xyz, valid)
         off = float(
             np.median(
                 np.abs(

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
-from ..core.sample import MvadError, Sample, View, open3d
+from ..core.sample import MvadError, Sample, View, import_open3d
 from mvad.data.base import (
     Dataset,
     DatasetError,
@@ -395,20 +395,20 @@ def foreground(
         border_points,
         fit_plane,
         largest_cluster,
-        points_of,
+        valid_points,
         remove_plane,
     )
 
     points = (
         border_points(view.xyz, view.valid, p.border)
         if p.fit == "border"
-        else points_of(view.xyz, view.valid)[0]
+        else valid_points(view.xyz, view.valid)[0]
     )
     plane = fit_plane(
         points, threshold=p.threshold, ransac_n=p.ransac_n, iterations=p.iterations, seed=p.seed
     )
     rest = remove_plane(view, plane, p.distance)
-    points, pixels = points_of(rest.xyz, rest.valid)
+    points, pixels = valid_points(rest.xyz, rest.valid)
     if len(points) < p.min_points:
         raise EmptyForeground(
             "no object is left without the table",
@@ -423,7 +423,7 @@ def foreground(
 # %% ../../nbs/data/22_mvtec3d.ipynb #bc508270
 def _process(job: Job, parameters: dict) -> dict:
     "Preprocess one sample; the cloud is written last. Returns what the manifest says about it."
-    open3d()  # a missing library concerns all samples, not this one
+    import_open3d()  # a missing library concerns all samples, not this one
     files, out, p = job.inputs, job.outputs, Preprocessing(**parameters)
     rgb, (xyz, valid) = read_rgb(files["rgb"]), read_xyz_tiff(files["xyz"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)

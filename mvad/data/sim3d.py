@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
-from ..core.geometry import back_project, points_of, project
+from ..core.geometry import back_project, project, valid_points
 from ..core.sample import Camera, MvadError, Sample, View
-from ..core.volume import Grid, Volume, grid_around, world_points
+from ..core.volume import DefectVolume, VoxelGrid, grid_around, world_points
 from mvad.data.base import (
     BadIndex,
     DatasetError,
@@ -99,7 +99,7 @@ __all__ = [
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #f82c8e7d
-def write_volume(path: str | Path, volume: Volume) -> None:
+def write_volume(path: str | Path, volume: DefectVolume) -> None:
     "Write a volume as .npz without pickle; equal volumes give equal bytes."
     with atomic(path) as p, open(p, "wb") as f:
         np.savez_compressed(
@@ -137,7 +137,7 @@ def _arrays(path: Path, names: list[str], grid: Path | None) -> dict[str, np.nda
 # %% ../../nbs/data/25_sim3d.ipynb #43e44fff
 def read_volume(
     path: str | Path, keys: dict | None = None, grid: str | Path | None = None
-) -> Volume:
+) -> DefectVolume:
     """Read a volume: .npz, or .npy of labels with the JSON file `grid`; `keys` names the arrays and their `unit` in metres.
 
     Raises `UnreadableFile`, `BadIndex`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`."""
@@ -163,7 +163,7 @@ def read_volume(
             found=f"origin {origin}, size {size}",
             expected="finite numbers, size > 0",
         )
-    return Volume(
+    return DefectVolume(
         origin.astype(float) * keys["unit"], float(size.item()) * keys["unit"], labels > 0
     )
 
@@ -457,7 +457,7 @@ def rendered(scene: Scene, views: int, pixels: int) -> list[View]:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #4a79e96e
-def flaw_voxels(scene: Scene, grid: Grid) -> Volume:
+def flaw_voxels(scene: Scene, grid: VoxelGrid) -> DefectVolume:
     "The voxels that the flawed surface of a scene's object touches."
     o = scene.object
     triangles = o.triangles[(o.flaw[o.triangles] > 0.5).any(1)]
@@ -476,14 +476,14 @@ def flaw_voxels(scene: Scene, grid: Grid) -> Volume:
             (o.flaw[triangles] @ w.T).ravel(),
         )
         labels[grid.index(points[flaw > 0.5])[0]] = True
-    return Volume(grid.origin, grid.size, labels.reshape(grid.shape))
+    return DefectVolume(grid.origin, grid.size, labels.reshape(grid.shape))
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #eb2f9751
-def seen_labels(volume: Volume, view: View) -> Bool[np.ndarray, "H W"]:
+def seen_labels(volume: DefectVolume, view: View) -> Bool[np.ndarray, "H W"]:
     "The view's pixels whose point lies in a labelled voxel."
     index, inside = volume.grid.index(world_points(view))
-    pixels = points_of(view.xyz, view.valid)[1][inside]
+    pixels = valid_points(view.xyz, view.valid)[1][inside]
     out = np.zeros(view.size, bool)
     out.flat[pixels] = volume.labels.flat[index]
     return out
@@ -568,12 +568,12 @@ def _synthetic(self: SiM3DLayout, category: str) -> Sample:
     )
 
 
-def _grid(self: SiM3DLayout, category: str) -> Grid:
+def _grid(self: SiM3DLayout, category: str) -> VoxelGrid:
     "The class's grid: around its model."
     return grid_around(cad(category).vertices, self.voxels)
 
 
-def _volume(self: SiM3DLayout, item: Item) -> Volume:
+def _volume(self: SiM3DLayout, item: Item) -> DefectVolume:
     "The ground truth of an instance."
     return flaw_voxels(
         real_scene(item.category, item.split, item.defect, item.index), self.grid(item.category)
@@ -937,7 +937,7 @@ SiM3D.read_view, SiM3D.read, SiM3D.read_all = read_view, read, read_all
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #365d1888
-def volume(self: SiM3D, record: Record) -> Volume | None:
+def volume(self: SiM3D, record: Record) -> DefectVolume | None:
     "The ground truth of an instance, or None where there is no file. Raises `LabelMaskConflict`, `MissingMask`."
     path = record.info["volume"]
     if path is None:
@@ -1030,7 +1030,7 @@ def view_gap(a: View, b: View, most: int = 5000) -> Float[np.ndarray, "K"]:
 
 # %% ../../nbs/data/25_sim3d.ipynb #02b6c702
 def reprojection_error(
-    dataset, longest: int = 256, grid: Grid | None = None, neighbours: int = 4
+    dataset, longest: int = 256, grid: VoxelGrid | None = None, neighbours: int = 4
 ) -> float:
     "Median distance, in voxels, between the surfaces that neighbouring views of the first sample see; `grid`: by default that around its points. Infinite where nothing overlaps."
     views = [v for v in dataset[0].views if v is not None]

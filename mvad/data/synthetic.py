@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import zlib
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from ..core.sample import Camera, MvadError, Sample, View, open3d
+from ..core.sample import Camera, MvadError, Sample, View, import_open3d
 from .base import Dataset, Record, UnknownCategory, UnknownSplit, close
 
 # %% auto #0
@@ -538,7 +538,7 @@ class Scene:
     "A posed object on a table, ready for rays."
 
     def __init__(self, o: Object):
-        o3d = open3d()
+        o3d = import_open3d()
         self.object, self.look = o, look_of(o)
         c, s = np.cos(self.look.yaw), np.sin(self.look.yaw)
         self.vertices = (
@@ -554,7 +554,7 @@ class Scene:
 
     def cast(self, camera: Camera, size: int) -> dict[str, np.ndarray]:
         "First hits of the pixels' rays: `points` (world), `direction` (unit), `hit`, `on` (the object), `triangle`, `weights` (barycentric), `normals`."
-        o3d = open3d()
+        o3d = import_open3d()
         K = camera.K + np.array(
             [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
         )  # Open3D counts from pixel corners
@@ -590,7 +590,7 @@ class Scene:
 # %% ../../nbs/data/21_synthetic.ipynb #96499e35
 def visibility(scene: Scene, cameras: list[Camera]) -> Float[np.ndarray, "v n"]:
     "How squarely each view sees each vertex: the cosine between normal and ray, 0 where it does not see it."
-    o3d, seen = open3d(), []
+    o3d, seen = import_open3d(), []
     for c in cameras:
         R, t = c.world_to_camera[:3, :3], c.world_to_camera[:3, 3]
         to_eye = -R.T @ t - scene.vertices

@@ -22,7 +22,7 @@ from mvad.core.detector import (
     seeded,
     settings_from,
 )
-from ..core.sample import MvadError, Sample, open3d
+from ..core.sample import MvadError, Sample, import_open3d
 from .dino_depth import DepthViT, NetworkSettings, prepared
 from .point_mae import KINDS, body, _turn, _waves
 
@@ -137,7 +137,7 @@ def _cast(
     vertices: list[np.ndarray], distance: float, size: int, wall: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     "Depth along the axis (0: nothing) and the number of the body (0: nothing, -1: wall) at each pixel, from surfaces given as grids of points around the origin."
-    o3d = open3d()
+    o3d = import_open3d()
     scene = o3d.t.geometry.RaycastingScene()
     for v in vertices:
         n, m = v.shape[:2]

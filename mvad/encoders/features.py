@@ -16,8 +16,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from ..core.files import cache_root
-from ..core.geometry import SparseOperator, bilinear_operator, fps, nn3_weights, points_of
-from ..core.sample import MvadError, View, open3d
+from mvad.core.geometry import (
+    SparseOperator,
+    bilinear_operator,
+    farthest_point_sample,
+    nn3_weights,
+    valid_points,
+)
+from ..core.sample import MvadError, View, import_open3d
 
 # %% auto #0
 __all__ = [
@@ -809,7 +815,7 @@ def fpfh(
     """Open3D's fast point feature histograms: three of 11 bins, each adding up to 200 (0 for a point without neighbours).
 
     Normals from at most `normal_nn` neighbours within `normal_radius` (default: half of `radius`), turned to the camera at the origin."""
-    o3d = open3d()
+    o3d = import_open3d()
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(np.asarray(points, np.float64)))
     cloud.estimate_normals(
         o3d.geometry.KDTreeSearchParamHybrid(normal_radius or radius / 2, normal_nn)
@@ -924,7 +930,7 @@ class FPFHEncoder(FPFHSettings):
 
     def _one(self, view: View) -> Features:
         arrays = self.inputs(view)
-        points, pixels = points_of(arrays["xyz"], arrays["valid"])
+        points, pixels = valid_points(arrays["xyz"], arrays["valid"])
         if len(points) < self.min_points:
             raise MvadError(
                 "too few points for FPFH",
@@ -936,7 +942,7 @@ class FPFHEncoder(FPFHSettings):
         picked = (
             np.arange(len(points))
             if every
-            else fps(points, self.n_centres, start=self.seed % len(points))
+            else farthest_point_sample(points, self.n_centres, start=self.seed % len(points))
         )
         index, weight = (
             (picked[:, None], np.ones((len(points), 1), np.float32))

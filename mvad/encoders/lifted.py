@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from jaxtyping import Float, Int
-from ..core.anomaly_map import aggregate, scatter, smooth
+from ..core.anomaly_map import aggregate, scatter_to_map, smooth
 from ..core.geometry import SparseOperator, mean3_operator, pooled_mask
 from ..core.sample import MvadError, View
 from .features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
@@ -217,7 +217,7 @@ def maps_of(
 ) -> dict[str, Float[np.ndarray, "H W"]]:
     "Every aggregation as a smoothed map, 0 off the foreground before smoothing."
     psi = {
-        k: scatter(v.cpu(), torch.as_tensor(pixels), size)
+        k: scatter_to_map(v.cpu(), torch.as_tensor(pixels), size)
         for k, v in (("psi_2d", psi_2d), ("psi_3d", psi_3d))
     }
     return {b: smooth(aggregate(psi, b), protocol).numpy() for b in BRANCHES}

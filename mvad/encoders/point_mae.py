@@ -23,7 +23,7 @@ from mvad.core.detector import (
     train,
 )
 from ..core.files import cache_root
-from ..core.geometry import fps, group, nn3_weights, points_of
+from ..core.geometry import farthest_point_sample, group_points, nn3_weights, valid_points
 from ..core.sample import MvadError, View
 from mvad.encoders.features import (
     Encoder,
@@ -95,8 +95,8 @@ def groups_of(
     """Indices of `groups` centres (farthest point sampling from `start`) and of the `size` points nearest to each (CFM section 3.1).
 
     Fewer points than groups or than `size`: indices repeat. `skip_norm2`: as in `core.geometry.fps`; the released extension has 1e-3."""
-    picked = fps(points, groups, start=start, skip_norm2=skip_norm2)
-    return picked, group(points, points[picked], size)
+    picked = farthest_point_sample(points, groups, start=start, skip_norm2=skip_norm2)
+    return picked, group_points(points, points[picked], size)
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #74dda833
@@ -742,7 +742,7 @@ class PointMAETokens(PointMAESettings):
     @torch.inference_mode()
     def _one(self, view: View) -> Features:
         arrays = self.inputs(view)
-        points, pixels = points_of(arrays["xyz"], arrays["valid"])
+        points, pixels = valid_points(arrays["xyz"], arrays["valid"])
         if len(points) < self.group_size:
             raise MvadError(
                 "too few points for Point-MAE",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from jaxtyping import Bool, Float
 from ..baselines.reverse_distillation import OCBE, Decoder, kaiming, level_distance, level_map
-from ..core.anomaly_map import gaussian
+from ..core.anomaly_map import gaussian_smooth
 from mvad.core.detector import (
     Detector,
     Prediction,
@@ -24,7 +24,7 @@ from mvad.core.detector import (
     seeded,
     train,
 )
-from ..core.geometry import fit_plane, points_of
+from ..core.geometry import fit_plane, valid_points
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views
 from ..encoders.features import Folder, normals_of
 from ..encoders.pyramid import Teacher, cached_levels, pick
@@ -212,7 +212,7 @@ def table_distance(
     return (
         plane_distance(xyz, np.stack(there[:3]))
         if len(there) > 2
-        else fit_plane(points_of(xyz, z != 0)[0], threshold=0.002, min_width=0.0)
+        else fit_plane(valid_points(xyz, z != 0)[0], threshold=0.002, min_width=0.0)
         .distance(xyz.reshape(3, -1).T)
         .reshape(z.shape)
     )
@@ -354,12 +354,16 @@ def combinations(
     """Every map of CRD's Tables 3 and 7 from the branches' raw ones, smoothed: each branch normalised, "normalised" (their sum), "sum" (raw), "product" (each over 3).
 
     paper: each branch is smoothed; released: their combination. The same, but for the product."""
-    normal = {k: gaussian((m - stats[k][0]) / stats[k][1], sigma) for k, m in raw.items()}
-    thirds = [(m if protocol == "released" else gaussian(m, sigma)) / 3 for m in raw.values()]
-    product = gaussian(np.prod(thirds, 0), sigma) if protocol == "released" else np.prod(thirds, 0)
+    normal = {k: gaussian_smooth((m - stats[k][0]) / stats[k][1], sigma) for k, m in raw.items()}
+    thirds = [
+        (m if protocol == "released" else gaussian_smooth(m, sigma)) / 3 for m in raw.values()
+    ]
+    product = (
+        gaussian_smooth(np.prod(thirds, 0), sigma) if protocol == "released" else np.prod(thirds, 0)
+    )
     return normal | {
         "normalised": sum(normal.values()),
-        "sum": gaussian(sum(raw.values()), sigma),
+        "sum": gaussian_smooth(sum(raw.values()), sigma),
         "product": product,
     }
 

@@ -35,7 +35,7 @@ from mvad.baselines.destseg import (
 )
 from ..core.anomaly_map import upsample
 from ..core.detector import Detector, Prediction, require_good, seeded, train
-from ..core.metrics import i_auroc
+from ..core.metrics import auroc
 from ..core.sample import MvadError, PreparedSample, Sample, View
 from ..encoders.features import source_arrays, source_image
 from ..encoders.pyramid import Teacher, cached_levels, pick
@@ -1230,7 +1230,7 @@ def score_rows(scores: Sequence[Mapping], size=None) -> list[dict]:
         for defect in ["all", *sorted({s["defect"] for s in known} - {"good"})]:
             some = [s for s in known if defect == "all" or s["defect"] in ("good", defect)]
             y = [int(s["defect"] != "good") for s in some]
-            value = i_auroc([s[branch] for s in some], y) if len(set(y)) == 2 else float("nan")
+            value = auroc([s[branch] for s in some], y) if len(set(y)) == 2 else float("nan")
             out.append(
                 dict(
                     branch=branch,

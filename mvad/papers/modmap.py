@@ -13,20 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from jaxtyping import Bool, Float, Int
-from ..core.anomaly_map import aggregate, gaussian, mask_map, upsample
+from ..core.anomaly_map import aggregate, gaussian_smooth, mask_map, upsample
 from ..core.crossmodal import MappingMLP, Modulator
 from ..core.detector import Detector, Prediction, require_good, seeded, train
 from ..core.evaluate import Clock
 from ..core.geometry import SparseOperator
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
 from mvad.core.volume import (
-    Grid,
-    Landing,
+    VoxelGrid,
+    VoxelAssignment,
     ScoreVolume,
-    best_landed,
+    max_score_in_grid,
     grid_around,
-    landing,
-    volume_of,
+    assign_voxels,
+    score_volume,
     world_points,
 )
 from ..encoders.features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
@@ -501,7 +501,7 @@ class MODMAP(Detector):
         device: str = "cpu",
         encoders: tuple[Encoder, Encoder] | None = None,
         cache: FeatureCache | None = None,
-        grid: Grid | None = None,
+        grid: VoxelGrid | None = None,
         **changes,
     ):
         super().__init__(settings, device=device, **changes)
@@ -652,7 +652,7 @@ MODMAP.instance = instance
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #6b74a128
-def grid_of(samples: Sequence[Sample], mask, voxels: int) -> Grid | None:
+def grid_of(samples: Sequence[Sample], mask, voxels: int) -> VoxelGrid | None:
     "The grid around the foreground of the training objects; None where a view has no camera."
     views = [v for x in samples for v in x.views if v is not None]
     if any(v.camera is None or v.xyz is None for v in views):
@@ -701,7 +701,9 @@ def view_maps(
         tokens = torch.zeros(self.token_grid[0] * self.token_grid[1], device=self.device)
         tokens[where] = psi
         m = upsample(tokens.reshape(self.token_grid), view.size).cpu().numpy()
-        out[k] = mask_map(gaussian(m, self.settings.sigma) if self.settings.sigma else m, mask)
+        out[k] = mask_map(
+            gaussian_smooth(m, self.settings.sigma) if self.settings.sigma else m, mask
+        )
     return out
 
 
@@ -736,7 +738,7 @@ MODMAP.view_maps, MODMAP.plan_of, MODMAP.maps_of = view_maps, plan_of, maps_of
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #25188dab
-def landings(self: MODMAP, sample: Sample) -> list[Landing | None]:
+def landings(self: MODMAP, sample: Sample) -> list[VoxelAssignment | None]:
     "Where the foreground of each view of a prepared sample falls in the grid; without cameras all of it counts, and falls nowhere in particular."
     out = []
     for v in sample.views:
@@ -745,9 +747,9 @@ def landings(self: MODMAP, sample: Sample) -> list[Landing | None]:
             continue
         mask = self.mask(v)
         out.append(
-            landing(v, self.grid, mask)
+            assign_voxels(v, self.grid, mask)
             if self.grid is not None and v.camera is not None and v.xyz is not None
-            else Landing(np.flatnonzero(mask), np.empty(0, np.int64))
+            else VoxelAssignment(np.flatnonzero(mask), np.empty(0, np.int64))
         )
     return out
 
@@ -755,14 +757,14 @@ def landings(self: MODMAP, sample: Sample) -> list[Landing | None]:
 def volumes(
     self: MODMAP, sample: PreparedSample, prediction: Prediction, branches: Sequence[str] = BRANCHES
 ) -> dict[str, ScoreVolume]:
-    "The volume of each branch of a prediction of a prepared sample: what `VolumeScores` asks for."
+    "The volume of each branch of a prediction of a prepared sample: what `VolumeMetrics` asks for."
     if self.grid is None:
         raise MvadError(
             "no volume without cameras", file=sample.id, fix="give the data set its calibration"
         )
     self.require_ready(sample)
     where = self.landings(sample)
-    return {b: volume_of(where, [prediction.branches[b]], self.grid) for b in branches}
+    return {b: score_volume(where, [prediction.branches[b]], self.grid) for b in branches}
 
 
 def look(self: MODMAP, sample: PreparedSample) -> Prediction:
@@ -778,9 +780,9 @@ def look(self: MODMAP, sample: PreparedSample) -> Prediction:
             expected=", ".join(self.names),
         )
     maps, where = self.maps_of(sample), self.landings(sample)
-    scores = {b: best_landed(where, [m]) for b, m in maps.items()}
+    scores = {b: max_score_in_grid(where, [m]) for b, m in maps.items()}
     flat = self.grid is None or any(v.camera is None for v in sample.views if v)
-    volume = None if flat else volume_of(where, [maps[s.fusion]], self.grid)
+    volume = None if flat else score_volume(where, [maps[s.fusion]], self.grid)
     return Prediction(
         maps[s.fusion], scores[s.fusion], branches=maps, branch_scores=scores, volume=volume
     )
@@ -837,7 +839,7 @@ def _restore(self: MODMAP, tensors: Mapping[str, Tensor]):
         else None
     )
     if "grid.size" in tensors:
-        self.grid = Grid(
+        self.grid = VoxelGrid(
             tensors["grid.origin"].cpu().numpy(),
             float(tensors["grid.size"]),
             tuple(tensors["grid.shape"].tolist()),

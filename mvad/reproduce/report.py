@@ -370,12 +370,12 @@ def verdict_html(v: Verdict, trace: Callable[[str, str], str] = lambda row, colu
 def matrix_html(df, href: Callable[[str], str] = lambda row: "") -> str:
     "The heat map of `defect_matrix` as a table whose cells are coloured; the number stands in the cell and leads to `href(row)`."
     import matplotlib
-    from mvad.core.show import LOOK, lightness
+    from mvad.core.show import FIGURE_STYLE, lightness
 
     def one(v, where):
         if np.isnan(v):
             return tag("td", "n/a", "heat none")
-        c = np.array(matplotlib.colormaps[LOOK.matrix]((v - 0.4) / 0.6)[:3])
+        c = np.array(matplotlib.colormaps[FIGURE_STYLE.matrix]((v - 0.4) / 0.6)[:3])
         return tag(
             "td",
             tag("a", f"{v:.2f}", "trace", href=where) if where else f"{v:.2f}",
@@ -405,12 +405,12 @@ def image_uri(rgb: Float[np.ndarray, "3 H W"], gt=None) -> str:
     from PIL import Image
     from matplotlib.colors import to_rgb
     from scipy.ndimage import binary_dilation
-    from mvad.core.show import LOOK
+    from mvad.core.show import FIGURE_STYLE
 
     a = np.array(rgb)
     if gt is not None and gt.any():
         a[:, binary_dilation(gt, iterations=1 + min(gt.shape) // 200) & ~gt] = np.array(
-            to_rgb(LOOK.outline)
+            to_rgb(FIGURE_STYLE.outline)
         )[:, None]
     return _uri(Image.fromarray(np.round(255 * np.moveaxis(a, 0, -1)).astype(np.uint8)), "JPEG")
 
@@ -422,7 +422,7 @@ def map_uri(
     "A map as a data URI, coloured between `limits` (by default as scores are)."
     import matplotlib
     from PIL import Image
-    from mvad.core.show import LOOK
+    from mvad.core.show import FIGURE_STYLE
 
     image = Image.fromarray(
         np.round(
@@ -431,7 +431,7 @@ def map_uri(
         "P",
     )
     image.putpalette(
-        (255 * matplotlib.colormaps[colours or LOOK.score](np.arange(256))[:, :3])
+        (255 * matplotlib.colormaps[colours or FIGURE_STYLE.score](np.arange(256))[:, :3])
         .astype(np.uint8)
         .tobytes()
     )
@@ -478,14 +478,14 @@ def gallery(examples: Sequence[Example]) -> str:
 def cloud_figure(examples: Sequence[Example], name: str):
     "A plotly figure with two linked scenes, own colours and the map `name`; a menu switches between the examples (those with 3D points)."
     from plotly.subplots import make_subplots
-    from mvad.core.show import cloud, scene_of, score_limits
+    from mvad.core.show import show_cloud, plotly_scene, score_limits
 
     some = [e for e in examples if e.view.xyz is not None]
     limits = score_limits([e.maps[name] for e in some])
     fig = make_subplots(1, 2, specs=[[{"type": "scene"}] * 2], horizontal_spacing=0.01)
     for k, e in enumerate(some):
         for column, score in ((1, None), (2, e.maps[name])):
-            trace = cloud(e.view, score, max_points=5000, limits=limits).data[0]
+            trace = show_cloud(e.view, score, max_points=5000, limits=limits).data[0]
             fig.add_trace(trace.update(visible=k == 0, showlegend=False), row=1, col=column)
     every = np.concatenate([e.view.xyz[:, e.view.valid].T for e in some])
     buttons = [
@@ -505,7 +505,7 @@ def cloud_figure(examples: Sequence[Example], name: str):
         bgcolor="white",
         showactive=True,
     )
-    scene = scene_of(every)
+    scene = plotly_scene(every)
     for axis in ("xaxis", "yaxis", "zaxis"):
         scene[axis]["nticks"] = 3 if scene[axis]["title"]["text"].startswith("z") else 5
     fig.update_layout(

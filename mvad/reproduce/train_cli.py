@@ -227,7 +227,7 @@ def write_maps(folder: Path, sample, p) -> list[Path]:
 def paint_maps(folder: Path, sample, limits: tuple[float, float]):
     "The maps that `write_maps` left, as grey PNG and painted on the image, between `limits`."
     import numpy as np, tifffile
-    from mvad.core.show import overlay
+    from mvad.core.show import overlay_scores
     from mvad.data.base import write_png
 
     for i in sample.present:
@@ -240,7 +240,9 @@ def paint_maps(folder: Path, sample, limits: tuple[float, float]):
         )
         write_png(
             folder / f"overlay{name}.png",
-            np.round(255 * overlay(sample.views[i].rgb, score, limits=limits)).astype(np.uint8),
+            np.round(255 * overlay_scores(sample.views[i].rgb, score, limits=limits)).astype(
+                np.uint8
+            ),
         )
 
 
@@ -263,7 +265,7 @@ def predict_all(
 ) -> list[dict]:
     "Scores and maps of all samples into `out`, a folder each unless it is one `alone`; returns the lines of scores.csv. Every file appears by rename."
     from tqdm.auto import tqdm
-    from mvad.core.show import png, score_limits, show_maps
+    from mvad.core.show import png_bytes, score_limits, show_maps
 
     folders, lines, ends = _folders(out, samples.ids, alone), [], []
     quiet = not progress or alone
@@ -281,7 +283,7 @@ def predict_all(
             }
         )
         if alone:
-            _write_bytes(out / "picture.png", png(show_maps(ready, p)))
+            _write_bytes(out / "picture.png", png_bytes(show_maps(ready, p)))
     limits = min(lo for lo, _ in ends), max(hi for _, hi in ends)
     for folder, sample in zip(folders, tqdm(samples, desc="paint", disable=quiet)):
         paint_maps(folder, detector.prepare(sample), limits)
@@ -321,10 +323,10 @@ def predict_command(args) -> int:
     )
     labels = [x.get("label", "") != "good" for x in lines if x.get("label")]
     if len(set(labels)) == 2 and len(labels) == len(lines):
-        from mvad.core.metrics import i_auroc
+        from mvad.core.metrics import auroc
 
         print(
-            f"S-AUROC {i_auroc([float(x['score']) for x in lines], [int(y) for y in labels]):.3f} over {len(labels) - sum(labels)} good and {sum(labels)} defective samples"
+            f"S-AUROC {auroc([float(x['score']) for x in lines], [int(y) for y in labels]):.3f} over {len(labels) - sum(labels)} good and {sum(labels)} defective samples"
         )
     print(
         f"scores.csv, and for each view map.tiff (scores), map.png and overlay.png (all on one scale){', and the volume as volume.npz' if list(out.rglob('volume.npz')) else ''}: {out}"

@@ -5434,10 +5434,6 @@ d = {
             ),
         },
         "mvad.reproduce.matrix": {
-            "mvad.reproduce.matrix.Method": (
-                "reproduce/matrix.html#method",
-                "mvad/reproduce/matrix.py",
-            ),
             "mvad.reproduce.matrix._by_row": (
                 "reproduce/matrix.html#_by_row",
                 "mvad/reproduce/matrix.py",
@@ -5466,10 +5462,6 @@ d = {
                 "reproduce/matrix.html#cross_matrix",
                 "mvad/reproduce/matrix.py",
             ),
-            "mvad.reproduce.matrix.fits": (
-                "reproduce/matrix.html#fits",
-                "mvad/reproduce/matrix.py",
-            ),
             "mvad.reproduce.matrix.kept_matrix": (
                 "reproduce/matrix.html#kept_matrix",
                 "mvad/reproduce/matrix.py",
@@ -5480,10 +5472,6 @@ d = {
             ),
             "mvad.reproduce.matrix.matrix_section": (
                 "reproduce/matrix.html#matrix_section",
-                "mvad/reproduce/matrix.py",
-            ),
-            "mvad.reproduce.matrix.matrix_spec": (
-                "reproduce/matrix.html#matrix_spec",
                 "mvad/reproduce/matrix.py",
             ),
             "mvad.reproduce.matrix.read_matrix": (
@@ -6007,53 +5995,45 @@ d = {
                 "reproduce/specs.html#tablespec.runs",
                 "mvad/reproduce/specs.py",
             ),
-            "mvad.reproduce.specs._above": (
-                "reproduce/specs.html#_above",
+            "mvad.reproduce.specs._claims": (
+                "reproduce/specs.html#_claims",
                 "mvad/reproduce/specs.py",
             ),
-            "mvad.reproduce.specs._best": ("reproduce/specs.html#_best", "mvad/reproduce/specs.py"),
-            "mvad.reproduce.specs._both": ("reproduce/specs.html#_both", "mvad/reproduce/specs.py"),
-            "mvad.reproduce.specs._crd": ("reproduce/specs.html#_crd", "mvad/reproduce/specs.py"),
-            "mvad.reproduce.specs._idif2": (
-                "reproduce/specs.html#_idif2",
+            "mvad.reproduce.specs._metric": (
+                "reproduce/specs.html#_metric",
                 "mvad/reproduce/specs.py",
             ),
-            "mvad.reproduce.specs._metrics": (
-                "reproduce/specs.html#_metrics",
+            "mvad.reproduce.specs._row": ("reproduce/specs.html#_row", "mvad/reproduce/specs.py"),
+            "mvad.reproduce.specs._rows": ("reproduce/specs.html#_rows", "mvad/reproduce/specs.py"),
+            "mvad.reproduce.specs._tables": (
+                "reproduce/specs.html#_tables",
                 "mvad/reproduce/specs.py",
             ),
-            "mvad.reproduce.specs._modmap": (
-                "reproduce/specs.html#_modmap",
-                "mvad/reproduce/specs.py",
-            ),
-            "mvad.reproduce.specs._over_others": (
-                "reproduce/specs.html#_over_others",
-                "mvad/reproduce/specs.py",
-            ),
-            "mvad.reproduce.specs._quoted": (
-                "reproduce/specs.html#_quoted",
+            "mvad.reproduce.specs._yaml": ("reproduce/specs.html#_yaml", "mvad/reproduce/specs.py"),
+            "mvad.reproduce.specs.matrix_spec": (
+                "reproduce/specs.html#matrix_spec",
                 "mvad/reproduce/specs.py",
             ),
         },
         "mvad.reproduce.tables": {
-            "mvad.reproduce.tables.Verdict": (
-                "reproduce/tables.html#verdict",
-                "mvad/reproduce/tables.py",
-            ),
-            "mvad.reproduce.tables._both_sides": (
-                "reproduce/tables.html#_both_sides",
-                "mvad/reproduce/tables.py",
-            ),
             "mvad.reproduce.tables._cell": (
                 "reproduce/tables.html#_cell",
                 "mvad/reproduce/tables.py",
             ),
-            "mvad.reproduce.tables._cells": (
-                "reproduce/tables.html#_cells",
+            "mvad.reproduce.tables._chance_notes": (
+                "reproduce/tables.html#_chance_notes",
                 "mvad/reproduce/tables.py",
             ),
-            "mvad.reproduce.tables._chance": (
-                "reproduce/tables.html#_chance",
+            "mvad.reproduce.tables._data_note": (
+                "reproduce/tables.html#_data_note",
+                "mvad/reproduce/tables.py",
+            ),
+            "mvad.reproduce.tables._encoders_note": (
+                "reproduce/tables.html#_encoders_note",
+                "mvad/reproduce/tables.py",
+            ),
+            "mvad.reproduce.tables._estimator_note": (
+                "reproduce/tables.html#_estimator_note",
                 "mvad/reproduce/tables.py",
             ),
             "mvad.reproduce.tables._kept": (
@@ -6068,36 +6048,44 @@ d = {
                 "reproduce/tables.html#_mean",
                 "mvad/reproduce/tables.py",
             ),
-            "mvad.reproduce.tables._measured_apart": (
-                "reproduce/tables.html#_measured_apart",
+            "mvad.reproduce.tables._names": (
+                "reproduce/tables.html#_names",
                 "mvad/reproduce/tables.py",
             ),
-            "mvad.reproduce.tables._of_row": (
-                "reproduce/tables.html#_of_row",
+            "mvad.reproduce.tables._printed": (
+                "reproduce/tables.html#_printed",
                 "mvad/reproduce/tables.py",
             ),
-            "mvad.reproduce.tables._only": (
-                "reproduce/tables.html#_only",
+            "mvad.reproduce.tables._row_lines": (
+                "reproduce/tables.html#_row_lines",
                 "mvad/reproduce/tables.py",
             ),
-            "mvad.reproduce.tables._paired": (
-                "reproduce/tables.html#_paired",
-                "mvad/reproduce/tables.py",
-            ),
-            "mvad.reproduce.tables._paired_areas": (
-                "reproduce/tables.html#_paired_areas",
-                "mvad/reproduce/tables.py",
-            ),
-            "mvad.reproduce.tables._together": (
-                "reproduce/tables.html#_together",
+            "mvad.reproduce.tables._speed_note": (
+                "reproduce/tables.html#_speed_note",
                 "mvad/reproduce/tables.py",
             ),
             "mvad.reproduce.tables._values": (
                 "reproduce/tables.html#_values",
                 "mvad/reproduce/tables.py",
             ),
+            "mvad.reproduce.tables.aligned": (
+                "reproduce/tables.html#aligned",
+                "mvad/reproduce/tables.py",
+            ),
             "mvad.reproduce.tables.as_text": (
                 "reproduce/tables.html#as_text",
+                "mvad/reproduce/tables.py",
+            ),
+            "mvad.reproduce.tables.as_word": (
+                "reproduce/tables.html#as_word",
+                "mvad/reproduce/tables.py",
+            ),
+            "mvad.reproduce.tables.chance_of": (
+                "reproduce/tables.html#chance_of",
+                "mvad/reproduce/tables.py",
+            ),
+            "mvad.reproduce.tables.check_comparable": (
+                "reproduce/tables.html#check_comparable",
                 "mvad/reproduce/tables.py",
             ),
             "mvad.reproduce.tables.choose": (
@@ -6112,12 +6100,12 @@ d = {
                 "reproduce/tables.html#defect_name",
                 "mvad/reproduce/tables.py",
             ),
-            "mvad.reproduce.tables.find_table": (
-                "reproduce/tables.html#find_table",
+            "mvad.reproduce.tables.filled_columns": (
+                "reproduce/tables.html#filled_columns",
                 "mvad/reproduce/tables.py",
             ),
-            "mvad.reproduce.tables.judge": (
-                "reproduce/tables.html#judge",
+            "mvad.reproduce.tables.find_table": (
+                "reproduce/tables.html#find_table",
                 "mvad/reproduce/tables.py",
             ),
             "mvad.reproduce.tables.kept_records": (
@@ -6144,18 +6132,6 @@ d = {
                 "reproduce/tables.html#notes",
                 "mvad/reproduce/tables.py",
             ),
-            "mvad.reproduce.tables.pair_wins": (
-                "reproduce/tables.html#pair_wins",
-                "mvad/reproduce/tables.py",
-            ),
-            "mvad.reproduce.tables.paired_bootstrap": (
-                "reproduce/tables.html#paired_bootstrap",
-                "mvad/reproduce/tables.py",
-            ),
-            "mvad.reproduce.tables.paired_bootstrap_areas": (
-                "reproduce/tables.html#paired_bootstrap_areas",
-                "mvad/reproduce/tables.py",
-            ),
             "mvad.reproduce.tables.paper_categories": (
                 "reproduce/tables.html#paper_categories",
                 "mvad/reproduce/tables.py",
@@ -6168,8 +6144,16 @@ d = {
                 "reproduce/tables.html#printed_mean",
                 "mvad/reproduce/tables.py",
             ),
+            "mvad.reproduce.tables.records_of_row": (
+                "reproduce/tables.html#records_of_row",
+                "mvad/reproduce/tables.py",
+            ),
             "mvad.reproduce.tables.row_matrix": (
                 "reproduce/tables.html#row_matrix",
+                "mvad/reproduce/tables.py",
+            ),
+            "mvad.reproduce.tables.shared_setting": (
+                "reproduce/tables.html#shared_setting",
                 "mvad/reproduce/tables.py",
             ),
             "mvad.reproduce.tables.table": (
@@ -6295,6 +6279,64 @@ d = {
             "mvad.reproduce.train_cli.write_maps": (
                 "reproduce/train_cli.html#write_maps",
                 "mvad/reproduce/train_cli.py",
+            ),
+        },
+        "mvad.reproduce.verdicts": {
+            "mvad.reproduce.verdicts.CannotJudge": (
+                "reproduce/verdicts.html#cannotjudge",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.Sides": (
+                "reproduce/verdicts.html#sides",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.Sides.by_seed": (
+                "reproduce/verdicts.html#sides.by_seed",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.Verdict": (
+                "reproduce/verdicts.html#verdict",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts._judge": (
+                "reproduce/verdicts.html#_judge",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.area_groups": (
+                "reproduce/verdicts.html#area_groups",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.judge": (
+                "reproduce/verdicts.html#judge",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.measured_difference": (
+                "reproduce/verdicts.html#measured_difference",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.pair_records": (
+                "reproduce/verdicts.html#pair_records",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.pair_wins": (
+                "reproduce/verdicts.html#pair_wins",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.paired_bootstrap": (
+                "reproduce/verdicts.html#paired_bootstrap",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.paired_bootstrap_areas": (
+                "reproduce/verdicts.html#paired_bootstrap_areas",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.paired_difference": (
+                "reproduce/verdicts.html#paired_difference",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts.score_groups": (
+                "reproduce/verdicts.html#score_groups",
+                "mvad/reproduce/verdicts.py",
             ),
         },
     },

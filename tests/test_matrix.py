@@ -13,17 +13,15 @@ import nbrun  # noqa: F401  its engine runs a notebook in this process
 import pytest
 
 from mvad.reproduce.matrix import (
-    CAN,
-    OFFERS,
     cross_matrix,
     kept_matrix,
     matrix_data,
     matrix_section,
-    matrix_spec,
     read_matrix,
 )
 from mvad.reproduce.report import report
 from mvad.reproduce.runner import reproduce
+from mvad.reproduce.specs import MATRIX_METRICS, OFFERS, matrix_spec
 
 asked = os.environ.get("MVAD_MATRIX", "")
 SPECS = [matrix_spec(d) for d in (OFFERS if asked == "all" else asked.split())] or [
@@ -39,9 +37,9 @@ def test_matrix(spec, tmp_path):
     assert done.ok, [o.error for o in done.outcomes[spec.name] if o.error]
     data = matrix_data(done, spec)
     for row in data["rows"]:
-        assert row["values"].keys() >= set(CAN[: 1 if row["dataset"] == "sim3d" else 2]) and row[
-            "costs"
-        ].keys() == {"fit_s", "sample_ms", "weights_mb", "peak_mb"}, row
+        assert row["values"].keys() >= set(
+            MATRIX_METRICS[: 1 if row["dataset"] == "sim3d" else 2]
+        ) and row["costs"].keys() == {"fit_s", "sample_ms", "weights_mb", "peak_mb"}, row
     found = cross_matrix(data, spec.dataset)
     assert (
         len(found) == len(spec.rows)

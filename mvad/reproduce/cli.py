@@ -337,7 +337,8 @@ def print_plan(specs, out: str, which: dict, retry_failed: bool = False) -> int:
 # %% ../../nbs/reproduce/53_cli.ipynb #efa3a79a
 def print_table(spec, r):
     "A table, its verdicts and the matrix of defects on stdout."
-    from mvad.reproduce.tables import as_text, judge, matrix_metric, row_matrix, table
+    from mvad.reproduce.tables import as_text, matrix_metric, row_matrix, table
+    from mvad.reproduce.verdicts import judge
 
     records = r.records(spec.name)
     print(f"\n{spec.name}: {spec.title}\n\n{as_text(table(spec, records, r.failures(spec.name)))}")

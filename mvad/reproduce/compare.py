@@ -6,7 +6,7 @@
 from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from ..core.sample import MvadError
@@ -14,16 +14,8 @@ from .exports import title
 from .report import esc, label, rows_html, tag
 from .runner import Reproduction
 from .site import STYLE, Site, page_html, tracer
-from mvad.reproduce.tables import (
-    MEASURED,
-    Row,
-    TableSpec,
-    _paired,
-    _paired_areas,
-    paired_bootstrap,
-    paired_bootstrap_areas,
-    table,
-)
+from .tables import MEASURED, Row, TableSpec, table
+from .verdicts import CannotJudge, paired_difference
 
 # %% auto #0
 __all__ = ["compare_table", "differences", "Comparison", "compare", "as_text", "write_comparison"]
@@ -34,24 +26,12 @@ def _chance(
     spec: TableSpec, row: Row, metric, a: Sequence[dict], b: Sequence[dict]
 ) -> tuple[float, float] | None:
     "The 95 % interval of B minus A, from a paired bootstrap over objects and seeds; None where the two sides have no such pairs."
-    if metric.name in MEASURED or not (
-        "AUROC" in metric.recorded and metric.recorded[0] in "IS" or "AUPRO" in metric.recorded
-    ):
+    if metric.name in MEASURED:
         return None
-    sides = [replace(row, variant=f"{side} {row.variant}") for side in "BA"]
-    both = [
-        {**r, "run": {**r["run"], "variant": f"{side} {row.variant}"}}
-        for side, records in (("B", b), ("A", a))
-        for r in records
-    ]
-    groups = (
-        _paired_areas(both, *sides, metric.recorded)
-        if "AUPRO" in metric.recorded
-        else _paired(both, *sides)
-    )
-    if isinstance(groups, str):
+    try:
+        return paired_difference(b, a, (row.branch, row.branch), metric)[1:]
+    except CannotJudge:
         return None
-    return (paired_bootstrap_areas if "AUPRO" in metric.recorded else paired_bootstrap)(groups)[1:]
 
 
 # %% ../../nbs/reproduce/52c_compare.ipynb #bba9f32f

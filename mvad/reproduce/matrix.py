@@ -6,24 +6,16 @@
 from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 import numpy as np
 from ..core.sample import MvadError
 from .report import esc, matrix_html, rows_html, tag
 from .runner import Reproduction
-from .tables import DATASETS, Metric, Row, TableSpec
+from .specs import DATASETS, LEFT_OUT, MATRIX_METRICS, OFFERS, Row, TableSpec
 
 # %% auto #0
 __all__ = [
-    "OFFERS",
-    "METHODS",
-    "LEFT_OUT",
-    "CAN",
-    "Method",
-    "fits",
-    "matrix_spec",
     "command_of",
     "matrix_data",
     "write_matrix",
@@ -33,90 +25,6 @@ __all__ = [
     "matrix_section",
     "show_matrix",
 ]
-
-# %% ../../nbs/reproduce/54_matrix.ipynb #dd83677b
-OFFERS = {
-    "mvtec3d": ("rgb", "xyz"),
-    "eyecandies": ("rgb", "xyz"),
-    "realiad": ("rgb", "views"),
-    "sim3d": ("rgb", "xyz", "views", "cameras"),
-    "mvtec": ("rgb",),
-}
-
-
-@dataclass(frozen=True)
-class Method:
-    "A line of the matrix: what is trained, which of its maps counts, and which modalities it cannot do without."
-
-    label: str
-    method: str
-    variant: str
-    branch: str
-    needs: tuple[str, ...]
-
-
-METHODS = (
-    Method("memory bank of colours", "memory_bank", "rgb", "map", ("rgb",)),
-    Method("memory bank of shapes", "memory_bank", "fpfh", "map", ("xyz",)),
-    Method("memory bank of both (BTF)", "memory_bank", "btf", "map", ("rgb", "xyz")),
-    Method("reverse distillation", "reverse_distillation", "rgb", "map", ("rgb",)),
-    Method("DeSTSeg", "destseg", "ours", "map", ("rgb",)),
-    Method("DeSTSeg, one a view", "idif", "dkd", "map", ("rgb", "views")),
-    Method("CFM", "cfm", "ours", "product", ("rgb", "xyz")),
-    Method("MAFR", "mafr", "ours", "product", ("rgb", "xyz")),
-    Method("CRD", "crd", "ours", "normalised", ("rgb", "xyz")),
-    Method("IDIF", "idif", "ours", "map", ("rgb",)),
-    Method("CFM at every view", "modmap", "cfm", "product", ("rgb", "xyz", "views", "cameras")),
-    Method("MODMAP", "modmap", "ours", "max", ("rgb", "xyz", "views", "cameras")),
-)
-
-# %% ../../nbs/reproduce/54_matrix.ipynb #08840729
-_ONE = "a category has one good object to learn from there, seen from all sides; CFM at every view stands for the methods of one view"
-LEFT_OUT = {
-    **{
-        (label, "sim3d"): _ONE
-        for label in ("CFM", "MAFR", "CRD", "memory bank of shapes", "memory bank of both (BTF)")
-    },
-    ("IDIF", "sim3d"): "its views are the five of Real-IAD, or rendered ones",
-    ("IDIF", "mvtec"): "one view; there are no points to render others from",
-    ("DeSTSeg, one a view", "sim3d"): "twelve trainings of one image each",
-    ("DeSTSeg", "sim3d"): "it learns from batches of objects, and there is one",
-}
-CAN = ("S-AUROC", "AUPRO@1%")  # of objects; of places, as strict as the strictest table
-
-
-def fits(m: Method, dataset: str) -> bool:
-    return set(m.needs) <= set(OFFERS[dataset]) and (m.label, dataset) not in LEFT_OUT
-
-
-def matrix_spec(dataset: str = "") -> TableSpec:
-    "The matrix as a table of the kit: a row a method and data set; `matrix/mvtec3d` is the part over one."
-    if dataset and dataset not in OFFERS:
-        raise MvadError(
-            "the matrix is not over this data set",
-            found=dataset,
-            expected=", ".join(OFFERS),
-            fix="mvad reproduce matrix/mvtec3d",
-        )
-    rows = tuple(
-        Row(f"{m.label} ({DATASETS.get(d, d)})", m.variant, m.branch, m.method, d)
-        for d in OFFERS
-        if dataset in ("", d)
-        for m in METHODS
-        if fits(m, d)
-    )
-    title = "Every method on " + (
-        "every data set whose modalities allow it"
-        if not dataset
-        else DATASETS.get(dataset, dataset)
-    )
-    return TableSpec(
-        "matrix" + (f"/{dataset}" if dataset else ""),
-        title,
-        rows[0].dataset,
-        rows,
-        tuple(Metric(n) for n in CAN),
-    )
 
 
 # %% ../../nbs/reproduce/54_matrix.ipynb #f53c93d7
@@ -129,7 +37,11 @@ def _cells(row: Row, records: Sequence[dict]) -> dict[str, dict[str, float]]:
     "{metric: {defect: mean over categories and seeds}} of a row."
     out: dict[str, dict[str, list]] = {}
     for x in (x for r in records for x in r["rows"]):
-        if x["branch"] == row.branch and x["metric"] in CAN and x["estimator"] == "exact":
+        if (
+            x["branch"] == row.branch
+            and x["metric"] in MATRIX_METRICS
+            and x["estimator"] == "exact"
+        ):
             out.setdefault(x["metric"], {}).setdefault(x["defect"], []).append(x["value"])
     return {
         m: {d: v for d, values in by.items() if (v := _mean(values)) is not None}
@@ -230,7 +142,7 @@ def matrix_data(r: Reproduction, spec: TableSpec) -> dict:
         versions=[json.loads(v) for v in versions],
         code=share(lambda x: x["hashes"].get("code", "")),
         estimator="exact",
-        metrics=list(CAN),
+        metrics=list(MATRIX_METRICS),
         rows=rows,
     )
 
@@ -329,7 +241,7 @@ def _costs_html(data: dict, dataset: str, href) -> str:
             ]
         return [
             tag("th", esc(x["label"])),
-            number(x["values"].get(CAN[1], {}).get("all"), 3, where),
+            number(x["values"].get(MATRIX_METRICS[1], {}).get("all"), 3, where),
             *(
                 number(x["costs"].get(k), d, where)
                 for k, d in (("fit_s", 1), ("sample_ms", 0), ("weights_mb", 1), ("peak_mb", 0))
@@ -337,7 +249,14 @@ def _costs_html(data: dict, dataset: str, href) -> str:
         ]
 
     return rows_html(
-        ["", f"{CAN[1]}, all", "training, s", "a sample, ms", "weights and banks, MB", "peak, MB"],
+        [
+            "",
+            f"{MATRIX_METRICS[1]}, all",
+            "training, s",
+            "a sample, ms",
+            "weights and banks, MB",
+            "peak, MB",
+        ],
         (line(x) for x in data["rows"] if x["dataset"] == dataset),
     )
 

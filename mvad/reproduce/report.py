@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from ..core.sample import MvadError, Sample, View
 from .runner import Outcome, Reproduction, Run, valid_record
-from .tables import CANNOT, DOES_NOT, SHOWS, SPECS, TableSpec, Verdict, find_table
+from .tables import SPECS, TableSpec, find_table
+from .verdicts import CANNOT, DOES_NOT, SHOWS, Verdict
 
 # %% auto #0
 __all__ = [

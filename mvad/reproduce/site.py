@@ -32,16 +32,14 @@ from mvad.reproduce.report import (
 )
 from .runner import KEEP, LOG, Outcome, Reproduction
 from mvad.reproduce.tables import (
-    SHOWS,
     Row,
     TableSpec,
-    Verdict,
     defect_matrix,
-    judge,
     matrix_metric,
     table,
     value_of,
 )
+from .verdicts import SHOWS, Verdict, judge
 
 # %% auto #0
 __all__ = [

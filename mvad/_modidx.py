@@ -434,22 +434,6 @@ d = {
             ),
         },
         "mvad.baselines.reverse_distillation": {
-            "mvad.baselines.reverse_distillation.Decoder": (
-                "baselines/reverse_distillation.html#decoder",
-                "mvad/baselines/reverse_distillation.py",
-            ),
-            "mvad.baselines.reverse_distillation.Decoder.__init__": (
-                "baselines/reverse_distillation.html#decoder.__init__",
-                "mvad/baselines/reverse_distillation.py",
-            ),
-            "mvad.baselines.reverse_distillation.Decoder.forward": (
-                "baselines/reverse_distillation.html#decoder.forward",
-                "mvad/baselines/reverse_distillation.py",
-            ),
-            "mvad.baselines.reverse_distillation.Decoder.stages": (
-                "baselines/reverse_distillation.html#decoder.stages",
-                "mvad/baselines/reverse_distillation.py",
-            ),
             "mvad.baselines.reverse_distillation.OCBE": (
                 "baselines/reverse_distillation.html#ocbe",
                 "mvad/baselines/reverse_distillation.py",
@@ -474,28 +458,36 @@ d = {
                 "baselines/reverse_distillation.html#residualblock.forward",
                 "mvad/baselines/reverse_distillation.py",
             ),
+            "mvad.baselines.reverse_distillation.ReverseDecoder": (
+                "baselines/reverse_distillation.html#reversedecoder",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation.ReverseDecoder.__init__": (
+                "baselines/reverse_distillation.html#reversedecoder.__init__",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation.ReverseDecoder.forward": (
+                "baselines/reverse_distillation.html#reversedecoder.forward",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation.ReverseDecoder.stages": (
+                "baselines/reverse_distillation.html#reversedecoder.stages",
+                "mvad/baselines/reverse_distillation.py",
+            ),
             "mvad.baselines.reverse_distillation.ReverseDistillation": (
                 "baselines/reverse_distillation.html#reversedistillation",
-                "mvad/baselines/reverse_distillation.py",
-            ),
-            "mvad.baselines.reverse_distillation.ReverseDistillation.__init__": (
-                "baselines/reverse_distillation.html#reversedistillation.__init__",
-                "mvad/baselines/reverse_distillation.py",
-            ),
-            "mvad.baselines.reverse_distillation.ReverseDistillation.encoders": (
-                "baselines/reverse_distillation.html#reversedistillation.encoders",
                 "mvad/baselines/reverse_distillation.py",
             ),
             "mvad.baselines.reverse_distillation.ReverseDistillation.fit": (
                 "baselines/reverse_distillation.html#reversedistillation.fit",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.ReverseDistillation.image": (
-                "baselines/reverse_distillation.html#reversedistillation.image",
-                "mvad/baselines/reverse_distillation.py",
-            ),
             "mvad.baselines.reverse_distillation.ReverseDistillation.predict_prepared": (
                 "baselines/reverse_distillation.html#reversedistillation.predict_prepared",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation.ReverseDistillation.raw_maps": (
+                "baselines/reverse_distillation.html#reversedistillation.raw_maps",
                 "mvad/baselines/reverse_distillation.py",
             ),
             "mvad.baselines.reverse_distillation.ReverseDistillation.restore": (
@@ -510,10 +502,6 @@ d = {
                 "baselines/reverse_distillation.html#reversedistillation.state",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.ReverseDistillation.transform": (
-                "baselines/reverse_distillation.html#reversedistillation.transform",
-                "mvad/baselines/reverse_distillation.py",
-            ),
             "mvad.baselines.reverse_distillation.ReverseDistillationSettings": (
                 "baselines/reverse_distillation.html#reversedistillationsettings",
                 "mvad/baselines/reverse_distillation.py",
@@ -522,44 +510,68 @@ d = {
                 "baselines/reverse_distillation.html#reversedistillationsettings.__post_init__",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.Student": (
-                "baselines/reverse_distillation.html#student",
+            "mvad.baselines.reverse_distillation.ReverseStudent": (
+                "baselines/reverse_distillation.html#reversestudent",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.Student.__init__": (
-                "baselines/reverse_distillation.html#student.__init__",
+            "mvad.baselines.reverse_distillation.ReverseStudent.__init__": (
+                "baselines/reverse_distillation.html#reversestudent.__init__",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.Student.forward": (
-                "baselines/reverse_distillation.html#student.forward",
+            "mvad.baselines.reverse_distillation.ReverseStudent.forward": (
+                "baselines/reverse_distillation.html#reversestudent.forward",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation._answers": (
-                "baselines/reverse_distillation.html#_answers",
+            "mvad.baselines.reverse_distillation.TaughtDetector": (
+                "baselines/reverse_distillation.html#taughtdetector",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation.TaughtDetector.__init__": (
+                "baselines/reverse_distillation.html#taughtdetector.__init__",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation.TaughtDetector.encoders": (
+                "baselines/reverse_distillation.html#taughtdetector.encoders",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation.TaughtDetector.good_levels": (
+                "baselines/reverse_distillation.html#taughtdetector.good_levels",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation.TaughtDetector.image": (
+                "baselines/reverse_distillation.html#taughtdetector.image",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation.TaughtDetector.transform": (
+                "baselines/reverse_distillation.html#taughtdetector.transform",
                 "mvad/baselines/reverse_distillation.py",
             ),
             "mvad.baselines.reverse_distillation._conv": (
                 "baselines/reverse_distillation.html#_conv",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation._double": (
-                "baselines/reverse_distillation.html#_double",
+            "mvad.baselines.reverse_distillation._doubling_conv": (
+                "baselines/reverse_distillation.html#_doubling_conv",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation._student": (
-                "baselines/reverse_distillation.html#_student",
+            "mvad.baselines.reverse_distillation._new_student": (
+                "baselines/reverse_distillation.html#_new_student",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation._taught": (
-                "baselines/reverse_distillation.html#_taught",
+            "mvad.baselines.reverse_distillation._restored": (
+                "baselines/reverse_distillation.html#_restored",
                 "mvad/baselines/reverse_distillation.py",
             ),
             "mvad.baselines.reverse_distillation._three": (
                 "baselines/reverse_distillation.html#_three",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.kaiming": (
-                "baselines/reverse_distillation.html#kaiming",
+            "mvad.baselines.reverse_distillation._train_student": (
+                "baselines/reverse_distillation.html#_train_student",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation.initialise_kaiming": (
+                "baselines/reverse_distillation.html#initialise_kaiming",
                 "mvad/baselines/reverse_distillation.py",
             ),
             "mvad.baselines.reverse_distillation.level_distance": (
@@ -570,16 +582,12 @@ d = {
                 "baselines/reverse_distillation.html#level_map",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.maps": (
-                "baselines/reverse_distillation.html#maps",
-                "mvad/baselines/reverse_distillation.py",
-            ),
             "mvad.baselines.reverse_distillation.settings_for": (
                 "baselines/reverse_distillation.html#settings_for",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.stretched": (
-                "baselines/reverse_distillation.html#stretched",
+            "mvad.baselines.reverse_distillation.stretch_to_square": (
+                "baselines/reverse_distillation.html#stretch_to_square",
                 "mvad/baselines/reverse_distillation.py",
             ),
         },

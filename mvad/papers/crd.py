@@ -13,7 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from jaxtyping import Bool, Float
-from ..baselines.reverse_distillation import OCBE, Decoder, kaiming, level_distance, level_map
+from mvad.baselines.reverse_distillation import (
+    OCBE,
+    ReverseDecoder,
+    initialise_kaiming,
+    level_distance,
+    level_map,
+)
 from ..core.anomaly_map import gaussian_smooth
 from mvad.core.detector import (
     Detector,
@@ -474,7 +480,7 @@ class CRDStudent(nn.Module):
 
         self.bn, self.decoder = (
             OCBE(channels, crossmodal=filtered),
-            Decoder(channels, s.blocks, signed=signed),
+            ReverseDecoder(channels, s.blocks, signed=signed),
         )
         self.projector_filter = (
             each(lambda: bottleneck_projection(channels, strides, s.bottleneck, signed))
@@ -490,7 +496,7 @@ class CRDStudent(nn.Module):
             self.decoder.register_parameter(
                 f"w_{letter}", nn.Parameter(torch.ones(2))
             )  # coarse to fine
-        kaiming(self)
+        initialise_kaiming(self)
 
     def _projected(self, projector, assistants):
         return (

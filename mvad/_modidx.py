@@ -3298,6 +3298,56 @@ d = {
             "mvad.data.visa.record_of": ("data/visa.html#record_of", "mvad/data/visa.py"),
             "mvad.data.visa.scan": ("data/visa.html#scan", "mvad/data/visa.py"),
         },
+        "mvad.encoders.channels": {
+            "mvad.encoders.channels.ChannelScale": (
+                "encoders/channels.html#channelscale",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.ChannelScale.__call__": (
+                "encoders/channels.html#channelscale.__call__",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.ChannelScale.fit": (
+                "encoders/channels.html#channelscale.fit",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.ChannelScale.fit_lifted": (
+                "encoders/channels.html#channelscale.fit_lifted",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.ChannelScale.restore": (
+                "encoders/channels.html#channelscale.restore",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.ChannelScale.state": (
+                "encoders/channels.html#channelscale.state",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.PyramidScale": (
+                "encoders/channels.html#pyramidscale",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.PyramidScale.__call__": (
+                "encoders/channels.html#pyramidscale.__call__",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.PyramidScale.__init__": (
+                "encoders/channels.html#pyramidscale.__init__",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.PyramidScale.fit": (
+                "encoders/channels.html#pyramidscale.fit",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.PyramidScale.restore": (
+                "encoders/channels.html#pyramidscale.restore",
+                "mvad/encoders/channels.py",
+            ),
+            "mvad.encoders.channels.PyramidScale.state": (
+                "encoders/channels.html#pyramidscale.state",
+                "mvad/encoders/channels.py",
+            ),
+        },
         "mvad.encoders.dino_depth": {
             "mvad.encoders.dino_depth.DepthViT": (
                 "encoders/dino_depth.html#depthvit",
@@ -3985,10 +4035,6 @@ d = {
                 "encoders/lifted.html#lifted",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.Lifted.anew": (
-                "encoders/lifted.html#lifted.anew",
-                "mvad/encoders/lifted.py",
-            ),
             "mvad.encoders.lifted.Lifted.dense": (
                 "encoders/lifted.html#lifted.dense",
                 "mvad/encoders/lifted.py",
@@ -4001,20 +4047,92 @@ d = {
                 "encoders/lifted.html#lifted.e3",
                 "mvad/encoders/lifted.py",
             ),
+            "mvad.encoders.lifted.Lifted.redrawn": (
+                "encoders/lifted.html#lifted.redrawn",
+                "mvad/encoders/lifted.py",
+            ),
             "mvad.encoders.lifted.Lifted.to": (
                 "encoders/lifted.html#lifted.to",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.Standardiser": (
-                "encoders/lifted.html#standardiser",
+            "mvad.encoders.lifted.LiftedDetector": (
+                "encoders/lifted.html#lifteddetector",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.Standardiser.__call__": (
-                "encoders/lifted.html#standardiser.__call__",
+            "mvad.encoders.lifted.LiftedDetector._view_maps": (
+                "encoders/lifted.html#lifteddetector._view_maps",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.Standardiser.__init__": (
-                "encoders/lifted.html#standardiser.__init__",
+            "mvad.encoders.lifted.LiftedDetector.fit": (
+                "encoders/lifted.html#lifteddetector.fit",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedDetector.new_model": (
+                "encoders/lifted.html#lifteddetector.new_model",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedDetector.predict_prepared": (
+                "encoders/lifted.html#lifteddetector.predict_prepared",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedDetector.restore": (
+                "encoders/lifted.html#lifteddetector.restore",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedDetector.state": (
+                "encoders/lifted.html#lifteddetector.state",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedModel": (
+                "encoders/lifted.html#liftedmodel",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedModel.fit": (
+                "encoders/lifted.html#liftedmodel.fit",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedModel.psi": (
+                "encoders/lifted.html#liftedmodel.psi",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedModel.restore": (
+                "encoders/lifted.html#liftedmodel.restore",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedModel.state": (
+                "encoders/lifted.html#liftedmodel.state",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.TwoEncoderDetector": (
+                "encoders/lifted.html#twoencoderdetector",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.TwoEncoderDetector.__init__": (
+                "encoders/lifted.html#twoencoderdetector.__init__",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.TwoEncoderDetector.encoders": (
+                "encoders/lifted.html#twoencoderdetector.encoders",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.TwoEncoderDetector.features": (
+                "encoders/lifted.html#twoencoderdetector.features",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.TwoEncoderDetector.lift": (
+                "encoders/lifted.html#twoencoderdetector.lift",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.TwoEncoderDetector.lift_for_training": (
+                "encoders/lifted.html#twoencoderdetector.lift_for_training",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.TwoEncoderDetector.scale_map": (
+                "encoders/lifted.html#twoencoderdetector.scale_map",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.TwoEncoderDetector.transform": (
+                "encoders/lifted.html#twoencoderdetector.transform",
                 "mvad/encoders/lifted.py",
             ),
             "mvad.encoders.lifted._compiled": (
@@ -4025,34 +4143,41 @@ d = {
                 "encoders/lifted.html#_in_bf16",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.encode": (
-                "encoders/lifted.html#encode",
+            "mvad.encoders.lifted._training_views": (
+                "encoders/lifted.html#_training_views",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.extractors": (
-                "encoders/lifted.html#extractors",
+            "mvad.encoders.lifted.accelerate": (
+                "encoders/lifted.html#accelerate",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.foreground": (
-                "encoders/lifted.html#foreground",
+            "mvad.encoders.lifted.branch_maps": (
+                "encoders/lifted.html#branch_maps",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.build_encoders": (
+                "encoders/lifted.html#build_encoders",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.build_shape_encoder": (
+                "encoders/lifted.html#build_shape_encoder",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.encode_view": (
+                "encoders/lifted.html#encode_view",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.foreground_pixels": (
+                "encoders/lifted.html#foreground_pixels",
                 "mvad/encoders/lifted.py",
             ),
             "mvad.encoders.lifted.lift": ("encoders/lifted.html#lift", "mvad/encoders/lifted.py"),
-            "mvad.encoders.lifted.maps_of": (
-                "encoders/lifted.html#maps_of",
-                "mvad/encoders/lifted.py",
-            ),
-            "mvad.encoders.lifted.quick": ("encoders/lifted.html#quick", "mvad/encoders/lifted.py"),
             "mvad.encoders.lifted.redraw": (
                 "encoders/lifted.html#redraw",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.shape_encoder": (
-                "encoders/lifted.html#shape_encoder",
-                "mvad/encoders/lifted.py",
-            ),
-            "mvad.encoders.lifted.shrunk": (
-                "encoders/lifted.html#shrunk",
+            "mvad.encoders.lifted.shrink_cloud": (
+                "encoders/lifted.html#shrink_cloud",
                 "mvad/encoders/lifted.py",
             ),
         },
@@ -4410,24 +4535,16 @@ d = {
         },
         "mvad.papers.cfm": {
             "mvad.papers.cfm.CFM": ("papers/cfm.html#cfm", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.CFM.__init__": ("papers/cfm.html#cfm.__init__", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.CFM.encoders": ("papers/cfm.html#cfm.encoders", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.CFM.fit": ("papers/cfm.html#cfm.fit", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.CFM.predict_prepared": (
-                "papers/cfm.html#cfm.predict_prepared",
+            "mvad.papers.cfm.CFM.lift": ("papers/cfm.html#cfm.lift", "mvad/papers/cfm.py"),
+            "mvad.papers.cfm.CFM.lift_for_training": (
+                "papers/cfm.html#cfm.lift_for_training",
                 "mvad/papers/cfm.py",
             ),
-            "mvad.papers.cfm.CFM.restore": ("papers/cfm.html#cfm.restore", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.CFM.scale_map": (
-                "papers/cfm.html#cfm.scale_map",
+            "mvad.papers.cfm.CFM.new_model": (
+                "papers/cfm.html#cfm.new_model",
                 "mvad/papers/cfm.py",
             ),
             "mvad.papers.cfm.CFM.sizes": ("papers/cfm.html#cfm.sizes", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.CFM.state": ("papers/cfm.html#cfm.state", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.CFM.transform": (
-                "papers/cfm.html#cfm.transform",
-                "mvad/papers/cfm.py",
-            ),
             "mvad.papers.cfm.CFMSettings": ("papers/cfm.html#cfmsettings", "mvad/papers/cfm.py"),
             "mvad.papers.cfm.Mappings": ("papers/cfm.html#mappings", "mvad/papers/cfm.py"),
             "mvad.papers.cfm.Mappings.__init__": (
@@ -4458,7 +4575,6 @@ d = {
                 "papers/cfm.html#inference_cost",
                 "mvad/papers/cfm.py",
             ),
-            "mvad.papers.cfm.lifted": ("papers/cfm.html#lifted", "mvad/papers/cfm.py"),
             "mvad.papers.cfm.load_from_authors": (
                 "papers/cfm.html#load_from_authors",
                 "mvad/papers/cfm.py",
@@ -4469,7 +4585,6 @@ d = {
                 "mvad/papers/cfm.py",
             ),
             "mvad.papers.cfm.settings_for": ("papers/cfm.html#settings_for", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.view_maps": ("papers/cfm.html#view_maps", "mvad/papers/cfm.py"),
             "mvad.papers.cfm.whole_map": ("papers/cfm.html#whole_map", "mvad/papers/cfm.py"),
             "mvad.papers.cfm.whole_ways": ("papers/cfm.html#whole_ways", "mvad/papers/cfm.py"),
         },
@@ -4888,35 +5003,12 @@ d = {
                 "mvad/papers/mafr.py",
             ),
             "mvad.papers.mafr.MAFR": ("papers/mafr.html#mafr", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.MAFR.__init__": (
-                "papers/mafr.html#mafr.__init__",
+            "mvad.papers.mafr.MAFR.lift_for_training": (
+                "papers/mafr.html#mafr.lift_for_training",
                 "mvad/papers/mafr.py",
             ),
-            "mvad.papers.mafr.MAFR.encoders": (
-                "papers/mafr.html#mafr.encoders",
-                "mvad/papers/mafr.py",
-            ),
-            "mvad.papers.mafr.MAFR.features": (
-                "papers/mafr.html#mafr.features",
-                "mvad/papers/mafr.py",
-            ),
-            "mvad.papers.mafr.MAFR.fit": ("papers/mafr.html#mafr.fit", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.MAFR.lifted": ("papers/mafr.html#mafr.lifted", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.MAFR.predict_prepared": (
-                "papers/mafr.html#mafr.predict_prepared",
-                "mvad/papers/mafr.py",
-            ),
-            "mvad.papers.mafr.MAFR.restore": (
-                "papers/mafr.html#mafr.restore",
-                "mvad/papers/mafr.py",
-            ),
-            "mvad.papers.mafr.MAFR.scale_map": (
-                "papers/mafr.html#mafr.scale_map",
-                "mvad/papers/mafr.py",
-            ),
-            "mvad.papers.mafr.MAFR.state": ("papers/mafr.html#mafr.state", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.MAFR.transform": (
-                "papers/mafr.html#mafr.transform",
+            "mvad.papers.mafr.MAFR.new_model": (
+                "papers/mafr.html#mafr.new_model",
                 "mvad/papers/mafr.py",
             ),
             "mvad.papers.mafr.MAFRSettings": (
@@ -4991,7 +5083,6 @@ d = {
                 "papers/mafr.html#training_map",
                 "mvad/papers/mafr.py",
             ),
-            "mvad.papers.mafr.view_maps": ("papers/mafr.html#view_maps", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.window_of": ("papers/mafr.html#window_of", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.znssd": ("papers/mafr.html#znssd", "mvad/papers/mafr.py"),
         },

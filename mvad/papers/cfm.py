@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from jaxtyping import Float, Int
-from ..core.anomaly_map import IMAGE_SCORE, discrepancy, image_score, metric_map
+from ..core.anomaly_map import discrepancy
 from mvad.core.crossmodal import (
     MappingConv,
     MappingEncoderDecoder,
@@ -21,32 +21,12 @@ from mvad.core.crossmodal import (
     mapped,
     mapped_scores,
 )
-from mvad.core.detector import (
-    Detector,
-    Prediction,
-    by_rename,
-    load_pth,
-    require_good,
-    seeded,
-    tensor_bytes,
-    train,
-)
+from ..core.detector import by_rename, load_pth, seeded, tensor_bytes, train
 from ..core.evaluate import Clock, activation_bytes
-from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
-from ..encoders.features import Encoder, FeatureCache, Features
-from mvad.encoders.lifted import (
-    BRANCHES,
-    Lifted,
-    Standardiser,
-    encode,
-    extractors,
-    foreground,
-    lift,
-    maps_of,
-    quick,
-    redraw,
-    shrunk,
-)
+from ..core.sample import MvadError, Sample, View
+from ..encoders.channels import ChannelScale
+from ..encoders.features import Encoder, Features
+from ..encoders.lifted import Lifted, LiftedDetector, accelerate, foreground_pixels, lift
 
 # %% auto #0
 __all__ = [
@@ -63,9 +43,7 @@ __all__ = [
     "whole_ways",
     "Mappings",
     "frozen_bytes",
-    "view_maps",
     "CFM",
-    "lifted",
     "settings_for",
     "author_files",
     "save_as_authors",
@@ -127,7 +105,7 @@ class CFMSettings:
     shots: int | None = None  # a few-shot run, on so many samples (Table 4)
     seed: int = 0
     precision: Literal["fp32", "bf16"] = (
-        "fp32"  # of the mapping networks' products; not exact, see `encoders.lifted.quick`
+        "fp32"  # of the mapping networks' products; not exact, see `encoders.lifted.accelerate`
     )
     compiled: bool = False  # hand them to torch.compile
 
@@ -160,7 +138,7 @@ def whole_map(view: View, f2: Features, f3: Features, protocol: str, stride: int
     "Features of a view at every `stride`-th row and column. Raises `MvadError` where none of these points lies on the foreground."
     from scipy.spatial import cKDTree
 
-    where, (h, w) = foreground(view, protocol), view.size
+    where, (h, w) = foreground_pixels(view, protocol), view.size
     rows, columns = np.arange(stride // 2, h, stride), np.arange(stride // 2, w, stride)
     lattice = (rows[:, None] * w + columns).ravel()
     inside = np.flatnonzero(np.isin(lattice, where))
@@ -212,11 +190,11 @@ class Mappings:
         self.settings, self.device = settings, device
         with seeded(settings.seed):
             self.to_3d, self.to_2d = (n.to(device).eval() for n in networks_of(settings, c2, c3))
-        self.scale_2d, self.scale_3d = Standardiser(), Standardiser()
+        self.scale_2d, self.scale_3d = ChannelScale(), ChannelScale()
         if settings.precision != "fp32" or settings.compiled:
             for n in (self.to_3d, self.to_2d):
                 way = "rest" if hasattr(n, "rest") else "forward"
-                setattr(n, way, quick(getattr(n, way), settings.precision, settings.compiled))
+                setattr(n, way, accelerate(getattr(n, way), settings.precision, settings.compiled))
 
     @property
     def ways(self):
@@ -235,14 +213,14 @@ class Mappings:
                 v.inside if isinstance(v, WholeMap) else np.arange(len(v.pixels)) for v in views
             ]
             self.scale_2d, self.scale_3d = (
-                Standardiser([(v.f2, v.a2.rows(u)) for v, u in zip(views, used)]),
-                Standardiser([(v.f3, v.a3.rows(u)) for v, u in zip(views, used)]),
+                ChannelScale.fit_lifted([(v.f2, v.a2.rows(u)) for v, u in zip(views, used)]),
+                ChannelScale.fit_lifted([(v.f3, v.a3.rows(u)) for v, u in zip(views, used)]),
             )
         optimiser = torch.optim.Adam([p for n in nets.values() for p in n.parameters()], lr=s.lr)
         step = lambda batch: crossmodal_loss(
             self.to_3d,
             self.to_2d,
-            [self.scaled(v.anew()) if v.again else v for v in batch],
+            [self.scaled(v.redrawn()) if v.again else v for v in batch],
             s.direction == "intra",
             self.ways,
         )
@@ -286,12 +264,7 @@ class Mappings:
 # %% ../../nbs/papers/40_cfm.ipynb #76259ed9
 def _state(self: Mappings) -> dict[str, Tensor]:
     "Weights by the names of the authors' checkpoints behind `to_3d.` and `to_2d.`, and the channel statistics if there are any."
-    scales = {
-        f"{n}.{k}": getattr(getattr(self, n), k)
-        for n in ("scale_2d", "scale_3d")
-        if getattr(self, n).mean is not None
-        for k in ("mean", "deviation")
-    }
+    scales = self.scale_2d.state("scale_2d.{}") | self.scale_3d.state("scale_3d.{}")
     return {
         f"{n}.{k}": v for n in ("to_3d", "to_2d") for k, v in getattr(self, n).state_dict().items()
     } | scales
@@ -302,11 +275,9 @@ def _restore(self: Mappings, tensors: Mapping[str, Tensor]):
         getattr(self, n).load_state_dict(
             {k.removeprefix(n + "."): v for k, v in tensors.items() if k.startswith(n + ".")}
         )
-    for n in ("scale_2d", "scale_3d") if self.settings.standardise else ():
-        scale = getattr(self, n)
-        scale.mean, scale.deviation = (
-            tensors[f"{n}.{k}"].to(self.device) for k in ("mean", "deviation")
-        )
+    if self.settings.standardise:
+        self.scale_2d = ChannelScale.restore(tensors, "scale_2d.{}")
+        self.scale_3d = ChannelScale.restore(tensors, "scale_3d.{}")
 
 
 Mappings.state, Mappings.restore = _state, _restore
@@ -320,121 +291,38 @@ def frozen_bytes(encoder: Encoder) -> int:
     return tensor_bytes(net.state_dict()) if isinstance(net, nn.Module) else 0
 
 
-def view_maps(mappings: Mappings, v: Lifted | None) -> dict[str, Float[np.ndarray, "H W"]]:
-    "Every aggregation's map of a view; of a missing view, zeros."
-    s = mappings.settings
-    if v is None:
-        return {b: np.zeros((s.size, s.size), np.float32) for b in BRANCHES}
-    return maps_of(*mappings.psi(v), v.pixels, v.size, s.protocol)
-
-
 # %% ../../nbs/papers/40_cfm.ipynb #c81d651b
-class CFM(Detector):
-    "Crossmodal Feature Mapping. `encoders`: own (F_2D, F_3D) instead of those that the settings name; `cache`: a `FeatureCache`, so that no frozen feature is extracted twice."
+class CFM(LiftedDetector):
+    """Crossmodal Feature Mapping (CFM sections 3 and 4): learns `Mappings` from lifted views.
+
+    `encoders`: own (F_2D, F_3D) instead of those that the settings name; `cache`: a `FeatureCache`,
+    so that no frozen feature is extracted twice.
+    """
 
     name, Settings = "cfm", CFMSettings
 
-    def __init__(
-        self,
-        settings: CFMSettings | Mapping | None = None,
-        *,
-        device: str = "cpu",
-        encoders: tuple[Encoder, Encoder] | None = None,
-        cache: FeatureCache | None = None,
-        **changes,
-    ):
-        super().__init__(settings, device=device, **changes)
-        self.f2, self.f3 = encoders or extractors(self.settings, str(device))
-        self.cache, self.losses, self.mappings = cache, np.zeros(0), None
+    def new_model(self, c2: int, c3: int) -> Mappings:
+        return Mappings(self.settings, c2, c3, self.device)
 
-    def transform(self, sample: Sample) -> Sample:
-        return map_views(
-            sample,
-            lambda v: shrunk(resize(pad_square(v), self.settings.size), self.settings.shrink),
-        )
+    def lift(
+        self, view: View, n_pixels: int | None = None, rng: np.random.Generator | None = None
+    ) -> Lifted:
+        "A prepared view's features, aligned at the foreground or at `n_pixels` random pixels of it."
+        s, features = self.settings, self.features(view)
+        if s.mapping == "convolutional":
+            return whole_map(view, *features, s.protocol, s.stride).to(self.device)
+        where = foreground_pixels(view, s.protocol)
+        if n_pixels and n_pixels < len(where):
+            where = np.sort(rng.choice(where, n_pixels, replace=False))
+        return lift(view, *features, s.protocol, where).to(self.device)
+
+    def lift_for_training(self, view: View, rng: np.random.Generator) -> Lifted:
+        "At `settings.pixels` random pixels of the foreground, if that is a number."
+        return self.lift(view, self.settings.pixels, rng)
 
     def sizes(self) -> dict[str, int]:
         return super().sizes() | {"encoders": frozen_bytes(self.f2) + frozen_bytes(self.f3)}
 
-    def encoders(self) -> dict[str, str]:
-        return {
-            "2d": f"{self.f2.name} [{self.f2.identity[:12]}]",
-            "3d": f"{self.f3.name} [{self.f3.identity[:12]}]",
-        }
-
-    def scale_map(self, maps, metric: str):
-        return metric_map(maps, metric, self.settings.protocol)
-
-    def state(self) -> dict[str, Tensor]:
-        if self.mappings is None:
-            raise self.not_learned()
-        return self.mappings.state()
-
-    def restore(self, tensors: Mapping[str, Tensor]):
-        self.mappings = Mappings(self.settings, self.f2.channels, self.f3.channels, self.device)
-        self.mappings.restore(tensors)
-
-    def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> CFM:
-        "Learn from good samples. `checkpoint`: a file to save the training to and resume it from."
-        from tqdm.auto import tqdm
-
-        if self.settings.shots not in (None, len(samples)):
-            raise MvadError(
-                "not the few samples that the settings announce",
-                found=len(samples),
-                expected=self.settings.shots,
-                fix="mvad.data.few_shot draws them",
-            )
-        prepared, rng = (
-            (self.prepare(require_good(s)) for s in samples),
-            np.random.default_rng(self.settings.seed),
-        )
-        bar = tqdm(prepared, total=len(samples), desc="features", disable=not progress, leave=False)
-        views = [
-            replace(self.lifted(v, self.settings.pixels, rng), again=redraw(v, self.f3, self.cache))
-            for s in bar
-            for v in s.views
-            if v
-        ]
-        if not views:
-            raise MvadError(
-                "nothing to learn from", found="0 samples", expected="at least one good sample"
-            )
-        self.mappings = Mappings(
-            self.settings, views[0].f2.shape[1], views[0].f3.shape[1], self.device
-        )
-        self.losses = self.mappings.fit(views, progress, checkpoint)
-        return self
-
-    def predict_prepared(self, sample: PreparedSample) -> Prediction:
-        "Maps (V, size, size) of every aggregation; a missing view has zeros. The score is that of the worst view."
-        self.require_ready(sample)
-        s = self.settings
-        views = [view_maps(self.mappings, v and self.lifted(v)) for v in sample.views]
-        branches = {b: np.stack([v[b] for v in views]) for b in BRANCHES}
-        scores = {
-            b: float(np.max(image_score(m, IMAGE_SCORE[s.protocol]))) for b, m in branches.items()
-        }
-        return Prediction(
-            branches[s.aggregation], scores[s.aggregation], branches=branches, branch_scores=scores
-        )
-
-
-# %% ../../nbs/papers/40_cfm.ipynb #4cb426c6
-def lifted(
-    self: CFM, view: View, pixels: int | None = None, rng: np.random.Generator | None = None
-) -> Lifted:
-    "A prepared view's features, aligned at the foreground or at `pixels` random pixels of it."
-    s, features = self.settings, encode(view, (self.f2, self.f3), self.cache, "CFM")
-    if s.mapping == "convolutional":
-        return whole_map(view, *features, s.protocol, s.stride).to(self.device)
-    where = foreground(view, s.protocol)
-    if pixels and pixels < len(where):
-        where = np.sort(rng.choice(where, pixels, replace=False))
-    return lift(view, *features, s.protocol, where).to(self.device)
-
-
-CFM.lifted = lifted
 
 # %% ../../nbs/papers/40_cfm.ipynb #d4f14e2d
 SCALES = {
@@ -519,18 +407,16 @@ def author_files(folder: str | Path, category: str, s: CFMSettings) -> dict[str,
 
 def save_as_authors(self: CFM, folder: str | Path, category: str) -> list[Path]:
     "Write the two networks under the authors' names. Raises `MvadError` if standardised features are in use, which those files cannot hold."
-    if self.settings.standardise or not self.mappings:
+    if self.settings.standardise or not self.model:
         raise MvadError(
             "the authors' files hold two networks and nothing else",
-            found="channel statistics" if self.mappings else "no networks yet",
+            found="channel statistics" if self.model else "no networks yet",
             fix="fit with standardise=False",
         )
     files = author_files(folder, category, self.settings)
     for n, path in files.items():
         with by_rename(path) as part:
-            torch.save(
-                {k: v.cpu() for k, v in getattr(self.mappings, n).state_dict().items()}, part
-            )
+            torch.save({k: v.cpu() for k, v in getattr(self.model, n).state_dict().items()}, part)
     return list(files.values())
 
 
@@ -554,7 +440,7 @@ def load_from_authors(self: CFM, folder: str | Path, category: str) -> CFM:
                 expected=f"networks between {self.f2.channels} and {self.f3.channels} channels",
                 fix="use the encoders that they were trained with",
             ) from e
-    self.mappings = mappings
+    self.model = mappings
     return self
 
 

@@ -13,30 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from jaxtyping import Float, Int
-from ..core.anomaly_map import IMAGE_SCORE, box_operator, image_score, metric_map
-from mvad.core.detector import (
-    Detector,
-    Prediction,
-    by_rename,
-    load_pth,
-    require_good,
-    seeded,
-    train,
-)
-from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
-from ..encoders.features import Encoder, FeatureCache, Features
-from mvad.encoders.lifted import (
-    BRANCHES,
-    Lifted,
-    Standardiser,
-    encode,
-    extractors,
-    lift,
-    maps_of,
-    quick,
-    redraw,
-    shrunk,
-)
+from ..core.anomaly_map import box_operator
+from ..core.detector import by_rename, load_pth, seeded, train
+from ..core.sample import MvadError, View
+from ..encoders.channels import ChannelScale
+from ..encoders.features import Features
+from ..encoders.lifted import Lifted, LiftedDetector, accelerate, lift
 
 # %% auto #0
 __all__ = [
@@ -65,7 +47,6 @@ __all__ = [
     "discrepancies",
     "Restoration",
     "training_map",
-    "view_maps",
     "MAFR",
     "settings_for",
     "authors_files",
@@ -296,7 +277,7 @@ class MAFRSettings:
     protocol: Literal["paper", "released"] = "paper"
     seed: int = 0
     precision: Literal["fp32", "bf16"] = (
-        "fp32"  # of the networks' products; not exact, see `encoders.lifted.quick`
+        "fp32"  # of the networks' products; not exact, see `encoders.lifted.accelerate`
     )
     compiled: bool = False  # hand them to torch.compile
 
@@ -448,8 +429,8 @@ class Restoration:
             self.nets["fusion_encoder"],
             (self.nets["decoder_2d"], self.nets["decoder_3d"]),
         )
-        self.scales, self.melted = {"scale_2d": Standardiser(), "scale_3d": Standardiser()}, None
-        self.layers = quick(
+        self.scales, self.melted = {"scale_2d": ChannelScale(), "scale_3d": ChannelScale()}, None
+        self.layers = accelerate(
             restorer(self.encoder, self.decoders), settings.precision, settings.compiled
         )
 
@@ -466,7 +447,7 @@ class Restoration:
         return batch_loss(self.encoder, self.layers, batch, self.settings)
 
     def ready(self, v: Lifted) -> Lifted:
-        v = self.scaled(v.anew())
+        v = self.scaled(v.redrawn())
         return v.dense() if self.settings.window else v  # windows come from dense maps
 
     def fit(
@@ -476,8 +457,8 @@ class Restoration:
         s = self.settings
         if s.standardise:
             self.scales = {
-                "scale_2d": Standardiser([(v.f2, v.a2) for v in views]),
-                "scale_3d": Standardiser([(v.f3, v.a3) for v in views]),
+                "scale_2d": ChannelScale.fit_lifted([(v.f2, v.a2) for v in views]),
+                "scale_3d": ChannelScale.fit_lifted([(v.f3, v.a3) for v in views]),
             }
         optimiser = torch.optim.Adam(
             [p for n in self.nets.values() for p in n.parameters()], lr=s.lr
@@ -510,7 +491,7 @@ class Restoration:
     def psi(self, view: Lifted) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
         "(Psi_2D, Psi_3D) at the view's pixels."
         if self.melted is None:
-            self.melted = quick(
+            self.melted = accelerate(
                 restorer(self.encoder, self.decoders, melt=True),
                 self.settings.precision,
                 self.settings.compiled,
@@ -521,12 +502,8 @@ class Restoration:
 # %% ../../nbs/papers/41_mafr.ipynb #d43faf35
 def _state(self: Restoration) -> dict[str, Tensor]:
     "Weights by the names of the authors' files behind the network's name, and the channel statistics if there are any."
-    known = {
-        f"{n}.{k}": getattr(s, k)
-        for n, s in self.scales.items()
-        if s.mean is not None
-        for k in ("mean", "deviation")
-    }
+    known = self.scales["scale_2d"].state("scale_2d.{}")
+    known |= self.scales["scale_3d"].state("scale_3d.{}")
     return {
         f"{n}.{k}": v for n, net in self.nets.items() for k, v in net.state_dict().items()
     } | known
@@ -538,8 +515,8 @@ def _restore(self: Restoration, tensors: Mapping[str, Tensor]):
         net.load_state_dict(
             {k.removeprefix(n + "."): v for k, v in tensors.items() if k.startswith(n + ".")}
         )
-    for n, s in self.scales.items() if self.settings.standardise else ():
-        s.mean, s.deviation = (tensors[f"{n}.{k}"].to(self.device) for k in ("mean", "deviation"))
+    if self.settings.standardise:
+        self.scales = {n: ChannelScale.restore(tensors, n + ".{}") for n in self.scales}
 
 
 Restoration.state, Restoration.restore = _state, _restore
@@ -554,114 +531,22 @@ def training_map(view: View, features: tuple[Features, Features], s: MAFRSetting
     )
 
 
-def view_maps(restoration: Restoration, v: Lifted | None) -> dict[str, Float[np.ndarray, "H W"]]:
-    "Every aggregation's map of a view; of a missing view, zeros."
-    s = restoration.settings
-    if v is None:
-        return {b: np.zeros((s.size, s.size), np.float32) for b in BRANCHES}
-    return maps_of(*restoration.psi(v), v.pixels, v.size, s.protocol)
-
-
 # %% ../../nbs/papers/41_mafr.ipynb #716fed3b
-class MAFR(Detector):
-    "Multi-modal Attention-driven Fusion Restoration. `encoders`: own (F_2D, F_3D) instead of those that the settings name; `cache`: a `FeatureCache`, so that no frozen feature is extracted twice."
+class MAFR(LiftedDetector):
+    """Multi-modal Attention-driven Fusion Restoration: learns a `Restoration` from lifted maps.
+
+    `encoders`: own (F_2D, F_3D) instead of those that the settings name; `cache`: a `FeatureCache`,
+    so that no frozen feature is extracted twice.
+    """
 
     name, Settings = "mafr", MAFRSettings
 
-    def __init__(
-        self,
-        settings: MAFRSettings | Mapping | None = None,
-        *,
-        device: str = "cpu",
-        encoders: tuple[Encoder, Encoder] | None = None,
-        cache: FeatureCache | None = None,
-        **changes,
-    ):
-        super().__init__(settings, device=device, **changes)
-        self.f2, self.f3 = encoders or extractors(self.settings, str(device))
-        self.cache, self.losses, self.restoration = cache, np.zeros(0), None
+    def new_model(self, c2: int, c3: int) -> Restoration:
+        return Restoration(self.settings, c2, c3, self.device)
 
-    def transform(self, sample: Sample) -> Sample:
-        return map_views(
-            sample,
-            lambda v: shrunk(resize(pad_square(v), self.settings.size), self.settings.shrink),
-        )
-
-    def encoders(self) -> dict[str, str]:
-        return {
-            "2d": f"{self.f2.name} [{self.f2.identity[:12]}]",
-            "3d": f"{self.f3.name} [{self.f3.identity[:12]}]",
-        }
-
-    def scale_map(self, maps, metric: str):
-        return metric_map(maps, metric, self.settings.protocol)
-
-    def features(self, view: View) -> tuple[Features, Features]:
-        return encode(view, (self.f2, self.f3), self.cache, "MAFR")
-
-    def lifted(self, view: View) -> Lifted:
-        return lift(view, *self.features(view), self.settings.protocol).to(self.device)
-
-    def state(self) -> dict[str, Tensor]:
-        if self.restoration is None:
-            raise self.not_learned()
-        return self.restoration.state()
-
-    def restore(self, tensors: Mapping[str, Tensor]):
-        self.restoration = Restoration(
-            self.settings, self.f2.channels, self.f3.channels, self.device
-        )
-        self.restoration.restore(tensors)
-
-    def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> MAFR:
-        "Learn from good samples. `checkpoint`: a file to save the training to and resume it from."
-        from tqdm.auto import tqdm
-
-        if self.settings.shots not in (None, len(samples)):
-            raise MvadError(
-                "not the few samples that the settings announce",
-                found=len(samples),
-                expected=self.settings.shots,
-                fix="mvad.data.few_shot draws them",
-            )
-        bar = tqdm(
-            (self.prepare(require_good(s)) for s in samples),
-            total=len(samples),
-            desc="features",
-            disable=not progress,
-            leave=False,
-        )
-        views = [
-            replace(
-                training_map(v, self.features(v), self.settings).to(self.device),
-                again=redraw(v, self.f3, self.cache),
-            )
-            for s in bar
-            for v in s.views
-            if v
-        ]
-        if not views:
-            raise MvadError(
-                "nothing to learn from", found="0 samples", expected="at least one good sample"
-            )
-        self.restoration = Restoration(
-            self.settings, views[0].f2.shape[1], views[0].f3.shape[1], self.device
-        )
-        self.losses = self.restoration.fit(views, progress, checkpoint)
-        return self
-
-    def predict_prepared(self, sample: PreparedSample) -> Prediction:
-        "Maps (V, size, size) of every aggregation; a missing view has zeros. The score is that of the worst view."
-        self.require_ready(sample)
-        s = self.settings
-        views = [view_maps(self.restoration, v and self.lifted(v)) for v in sample.views]
-        branches = {b: np.stack([v[b] for v in views]) for b in BRANCHES}
-        scores = {
-            b: float(np.max(image_score(m, IMAGE_SCORE[s.protocol]))) for b, m in branches.items()
-        }
-        return Prediction(
-            branches[s.aggregation], scores[s.aggregation], branches=branches, branch_scores=scores
-        )
+    def lift_for_training(self, view: View, rng: np.random.Generator) -> Lifted:
+        "Every `settings.stride`-th pixel of the whole map, background included."
+        return training_map(view, self.features(view), self.settings).to(self.device)
 
 
 # %% ../../nbs/papers/41_mafr.ipynb #c7ab45b5
@@ -735,7 +620,7 @@ def save_authors(detector: MAFR, files: Mapping[str, Path]):
     "Write the three networks as the authors' scripts do: bare state dicts."
     for k, path in files.items():
         with by_rename(path) as part:
-            torch.save(detector.restoration.nets[k].state_dict(), part)
+            torch.save(detector.model.nets[k].state_dict(), part)
 
 
 def load_authors(detector: MAFR, files: Mapping[str, Path]) -> MAFR:

@@ -2092,7 +2092,7 @@ d = {
                 "data/dtd.html#dtdtextures._read",
                 "mvad/data/dtd.py",
             ),
-            "mvad.data.dtd.textures": ("data/dtd.html#textures", "mvad/data/dtd.py"),
+            "mvad.data.dtd.texture_files": ("data/dtd.html#texture_files", "mvad/data/dtd.py"),
         },
         "mvad.data.embedded": {
             "mvad.data.embedded._complete_splits": (
@@ -2297,6 +2297,58 @@ d = {
             "mvad.data.few_shot.few_shot": ("data/few_shot.html#few_shot", "mvad/data/few_shot.py"),
             "mvad.data.few_shot.lot": ("data/few_shot.html#lot", "mvad/data/few_shot.py"),
         },
+        "mvad.data.images": {
+            "mvad.data.images.ImageDataset": (
+                "data/images.html#imagedataset",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.ImageDataset.categories_in": (
+                "data/images.html#imagedataset.categories_in",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.ImageDataset.mask_folder": (
+                "data/images.html#imagedataset.mask_folder",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.ImageDataset.pattern": (
+                "data/images.html#imagedataset.pattern",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.ImageDataset.read": (
+                "data/images.html#imagedataset.read",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.ImageDataset.read_gt": (
+                "data/images.html#imagedataset.read_gt",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.ImageDataset.scan": (
+                "data/images.html#imagedataset.scan",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.ImageDataset.splits": (
+                "data/images.html#imagedataset.splits",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.check_mask": ("data/images.html#check_mask", "mvad/data/images.py"),
+            "mvad.data.images.files_by_stem": (
+                "data/images.html#files_by_stem",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.masks_of_split": (
+                "data/images.html#masks_of_split",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.require_keys": (
+                "data/images.html#require_keys",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.scan_defect_folders": (
+                "data/images.html#scan_defect_folders",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.subfolders": ("data/images.html#subfolders", "mvad/data/images.py"),
+        },
         "mvad.data.jobs": {
             "mvad.data.jobs.Job": ("data/jobs.html#job", "mvad/data/jobs.py"),
             "mvad.data.jobs.Job.group": ("data/jobs.html#job.group", "mvad/data/jobs.py"),
@@ -2365,16 +2417,11 @@ d = {
             "mvad.data.layout.write_sums": ("data/layout.html#write_sums", "mvad/data/layout.py"),
         },
         "mvad.data.loco": {
-            "mvad.data.loco.Kind": ("data/loco.html#kind", "mvad/data/loco.py"),
+            "mvad.data.loco.DefectKind": ("data/loco.html#defectkind", "mvad/data/loco.py"),
             "mvad.data.loco.LOCO": ("data/loco.html#loco", "mvad/data/loco.py"),
-            "mvad.data.loco.LOCO.categories_in": (
-                "data/loco.html#loco.categories_in",
-                "mvad/data/loco.py",
-            ),
             "mvad.data.loco.LOCO.content": ("data/loco.html#loco.content", "mvad/data/loco.py"),
-            "mvad.data.loco.LOCO.mask_of": ("data/loco.html#loco.mask_of", "mvad/data/loco.py"),
+            "mvad.data.loco.LOCO.read_gt": ("data/loco.html#loco.read_gt", "mvad/data/loco.py"),
             "mvad.data.loco.LOCO.scan": ("data/loco.html#loco.scan", "mvad/data/loco.py"),
-            "mvad.data.loco.LOCO.splits": ("data/loco.html#loco.splits", "mvad/data/loco.py"),
             "mvad.data.loco.LOCOLayout": ("data/loco.html#locolayout", "mvad/data/loco.py"),
             "mvad.data.loco.LOCOLayout.finish": (
                 "data/loco.html#locolayout.finish",
@@ -2389,16 +2436,19 @@ d = {
                 "mvad/data/loco.py",
             ),
             "mvad.data.loco.Region": ("data/loco.html#region", "mvad/data/loco.py"),
-            "mvad.data.loco.pair_with_regions": (
-                "data/loco.html#pair_with_regions",
+            "mvad.data.loco.read_defect_kinds": (
+                "data/loco.html#read_defect_kinds",
                 "mvad/data/loco.py",
             ),
-            "mvad.data.loco.read_config": ("data/loco.html#read_config", "mvad/data/loco.py"),
             "mvad.data.loco.read_region": ("data/loco.html#read_region", "mvad/data/loco.py"),
+            "mvad.data.loco.read_regions": ("data/loco.html#read_regions", "mvad/data/loco.py"),
             "mvad.data.loco.region_files": ("data/loco.html#region_files", "mvad/data/loco.py"),
-            "mvad.data.loco.regions": ("data/loco.html#regions", "mvad/data/loco.py"),
             "mvad.data.loco.saturation_area": (
                 "data/loco.html#saturation_area",
+                "mvad/data/loco.py",
+            ),
+            "mvad.data.loco.scan_region_folders": (
+                "data/loco.html#scan_region_folders",
                 "mvad/data/loco.py",
             ),
         },
@@ -2610,49 +2660,29 @@ d = {
             ),
         },
         "mvad.data.mvtec": {
-            "mvad.data.mvtec.ImageDataset": ("data/mvtec.html#imagedataset", "mvad/data/mvtec.py"),
-            "mvad.data.mvtec.ImageDataset.mask_of": (
-                "data/mvtec.html#imagedataset.mask_of",
-                "mvad/data/mvtec.py",
-            ),
-            "mvad.data.mvtec.ImageDataset.pattern": (
-                "data/mvtec.html#imagedataset.pattern",
-                "mvad/data/mvtec.py",
-            ),
-            "mvad.data.mvtec.ImageDataset.read": (
-                "data/mvtec.html#imagedataset.read",
-                "mvad/data/mvtec.py",
-            ),
             "mvad.data.mvtec.MVTec": ("data/mvtec.html#mvtec", "mvad/data/mvtec.py"),
-            "mvad.data.mvtec.MVTec.categories_in": (
-                "data/mvtec.html#mvtec.categories_in",
-                "mvad/data/mvtec.py",
-            ),
             "mvad.data.mvtec.MVTec.expected_counts": (
                 "data/mvtec.html#mvtec.expected_counts",
                 "mvad/data/mvtec.py",
             ),
-            "mvad.data.mvtec.MVTec.scan": ("data/mvtec.html#mvtec.scan", "mvad/data/mvtec.py"),
-            "mvad.data.mvtec.MVTec.splits": ("data/mvtec.html#mvtec.splits", "mvad/data/mvtec.py"),
             "mvad.data.mvtec.MVTecLayout": ("data/mvtec.html#mvteclayout", "mvad/data/mvtec.py"),
             "mvad.data.mvtec.MVTecLayout.write": (
                 "data/mvtec.html#mvteclayout.write",
                 "mvad/data/mvtec.py",
             ),
-            "mvad.data.mvtec.by_stem": ("data/mvtec.html#by_stem", "mvad/data/mvtec.py"),
-            "mvad.data.mvtec.checked_mask": ("data/mvtec.html#checked_mask", "mvad/data/mvtec.py"),
-            "mvad.data.mvtec.folders": ("data/mvtec.html#folders", "mvad/data/mvtec.py"),
-            "mvad.data.mvtec.number_in": ("data/mvtec.html#number_in", "mvad/data/mvtec.py"),
-            "mvad.data.mvtec.pair_with_masks": (
-                "data/mvtec.html#pair_with_masks",
+            "mvad.data.mvtec.running_number": (
+                "data/mvtec.html#running_number",
                 "mvad/data/mvtec.py",
             ),
-            "mvad.data.mvtec.scan_defects": ("data/mvtec.html#scan_defects", "mvad/data/mvtec.py"),
         },
         "mvad.data.mvtec2": {
             "mvad.data.mvtec2.MVTec2": ("data/mvtec2.html#mvtec2", "mvad/data/mvtec2.py"),
             "mvad.data.mvtec2.MVTec2.__init__": (
                 "data/mvtec2.html#mvtec2.__init__",
+                "mvad/data/mvtec2.py",
+            ),
+            "mvad.data.mvtec2.MVTec2._scan_unlabelled": (
+                "data/mvtec2.html#mvtec2._scan_unlabelled",
                 "mvad/data/mvtec2.py",
             ),
             "mvad.data.mvtec2.MVTec2.categories_in": (
@@ -2663,6 +2693,7 @@ d = {
                 "data/mvtec2.html#mvtec2.folder",
                 "mvad/data/mvtec2.py",
             ),
+            "mvad.data.mvtec2.MVTec2.scan": ("data/mvtec2.html#mvtec2.scan", "mvad/data/mvtec2.py"),
             "mvad.data.mvtec2.MVTec2.splits": (
                 "data/mvtec2.html#mvtec2.splits",
                 "mvad/data/mvtec2.py",
@@ -2675,8 +2706,8 @@ d = {
                 "data/mvtec2.html#mvtec2layout.kind",
                 "mvad/data/mvtec2.py",
             ),
-            "mvad.data.mvtec2.MVTec2Layout.private": (
-                "data/mvtec2.html#mvtec2layout.private",
+            "mvad.data.mvtec2.MVTec2Layout.private_shots": (
+                "data/mvtec2.html#mvtec2layout.private_shots",
                 "mvad/data/mvtec2.py",
             ),
             "mvad.data.mvtec2.MVTec2Layout.write": (
@@ -2687,9 +2718,10 @@ d = {
                 "data/mvtec2.html#object_and_light",
                 "mvad/data/mvtec2.py",
             ),
-            "mvad.data.mvtec2.photographs": ("data/mvtec2.html#photographs", "mvad/data/mvtec2.py"),
-            "mvad.data.mvtec2.scan": ("data/mvtec2.html#scan", "mvad/data/mvtec2.py"),
-            "mvad.data.mvtec2.unlabelled": ("data/mvtec2.html#unlabelled", "mvad/data/mvtec2.py"),
+            "mvad.data.mvtec2.photograph_object": (
+                "data/mvtec2.html#photograph_object",
+                "mvad/data/mvtec2.py",
+            ),
         },
         "mvad.data.mvtec3d": {
             "mvad.data.mvtec3d.MVTec3D": ("data/mvtec3d.html#mvtec3d", "mvad/data/mvtec3d.py"),
@@ -3279,24 +3311,28 @@ d = {
                 "mvad/data/visa.py",
             ),
             "mvad.data.visa.VisA.is_raw": ("data/visa.html#visa.is_raw", "mvad/data/visa.py"),
+            "mvad.data.visa.VisA.list_file": ("data/visa.html#visa.list_file", "mvad/data/visa.py"),
+            "mvad.data.visa.VisA.scan": ("data/visa.html#visa.scan", "mvad/data/visa.py"),
             "mvad.data.visa.VisA.splits": ("data/visa.html#visa.splits", "mvad/data/visa.py"),
             "mvad.data.visa.VisALayout": ("data/visa.html#visalayout", "mvad/data/visa.py"),
             "mvad.data.visa.VisALayout.finish": (
                 "data/visa.html#visalayout.finish",
                 "mvad/data/visa.py",
             ),
-            "mvad.data.visa.VisALayout.names": (
-                "data/visa.html#visalayout.names",
+            "mvad.data.visa.VisALayout.paths": (
+                "data/visa.html#visalayout.paths",
                 "mvad/data/visa.py",
             ),
             "mvad.data.visa.VisALayout.write": (
                 "data/visa.html#visalayout.write",
                 "mvad/data/visa.py",
             ),
-            "mvad.data.visa.as_csv": ("data/visa.html#as_csv", "mvad/data/visa.py"),
-            "mvad.data.visa.read_list": ("data/visa.html#read_list", "mvad/data/visa.py"),
-            "mvad.data.visa.record_of": ("data/visa.html#record_of", "mvad/data/visa.py"),
-            "mvad.data.visa.scan": ("data/visa.html#scan", "mvad/data/visa.py"),
+            "mvad.data.visa._csv_text": ("data/visa.html#_csv_text", "mvad/data/visa.py"),
+            "mvad.data.visa.read_row": ("data/visa.html#read_row", "mvad/data/visa.py"),
+            "mvad.data.visa.read_split_list": (
+                "data/visa.html#read_split_list",
+                "mvad/data/visa.py",
+            ),
         },
         "mvad.encoders.channels": {
             "mvad.encoders.channels.ChannelScale": (

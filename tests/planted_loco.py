@@ -83,8 +83,8 @@ FAULTS = {
     "a configuration without a key": (
         lacking_key,
         "puck/defects_config.json",
-        "found no saturation_threshold",
-        "expected defect_name, pixel_value",
+        "lacks saturation_threshold",
+        "expected keys defect_name, pixel_value",
     ),
     "no configuration": (
         without_config,

@@ -63,8 +63,8 @@ FAULTS = {
     "a list without a column": (
         lacking_column,
         LIST,
-        "found no label",
-        "expected object,split,label,image,mask",
+        "lacks label",
+        "expected keys object, split, label, image, mask",
     ),
     "a list that names a missing file": (
         missing_image,
@@ -77,7 +77,7 @@ FAULTS = {
         missing_mask,
         "puck/Data/Images/Anomaly/007.JPG",
         "found puck/Data/Masks/Anomaly/007.png",
-        "expected a mask that is there",
+        "expected one that is there",
     ),
     "an empty mask on an anomaly": (
         empty_mask,

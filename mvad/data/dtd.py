@@ -11,64 +11,80 @@ from jaxtyping import Float
 from ..core.pseudo_anomaly import TEXTURE_KINDS, ArrayCache, procedural_texture
 from ..core.sample import MvadError
 from .base import DatasetError, Record, reading, write_jpeg
+from .images import ImageDataset, files_by_stem, subfolders
 from .layout import Item, Layout
-from .mvtec import ImageDataset, by_stem, folders
 from .synthetic import contents
 
 # %% auto #0
-__all__ = ["DTD", "textures", "DTDTextures", "DTDLayout"]
+__all__ = ["DTD", "texture_files", "DTDTextures", "DTDLayout"]
 
 
 # %% ../../nbs/data/27d_dtd.ipynb #4e9d888c
 class DTD(ImageDataset):
-    "The images of one texture class. The only split is train; every sample is good, with an empty mask."
+    """The images of one texture class. The only split is train; all are good, with empty masks.
+
+    Cimpoi et al., Describing Textures in the Wild, CVPR 2014.
+
+    >>> DTD("/data/dtd", "banded")[0].view.rgb.shape
+    """
 
     name, expects = "dtd", "the folder images with classes such as images/banded"
 
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
-        return folders(home / cls.pattern("images"))
+        """The texture classes."""
+        return subfolders(home / cls.pattern("images"))
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
+        """Train, whatever the publisher's lists say."""
         return ["train"]
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-        files, wrong = by_stem(home / self.pattern("images") / category, self.pattern("suffixes"))
-        yield from wrong
+        """The images of a class, and what is wrong."""
+        folder = home / self.pattern("images") / category
+        files, faults = files_by_stem(folder, self.pattern("suffixes"))
+        yield from faults
         for stem, path in files.items():
-            yield Record(
-                f"{category}/{split}/good/{stem}", category, split, "good", ({"rgb": path},)
-            )
+            name = f"{category}/{split}/good/{stem}"
+            yield Record(name, category, split, "good", ({"rgb": path},))
 
 
 # %% ../../nbs/data/27d_dtd.ipynb #278dbb4e
-def textures(root: str | Path, limit: int | None = None) -> list[Path]:
-    "The texture files below `root`, by class and number; with a `limit`, that many of them, evenly over the classes. Raises `DatasetNotFound`."
+def texture_files(root: str | Path, limit: int | None = None) -> list[Path]:
+    """The texture files below `root`, by class and number. Raises `DatasetNotFound`.
+
+    With a `limit`, that many of them, evenly over the classes.
+
+    >>> texture_files("/data/dtd", limit=470)
+    """
     home = DTD.find_root(root)
-    files = [
-        p
-        for c in DTD.categories_in(home)
-        for p in by_stem(home / DTD.pattern("images") / c, DTD.pattern("suffixes"))[0].values()
-    ]
-    return (
-        files
-        if limit is None or limit >= len(files)
-        else [files[i] for i in np.linspace(0, len(files) - 1, limit).round().astype(int)]
-    )
+    files = []
+    for category in DTD.categories_in(home):
+        folder = home / DTD.pattern("images") / category
+        files += files_by_stem(folder, DTD.pattern("suffixes"))[0].values()
+    if limit is None or limit >= len(files):
+        return files
+    return [files[i] for i in np.linspace(0, len(files) - 1, limit).round().astype(int)]
 
 
 # %% ../../nbs/data/27d_dtd.ipynb #39e766a7
 class DTDTextures:
-    """Textures from image files, drawn uniformly, resized (bilinear) and kept as 8 bits, at most `keep` of them. Call: (rng, (H, W)) -> rgb (3, H, W).
+    """Textures from image files, drawn uniformly, resized (bilinear), as rgb (3, H, W) in [0, 1].
 
-    `source`: the folder of DTD, or the files themselves."""
+    `source`: the folder of DTD, or the files themselves. At most `keep` textures stay in memory,
+    with 8 bits a value.
+
+    >>> DTDTextures("/data/dtd")(np.random.default_rng(0), (256, 256)).shape
+    (3, 256, 256)
+    """
 
     def __init__(self, source: str | Path | Sequence[str | Path], keep: int = 256):
-        self.paths, self.kept = (
-            textures(source) if isinstance(source, (str, Path)) else [Path(p) for p in source],
-            ArrayCache(keep),
-        )
+        if isinstance(source, (str, Path)):
+            self.paths = texture_files(source)
+        else:
+            self.paths = [Path(p) for p in source]
+        self.kept = ArrayCache(keep)
         if not self.paths:
             raise MvadError(
                 "no textures",
@@ -81,36 +97,37 @@ class DTDTextures:
         from PIL import Image
 
         with reading(path, "texture"), Image.open(path) as im:
-            return np.asarray(im.convert("RGB").resize(size[::-1], Image.BILINEAR)).transpose(
-                2, 0, 1
-            )
+            small = im.convert("RGB").resize(size[::-1], Image.BILINEAR)
+            return np.asarray(small).transpose(2, 0, 1)
 
     def __call__(
         self, rng: np.random.Generator, size: tuple[int, int]
     ) -> Float[np.ndarray, "3 H W"]:
+        """A texture of `size` (rows, columns), drawn by `rng`."""
         path = self.paths[int(rng.integers(len(self.paths)))]
-        return (
-            self.kept.get((path, tuple(size)), lambda: self._read(path, size)).astype(np.float32)
-            / 255
-        )
+        texture = self.kept.get((path, tuple(size)), lambda: self._read(path, size))
+        return texture.astype(np.float32) / 255
 
 
 # %% ../../nbs/data/27d_dtd.ipynb #6ebe5326
 class DTDLayout(Layout):
-    "Procedural textures as DTD has its photographs; the categories are their kinds."
+    """Procedural textures as DTD has its photographs; the categories are their kinds.
+
+    Example: `make("dtd", "/tmp/dtd", categories=TEXTURE_KINDS)`
+    """
 
     splits = ("train",)
 
     @property
     def known(self) -> tuple[str, ...]:
+        """The categories: the kinds of procedural textures."""
         return TEXTURE_KINDS
 
     def items(self, category: str) -> list[Item]:
+        """The textures of a kind."""
         return [Item(category, "train", "good", i) for _, i in contents("train", self.size)]
 
     def write(self, root: Path, item: Item) -> None:
-        write_jpeg(
-            root / "images" / item.category / f"{item.category}_{item.index:04d}.jpg",
-            procedural_texture(item.index, self.pixels, item.category),
-            quality=95,
-        )
+        """Write one texture as JPEG."""
+        path = root / "images" / item.category / f"{item.category}_{item.index:04d}.jpg"
+        write_jpeg(path, procedural_texture(item.index, self.pixels, item.category), quality=95)

@@ -25,36 +25,50 @@ from mvad.data.base import (
     write_json,
     write_png,
 )
+from mvad.data.images import (
+    ImageDataset,
+    check_mask,
+    files_by_stem,
+    masks_of_split,
+    require_keys,
+    subfolders,
+)
 from .layout import Item, Layout
-from .mvtec import ImageDataset, by_stem, checked_mask, folders, number_in
+from .mvtec import running_number
 from .synthetic import DEFECTS
 
 # %% auto #0
 __all__ = [
-    "Kind",
-    "read_config",
+    "DefectKind",
+    "read_defect_kinds",
     "read_region",
     "Region",
     "saturation_area",
-    "regions",
     "region_files",
-    "pair_with_regions",
+    "read_regions",
+    "scan_region_folders",
     "LOCO",
     "LOCOLayout",
 ]
 
 
 # %% ../../nbs/data/27a_loco.ipynb #2557df67
-class Kind(NamedTuple):
-    "One entry of `defects_config.json`. `threshold`: a share of the region's area if `relative`, else pixels of the original image."
+class DefectKind(NamedTuple):
+    """One entry of `defects_config.json`.
+
+    `threshold`: a share of the region's area if `relative`, else pixels of the original image.
+    """
 
     name: str
     threshold: float
     relative: bool
 
 
-def read_config(path: str | Path, name_key: str = "defect_name") -> dict[int, Kind]:
-    "The kinds of defects by their pixel values. Raises `UnreadableFile`, `BadIndex`."
+def read_defect_kinds(path: str | Path, name_key: str = "defect_name") -> dict[int, DefectKind]:
+    """The kinds of defects by their pixel values. Raises `UnreadableFile`, `BadIndex`.
+
+    >>> read_defect_kinds("screw_bag/defects_config.json")[255].name
+    """
     if not Path(path).is_file():
         raise UnreadableFile(
             "the list of defect kinds is missing",
@@ -63,218 +77,198 @@ def read_config(path: str | Path, name_key: str = "defect_name") -> dict[int, Ki
             expected="the defects_config.json of this category",
             fix="unpack the archive again",
         )
-    entries, keys = (
-        read_json(path),
-        (name_key, "pixel_value", "saturation_threshold", "relative_saturation"),
-    )
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise BadIndex(
-            "defects_config.json has another form",
-            file=path,
-            found=type(entries).__name__,
-            expected="a list of objects",
-        )
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        found = type(entries).__name__
+        raise BadIndex("not a list of defect kinds", file=path, found=found, expected="a list")
+    kinds = {}
     for n, e in enumerate(entries):
-        if lacking := [k for k in keys if k not in e]:
-            raise BadIndex(
-                f"entry {n} of the defects lacks keys",
-                file=path,
-                found=f"no {', '.join(lacking)}",
-                expected=", ".join(keys),
-            )
-    return {
-        int(e["pixel_value"]): Kind(
-            str(e[name_key]), float(e["saturation_threshold"]), bool(e["relative_saturation"])
-        )
-        for e in entries
-    }
+        keys = (name_key, "pixel_value", "saturation_threshold", "relative_saturation")
+        require_keys(e, keys, f"entry {n} of the defects", path)
+        name, value, threshold, relative = (e[k] for k in keys)
+        kinds[int(value)] = DefectKind(str(name), float(threshold), bool(relative))
+    return kinds
 
 
 # %% ../../nbs/data/27a_loco.ipynb #8b8365cf
 def read_region(path: str | Path) -> tuple[Bool[np.ndarray, "H W"], int]:
-    "A region's mask and its pixel value. Raises `UnreadableFile`, `DTypeError`, `LabelMaskConflict`."
+    """A region's mask and its pixel value.
+
+    Raises `UnreadableFile`, `DTypeError`, `LabelMaskConflict`.
+
+    >>> mask, value = read_region("ground_truth/logical_anomalies/000/000.png")
+    """
     from PIL import Image
 
     mask = read_mask(path)
     with reading(path, "mask"), Image.open(path) as im:
         values = np.unique(np.asarray(im)[mask])
     if len(values) != 1:
+        found = f"pixel values {', '.join(map(str, values)) or 'all 0'}"
         raise LabelMaskConflict(
-            "a region is not of one defect type",
-            file=path,
-            found=f"pixel values {', '.join(map(str, values)) or 'all 0'}",
-            expected="one value above 0",
+            "a region is of several types", file=path, found=found, expected="one value above 0"
         )
     return mask, int(values[0])
 
 
 # %% ../../nbs/data/27a_loco.ipynb #e6d0bb41
 class Region(NamedTuple):
-    "One annotated region. `saturation`: the area in pixels from which on it counts as found completely."
+    """One annotated region; found completely from `saturation` pixels on."""
 
     mask: Bool[np.ndarray, "H W"]
     defect: str
     saturation: float
 
 
-def saturation_area(kind: Kind, area: int) -> float:
-    "The saturation of a region of `area` pixels: a share of it, or a number of pixels, at most all."
+def saturation_area(kind: DefectKind, area: int) -> float:
+    """From how many pixels on a region of `area` pixels counts as found completely.
+
+    A share of it, or a number of pixels and at most all (the LOCO paper's metric sPRO).
+
+    >>> saturation_area(DefectKind("missing screw", 340, False), 5000)
+    340
+    """
     return kind.threshold * area if kind.relative else min(kind.threshold, float(area))
 
 
 # %% ../../nbs/data/27a_loco.ipynb #74e7db2c
-def regions(record: Record) -> list[Region]:
-    "The regions of a LOCO record, in the order of their files; none for a good one. Raises `BadIndex` for a pixel value that the configuration lacks."
-    config, out = record.info.get("defects", {}), []
-    for path in region_files(record):
-        mask, value = read_region(path)
-        if value not in config:
-            raise BadIndex(
-                "a mask uses a pixel value that defects_config.json lacks",
-                file=path,
-                found=value,
-                expected=" or ".join(map(str, sorted(config))) or "a readable defects_config.json",
-            )
-        out.append(
-            Region(mask, config[value].name, saturation_area(config[value], int(mask.sum())))
-        )
-    return out
-
-
 def region_files(record: Record) -> list[Path]:
-    "The files of a record's regions."
+    """The files of a record's regions, in natural order."""
     return [f for role, f in record.files[0].items() if role.startswith("gt/")]
 
 
+def read_regions(record: Record) -> list[Region]:
+    """The regions of a LOCO record, in the order of their files; none for a good one.
+
+    Raises `BadIndex` for a pixel value that the category's defects_config.json lacks.
+
+    >>> [r.defect for r in read_regions(test.records[-1])]
+    """
+    kinds, regions = record.info.get("defects", {}), []
+    for path in region_files(record):
+        mask, value = read_region(path)
+        if value not in kinds:
+            expected = " or ".join(map(str, sorted(kinds))) or "a readable defects_config.json"
+            what = "a mask uses a pixel value that defects_config.json lacks"
+            raise BadIndex(what, file=path, found=value, expected=expected)
+        kind = kinds[value]
+        regions.append(Region(mask, kind.name, saturation_area(kind, int(mask.sum()))))
+    return regions
+
+
 # %% ../../nbs/data/27a_loco.ipynb #8309d198
-def pair_with_regions(
-    images: Path,
-    masks: Path,
-    category: str,
-    split: str,
-    suffixes: list[str],
-    config: dict[int, Kind],
+def scan_region_folders(
+    images: Path, masks: Path, category: str, split: str, suffixes: list[str]
 ) -> Iterator[Record | DatasetError]:
-    "The samples of one defect folder: an image, and its folder of regions unless it is good. What is wrong comes in between."
-    (rgb, wrong), defect = by_stem(images, suffixes), images.name
-    yield from wrong
+    """The samples of one defect folder: an image, and its folder of regions unless it is good.
+
+    What is wrong comes in between.
+
+    >>> scan_region_folders(test / "good", truth / "good", "screw_bag", "test", [".png"])
+    """
+    rgb, faults = files_by_stem(images, suffixes)
+    defect = images.name
+    yield from faults
     for stem, path in rgb.items():
-        found, files = masks / stem, by_stem(masks / stem, (".png",))[0]
-        if defect == "good" or files:
-            yield Record(
-                f"{category}/{split}/{defect}/{stem}",
-                category,
-                split,
-                defect,
-                ({"rgb": path} | {f"gt/{k}": f for k, f in files.items()},),
-                {"defects": config},
-            )
-        else:
+        folder, regions = masks / stem, files_by_stem(masks / stem, (".png",))[0]
+        if defect != "good" and not regions:
+            found = "an empty folder" if folder.is_dir() else "no such folder"
+            expected = f"a folder with a mask for each region of {path.name}"
             yield MissingMask(
-                "an anomalous image has no region",
-                file=found,
-                found="an empty folder" if found.is_dir() else "no such folder",
-                expected=f"a folder with a mask for each region of {path.name}",
+                "an anomalous image has no region", file=folder, found=found, expected=expected
             )
-    for stem in sorted(set(folders(masks)) - rgb.keys(), key=natural):
-        yield PairingError(
-            "a folder of masks has no image",
-            file=masks / stem,
-            found=f"no {stem} in {images}",
-            expected=f"an image {stem}{suffixes[0]}",
-        )
+            continue
+        files = {"rgb": path} | {f"gt/{k}": f for k, f in regions.items()}
+        yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, (files,))
+    for stem in sorted(set(subfolders(masks)) - rgb.keys(), key=natural):
+        what, found = "a folder of masks has no image", f"no {stem} in {images}"
+        expected = f"an image {stem}{suffixes[0]}"
+        yield PairingError(what, file=masks / stem, found=found, expected=expected)
 
 
 # %% ../../nbs/data/27a_loco.ipynb #4339738b
 class LOCO(ImageDataset):
-    "One category and split of a tree in the LOCO layout: train, validation, test (and dev, where it is there). `regions(record)` gives the regions apart."
+    """One category and split of MVTec LOCO AD: train, validation, test, and dev where it is there.
+
+    A view's `gt` is the union of its regions; `read_regions(record)` gives them apart.
+    Bergmann et al., Beyond Dents and Scratches, IJCV 2022.
+
+    >>> LOCO("/data/loco", "screw_bag", "test").counts
+    """
 
     name, expects = "loco", "folders such as screw_bag/train/good"
-
-    @classmethod
-    def categories_in(cls, home: Path) -> list[str]:
-        return [
-            c
-            for c in folders(home)
-            if any((home / c / s / "good").is_dir() for s in ("train", "validation", "test"))
-        ]
-
-    @classmethod
-    def splits(cls, home: Path, category: str) -> list[str]:
-        return [s for s in folders(home / category) if not s.startswith(cls.pattern("masks"))]
+    good_splits = ("train", "validation", "test")
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-        images, masks = (
-            home / category / split,
-            home / category / (self.pattern("masks") + ("" if split == "test" else f"_{split}")),
-        )
-        defects, config = folders(images, masks), {}
+        """Records with `info` {defects: kinds by pixel value}, and what is wrong."""
+        images = home / category / split
+        masks = self.mask_folder(home, category, split)
+        defects, kinds = subfolders(images, masks), {}
         if set(defects) - {"good"}:
+            config = home / category / self.pattern("config")
             try:
-                config = read_config(
-                    home / category / self.pattern("config"), self.pattern("config_name")
-                )
+                kinds = read_defect_kinds(config, self.pattern("config_name"))
             except DatasetError as e:
                 yield e
         for defect in defects:
-            yield from pair_with_regions(
-                images / defect, masks / defect, category, split, self.pattern("images"), config
-            )
+            places = images / defect, masks / defect
+            for f in scan_region_folders(*places, category, split, self.pattern("images")):
+                yield replace(f, info={"defects": kinds}) if isinstance(f, Record) else f
 
-    def mask_of(self, record: Record, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-        "The union of the regions, each of them checked."
-        union, named = np.zeros(size, bool), record.label and record.info["defects"]
-        for file, mask in zip(
-            region_files(record),
-            [r.mask for r in regions(record)] if named else map(read_mask, region_files(record)),
-        ):
-            union |= checked_mask(record, mask, size, file)
+    def read_gt(self, record: Record, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+        """The union of the regions, each of them checked."""
+        files = region_files(record)
+        if record.label and record.info["defects"]:
+            masks = [r.mask for r in read_regions(record)]
+        else:
+            masks = [read_mask(f) for f in files]
+        union = np.zeros(size, bool)
+        for file, mask in zip(files, masks):
+            union |= check_mask(mask, size, record.label, file)
         return union
 
     def content(self, record: Record, masks: bool = True) -> str:
-        return super().content(
-            record if masks else replace(record, files=({"rgb": record.files[0]["rgb"]},)), masks
-        )
+        """The hash of a sample's files; of the image alone if not `masks`."""
+        if not masks:
+            record = replace(record, files=({"rgb": record.files[0]["rgb"]},))
+        return super().content(record, masks)
 
 
 # %% ../../nbs/data/27a_loco.ipynb #e74a43c0
 class LOCOLayout(Layout):
-    "The embedded objects as LOCO has them: structural and logical anomalies, a folder of masks each."
+    """The embedded objects as LOCO has them: a folder of masks for each anomaly.
+
+    Example: `make("loco", "/tmp/loco", categories=["puck"])`
+    """
 
     def kind(self, item: Item) -> str:
-        return {"good": "good", "mismatch": "logical_anomalies"}.get(
-            item.defect, "structural_anomalies"
-        )
+        """The folder of an object's defect: good, logical_anomalies or structural_anomalies."""
+        if item.defect == "good":
+            return "good"
+        return "logical_anomalies" if item.defect == "mismatch" else "structural_anomalies"
 
     def write(self, root: Path, item: Item) -> None:
+        """Write an object's regions, one file a connected piece of its mask, and its image."""
         from scipy.ndimage import label
 
         view, home = self.sample(item).view, root / item.category
-        place = (
-            Path(self.kind(item)) / f"{number_in(self.items(item.category), item, self.kind):03d}"
-        )
+        number = running_number(self.items(item.category), item, self.kind)
+        place = f"{self.kind(item)}/{number:03d}"
         if item.defect != "good":
             pieces, n = label(view.gt, np.ones((3, 3)))
-            masks, value = (
-                home
-                / ("ground_truth" if item.split == "test" else f"ground_truth_{item.split}")
-                / place,
-                255 - DEFECTS.index(item.defect),
-            )
+            folder = home / masks_of_split("ground_truth", item.split) / place
+            value = 255 - DEFECTS.index(item.defect)
             for k in range(n):
-                write_png(masks / f"{k:03d}.png", (value * (pieces == k + 1)).astype(np.uint8))
+                write_png(folder / f"{k:03d}.png", (value * (pieces == k + 1)).astype(np.uint8))
         write_png(home / item.split / f"{place}.png", view.rgb)
 
     def finish(self, root: Path, items: list[Item]) -> None:
-        absolute = round(0.002 * self.pixels**2)
-        config = [
-            {
-                "defect_name": d,
-                "pixel_value": 255 - k,
-                "relative_saturation": d != "mismatch",
-                "saturation_threshold": 1.0 if d != "mismatch" else absolute,
-            }
-            for k, d in enumerate(DEFECTS)
-        ]
+        """Write each category's `defects_config.json`."""
+        kinds = []
+        for k, defect in enumerate(DEFECTS):
+            relative = defect != "mismatch"
+            kind = {"defect_name": defect, "pixel_value": 255 - k, "relative_saturation": relative}
+            kind["saturation_threshold"] = 1.0 if relative else round(0.002 * self.pixels**2)
+            kinds.append(kind)
         for category in {i.category for i in items}:
-            write_json(root / category / "defects_config.json", config)
+            write_json(root / category / "defects_config.json", kinds)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from ..core.geometry import back_project, project, valid_points
+from ..core.geometry import back_project, valid_points, project
 from ..core.sample import Camera, MvadError, Sample, View
 from mvad.data.base import (
     BadIndex,
@@ -87,7 +87,7 @@ __all__ = [
 
 # %% ../../nbs/data/26_multiview.ipynb #f1f2fe8b
 def azimuths(views: int = 5) -> Float[np.ndarray, "V"]:
-    "Directions in degrees of the tilt axes in the image plane, opposite ones side by side; the first view has none (NaN)."
+    """Directions in degrees of the tilt axes in the image plane, opposite ones side by side; the first view has none (NaN)."""
     if views < 1:
         raise MvadError("no views to render", found=views, expected="at least 1")
     n = views - 1
@@ -96,7 +96,7 @@ def azimuths(views: int = 5) -> Float[np.ndarray, "V"]:
 
 
 def rotations(views: int = 5, tilt: float = 20.0) -> Float[np.ndarray, "V 3 3"]:
-    "What is done to the object: nothing in the first view, then `tilt` degrees about each axis (IDIF facts, section 7)."
+    """What is done to the object: nothing in the first view, then `tilt` degrees about each axis (IDIF facts, section 7)."""
     a = np.deg2rad(np.nan_to_num(azimuths(views)))
     axis = np.stack([np.cos(a), np.sin(a), 0 * a], 1).round(15)
     t = np.deg2rad(np.where(np.arange(views) == 0, 0.0, tilt))[:, None, None]
@@ -110,7 +110,10 @@ FAR = 1000.0  # distance of the camera of a parallel projection, in radii of the
 
 @dataclass(frozen=True)
 class Rendering:
-    "How views are drawn; defaults from the IDIF facts, section 7. A change of `version` means other pixels."
+    """How views are drawn; defaults from the IDIF facts, section 7.
+
+    A change of `version` means other pixels.
+    """
 
     views: int = 5
     tilt: float = 20.0  # degrees
@@ -156,7 +159,10 @@ class Rendering:
 
 # %% ../../nbs/data/26_multiview.ipynb #b8ccb772
 def intrinsics_of(view: View, max_error: float = 1.0) -> Camera:
-    "The pinhole camera that fits an organised cloud best, by least squares. Raises `MvadError` where pixels are off by more than `max_error` (median)."
+    """The pinhole camera that fits an organised cloud best, by least squares.
+
+    Raises `MvadError` where pixels are off by more than `max_error` (median).
+    """
     points, pixels = (
         valid_points(view.xyz, view.valid)
         if view.xyz is not None
@@ -187,18 +193,16 @@ def intrinsics_of(view: View, max_error: float = 1.0) -> Camera:
 
 # %% ../../nbs/data/26_multiview.ipynb #f14891d9
 def object_scale(points: Float[np.ndarray, "N 3"], size: int = 256) -> float:
-    "Pixels a metre that let the object fill the image from every side: nine tenths of it, for the 99th percentile of the distances to its centre."
+    """Pixels a metre that let the object fill the image from every side: nine tenths of it, for the 99th percentile of the distances to its centre."""
     return float(0.45 * size / np.percentile(np.linalg.norm(points - points.mean(0), axis=1), 99))
 
 
 def _base_camera(points: np.ndarray, view: View, p: Rendering) -> Camera:
-    "The first view's camera, for points in the scan's frame."
+    """The first view's camera, for points in the scan's frame."""
     centre, s = points.mean(0), p.size / max(view.size)
     if (p.projection or ("camera" if view.camera else "orthographic")) == "orthographic":
-        distance, scale = (
-            FAR * np.linalg.norm(points - centre, axis=1).max(),
-            p.scale or object_scale(points, p.size),
-        )
+        distance = FAR * np.linalg.norm(points - centre, axis=1).max()
+        scale = p.scale or object_scale(points, p.size)
         E = np.eye(4)
         E[:3, 3] = [0, 0, distance] - centre
         return Camera(
@@ -220,7 +224,7 @@ def _base_camera(points: np.ndarray, view: View, p: Rendering) -> Camera:
 
 
 def render_cameras(view: View, p: Rendering = Rendering()) -> tuple[Camera, ...]:
-    "The cameras of the views to render; their world is the frame of the scan."
+    """The cameras of the views to render; their world is the frame of the scan."""
     points = valid_points(view.xyz, view.valid)[0].astype(np.float64)
     base, centre = _base_camera(points, view, p), points.mean(0)
     out = []
@@ -238,7 +242,7 @@ def render_cameras(view: View, p: Rendering = Rendering()) -> tuple[Camera, ...]
 def splats(
     uv: Float[np.ndarray, "N 2"], size: int, radius: float = 1.0
 ) -> tuple[Int[np.ndarray, "M"], Int[np.ndarray, "M"], Float[np.ndarray, "M"]]:
-    "All pairs of a pixel (row * size + column) and a point that covers it: pixels, points, squared distances in pixels."
+    """All pairs of a pixel (row * size + column) and a point that covers it: pixels, points, squared distances in pixels."""
     u, v = uv.T
     near = np.rint(uv)
     r = int(np.ceil(radius + 0.5))
@@ -263,7 +267,7 @@ def zbuffer(
     gap: Float[np.ndarray, "M"],
     size: int,
 ) -> tuple[Int[np.ndarray, "size size"], Float[np.ndarray, "size size"]]:
-    "The point each pixel shows (-1: none), and the depth in front (infinite: none), from pairs with depth `z`; `gap`: how far behind the front a point may be."
+    """The point each pixel shows (-1: none), and the depth in front (infinite: none), from pairs with depth `z`; `gap`: how far behind the front a point may be."""
     front = np.full(size * size, np.inf)
     np.minimum.at(front, pixel, z)
     same = z <= front[pixel] + gap
@@ -279,7 +283,10 @@ def zbuffer(
 
 # %% ../../nbs/data/26_multiview.ipynb #bf02f9de
 def _differences(xyz: np.ndarray, valid: np.ndarray, reach: int, jump: float) -> np.ndarray:
-    "Per pixel and axis (columns, rows) the change of xyz per pixel, over neighbours on the same surface; 0 where there is none. Shape (2, 3, H, W)."
+    """Per pixel and axis (columns, rows) the change of xyz per pixel, over neighbours on the same surface; 0 where there is none.
+
+    Shape (2, 3, H, W).
+    """
     out = []
     for axis in (2, 1):
         n = xyz.shape[axis]
@@ -303,8 +310,10 @@ def grid_normals(
     reach: int = 2,
     jump: float = 4.0,
 ) -> Float[np.ndarray, "3 H W"]:
-    """Unit normals of an organised cloud, towards the camera; steps longer than `jump` times the median step are edges. Points without
-    neighbours face the camera; 0 where not valid."""
+    """Unit normals of an organised cloud, towards the camera; steps longer than `jump` times the median step are edges.
+
+    Points without neighbours face the camera; 0 where not valid.
+    """
     rows, cols = np.flatnonzero(valid.any(1)), np.flatnonzero(valid.any(0))
     out = np.zeros(xyz.shape)
     if not len(rows):
@@ -327,7 +336,7 @@ def grid_normals(
 
 # %% ../../nbs/data/26_multiview.ipynb #87e5486d
 def around(a: np.ndarray, fill, reach: int = 1) -> np.ndarray:
-    "The eight neighbours (at distance `reach`) of every pixel, (8, H, W); entries i and 7 - i lie opposite."
+    """The eight neighbours (at distance `reach`) of every pixel, (8, H, W); entries i and 7 - i lie opposite."""
     h, w = a.shape
     m = np.pad(a, reach, constant_values=fill)
     return np.stack(
@@ -343,7 +352,10 @@ def around(a: np.ndarray, fill, reach: int = 1) -> np.ndarray:
 def see_through(
     depth: Float[np.ndarray, "H W"], gap: Float[np.ndarray, "H W"]
 ) -> Bool[np.ndarray, "H W"]:
-    "Pixels more than `gap` behind what is within two pixels on both sides, in at least three of four directions. `depth` is infinite where nothing is."
+    """Pixels more than `gap` behind what is within two pixels on both sides, in at least three of four directions.
+
+    `depth` is infinite where nothing is.
+    """
     front = (around(depth, np.inf) < depth - gap) | (around(depth, np.inf, 2) < depth - gap)
     return np.isfinite(depth) & ((front[:4] & front[:3:-1]).sum(0) >= 3)
 
@@ -367,7 +379,7 @@ def fill_pinholes(
 def bridged(
     xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], reach: int = 8
 ) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
-    "The cloud with gaps of at most `reach` pixels filled by straight lines, along rows and else along columns; and where there is a point now."
+    """The cloud with gaps of at most `reach` pixels filled by straight lines, along rows and else along columns; and where there is a point now."""
     out, ok = np.where(valid, xyz, 0).astype(np.float64), valid.copy()
     for axis in (1, 0):
         n, i = valid.shape[axis], np.arange(valid.shape[axis]).reshape((1, -1) if axis else (-1, 1))
@@ -390,7 +402,7 @@ def draw_sheet(
     real: Bool[np.ndarray, "H W"],
     size: int,
 ) -> Bool[np.ndarray, "size size"]:
-    "The pixels below the grid's cells that have four corners (`ok`), drawn where a side is longer than 1.4 pixels or a corner is not `real`."
+    """The pixels below the grid's cells that have four corners (`ok`), drawn where a side is longer than 1.4 pixels or a corner is not `real`."""
     ok = ok & ((uv > -2 * size) & (uv < 3 * size)).all(0)
     corners = [np.s_[..., :-1, :-1], np.s_[..., :-1, 1:], np.s_[..., 1:, :-1], np.s_[..., 1:, 1:]]
     wide, high = (np.sqrt((np.diff(uv, axis=a) ** 2).sum(0)) for a in (2, 1))
@@ -415,7 +427,7 @@ def draw_sheet(
 def grid_triangles(
     xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], cut: float = 4.0
 ) -> Int[np.ndarray, "T 3"]:
-    "Triangles between points (numbered in row-major order) of neighbouring pixels, without those that have an edge longer than `cut` times the median edge."
+    """Triangles between points (numbered in row-major order) of neighbouring pixels, without those that have an edge longer than `cut` times the median edge."""
     number = np.full(valid.shape, -1)
     number[valid] = np.arange(valid.sum())
     a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
@@ -432,12 +444,10 @@ def triangle_pixels(
     triangles: Int[np.ndarray, "T 3"],
     size: int,
 ) -> tuple[np.ndarray, ...]:
-    "As `splats`, for the pixels whose centres lie in a triangle seen from its front; with the depths there: pixels, nearest corners, squared distances, depths."
+    """As `splats`, for the pixels whose centres lie in a triangle seen from its front; with the depths there: pixels, nearest corners, squared distances, depths."""
     corner = uv[triangles]
-    (ab, ac), ok = (
-        (corner[:, 1:] - corner[:, :1]).transpose(1, 0, 2),
-        np.isfinite(corner).all((1, 2)),
-    )
+    ab, ac = (corner[:, 1:] - corner[:, :1]).transpose(1, 0, 2)
+    ok = np.isfinite(corner).all((1, 2))
     area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
     ok &= area < 0  # rows down, columns right: the front turns this way
     corner, triangles, area = corner[ok], triangles[ok], area[ok]
@@ -472,7 +482,11 @@ def triangle_pixels(
 # %% ../../nbs/data/26_multiview.ipynb #71ac5d58
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    "What rendering made of a scan, one value a view. `direct`, `filled`, `holes`: shares of the sheet's silhouette; `visible`, `outside`: shares of the points."
+    """What rendering made of a scan, one value a view.
+
+    `direct`, `filled`, `holes`: shares of the sheet's silhouette; `visible`, `outside`: shares
+    of the points.
+    """
 
     direct: Float[np.ndarray, "V"]
     filled: Float[np.ndarray, "V"]
@@ -485,7 +499,7 @@ class Coverage:
         return self.direct + self.filled
 
     def mean(self) -> dict[str, float]:
-        "Means over the views, rounded; what a manifest says."
+        """Means over the views, rounded; what a manifest says."""
         return {k: round(float(np.mean(getattr(self, k))), 6) for k in self.__dataclass_fields__}
 
 
@@ -496,7 +510,7 @@ def _surface_depth(
     rays: Float[np.ndarray, "k 3"],
     gap: Float[np.ndarray, "k"],
 ) -> Float[np.ndarray, "k"]:
-    "Depth of the tangent planes along rays (third entry 1); the point's own where it is further than `gap` off, or the plane is seen at more than 84 degrees."
+    """Depth of the tangent planes along rays (third entry 1); the point's own where it is further than `gap` off, or the plane is seen at more than 84 degrees."""
     along = (n * rays).sum(1)
     steep = along > -0.1 * np.linalg.norm(rays, axis=1)
     z = (n * x).sum(1) / np.where(steep, -1, along)
@@ -506,7 +520,7 @@ def _surface_depth(
 def _below(
     sheet: tuple[np.ndarray, ...], K: np.ndarray, size: int
 ) -> Bool[np.ndarray, "size size"]:
-    "The pixels below a sheet: points (N, 3) in the view's frame of the grid `ok`, of which `real` were measured."
+    """The pixels below a sheet: points (N, 3) in the view's frame of the grid `ok`, of which `real` were measured."""
     points, ok, real = sheet
     uv, z = project(points, Camera(K))
     uv[~(z > 1e-9)] = np.inf
@@ -524,7 +538,7 @@ def _draw(
     triangles: np.ndarray | None,
     p: Rendering,
 ) -> tuple[np.ndarray, np.ndarray, dict]:
-    "One view: the point that each pixel shows, the depths, and the shares for `Coverage`."
+    """One view: the point that each pixel shows, the depths, and the shares for `Coverage`."""
     uv, z = project(x, Camera(K))
     ahead = z > 1e-9
     uv[~ahead] = np.nan
@@ -572,10 +586,16 @@ def _draw(
 def render_views(
     view: View, p: Rendering | None = None, **settings
 ) -> tuple[tuple[View, ...], Coverage]:
-    """Views of an organised cloud from around its own (IDIF facts, section 7), and how well they are covered. Only `valid` points are drawn: remove the background before, or keep it.
+    """Views of an organised cloud from around its own (IDIF facts, section 7), and how well they are covered.
 
-    `settings` are the fields of `Rendering`. Each view has rgb (black background), xyz, depth (metres, in its own frame), normals, valid, gt (where the scan has one) and its
-    exact camera, whose world is the frame of the scan. Same input, same pixels. Raises `MvadError` without points."""
+    Only `valid` points are drawn: remove the background before, or keep it.
+
+    `settings` are the fields of `Rendering`. Each view has rgb (black background), xyz, depth
+    (metres, in its own frame), normals, valid, gt (where the scan has one) and its exact
+    camera, whose world is the frame of the scan. Same input, same pixels.
+
+    Raises `MvadError` without points.
+    """
     for name in settings.keys() - Rendering.__dataclass_fields__.keys():
         raise MvadError(
             f"unknown setting {name}",
@@ -604,10 +624,8 @@ def render_views(
     sheet, ok = bridged(view.xyz[box], view.valid[box])
     sheet = valid_points(sheet, ok)[0]
     triangles = grid_triangles(view.xyz, view.valid) if p.raster == "mesh" else None
-    colours, gt = (
-        view.rgb.reshape(3, -1)[:, pixels],
-        None if view.gt is None else view.gt.ravel()[pixels],
-    )
+    colours = view.rgb.reshape(3, -1)[:, pixels]
+    gt = None if view.gt is None else view.gt.ravel()[pixels]
     views, shares = [], []
     for i, camera in enumerate(render_cameras(view, p)):
         R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
@@ -642,7 +660,7 @@ def render_views(
 
 # %% ../../nbs/data/26_multiview.ipynb #dc283f08
 def show_views(views: Sequence[View], coverage: Coverage | None = None):
-    "A matplotlib figure: a column a view; rows rgb, depth (each view on its own scale), normals, ground truth."
+    """A matplotlib figure: a column a view; rows rgb, depth (each view on its own scale), normals, ground truth."""
     import matplotlib.pyplot as plt
 
     rows = [
@@ -678,7 +696,7 @@ def show_views(views: Sequence[View], coverage: Coverage | None = None):
 def encode_depth(
     depth: Float[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"]
 ) -> tuple[np.ndarray, tuple[float, float]]:
-    "Depth as uint16 (H, W), 1 to 65535 between its smallest and its largest value, 0 where not valid; and these two in metres."
+    """Depth as uint16 (H, W), 1 to 65535 between its smallest and its largest value, 0 where not valid; and these two in metres."""
     if not valid.any():
         return np.zeros(depth.shape, np.uint16), (0.0, 0.0)
     lo, hi = float(depth[valid].min()), float(depth[valid].max())
@@ -690,7 +708,7 @@ def encode_depth(
 def decode_depth(
     a: np.ndarray, bounds: tuple[float, float]
 ) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
-    "Metres (0 = none) and the valid mask of what `encode_depth` made."
+    """Metres (0 = none) and the valid mask of what `encode_depth` made."""
     valid = a > 0
     return (
         valid * (bounds[0] + (a.astype(np.float64) - 1) / 65534 * (bounds[1] - bounds[0]))
@@ -699,7 +717,7 @@ def decode_depth(
 
 # %% ../../nbs/data/26_multiview.ipynb #f57fb61f
 def _places(folder: Path, names: Sequence[str], gt: bool) -> dict[str, Path]:
-    "The files of a rendered sample: role_view, and `views`."
+    """The files of a rendered sample: role_view, and `views`."""
     roles = ("rgb", "depth", "normals") + ("gt",) * gt
     return {
         **{f"{r}_{n}": folder / f"{r}_{n}.png" for n in names for r in roles},
@@ -710,11 +728,12 @@ def _places(folder: Path, names: Sequence[str], gt: bool) -> dict[str, Path]:
 def write_rendered(
     views: Sequence[View], folder: str | Path, p: Rendering = Rendering(), *, gt: bool = True
 ) -> dict[str, Path]:
-    "Write rendered views into `folder`, `views.json` last; returns the files by role. `gt=False` leaves the masks out."
-    files, index = (
-        _places(Path(folder), [v.name for v in views], gt and views[0].gt is not None),
-        [],
-    )
+    """Write rendered views into `folder`, `views.json` last; returns the files by role.
+
+    `gt=False` leaves the masks out.
+    """
+    files = _places(Path(folder), [v.name for v in views], gt and views[0].gt is not None)
+    index = []
     for v, azimuth in zip(views, azimuths(len(views))):
         depth, bounds = encode_depth(v.depth, v.valid)
         write_png(files[f"rgb_{v.name}"], v.rgb)
@@ -741,7 +760,10 @@ _ENTRY = {"name": str, "K": (3, 3), "world_to_camera": (4, 4), "depth": (2,)}
 
 
 def read_views(path: str | Path) -> list[dict]:
-    "The checked entries of a `views.json`. Raises `UnreadableFile`, `BadIndex`."
+    """The checked entries of a `views.json`.
+
+    Raises `UnreadableFile`, `BadIndex`.
+    """
     index = read_json(path)
     views = index.get("views") if isinstance(index, dict) else None
     if not isinstance(views, list) or not views or not all(isinstance(v, dict) for v in views):
@@ -783,7 +805,7 @@ def read_views(path: str | Path) -> list[dict]:
 
 # %% ../../nbs/data/26_multiview.ipynb #72841a25
 class Rendered(FileDataset):
-    "Views that `render_dataset` made: one category and split, N views a sample."
+    """Views that `render_dataset` made: one category and split, N views a sample."""
 
     name, expects = "rendered", "folders such as bagel/train/good/000/views.json"
 
@@ -895,7 +917,10 @@ UNLABELLED = "unlabelled"  # the folder of samples without a label
 
 # %% ../../nbs/data/26_multiview.ipynb #a65fd03e
 def _read_view(files: dict[str, Path], entry: dict, good: bool) -> View:
-    "One view, checked. Raises `DTypeError`, `ShapeMismatch`, `ViewMismatch`, `LabelMaskConflict`."
+    """One view, checked.
+
+    Raises `DTypeError`, `ShapeMismatch`, `ViewMismatch`, `LabelMaskConflict`.
+    """
     depth, valid = decode_depth(read_depth_png(files["depth"]), entry["depth"])
     rgb, normals = read_rgb(files["rgb"]), read_rgb(files["normals"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(valid.shape, bool)
@@ -957,7 +982,7 @@ def _read(self: Rendered, record: Record) -> Sample:
 
 
 def _headers(self: Rendered, record: Record) -> None:
-    "Sizes and number types from the files' headers."
+    """Sizes and number types from the files' headers."""
     FileDataset.headers(self, record)
     for files in record.files:
         if (h := header(files["depth"])).dtype != "uint16" or h.channels != 1:
@@ -975,7 +1000,7 @@ Rendered.read, Rendered.headers = _read, _headers
 
 # %% ../../nbs/data/26_multiview.ipynb #1db57105
 def _without_plane(view: View, fit: str) -> View:
-    'The view with the points of the object only, by the recipe of `mvad.data.mvtec3d`, or ("belt") that of `mvad.data.eyecandies`.'
+    """The view with the points of the object only, by the recipe of `mvad.data.mvtec3d`, or ("belt") that of `mvad.data.eyecandies`."""
     if fit == "belt":
         from mvad.data.eyecandies import Organising, candy_mask
 
@@ -989,7 +1014,10 @@ def _without_plane(view: View, fit: str) -> View:
 
 
 def _scan_of(sample: Sample, remove_plane: str | None) -> View:
-    "The one view with points of a sample, as it is rendered. Raises `DatasetError`, naming the sample."
+    """The one view with points of a sample, as it is rendered.
+
+    Raises `DatasetError`, naming the sample.
+    """
     if len(sample.present) != 1 or sample.view.xyz is None:
         raise DatasetError(
             "only single-view scans with 3D points can be rendered",
@@ -1009,7 +1037,7 @@ def _scan_of(sample: Sample, remove_plane: str | None) -> View:
 def category_scale(
     samples: Sequence[Sample], size: int = 256, *, remove_plane: str | None = None, most: int = 40
 ) -> float:
-    "Pixels a metre that suit a category (IDIF facts, section 7): `object_scale` of at most `most` samples, the 99th percentile of their sizes."
+    """Pixels a metre that suit a category (IDIF facts, section 7): `object_scale` of at most `most` samples, the 99th percentile of their sizes."""
     some = [samples[int(i)] for i in np.linspace(0, len(samples) - 1, min(most, len(samples)))]
     scales = [
         object_scale(
@@ -1022,12 +1050,10 @@ def category_scale(
 
 # %% ../../nbs/data/26_multiview.ipynb #3547465a
 def render_job(job: Job, parameters: dict) -> dict:
-    "Render one sample (`job.extra`: a data set that holds it alone, and the scale); what the manifest says about it."
+    """Render one sample (`job.extra`: a data set that holds it alone, and the scale); what the manifest says about it."""
     (sample,), scale = job.extra
-    view, p = (
-        _scan_of(sample, parameters["remove_plane"]),
-        Rendering(**{k: parameters[k] for k in Rendering.__dataclass_fields__}),
-    )
+    view = _scan_of(sample, parameters["remove_plane"])
+    p = Rendering(**{k: parameters[k] for k in Rendering.__dataclass_fields__})
     if scale is not None:
         p = replace(p, scale=scale)
     masks = any(r.startswith("gt_") for r in job.outputs)
@@ -1065,7 +1091,7 @@ def _render_jobs(
     known: dict,
     options: dict,
 ) -> list[Job]:
-    "The samples of all splits of a category."
+    """The samples of all splits of a category."""
     cls = dataset_class(dataset)
     home = cls.find_root(root) if issubclass(cls, FileDataset) else root
     splits = (
@@ -1122,10 +1148,15 @@ def render_dataset(
     progress: bool = True,
     **settings,
 ) -> dict:
-    """Render every scan of a data set to `out`, in the layout of `Rendered`; goes on where an earlier call stopped. Returns means and seconds.
+    """Render every scan of a data set to `out`, in the layout of `Rendered`; goes on where an earlier call stopped.
 
-    `remove_plane`: True (or "border", "cloud": who votes for the plane; "belt": Eyecandies' way, which True means there) to take the table out first. `options` go to the data set, `settings` are fields of
-    `Rendering`. A sample that fails does not stop the others; at the end a `DatasetError` names the first."""
+    Returns means and seconds.
+
+    `remove_plane`: True (or "border", "cloud": who votes for the plane; "belt": Eyecandies'
+    way, which True means there) to take the table out first. `options` go to the data set,
+    `settings` are fields of `Rendering`. A sample that fails does not stop the others; at the
+    end a `DatasetError` names the first.
+    """
     for name in settings.keys() - Rendering.__dataclass_fields__.keys():
         raise MvadError(
             f"unknown setting {name}",
@@ -1134,12 +1165,10 @@ def render_dataset(
         )
     from mvad.data.jobs import JOURNAL, read_journal
 
-    p, out, plane = (
-        Rendering(**settings),
-        Path(out),
-        {True: "belt" if dataset == "eyecandies" else "border", False: None}.get(
-            remove_plane, remove_plane
-        ),
+    p = Rendering(**settings)
+    out = Path(out)
+    plane = {True: "belt" if dataset == "eyecandies" else "border", False: None}.get(
+        remove_plane, remove_plane
     )
     if plane not in (None, "border", "cloud", "belt"):
         raise MvadError(
@@ -1192,7 +1221,7 @@ def render_dataset(
 
 # %% ../../nbs/data/26_multiview.ipynb #6d307733
 def _matrix(path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, dict | None]:
-    "Numbers of a text file (rows of numbers) or a JSON file (a list of rows, or an object, which is returned too)."
+    """Numbers of a text file (rows of numbers) or a JSON file (a list of rows, or an object, which is returned too)."""
     path, value = Path(path), None
     if path.suffix.lower() == ".json":
         value = read_json(path)
@@ -1235,7 +1264,10 @@ def _matrix(path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, dict 
 
 
 def read_intrinsics(path: str | Path) -> Camera:
-    "A camera from a 3 x 3 text file, or from JSON with `K` or with `fx fy cx cy`. Raises `UnreadableFile`, `ShapeMismatch`, `BadIndex`."
+    """A camera from a 3 x 3 text file, or from JSON with `K` or with `fx fy cx cy`.
+
+    Raises `UnreadableFile`, `ShapeMismatch`, `BadIndex`.
+    """
     K, value = _matrix(path, (3, 3))
     if K is None:
         if not isinstance(value, dict) or not {"fx", "fy", "cx", "cy"} <= value.keys():
@@ -1273,7 +1305,10 @@ def read_intrinsics(path: str | Path) -> Camera:
 
 
 def read_pose(path: str | Path, tolerance: float = 0.01) -> Float[np.ndarray, "4 4"]:
-    "A rigid motion (4, 4), in the direction the file has it (often camera to world). Raises `UnreadableFile`, `ShapeMismatch`, `BadIndex`."
+    """A rigid motion (4, 4), in the direction the file has it (often camera to world).
+
+    Raises `UnreadableFile`, `ShapeMismatch`, `BadIndex`.
+    """
     E, value = _matrix(path, (4, 4))
     if E is None:
         raise BadIndex(
@@ -1299,7 +1334,12 @@ def read_pose(path: str | Path, tolerance: float = 0.01) -> Float[np.ndarray, "4
 def read_depth(
     path: str | Path, scale: float = 1000.0, missing: Sequence[float] = (0, 65535)
 ) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
-    "Metres and the valid mask of a 16-bit PNG or a .npy file: integers are divided by `scale`, floats are metres. NaN, infinity and the values `missing` (as stored) are missing. Raises `InvalidDepth`."
+    """Metres and the valid mask of a 16-bit PNG or a .npy file: integers are divided by `scale`, floats are metres.
+
+    NaN, infinity and the values `missing` (as stored) are missing.
+
+    Raises `InvalidDepth`.
+    """
     a = read_npy(path, 2) if Path(path).suffix.lower() == ".npy" else read_depth_png(path)
     valid = np.isfinite(a) & ~np.isin(a, list(missing))
     depth = np.where(valid, a, 0) / (scale if a.dtype.kind in "iu" else 1)
@@ -1321,7 +1361,7 @@ def read_depth(
 
 
 def depth_job(job: Job, parameters: dict) -> dict:
-    "One depth map to a cloud."
+    """One depth map to a cloud."""
     camera = Camera(np.array(parameters["K"]))
     depth, valid = read_depth(job.inputs["depth"], parameters["scale"], parameters["missing"])
     at, size = camera.K[:2, 2], depth.shape[::-1]
@@ -1338,7 +1378,7 @@ def depth_job(job: Job, parameters: dict) -> dict:
 
 
 def xyz_job(job: Job, parameters: dict) -> dict:
-    "One cloud to a depth map, checked against the camera if there is one."
+    """One cloud to a depth map, checked against the camera if there is one."""
     xyz, valid = read_xyz_tiff(job.inputs["xyz"], missing="nan", min_valid=0)
     entry, depth = {"valid": round(float(valid.mean()), 6)}, xyz[2]
     if (depth[valid] <= 0).any():
@@ -1394,7 +1434,7 @@ def _folder_jobs(
     roles: tuple[str, str],
     suffix: str,
 ) -> list[Job]:
-    "One job a file below `root` that matches, the same relative path below `out`."
+    """One job a file below `root` that matches, the same relative path below `out`."""
     root, out = Path(root), Path(out)
     if out.resolve() == root.resolve():
         raise DatasetError("this does not work in place", file=out, fix="choose another folder")
@@ -1444,7 +1484,10 @@ def depth_to_xyz_files(
     workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, dict]:
-    "Depth maps (16-bit PNG in steps of 1/`scale` m, or .npy) below `root` to float32 xyz TIFF below `out`, 0 where missing; resumable. Returns {id: entry}."
+    """Depth maps (16-bit PNG in steps of 1/`scale` m, or .npy) below `root` to float32 xyz TIFF below `out`, 0 where missing; resumable.
+
+    Returns {id: entry}.
+    """
     jobs = _folder_jobs(root, out, pattern, (".png", ".npy"), ("depth", "xyz"), ".tiff")
     return convert(
         jobs,
@@ -1468,7 +1511,10 @@ def xyz_to_depth_files(
     workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, dict]:
-    "Clouds (xyz TIFF, 0 or NaN where missing) below `root` to depth maps below `out`: `format` npy (float32 metres) or png (16 bits, steps of 1/`scale` m). With a `camera`, each cloud must be its own."
+    """Clouds (xyz TIFF, 0 or NaN where missing) below `root` to depth maps below `out`: `format` npy (float32 metres) or png (16 bits, steps of 1/`scale` m).
+
+    With a `camera`, each cloud must be its own.
+    """
     if format not in ("npy", "png"):
         raise MvadError("unknown format of depth maps", found=format, expected="npy or png")
     jobs = _folder_jobs(root, out, pattern, (".tif", ".tiff"), ("xyz", "depth"), f".{format}")

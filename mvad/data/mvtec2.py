@@ -9,36 +9,40 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from ..core.sample import MvadError, View
-from .base import DatasetError, PairingError, Record, close, write_png
+from ..core.sample import View, require_known
+from .base import DatasetError, PairingError, Record, write_png
+from .images import ImageDataset, files_by_stem, scan_defect_folders, subfolders
 from .layout import Item, Layout
-from .mvtec import ImageDataset, by_stem, folders, number_in, scan_defects
+from .mvtec import running_number
 from .synthetic import CATEGORIES, Scene, _seed, good_object, render, rig, spoil
 
 # %% auto #0
-__all__ = [
-    "LAMPS",
-    "object_and_light",
-    "MVTec2",
-    "scan",
-    "unlabelled",
-    "photographs",
-    "MVTec2Layout",
-]
+__all__ = ["LAMPS", "object_and_light", "MVTec2", "photograph_object", "MVTec2Layout"]
 
 
 # %% ../../nbs/data/27b_mvtec2.ipynb #0ea412a6
 def object_and_light(stem: str, lights: Sequence[str]) -> tuple[str, str | None]:
-    "What a file's stem says: ('003', 'shift_1') from '003_shift_1'; no light if it ends in none that is known."
+    """The object's number and the light that a file's stem tells, None for an unknown light.
+
+    >>> object_and_light("003_shift_1", ["regular", "shift_1"])
+    ('003', 'shift_1')
+    """
     match = re.fullmatch(rf"(.+)_({'|'.join(map(re.escape, lights))})", stem)
     return (match[1], match[2]) if match else (stem, None)
 
 
 # %% ../../nbs/data/27b_mvtec2.ipynb #22c0ecbf
 class MVTec2(ImageDataset):
-    """One category and split of a tree in the MVTec AD 2 layout: train, validation, test (the public one), test_private, test_private_mixed (both unlabelled), dev where it is there.
+    """One category and split of MVTec AD 2.
 
-    `lights`: which to take, all by default. Images whose name ends in no known light are a fault in labelled splits, and taken only with all lights in the others."""
+    Splits: train, validation, test (the public one), test_private and test_private_mixed (both
+    unlabelled), and dev where it is there. `lights`: which to take, all by default. Images whose
+    name ends in no known light are a fault in labelled splits, and in the others taken only with
+    all lights. `record.info` has the `object` and the `light`.
+    Heckler-Kram et al., The MVTec AD 2 Dataset, 2025.
+
+    >>> MVTec2("/data/mvtec_ad_2", "can", "test", lights=("regular",)).counts
+    """
 
     name, expects = "mvtec2", "folders such as can/test_public/good"
 
@@ -51,136 +55,111 @@ class MVTec2(ImageDataset):
         lights: Sequence[str] | None = None,
         faults: list | None = None,
     ):
-        known = self.pattern("lights")
         for light in lights or ():
-            if light not in known:
-                raise MvadError(
-                    "unknown light",
-                    found=light,
-                    expected=" or ".join(known),
-                    fix=close(light, known),
-                )
+            require_known("light", light, self.pattern("lights"))
         self.lights = None if lights is None else tuple(lights)
         super().__init__(root, category, split, faults=faults)
 
     @staticmethod
     def folder(home: Path, category: str) -> Path:
-        "The category's folder; some archives hold it within another of the same name."
-        return (
-            home / category / category if (home / category / category).is_dir() else home / category
-        )
+        """The category's folder; some archives hold it within another of the same name."""
+        inner = home / category / category
+        return inner if inner.is_dir() else home / category
 
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
-        return [
-            c
-            for c in folders(home)
-            if any((cls.folder(home, c) / s).is_dir() for s in ("test_public", "train/good"))
-        ]
+        """The folders of `home` with a public test set or good images to train with."""
+
+        def holds_images(category: str) -> bool:
+            folder = cls.folder(home, category)
+            return (folder / "test_public").is_dir() or (folder / "train/good").is_dir()
+
+        return [c for c in subfolders(home) if holds_images(c)]
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
-        called = {folder: split for split, folder in cls.pattern("splits").items()}
-        return sorted(called.get(f, f) for f in folders(cls.folder(home, category)))
+        """The category's folders; test_public is called test."""
+        split_of = {folder: split for split, folder in cls.pattern("splits").items()}
+        return sorted(split_of.get(f, f) for f in subfolders(cls.folder(home, category)))
 
+    def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
+        """Records with `info` {object, light}, and what is wrong."""
+        images = self.folder(home, category) / self.pattern("splits").get(split, split)
+        if split in self.pattern("unlabelled"):
+            found = self._scan_unlabelled(images, category, split)
+        else:
+            masks = images / self.pattern("masks")
+            names = {"suffixes": self.pattern("images"), "ending": self.pattern("mask_ending")}
+            found = scan_defect_folders(images, masks, category, split, **names)
+        lights = self.pattern("lights")
+        for f in found:
+            if not isinstance(f, Record):
+                yield f
+                continue
+            folder, _, stem = f.id.rpartition("/")
+            number, light = object_and_light(stem, lights)
+            if light is None and f.defect is not None:
+                path = f.files[0]["rgb"]
+                yield PairingError(
+                    "an image of an unknown light",
+                    file=path,
+                    found=path.name,
+                    expected=f"a name that ends in {' or '.join(lights)}",
+                    fix="add it to `lights` in the recipe",
+                )
+            elif self.lights is None or light in self.lights:
+                yield replace(f, info={"object": f"{folder}/{number}", "light": light or ""})
 
-# %% ../../nbs/data/27b_mvtec2.ipynb #3188cffb
-def scan(self: MVTec2, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-    "Records with `info` {object, light}, and what is wrong."
-    images = self.folder(home, category) / self.pattern("splits").get(split, split)
-    found = (
-        self.unlabelled(images, category, split)
-        if split in self.pattern("unlabelled")
-        else scan_defects(
-            images,
-            images / self.pattern("masks"),
-            category,
-            split,
-            suffixes=self.pattern("images"),
-            ending=self.pattern("mask_ending"),
-        )
-    )
-    for f in found:
-        if not isinstance(f, Record):
-            yield f
-            continue
-        (number, light), path = (
-            object_and_light(f.id.split("/")[-1], self.pattern("lights")),
-            f.files[0]["rgb"],
-        )
-        if light is None and f.defect is not None:
-            yield PairingError(
-                "an image of an unknown light",
-                file=path,
-                found=path.name,
-                expected=f"a name that ends in {' or '.join(self.pattern('lights'))}",
-                fix="add it to `lights` in the recipe",
-            )
-        elif self.lights is None or light in self.lights:
-            yield replace(
-                f, info={"object": f"{f.id.rpartition('/')[0]}/{number}", "light": light or ""}
-            )
+    def _scan_unlabelled(self, images: Path, category: str, split: str) -> Iterator:
+        """The images of a flat folder; whether they are good is not known."""
+        files, faults = files_by_stem(images, self.pattern("images"))
+        yield from faults
+        for stem, path in files.items():
+            yield Record(f"{category}/{split}/{stem}", category, split, None, ({"rgb": path},))
 
-
-def unlabelled(
-    self: MVTec2, images: Path, category: str, split: str
-) -> Iterator[Record | DatasetError]:
-    "The images of a flat folder; whether they are good is not known."
-    files, wrong = by_stem(images, self.pattern("images"))
-    yield from wrong
-    for stem, path in files.items():
-        yield Record(f"{category}/{split}/{stem}", category, split, None, ({"rgb": path},))
-
-
-MVTec2.scan, MVTec2.unlabelled = scan, unlabelled
 
 # %% ../../nbs/data/27b_mvtec2.ipynb #9e702c3b
 LAMPS = {
-    "regular": None,
+    "regular": (1, None),
     "overexposed": (1.6, None),
     "underexposed": (0.4, None),
     "shift_1": (0.9, (1, 0, 0.4)),
     "shift_2": (0.9, (-0.5, 0.87, 0.4)),
     "shift_3": (0.9, (-0.5, -0.87, 0.4)),
-}  # gain, direction to the lamp
+}  # light: gain, direction to the lamp (None: as it is)
 
 
-def photographs(
-    category: str,
-    split: str,
-    defect: str,
-    index: int,
-    shots: Sequence[tuple[str, int]],
-    size: int = 200,
-) -> list[View]:
-    "The object of `make_sample(category, split, defect, index)`, taken in `shots` of (light, exposure): the exposures of a light differ in their noise only."
-    shape, flaw, sensor = (_seed(category, split, defect, index, k, 0) for k in range(3))
-    o = good_object(CATEGORIES[category], shape)
-    scene, out = Scene(o if defect == "good" else spoil(o, defect, flaw)), []
-    own = scene.look
+def photograph_object(item: Item, shots: Sequence[tuple[str, int]], size: int = 200) -> list[View]:
+    """The object of `make_sample`, photographed in `shots` of (light of `LAMPS`, exposure).
+
+    The exposures of a light differ in their noise only; `size` is the image's side in pixels.
+
+    >>> photograph_object(Item("tile", "test", "hole", 0), [("regular", 0), ("shift_1", 0)])
+    """
+    words = (item.category, item.split, item.defect, item.index)
+    shape, flaw, sensor = (_seed(*words, k, 0) for k in range(3))
+    o = good_object(CATEGORIES[item.category], shape)
+    scene = Scene(o if item.defect == "good" else spoil(o, item.defect, flaw))
+    own, views = scene.look, []
     for light, exposure in shots:
-        if light not in LAMPS:
-            raise MvadError(
-                "unknown light", found=light, expected=" or ".join(LAMPS), fix=close(light, LAMPS)
-            )
-        gain, lamp = LAMPS[light] or (1, None)
-        scene.look = replace(
-            own,
-            bright=own.bright * gain,
-            light=own.light if lamp is None else np.array(lamp) / np.linalg.norm(lamp),
-        )
-        noise = (
-            sensor.spawn(1)[0]
-            if (light, exposure) == ("regular", 0)
-            else _seed(category, split, defect, index, light, exposure)
-        )
-        out.append(render(scene, rig(1, size)[0], size, noise, name=light))
-    return out
+        require_known("light", light, LAMPS)
+        gain, lamp = LAMPS[light]
+        direction = own.light if lamp is None else np.array(lamp) / np.linalg.norm(lamp)
+        scene.look = replace(own, bright=own.bright * gain, light=direction)
+        if (light, exposure) == ("regular", 0):
+            noise = sensor.spawn(1)[0]  # the generator's own
+        else:
+            noise = _seed(*words, light, exposure)
+        views.append(render(scene, rig(1, size)[0], size, noise, name=light))
+    return views
 
 
 # %% ../../nbs/data/27b_mvtec2.ipynb #26a47445
 class MVTec2Layout(Layout):
-    "The embedded objects as MVTec AD 2 has them: several lights, and private test sets."
+    """The embedded objects as MVTec AD 2 has them: several lights, and private test sets.
+
+    Example: `make("mvtec2", "/tmp/mvtec2", categories=["puck"])`
+    """
 
     lights = {
         "train": ("regular",),
@@ -190,37 +169,32 @@ class MVTec2Layout(Layout):
     }
 
     def kind(self, item: Item) -> str:
+        """The folder of an object's defect: good or bad."""
         return "good" if item.defect == "good" else "bad"
 
     def write(self, root: Path, item: Item) -> None:
-        home, items = root / item.category, self.items(item.category)
-        split, number = (
-            home / ("test_public" if item.split == "test" else item.split),
-            f"{number_in(items, item, self.kind):03d}",
-        )
-        lights, private = self.lights[item.split], self.private(items, item)
-        views = photographs(
-            item.category,
-            item.split,
-            item.defect,
-            item.index,
-            [(light, 0) for light in lights] + [shot for _, shot in private],
-            self.pixels,
-        )
+        """Write an object under each light of its split, and what shows it in private sets."""
+        items = self.items(item.category)
+        home = root / item.category
+        folder = home / ("test_public" if item.split == "test" else item.split)
+        number = f"{running_number(items, item, self.kind):03d}"
+        lights, private = self.lights[item.split], self.private_shots(items, item)
+        shots = [(light, 0) for light in lights] + list(private.values())
+        views = photograph_object(item, shots, self.pixels)
         for light, view in zip(lights, views):
             if item.defect != "good":
-                write_png(split / f"ground_truth/bad/{number}_{light}_mask.png", view.gt)
-            write_png(split / self.kind(item) / f"{number}_{light}.png", view.rgb)
-        for (place, _), view in zip(private, views[len(lights) :]):
+                write_png(folder / f"ground_truth/bad/{number}_{light}_mask.png", view.gt)
+            write_png(folder / self.kind(item) / f"{number}_{light}.png", view.rgb)
+        for place, view in zip(private, views[len(lights) :]):
             write_png(home / place, view.rgb)
 
-    def private(self, items: list[Item], item: Item) -> list[tuple[str, tuple[str, int]]]:
-        "The files of the private sets that show this object, and how each is taken."
+    def private_shots(self, items: list[Item], item: Item) -> dict[str, tuple[str, int]]:
+        """The files of the private sets that show an object of dev, and how each is taken."""
         if item.split != "dev":
-            return []
-        n = number_in(items, item, lambda i: "all")
-        mixed = tuple(LAMPS)[1 + n % (len(LAMPS) - 1)]
-        return [
-            (f"test_private/{n:03d}_regular.png", ("regular", 1)),
-            (f"test_private_mixed/{n:03d}_{mixed}.png", (mixed, 1)),
-        ]
+            return {}
+        n = running_number(items, item, lambda i: "all")
+        mixed = list(LAMPS)[1 + n % (len(LAMPS) - 1)]
+        return {
+            f"test_private/{n:03d}_regular.png": ("regular", 1),
+            f"test_private_mixed/{n:03d}_{mixed}.png": (mixed, 1),
+        }

@@ -49,7 +49,10 @@ def unit_depth(
 ) -> Float[np.ndarray, "H W"]:
     """Relative inverse depth scaled to [0, 1]; with `invert` turned round, so that 0 is the nearest and 1 the farthest pixel (MODMAP facts, 9.2).
 
-    Factor and shift of the input do not matter. Raises `InvalidDepth` for NaN, infinity and an image that is the same everywhere."""
+    Factor and shift of the input do not matter.
+
+    Raises `InvalidDepth` for NaN, infinity and an image that is the same everywhere.
+    """
     y = np.asarray(inverse, np.float64)
     if not np.isfinite(y).all():
         raise InvalidDepth(
@@ -73,7 +76,7 @@ PATCH, MEAN, STD = 14, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def input_hw(size: tuple[int, int], short: int = 518) -> tuple[int, int]:
-    "The (h, w) at which an image of `size` goes through the network: the short side `short`, the other to the nearest multiple of 14."
+    """The (h, w) at which an image of `size` goes through the network: the short side `short`, the other to the nearest multiple of 14."""
     if isinstance(short, bool) or not isinstance(short, int) or short < PATCH or short % PATCH:
         raise MvadError(
             "the input size must be a multiple of the patch size",
@@ -85,7 +88,7 @@ def input_hw(size: tuple[int, int], short: int = 518) -> tuple[int, int]:
 
 
 def network_input(rgb: Float[np.ndarray, "3 H W"], short: int = 518) -> Float[np.ndarray, "3 h w"]:
-    "The image resized (bicubic, antialiased) and normalised for the network."
+    """The image resized (bicubic, antialiased) and normalised for the network."""
     small = resize(View(rgb), input_hw(rgb.shape[1:], short)).rgb
     return ((small - np.array(MEAN)[:, None, None]) / np.array(STD)[:, None, None]).astype(
         np.float32
@@ -108,10 +111,14 @@ def _is_hub_name(weights: str | Path) -> bool:
 def weights_folder(
     weights: str | Path | None = None, *, download: bool = False, cache: str | Path | None = None
 ) -> Path:
-    """The folder with the model's `config.json` and `model.safetensors`. Raises `MvadError`.
+    """The folder with the model's `config.json` and `model.safetensors`.
 
-    `weights`: a folder, a name on the Hugging Face hub, or None for the small model. A name is looked up in the user's Hugging Face cache (or in `cache`),
-    and fetched only with `download=True`."""
+    Raises `MvadError`.
+
+    `weights`: a folder, a name on the Hugging Face hub, or None for the small model. A name is
+    looked up in the user's Hugging Face cache (or in `cache`), and fetched only with
+    `download=True`.
+    """
     name = weights or SMALL
     if not _is_hub_name(name):
         folder = Path(name).expanduser()
@@ -149,7 +156,7 @@ def weights_folder(
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #499de70c
 @contextmanager
 def _quiet(logging) -> Iterator[None]:
-    "transformers without its own reports and bars: what is wrong is raised instead."
+    """transformers without its own reports and bars: what is wrong is raised instead."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
@@ -162,7 +169,7 @@ def _quiet(logging) -> Iterator[None]:
 
 
 def _transformers():
-    "The class of the network and the library's logging, or an `MvadError` with the command that installs them."
+    """The class of the network and the library's logging, or an `MvadError` with the command that installs them."""
     try:
         from transformers.models.depth_anything.modeling_depth_anything import (
             DepthAnythingForDepthEstimation,
@@ -205,7 +212,10 @@ def _check_config(path: Path) -> None:
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #d063b92f
 def load_model(folder: str | Path, device: str = "cpu"):
-    "Depth Anything from `weights_folder`, every weight from the file, ready to predict. Raises `MvadError`."
+    """Depth Anything from `weights_folder`, every weight from the file, ready to predict.
+
+    Raises `MvadError`.
+    """
     cls, logging = _transformers()
     import torch
 
@@ -262,7 +272,7 @@ def load_model(folder: str | Path, device: str = "cpu"):
 def inverse_depth(
     rgb: Float[np.ndarray, "3 H W"], net, *, short: int = 518
 ) -> Float[np.ndarray, "H W"]:
-    "What the network says about an image, at the image's own size: resized back bilinearly, pixel areas on pixel areas."
+    """What the network says about an image, at the image's own size: resized back bilinearly, pixel areas on pixel areas."""
     import torch
     import torch.nn.functional as F
 
@@ -285,7 +295,7 @@ def _loaded(folder: str, sha256: str, device: str):
 
 
 def depth_job(job: Job, parameters: dict) -> dict:
-    "One image's map (`job.extra`: folder of the weights, device): written as float16; the manifest keeps its size and the range of the inverse depth."
+    """One image's map (`job.extra`: folder of the weights, device): written as float16; the manifest keeps its size and the range of the inverse depth."""
     folder, device = job.extra
     y = inverse_depth(
         read_rgb(job.inputs["rgb"]),
@@ -303,7 +313,7 @@ def depth_job(job: Job, parameters: dict) -> dict:
 
 
 def _depth_jobs(data: FileDataset, home: Path, out: Path, extra: tuple) -> Iterator[Job]:
-    "One job an image; the views of a sample are numbered."
+    """One job an image; the views of a sample are numbered."""
     for r in data.records:
         for i, files in enumerate(r.files):
             if "rgb" not in files:
@@ -336,8 +346,12 @@ def pseudo_depth(
 ) -> dict[str, dict]:
     """A pseudo-depth map for every image of a data set: `out/<the image's relative path>.npy`, (H, W) float16 in [0, 1], large = far unless `invert=False`.
 
-    `weights` and `download` as in `weights_folder`; `options` go to the data set. Goes on where an earlier call stopped; `out/manifest.json` tells the model, the
-    weights' SHA-256, the input size and the direction. Returns the manifest's entries by id. Raises `MvadError`, and `DatasetError` for what is wrong with the data."""
+    `weights` and `download` as in `weights_folder`; `options` go to the data set. Goes on
+    where an earlier call stopped; `out/manifest.json` tells the model, the weights' SHA-256,
+    the input size and the direction. Returns the manifest's entries by id.
+
+    Raises `MvadError`, and `DatasetError` for what is wrong with the data.
+    """
     cls, out, options = dataset_class(dataset_name), Path(out), options or {}
     if not issubclass(cls, FileDataset):
         raise MvadError(

@@ -4,7 +4,9 @@
 
 # %% ../../nbs/data/24_realiad.ipynb #5f5b87ed
 from __future__ import annotations
-import os, re, stat
+import os
+import re
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from fnmatch import fnmatch
@@ -72,14 +74,15 @@ def _parsed(path: str, size: int, mtime_ns: int) -> dict:
 
 
 def read_list(path: str | Path) -> dict:
-    "The list of one category: {meta: {prefix, normal_class}, train: [...], test: [...], ...}. Raises `UnreadableFile`, `BadIndex`."
+    """The list of one category: {meta: {prefix, normal_class}, train: [...], test: [...], ...}.
+
+    Raises `UnreadableFile`, `BadIndex`.
+    """
     path = Path(path)
     if not os.path.isfile(path):
         raise UnreadableFile("there is no such list", file=path, expected="a JSON file a category")
-    data, fix = (
-        _parsed(str(path), path.stat().st_size, path.stat().st_mtime_ns),
-        "unpack the lists again",
-    )
+    data = _parsed(str(path), path.stat().st_size, path.stat().st_mtime_ns)
+    fix = "unpack the lists again"
     if not isinstance(data, dict):
         raise BadIndex(
             "the list is not a JSON object",
@@ -116,7 +119,10 @@ def read_list(path: str | Path) -> dict:
 
 # %% ../../nbs/data/24_realiad.ipynb #1736fccd
 def parse_name(path: str | Path) -> dict[str, str | None]:
-    "The parts of an image's name: category, number, kind (OK or NG), code (None for OK), view, stamp. Raises `BadIndex`."
+    """The parts of an image's name: category, number, kind (OK or NG), code (None for OK), view, stamp.
+
+    Raises `BadIndex`.
+    """
     files, name = recipe("realiad")["files"], Path(path).name
     m = re.fullmatch(files["name"], name)
     if m is None:
@@ -132,7 +138,7 @@ def parse_name(path: str | Path) -> dict[str, str | None]:
 
 # %% ../../nbs/data/24_realiad.ipynb #de9ca539
 def _folders(home: Path, patterns: Iterable[str], without: str | None = None) -> list[Path]:
-    "Folders in `home` that match a pattern, in the patterns' order, each name once."
+    """Folders in `home` that match a pattern, in the patterns' order, each name once."""
     there = [
         p for p in visible(home) if os.path.isdir(p) and not (without and fnmatch(p.name, without))
     ]
@@ -140,14 +146,17 @@ def _folders(home: Path, patterns: Iterable[str], without: str | None = None) ->
 
 
 def _deeper(folder: Path, test) -> Path:
-    "`folder`, or the one of the same name inside it if only that passes the test."
+    """`folder`, or the one of the same name inside it if only that passes the test."""
     return folder if test(folder) or not test(folder / folder.name) else folder / folder.name
 
 
 def image_folders(home: Path) -> dict[str, Path]:
-    "{folder name: folder that holds the categories} of every image size under `home`, in the recipe's order."
+    """{folder name: folder that holds the categories} of every image size under `home`, in the recipe's order."""
     files = recipe("realiad")["files"]
-    holds = lambda p: any(os.path.isdir(d / k) for d in visible(p) for k in files["kinds"])
+
+    def holds(p):
+        return any(os.path.isdir(d / k) for d in visible(p) for k in files["kinds"])
+
     found = {
         p.name: _deeper(p, holds) for p in _folders(home, files["images"], without=files["lists"])
     }
@@ -155,8 +164,11 @@ def image_folders(home: Path) -> dict[str, Path]:
 
 
 def list_folders(home: Path) -> dict[str, Path]:
-    "{folder name: folder that holds CATEGORY.json} of every protocol under `home`."
-    holds = lambda p: any(f.suffix == ".json" for f in visible(p))
+    """{folder name: folder that holds CATEGORY.json} of every protocol under `home`."""
+
+    def holds(p):
+        return any(f.suffix == ".json" for f in visible(p))
+
     return {
         p.name: _deeper(p, holds) for p in _folders(home, [recipe("realiad")["files"]["lists"]])
     }
@@ -164,7 +176,7 @@ def list_folders(home: Path) -> dict[str, Path]:
 
 # %% ../../nbs/data/24_realiad.ipynb #37b76e68
 def _agree(path: Path, told: dict[str, tuple]) -> None:
-    "Raise `BadIndex` where two tellings of one fact differ; `told` maps the fact to (found, expected)."
+    """Raise `BadIndex` where two tellings of one fact differ; `told` maps the fact to (found, expected)."""
     for what, (found, expected) in told.items():
         if found != expected:
             raise BadIndex(
@@ -177,7 +189,7 @@ def _agree(path: Path, told: dict[str, tuple]) -> None:
 
 
 def out_of_reach(path: Path) -> str | None:
-    "Why the system cannot find a file (no such file, no permission, a loop of links), or None if it can."
+    """Why the system cannot find a file (no such file, no permission, a loop of links), or None if it can."""
     try:
         return None if stat.S_ISREG(os.stat(path).st_mode) else "not a file"
     except OSError as e:
@@ -189,7 +201,10 @@ def parse_entry(
 ) -> dict:
     """One entry of the list `index` checked: `folder` (the sample's key), `kind`, `code`, `view` (1..views), `rgb` and `gt` (paths, gt None without a mask).
 
-    `home` is the category's image folder, `normal` the list's normal class. Raises `BadIndex`, `LabelMaskConflict`, `ViewMismatch`, `UnreadableFile`."""
+    `home` is the category's image folder, `normal` the list's normal class.
+
+    Raises `BadIndex`, `LabelMaskConflict`, `ViewMismatch`, `UnreadableFile`.
+    """
     lacking = [k for k in KEYS if not isinstance(entry, dict) or k not in entry]
     if lacking:
         raise BadIndex(
@@ -210,11 +225,9 @@ def parse_entry(
     rgb = inside(home, entry["image_path"], index=index)
     gt = None if entry["mask_path"] is None else inside(home, entry["mask_path"], index=index)
     folder, name = Path(entry["image_path"]).parent, parse_name(rgb)
-    kind, code, number = (
-        (folder.parts + ("", "", ""))[0],
-        folder.parts[1] if len(folder.parts) == 3 else None,
-        folder.name,
-    )
+    kind = (folder.parts + ("", "", ""))[0]
+    code = folder.parts[1] if len(folder.parts) == 3 else None
+    number = folder.name
     _agree(
         rgb,
         {
@@ -277,7 +290,9 @@ def assemble(
 ) -> Record:
     """The checked entries of one folder as a `Record` with one {rgb, gt} a view, in order; {} for a view that is missing.
 
-    Raises `DuplicateSample` (an image listed twice), `ViewMismatch` (two images of one view), `IncompleteViews` (in strict mode), `MissingMask`, `LabelMaskConflict`."""
+    Raises `DuplicateSample` (an image listed twice), `ViewMismatch` (two images of one view),
+    `IncompleteViews` (in strict mode), `MissingMask`, `LabelMaskConflict`.
+    """
     folder, kind, code = (parts[0][k] for k in ("folder", "kind", "code"))
     where, expected, by_view = parts[0]["rgb"].parent, f"C1 to C{views}, one image each", {}
     for p in parts:
@@ -326,7 +341,10 @@ def assemble(
 
 # %% ../../nbs/data/24_realiad.ipynb #76d0cb48
 def list_of(home: Path, category: str, jsons: str = "realiad_jsons") -> tuple[Path, dict]:
-    "The path and the content of a category's list. Raises `UnreadableFile`, `BadIndex`."
+    """The path and the content of a category's list.
+
+    Raises `UnreadableFile`, `BadIndex`.
+    """
     folders = list_folders(home)
     if jsons not in folders:
         raise UnreadableFile(
@@ -341,7 +359,10 @@ def list_of(home: Path, category: str, jsons: str = "realiad_jsons") -> tuple[Pa
 
 
 def images_of(home: Path, category: str, images: str | None = None) -> Path:
-    "The category's image folder: in the folder `images`, or in the first that has it. Raises `UnreadableFile`."
+    """The category's image folder: in the folder `images`, or in the first that has it.
+
+    Raises `UnreadableFile`.
+    """
     folders = image_folders(home)
     for name, p in folders.items():
         if images in (None, name) and os.path.isdir(p / category):
@@ -359,13 +380,14 @@ def images_of(home: Path, category: str, images: str | None = None) -> Path:
 class RealIAD(FileDataset):
     """One category and split of Real-IAD: a `Sample` has the views C1..C5 in order, its defect is a code such as "AK", or "good".
 
-    `views`: how many cameras the rig has. `strict=False`: a view that is missing is None, an empty mask counts as no mask; otherwise both are errors.
-    `jsons`: the folder with the lists; "realiad_jsons_sv" gives the top view only. `images`: which image folder, None: the first in the recipe's order."""
+    `views`: how many cameras the rig has. `strict=False`: a view that is missing is None, an
+    empty mask counts as no mask; otherwise both are errors. `jsons`: the folder with the
+    lists; "realiad_jsons_sv" gives the top view only. `images`: which image folder, None: the
+    first in the recipe's order.
+    """
 
-    name, expects = (
-        "realiad",
-        "folders such as realiad_1024/audiojack/OK beside realiad_jsons/audiojack.json",
-    )
+    name = "realiad"
+    expects = "folders such as realiad_1024/audiojack/OK beside realiad_jsons/audiojack.json"
 
     def __init__(
         self,
@@ -417,10 +439,8 @@ class RealIAD(FileDataset):
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         try:
-            (path, data), images = (
-                list_of(home, category, self.jsons),
-                images_of(home, category, self.images),
-            )
+            path, data = list_of(home, category, self.jsons)
+            images = images_of(home, category, self.images)
         except DatasetError as e:
             yield e
             return
@@ -438,7 +458,7 @@ class RealIAD(FileDataset):
 def samples_of(
     path: Path, data: dict, images: Path, category: str, split: str, views: int, strict: bool
 ) -> Iterator[Record | DatasetError]:
-    "The records of one split of a list (folder by folder, good ones first), and an error for every sample that has one."
+    """The records of one split of a list (folder by folder, good ones first), and an error for every sample that has one."""
     normal, parts, bad = data["meta"]["normal_class"], {}, set()
     elsewhere = {_folder_of(e): s for s in data.keys() - {"meta", split} for e in data[s]}
     for entry in data.get(split, []):
@@ -485,7 +505,10 @@ def _folder_of(entry: dict) -> str:
 
 # %% ../../nbs/data/24_realiad.ipynb #1f5496a3
 def read_view(files: dict[str, Path], record: Record, name: str, strict: bool = True) -> View:
-    "One image and its mask as a `View`. Raises `ShapeMismatch`, `LabelMaskConflict`, `MissingMask`, and what the readers raise."
+    """One image and its mask as a `View`.
+
+    Raises `ShapeMismatch`, `LabelMaskConflict`, `MissingMask`, and what the readers raise.
+    """
     rgb = read_rgb(files["rgb"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
     if gt.shape != rgb.shape[1:]:
@@ -539,7 +562,7 @@ _FIRST = {"train": 1, "validation": 6001, "dev": 7001, "test": 8001}
 
 
 def part_folder(item: Item) -> str:
-    "Where an embedded object lies in its category: OK/S0001 or NG/AK/S8001; numbers restart in each folder."
+    """Where an embedded object lies in its category: OK/S0001 or NG/AK/S8001; numbers restart in each folder."""
     number = _FIRST[item.split] + item.index
     return (
         f"OK/S{number:04d}" if item.defect == "good" else f"NG/{CODES[item.defect]}/S{number:04d}"
@@ -547,7 +570,7 @@ def part_folder(item: Item) -> str:
 
 
 def part_name(item: Item, view: int) -> str:
-    "The image's name without suffix, with a time stamp of its own: views are 3 seconds apart, objects 20."
+    """The image's name without suffix, with a time stamp of its own: views are 3 seconds apart, objects 20."""
     folder = part_folder(item).split("/")
     seconds = (
         20 * int(folder[-1][1:])
@@ -563,17 +586,15 @@ def part_name(item: Item, view: int) -> str:
 def noisy(
     train: list[str], bad: list[str], share: float, seed: int = 0
 ) -> tuple[list[str], list[str]]:
-    "Training keys of which `share` (rounded) is replaced by keys of `bad`, and the keys of `bad` that are left."
+    """Training keys of which `share` (rounded) is replaced by keys of `bad`, and the keys of `bad` that are left."""
     n = int(np.floor(share * len(train) + 0.5))
     if n > len(bad):
         raise MvadError(
             "not enough defective samples for this share", found=len(bad), expected=f"at least {n}"
         )
     rng = np.random.default_rng([seed, round(100 * share)])
-    out, into = (
-        set(rng.permutation(len(train))[:n].tolist()),
-        set(rng.permutation(len(bad))[:n].tolist()),
-    )
+    out = set(rng.permutation(len(train))[:n].tolist())
+    into = set(rng.permutation(len(bad))[:n].tolist())
     return [k for i, k in enumerate(train) if i not in out] + [bad[i] for i in sorted(into)], [
         k for i, k in enumerate(bad) if i not in into
     ]
@@ -581,7 +602,7 @@ def noisy(
 
 # %% ../../nbs/data/24_realiad.ipynb #76de09b6
 class RealIADLayout(Layout):
-    "The embedded objects as Real-IAD: five JPEGs an object (quality 95), PNG masks of the views that show the defect, and the lists."
+    """The embedded objects as Real-IAD: five JPEGs an object (quality 95), PNG masks of the views that show the defect, and the lists."""
 
     views = 5
 
@@ -596,7 +617,7 @@ class RealIADLayout(Layout):
             write_jpeg(folder / f"{part_name(item, i)}.jpg", v.rgb)
 
     def entries(self, root: Path, item: Item) -> list[dict]:
-        "The list's entries of an object; its files say which views have a mask."
+        """The list's entries of an object; its files say which views have a mask."""
         folder, out = part_folder(item), []
         for name in (part_name(item, i) for i in range(1, self.views + 1)):
             mask = (
@@ -639,7 +660,7 @@ def _save(
     keys: dict[str, list[str]],
     entries: dict[str, list[dict]],
 ) -> None:
-    "One list: train and test always, other splits where they have samples."
+    """One list: train and test always, other splits where they have samples."""
     splits = {
         s: [e for k in ks for e in entries[k]]
         for s, ks in keys.items()

@@ -4,7 +4,8 @@
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #c22f3ed2
 from __future__ import annotations
-import os, re
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -73,7 +74,10 @@ def read_cloud(
 ) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
     """An organised float32 cloud (H, W, 3) as xyz in metres (0 where not valid) and its valid mask; `metres`: the length of the file's unit.
 
-    `missing`: "nan", or "zero": points at (0, 0, 0) are missing as well. Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`."""
+    `missing`: "nan", or "zero": points at (0, 0, 0) are missing as well.
+
+    Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`.
+    """
     import tifffile
 
     if missing not in ("nan", "zero"):
@@ -121,13 +125,16 @@ def _files() -> dict:
 
 
 def key_of(name: str) -> str:
-    "What a file's name shares with its partners: all before the first underscore, unless the recipe says otherwise."
+    """What a file's name shares with its partners: all before the first underscore, unless the recipe says otherwise."""
     m = re.match(_files()["key"], name)
     return m[0] if m else name
 
 
 def by_key(folder: Path, suffixes: list[str]) -> dict[str, Path]:
-    "{key: file} of a folder, in natural order. Raises `DuplicateSample` if two files have one key."
+    """{key: file} of a folder, in natural order.
+
+    Raises `DuplicateSample` if two files have one key.
+    """
     found = {}
     for p in visible(folder):
         if os.path.isdir(p) or p.suffix.lower() not in suffixes:
@@ -145,7 +152,7 @@ def by_key(folder: Path, suffixes: list[str]) -> dict[str, Path]:
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #45763339
 def light_of(name: str) -> str | None:
-    "The light under which a photograph was taken ('L05'), or None if the name is no photograph's."
+    """The light under which a photograph was taken ('L05'), or None if the name is no photograph's."""
     f = _files()
     return next(
         (
@@ -159,7 +166,7 @@ def light_of(name: str) -> str | None:
 
 
 def photographs(folder: Path) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
-    "{key: {light: file}} of an rgb folder, with or without a folder for each sample, and the files that lie wrong."
+    """{key: {light: file}} of an rgb folder, with or without a folder for each sample, and the files that lie wrong."""
     f, found, errors = _files(), {}, []
     for place in [folder, *filter(os.path.isdir, visible(folder))]:
         for p in visible(place):
@@ -204,7 +211,10 @@ def assembled(
     defect: str,
     needed: tuple[str, ...],
 ) -> tuple[dict[str, Path], dict]:
-    "A sample's {role: file} and its `info`. Raises `PairingError` for what is missing, `MissingMask`."
+    """A sample's {role: file} and its `info`.
+
+    Raises `PairingError` for what is missing, `MissingMask`.
+    """
     files = {"rgb": lights.get(light), **files}
     if lights and not files["rgb"]:
         raise PairingError(
@@ -236,7 +246,7 @@ def assembled(
 def in_folders(
     home: Path, category: str, split: str, light: str
 ) -> Iterator[Record | DatasetError]:
-    "The samples of <home>/<split>/<defect>/{rgb, xyz, ps, gt}; `home` is the category's folder."
+    """The samples of <home>/<split>/<defect>/{rgb, xyz, ps, gt}; `home` is the category's folder."""
     f = _files()
     for folder in sorted(
         visible(home / split), key=lambda p: (p.name not in f["good"], natural(p.name))
@@ -281,7 +291,7 @@ def in_folders(
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #17cb046d
 def list_path(home: Path, category: str, folder: str) -> Path:
-    "The JSON list of a category in the flat naming: the first of the recipe's places that is there, else the first place."
+    """The JSON list of a category in the flat naming: the first of the recipe's places that is there, else the first place."""
     places = [
         home / p.format(category=n) for p in _files()["flat"]["lists"] for n in (folder, category)
     ]
@@ -291,7 +301,7 @@ def list_path(home: Path, category: str, folder: str) -> Path:
 def listed(
     index: Path, home: Path, split: str
 ) -> Iterator[tuple[Path, Path | None] | DatasetError]:
-    "(folder, mask) of every entry of a split, checked, or the error."
+    """(folder, mask) of every entry of a split, checked, or the error."""
     ok = _files()["flat"]["kinds"][0]
     for entry in read_list(index).get(split, []):
         lacking = [k for k in KEYS if not isinstance(entry, dict) or k not in entry]
@@ -303,10 +313,8 @@ def listed(
                     found=str(entry)[:160],
                     expected=f"keys {', '.join(KEYS)}",
                 )
-            image, mask = (
-                inside(home, entry["image_path"], index=index),
-                entry["mask_path"] and inside(home, entry["mask_path"], index=index),
-            )
+            image = inside(home, entry["image_path"], index=index)
+            mask = entry["mask_path"] and inside(home, entry["mask_path"], index=index)
             parts = image.parent.relative_to(home).parts
             if len(parts) != (2 if parts[:1] == (ok,) else 3):
                 raise BadIndex(
@@ -332,7 +340,7 @@ def listed(
 def in_list(
     index: Path, home: Path, category: str, split: str, light: str
 ) -> Iterator[Record | DatasetError]:
-    "The samples that the list `index` names in a split; `home` is the category's folder with OK/Sxxxx and NG/<defect>/Sxxxx."
+    """The samples that the list `index` names in a split; `home` is the category's folder with OK/Sxxxx and NG/<defect>/Sxxxx."""
     flat, masks = _files()["flat"], {}
     try:
         for entry in listed(index, home, split):
@@ -370,7 +378,7 @@ def in_list(
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #bb509c38
 def plain(name: str) -> str:
-    "A category's name with '_' for '-'."
+    """A category's name with '_' for '-'."""
     return name.replace("-", "_")
 
 
@@ -389,7 +397,7 @@ def _split_folders(folder: Path) -> list[str]:
 
 
 def category_folders(home: Path) -> dict[str, Path]:
-    "{category, spelt with '_': its folder} of what lies in `home`."
+    """{category, spelt with '_': its folder} of what lies in `home`."""
     return {
         plain(p.name): p
         for p in visible(home)
@@ -399,7 +407,7 @@ def category_folders(home: Path) -> dict[str, Path]:
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #c0d74e79
 def splits_in(folder: Path, category: str) -> list[str]:
-    "The splits of a category's folder, or of its list in the flat naming; train and test first where the list cannot be read."
+    """The splits of a category's folder, or of its list in the flat naming; train and test first where the list cannot be read."""
     names, order = _split_folders(folder), ("train", "validation", "dev", "test")
     if not names:
         try:
@@ -417,8 +425,10 @@ def splits_in(folder: Path, category: str) -> list[str]:
 class RealIADD3(FileDataset):
     """One category and split of Real-IAD D³, in folders or with a list: one view with rgb (under `light`), xyz, depth (its z) and gt.
 
-    `sizes`: "equal" (photograph and cloud must have one size), "xyz" or "rgb" (resample the other to this one's grid); None: what the recipe says.
-    `record.files[0]["ps"]` is the photometric-stereo image, `record.info["lights"]` the photographs under all lights."""
+    `sizes`: "equal" (photograph and cloud must have one size), "xyz" or "rgb" (resample the
+    other to this one's grid); None: what the recipe says. `record.files[0]["ps"]` is the
+    photometric-stereo image, `record.info["lights"]` the photographs under all lights.
+    """
 
     name, expects = "realiad_d3", "folders such as fuse_holder/train/GOOD/rgb"
 
@@ -484,7 +494,10 @@ class RealIADD3(FileDataset):
         )
 
     def photometric(self, record: Record) -> Float[np.ndarray, "3 H W"]:
-        "The photometric-stereo image in [0, 1]. Raises `PairingError` where a sample has none."
+        """The photometric-stereo image in [0, 1].
+
+        Raises `PairingError` where a sample has none.
+        """
         if "ps" not in record.files[0]:
             raise PairingError(
                 "a sample has no photometric-stereo image",
@@ -497,7 +510,7 @@ class RealIADD3(FileDataset):
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #faa9da25
 def other_size(role: str, files: dict[str, Path], found: tuple, expected: tuple) -> ShapeMismatch:
-    "The error for a mask or a cloud whose size is not the photograph's."
+    """The error for a mask or a cloud whose size is not the photograph's."""
     if role == "gt":
         return ShapeMismatch(
             "mask has another size than its photograph",
@@ -515,7 +528,10 @@ def other_size(role: str, files: dict[str, Path], found: tuple, expected: tuple)
 
 
 def read_view(record: Record, sizes: str = "equal") -> View:
-    "Photograph, cloud and mask of a sample as a `View`; depth is the cloud's z. Raises what the readers raise, `ShapeMismatch`, `LabelMaskConflict`, `MissingMask`."
+    """Photograph, cloud and mask of a sample as a `View`; depth is the cloud's z.
+
+    Raises what the readers raise, `ShapeMismatch`, `LabelMaskConflict`, `MissingMask`.
+    """
     files, f = record.files[0], _files()
     rgb = read_rgb(files["rgb"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
@@ -557,7 +573,7 @@ LIGHTS = ("L01", "L03", "L05", "L07")
 
 
 def lit(view: View, light: str) -> Float[np.ndarray, "3 H W"]:
-    "The photograph under a light of `LIGHTS`: L05 as generated, the others from the left, above, the right by Lambert's law."
+    """The photograph under a light of `LIGHTS`: L05 as generated, the others from the left, above, the right by Lambert's law."""
     if light == "L05":
         return view.rgb
     angle = {"L01": np.pi, "L03": -np.pi / 2, "L07": 0.0}[light]
@@ -569,7 +585,7 @@ def lit(view: View, light: str) -> Float[np.ndarray, "3 H W"]:
 
 
 def normal_colours(view: View) -> Float[np.ndarray, "3 H W"]:
-    "Normals as colours in [0, 1], towards the camera is blue; grey where nothing was measured."
+    """Normals as colours in [0, 1], towards the camera is blue; grey where nothing was measured."""
     return np.where(
         view.valid, (view.normals * np.array([1, -1, -1])[:, None, None] + 1) / 2, 0.5
     ).astype(np.float32)
@@ -577,25 +593,25 @@ def normal_colours(view: View) -> Float[np.ndarray, "3 H W"]:
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #b8a0792c
 def spelling(category: str) -> tuple[str, str, str]:
-    "How a category is spelt: its folder of good samples, its folder of masks, the suffix of photometric stereo."
+    """How a category is spelt: its folder of good samples, its folder of masks, the suffix of photometric stereo."""
     return (("GOOD", "gt", ".png"), ("good", "gt/rgb", ".jpg"))[
         list(CATEGORIES).index(category) % 2
     ]
 
 
 class RealIADD3Layout(Layout):
-    "The embedded objects as Real-IAD D³ in folders: JPEGs (quality 95) under four lights, NaN in the clouds, both spellings."
+    """The embedded objects as Real-IAD D³ in folders: JPEGs (quality 95) under four lights, NaN in the clouds, both spellings."""
 
     def write(self, root: Path, item: Item) -> None:
         good, gt, suffix = spelling(item.category)
-        folder, key, view = (
+        folder = (
             Path(root)
             / item.category
             / item.split
-            / (good if item.defect == "good" else item.defect),
-            f"{item.index:04d}",
-            self.sample(item).view,
+            / (good if item.defect == "good" else item.defect)
         )
+        key = f"{item.index:04d}"
+        view = self.sample(item).view
         for light in LIGHTS:
             write_jpeg(folder / "rgb" / key / f"{key}_{light}_RGB.jpg", lit(view, light))
         (write_png if suffix == ".png" else write_jpeg)(

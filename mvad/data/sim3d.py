@@ -4,7 +4,10 @@
 
 # %% ../../nbs/data/25_sim3d.ipynb #3d14c056
 from __future__ import annotations
-import hashlib, os, re, warnings
+import hashlib
+import os
+import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
-from ..core.geometry import back_project, project, valid_points
+from ..core.geometry import back_project, valid_points, project
 from ..core.sample import Camera, MvadError, Sample, View
-from ..core.volume import DefectVolume, VoxelGrid, grid_around, world_points
+from ..core.volume import VoxelGrid, DefectVolume, grid_around, world_points
 from mvad.data.base import (
     BadIndex,
     DatasetError,
@@ -100,7 +103,7 @@ __all__ = [
 
 # %% ../../nbs/data/25_sim3d.ipynb #f82c8e7d
 def write_volume(path: str | Path, volume: DefectVolume) -> None:
-    "Write a volume as .npz without pickle; equal volumes give equal bytes."
+    """Write a volume as .npz without pickle; equal volumes give equal bytes."""
     with atomic(path) as p, open(p, "wb") as f:
         np.savez_compressed(
             f,
@@ -112,15 +115,13 @@ def write_volume(path: str | Path, volume: DefectVolume) -> None:
 
 # %% ../../nbs/data/25_sim3d.ipynb #d9d272cc
 def _arrays(path: Path, names: list[str], grid: Path | None) -> dict[str, np.ndarray]:
-    "Labels, origin and size under the given names: from an .npz, or from a .npy of labels and the JSON file `grid`."
+    """Labels, origin and size under the given names: from an .npz, or from a .npy of labels and the JSON file `grid`."""
     if path.suffix == ".npy":
-        found, path = (
-            {
-                names[0]: read_npy(path, 3),
-                **{k: np.asarray(v) for k, v in (read_json(grid) if grid else {}).items()},
-            },
-            grid or path,
-        )
+        found = {
+            names[0]: read_npy(path, 3),
+            **{k: np.asarray(v) for k, v in (read_json(grid) if grid else {}).items()},
+        }
+        path = grid or path
     else:
         with reading(path, "volume"), np.load(path, allow_pickle=False) as f:
             found = {n: f[n] for n in f.files}
@@ -140,7 +141,8 @@ def read_volume(
 ) -> DefectVolume:
     """Read a volume: .npz, or .npy of labels with the JSON file `grid`; `keys` names the arrays and their `unit` in metres.
 
-    Raises `UnreadableFile`, `BadIndex`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`."""
+    Raises `UnreadableFile`, `BadIndex`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`.
+    """
     keys = {"labels": "labels", "origin": "origin", "size": "size", "unit": 1.0, **(keys or {})}
     labels, origin, size = _arrays(
         Path(path), [keys[k] for k in ("labels", "origin", "size")], grid and Path(grid)
@@ -185,7 +187,10 @@ _NEEDED = (
 
 
 def description() -> dict:
-    "The part `files` of the recipe `sim3d`. Raises `BadIndex` where it lacks keys."
+    """The part `files` of the recipe `sim3d`.
+
+    Raises `BadIndex` where it lacks keys.
+    """
     files = recipe("sim3d").get("files") or {}
     if lacking := [k for k in _NEEDED if k not in files]:
         raise BadIndex(
@@ -199,14 +204,14 @@ def description() -> dict:
 
 # %% ../../nbs/data/25_sim3d.ipynb #d4ad7fc4
 def fill(pattern: str, **names: str) -> str:
-    "The pattern with its placeholders `<name>` replaced."
+    """The pattern with its placeholders `<name>` replaced."""
     for k, value in names.items():
         pattern = pattern.replace(f"<{k}>", str(value))
     return pattern
 
 
 def matching(folder: Path, pattern: str, what: str = "view") -> dict[str, Path]:
-    "Id -> file for all files below `folder` that a pattern with the placeholder `<what>` names, in natural order."
+    """Id -> file for all files below `folder` that a pattern with the placeholder `<what>` names, in natural order."""
     place, name = os.path.split(pattern)
     free = "(.+)".join(re.escape(part) for part in name.split(f"<{what}>"))
     return {
@@ -269,7 +274,9 @@ def read_depth(
 ) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
     """A depth map as stored (.npy or .exr), 0 where nothing was measured, and the valid mask.
 
-    Raises `UnreadableFile`, `DTypeError`, `ShapeMismatch`, and `InvalidDepth` for NaN, negative values (.npy) or fewer than the share `min_valid` of pixels."""
+    Raises `UnreadableFile`, `DTypeError`, `ShapeMismatch`, and `InvalidDepth` for NaN,
+    negative values (.npy) or fewer than the share `min_valid` of pixels.
+    """
     path = Path(path)
     a, valid = _exr_depth(path, channel) if path.suffix.lower() == ".exr" else _npy_depth(path)
     if valid.mean() < min_valid or not valid.any():
@@ -284,7 +291,7 @@ def read_depth(
 
 # %% ../../nbs/data/25_sim3d.ipynb #32d1601d
 def z_of_range(distance: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.ndarray, "H W"]:
-    "Depth along the optical axis from the distance along each pixel's ray."
+    """Depth along the optical axis from the distance along each pixel's ray."""
     return (
         distance
         / np.linalg.norm(back_project(np.ones(distance.shape), camera).astype(np.float64), axis=0)
@@ -293,7 +300,7 @@ def z_of_range(distance: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.n
 
 # %% ../../nbs/data/25_sim3d.ipynb #7f9651fb
 def _matrix(path: Path, view: str) -> np.ndarray:
-    "A matrix from .txt, .npy or .json; a JSON object maps view ids to matrices."
+    """A matrix from .txt, .npy or .json; a JSON object maps view ids to matrices."""
     if path.suffix == ".npy":
         return read_npy(path, 2).astype(float)
     with reading(path, "matrix"):
@@ -312,7 +319,10 @@ def _matrix(path: Path, view: str) -> np.ndarray:
 
 # %% ../../nbs/data/25_sim3d.ipynb #4d82d18d
 def read_camera(intrinsics: Path, pose: Path, view: str, rules: dict) -> Camera:
-    "The camera of a view; `rules` is the recipe's `files.calibration`. Raises `ShapeMismatch`, `ViewMismatch`, `DatasetError`."
+    """The camera of a view; `rules` is the recipe's `files.calibration`.
+
+    Raises `ShapeMismatch`, `ViewMismatch`, `DatasetError`.
+    """
     K, M = _matrix(intrinsics, view), _matrix(pose, view)
     if K.shape != (3, 3):
         raise ShapeMismatch(
@@ -364,7 +374,7 @@ def _seed(*words) -> np.random.SeedSequence:
 # %% ../../nbs/data/25_sim3d.ipynb #bad6d724
 @lru_cache(maxsize=4)
 def cad(category: str) -> Object:
-    "The one model of a class."
+    """The one model of a class."""
     return good_object(CATEGORIES[category], _seed(category, "cad"))
 
 
@@ -374,7 +384,7 @@ def _turn(angle: float) -> np.ndarray:
 
 
 def posed(o: Object, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) -> Scene:
-    "The object turned by `angle` radians and shifted; the pose that its own look would draw is undone beforehand."
+    """The object turned by `angle` radians and shifted; the pose that its own look would draw is undone beforehand."""
     look = look_of(o)
     wanted = o.vertices @ _turn(angle).T + np.asarray(shift)
     return Scene(replace(o, vertices=(wanted - look.shift) @ _turn(look.yaw)))
@@ -382,12 +392,10 @@ def posed(o: Object, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) -> Scene:
 
 # %% ../../nbs/data/25_sim3d.ipynb #e3b5d008
 def real_scene(category: str, split: str, defect: str, index: int) -> Scene:
-    "An instance on the table: the class's model in its own paint, light, size and pose, with its defect."
+    """An instance on the table: the class's model in its own paint, light, size and pose, with its defect."""
     words = (category, split, defect, index)
-    o, rng = (
-        replace(cad(category), look=_seed(*words, "look")),
-        np.random.default_rng(_seed(*words, "pose")),
-    )
+    o = replace(cad(category), look=_seed(*words, "look"))
+    rng = np.random.default_rng(_seed(*words, "pose"))
     if defect != "good":
         o = spoil(o, defect, _seed(*words, "flaw"))
     o = replace(o, vertices=o.vertices * (1 + 0.002 * rng.normal()))
@@ -395,7 +403,7 @@ def real_scene(category: str, split: str, defect: str, index: int) -> Scene:
 
 
 def synthetic_scene(category: str) -> Scene:
-    "The CAD model as a renderer shows it: another grain, paler paints, light from above, exactly in place."
+    """The CAD model as a renderer shows it: another grain, paler paints, light from above, exactly in place."""
     o = cad(category)
     scene = posed(
         replace(
@@ -425,7 +433,7 @@ def _grey(rgb: np.ndarray) -> np.ndarray:
 def scanned(
     scene: Scene, views: int, pixels: int, seed: np.random.SeedSequence, table: bool = False
 ) -> list[View]:
-    "Grey images and noisy depth from `rig(views, pixels)`, with ground truth; depth of the table only if asked for."
+    """Grey images and noisy depth from `rig(views, pixels)`, with ground truth; depth of the table only if asked for."""
     seen = [
         render(scene, c, pixels, s, table, str(i + 1))
         for i, (c, s) in enumerate(zip(rig(views, pixels), seed.spawn(views)))
@@ -434,7 +442,7 @@ def scanned(
 
 
 def rendered(scene: Scene, views: int, pixels: int) -> list[View]:
-    "Grey images without background and exact depth of the object from `rig(views, pixels)`."
+    """Grey images without background and exact depth of the object from `rig(views, pixels)`."""
     out = []
     for i, camera in enumerate(rig(views, pixels)):
         hits, E = scene.cast(camera, pixels), camera.world_to_camera
@@ -458,7 +466,7 @@ def rendered(scene: Scene, views: int, pixels: int) -> list[View]:
 
 # %% ../../nbs/data/25_sim3d.ipynb #4a79e96e
 def flaw_voxels(scene: Scene, grid: VoxelGrid) -> DefectVolume:
-    "The voxels that the flawed surface of a scene's object touches."
+    """The voxels that the flawed surface of a scene's object touches."""
     o = scene.object
     triangles = o.triangles[(o.flaw[o.triangles] > 0.5).any(1)]
     labels = np.zeros(int(np.prod(grid.shape)), bool)
@@ -471,17 +479,15 @@ def flaw_voxels(scene: Scene, grid: VoxelGrid) -> DefectVolume:
         )
         i, j = (x.ravel() for x in np.mgrid[: k + 1, : k + 1])
         w = np.stack([i, j, k - i - j], 1)[i + j <= k] / k  # barycentric lattice
-        points, flaw = (
-            np.einsum("qc,tcd->tqd", w, corners).reshape(-1, 3),
-            (o.flaw[triangles] @ w.T).ravel(),
-        )
+        points = np.einsum("qc,tcd->tqd", w, corners).reshape(-1, 3)
+        flaw = (o.flaw[triangles] @ w.T).ravel()
         labels[grid.index(points[flaw > 0.5])[0]] = True
     return DefectVolume(grid.origin, grid.size, labels.reshape(grid.shape))
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #eb2f9751
 def seen_labels(volume: DefectVolume, view: View) -> Bool[np.ndarray, "H W"]:
-    "The view's pixels whose point lies in a labelled voxel."
+    """The view's pixels whose point lies in a labelled voxel."""
     index, inside = volume.grid.index(world_points(view))
     pixels = valid_points(view.xyz, view.valid)[1][inside]
     out = np.zeros(view.size, bool)
@@ -493,7 +499,7 @@ def seen_labels(volume: DefectVolume, view: View) -> Bool[np.ndarray, "H W"]:
 def _write_view(
     folder: Path, view: View, where: dict, exposure: str, far: float, channels: str = ""
 ) -> None:
-    "The two files of a view; `far` stands where nothing was measured."
+    """The two files of a view; `far` stands where nothing was measured."""
     image, depth = (
         folder / fill(where[k], view=view.name, exposure=exposure) for k in ("images", "depth")
     )
@@ -508,7 +514,7 @@ def _text(matrix: np.ndarray) -> str:
 
 # %% ../../nbs/data/25_sim3d.ipynb #c8bed94c
 class SiM3DLayout(Layout):
-    "Embedded objects as SiM3D: `views` cameras, volumes whose longest side has `voxels`, depth of the table only with `table`."
+    """Embedded objects as SiM3D: `views` cameras, volumes whose longest side has `voxels`, depth of the table only with `table`."""
 
     splits = ("train", "dev", "test")
     counts = {
@@ -520,11 +526,9 @@ class SiM3DLayout(Layout):
         self, size: str = "small", views: int = 12, voxels: int | None = None, table: bool = False
     ):
         super().__init__(size)
-        self.views, self.voxels, self.table = (
-            views,
-            voxels or {"smoke": 64, "laptop": 128}[self.size],
-            table,
-        )
+        self.views = views
+        self.voxels = voxels or {"smoke": 64, "laptop": 128}[self.size]
+        self.table = table
 
     def items(self, category: str) -> list[Item]:
         out = [Item(category, "train", "good", 0)]
@@ -537,7 +541,7 @@ class SiM3DLayout(Layout):
         return out
 
     def instance(self, item: Item) -> str:
-        "The name of an object's folder."
+        """The name of an object's folder."""
         if item.split == "train":
             return f"{item.category}_real"
         number = [i for i in self.items(item.category) if i.split == item.split].index(item) + 1
@@ -546,7 +550,7 @@ class SiM3DLayout(Layout):
 
 # %% ../../nbs/data/25_sim3d.ipynb #f71e1809
 def _sample(self: SiM3DLayout, item: Item) -> Sample:
-    "The scanned instance with all that the generator knows of it, ground truth in each view included."
+    """The scanned instance with all that the generator knows of it, ground truth in each view included."""
     scene = real_scene(item.category, item.split, item.defect, item.index)
     return Sample(
         item.id,
@@ -558,7 +562,7 @@ def _sample(self: SiM3DLayout, item: Item) -> Sample:
 
 
 def _synthetic(self: SiM3DLayout, category: str) -> Sample:
-    "The training instance as rendered from its model."
+    """The training instance as rendered from its model."""
     return Sample(
         f"{category}/train/good/synth",
         category,
@@ -569,28 +573,26 @@ def _synthetic(self: SiM3DLayout, category: str) -> Sample:
 
 
 def _grid(self: SiM3DLayout, category: str) -> VoxelGrid:
-    "The class's grid: around its model."
+    """The class's grid: around its model."""
     return grid_around(cad(category).vertices, self.voxels)
 
 
 def _volume(self: SiM3DLayout, item: Item) -> DefectVolume:
-    "The ground truth of an instance."
+    """The ground truth of an instance."""
     return flaw_voxels(
         real_scene(item.category, item.split, item.defect, item.index), self.grid(item.category)
     )
 
 
-SiM3DLayout.sample, SiM3DLayout.synthetic, SiM3DLayout.grid, SiM3DLayout.volume = (
-    _sample,
-    _synthetic,
-    _grid,
-    _volume,
-)
+SiM3DLayout.sample = _sample
+SiM3DLayout.synthetic = _synthetic
+SiM3DLayout.grid = _grid
+SiM3DLayout.volume = _volume
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #7904629f
 def _write(self: SiM3DLayout, root: Path, item: Item) -> None:
-    "An instance's files; of the training object, those of its rendering as well."
+    """An instance's files; of the training object, those of its rendering as well."""
     home, files, name = Path(root) / item.category, description(), self.instance(item)
     for v in self.sample(item).views:
         _write_view(home / name, v, files["real"], files["exposure"], np.inf)
@@ -604,7 +606,7 @@ def _write(self: SiM3DLayout, root: Path, item: Item) -> None:
 
 
 def _finish(self: SiM3DLayout, root: Path, items: list[Item]) -> None:
-    "The cameras of each class: intrinsics, and a pose a view, camera to world."
+    """The cameras of each class: intrinsics, and a pose a view, camera to world."""
     files = description()["calibration"]
     for home in sorted({Path(root) / i.category for i in items}):
         for k, camera in enumerate(rig(self.views, self.pixels)):
@@ -620,17 +622,15 @@ SiM3DLayout.write, SiM3DLayout.finish = _write, _finish
 
 # %% ../../nbs/data/25_sim3d.ipynb #90489247
 def kind_of(name: str, category: str, files: dict) -> str:
-    "real, synth, dev or test: what an instance's folder is."
+    """real, synth, dev or test: what an instance's folder is."""
     rest = name.lower().removeprefix(category.lower())
     return next((k for k in ("real", "synth", "dev") if files[f"{k}_name"] in rest), "test")
 
 
 def instances(folder: Path, files: dict) -> dict[str, list[Path]]:
-    "The instances of a class by kind: folders that hold images or depth maps, or bear the class's name."
-    places, out = (
-        {os.path.dirname(files[k][r]) for k in ("real", "synth") for r in ("images", "depth")},
-        {},
-    )
+    """The instances of a class by kind: folders that hold images or depth maps, or bear the class's name."""
+    places = {os.path.dirname(files[k][r]) for k in ("real", "synth") for r in ("images", "depth")}
+    out = {}
     for p in visible(folder):
         if p.is_dir() and (
             p.name.startswith(f"{folder.name}_") or any((p / place).is_dir() for place in places)
@@ -641,7 +641,7 @@ def instances(folder: Path, files: dict) -> dict[str, list[Path]]:
 
 # %% ../../nbs/data/25_sim3d.ipynb #86f349a9
 def exposures_in(folder: Path, images: str) -> list[str]:
-    "The exposures of which an instance has images."
+    """The exposures of which an instance has images."""
     place, name = os.path.split(images)
     free = re.escape(name).replace("<view>", ".+").replace("<exposure>", "(.+?)")
     return sorted(
@@ -672,7 +672,7 @@ def _unpaired(
 def pairs_in(
     folder: Path, where: dict, exposure: str
 ) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
-    "View id -> {rgb, depth} of an instance, in natural order, and what has no partner."
+    """View id -> {rgb, depth} of an instance, in natural order, and what has no partner."""
     patterns = {"rgb": fill(where["images"], exposure=exposure), "depth": where["depth"]}
     found, faults = {role: matching(folder, p) for role, p in patterns.items()}, []
     for role, other in (("rgb", "depth"), ("depth", "rgb")):
@@ -694,12 +694,12 @@ def pairs_in(
 
 # %% ../../nbs/data/25_sim3d.ipynb #1d29bfa1
 def _usual(view_sets: list[tuple[str, ...]]) -> tuple[str, ...]:
-    "The most frequent set of views; of equally frequent ones the largest."
+    """The most frequent set of views; of equally frequent ones the largest."""
     return max(Counter(view_sets).items(), key=lambda c: (c[1], len(c[0])))[0] if view_sets else ()
 
 
 def view_fault(found, expected, file: Path, what: str) -> ViewMismatch | None:
-    "The error for view ids that differ from those expected, or None."
+    """The error for view ids that differ from those expected, or None."""
     missing, extra = (
         sorted(set(a) - set(b), key=natural) for a, b in ((expected, found), (found, expected))
     )
@@ -722,7 +722,7 @@ def view_fault(found, expected, file: Path, what: str) -> ViewMismatch | None:
 def calibration_of(
     folder: Path, views: tuple[str, ...], rules: dict
 ) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
-    "View id -> {intrinsics, pose} of a class, empty where nothing is calibrated, and what is wrong."
+    """View id -> {intrinsics, pose} of a class, empty where nothing is calibrated, and what is wrong."""
     given = {
         role: matching(folder, rules[k])
         if "<view>" in rules[k]
@@ -743,9 +743,14 @@ def calibration_of(
 
 # %% ../../nbs/data/25_sim3d.ipynb #4a0b5c84
 class SiM3D(FileDataset):
-    """Multi-view instances of one class. `train` is one good instance: scanned (`setup="real"`) or rendered (`setup="synth"`); then `test`, and `dev` where it is there.
+    """Multi-view instances of one class.
 
-    `exposure`: the suffix of the images. `masks`: give each view the ground truth that the volume implies. `prepare`: applied to each view once it is read."""
+    `train` is one good instance: scanned (`setup="real"`) or rendered (`setup="synth"`); then
+    `test`, and `dev` where it is there.
+
+    `exposure`: the suffix of the images. `masks`: give each view the ground truth that the
+    volume implies. `prepare`: applied to each view once it is read.
+    """
 
     name, expects = "sim3d", "folders such as plastic_stool/plastic_stool_real/depth"
 
@@ -774,7 +779,7 @@ class SiM3D(FileDataset):
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
-        "`train` is that of the setup; `train_synth` names the rendered instance whatever the setup, so that a check reads it too."
+        """`train` is that of the setup; `train_synth` names the rendered instance whatever the setup, so that a check reads it too."""
         kinds = instances(Path(home) / category, description())
         return (
             ["train"] * ("real" in kinds or "synth" in kinds)
@@ -785,7 +790,7 @@ class SiM3D(FileDataset):
 
 # %% ../../nbs/data/25_sim3d.ipynb #77eeb4f5
 def scan(self: SiM3D, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-    "The records of a split, and what is wrong in the class."
+    """The records of a split, and what is wrong in the class."""
     folder, kinds = home / category, instances(home / category, self.files)
     pairs = {
         p: pairs_in(p, self.files["synth" if k == "synth" else "real"], self.exposure)
@@ -822,7 +827,7 @@ def _bad(p: Path, files: dict) -> bool:
 def _census(
     folder: Path, category: str, kind: str, found: list[Path], files: dict
 ) -> Iterator[DatasetError]:
-    "Exactly one training instance; test instances of both sorts."
+    """Exactly one training instance; test instances of both sorts."""
     bad = sum(_bad(p, files) for p in found)
     if kind in ("real", "synth") and len(found) != 1:
         yield DatasetError(
@@ -843,11 +848,9 @@ def _census(
 
 # %% ../../nbs/data/25_sim3d.ipynb #f1afc689
 def _record(self: SiM3D, folder: Path, kind: str, pairs: dict, cameras: dict) -> Record:
-    category, split, defect = (
-        folder.parent.name,
-        "train" if kind in ("real", "synth") else kind,
-        "bad" if _bad(folder, self.files) else "good",
-    )
+    category = folder.parent.name
+    split = "train" if kind in ("real", "synth") else kind
+    defect = "bad" if _bad(folder, self.files) else "good"
     volume, grid = (
         folder.parent / fill(p, instance=folder.name, **{"class": category}) if p else None
         for p in map(self.files["volume"].get, ("file", "grid"))
@@ -867,7 +870,7 @@ SiM3D.scan, SiM3D.record = scan, _record
 
 # %% ../../nbs/data/25_sim3d.ipynb #f0039f26
 def read_view(self: SiM3D, record: Record, which: int) -> View:
-    "View number `which` (0-based, in natural order of the ids), prepared if there is a `prepare`."
+    """View number `which` (0-based, in natural order of the ids), prepared if there is a `prepare`."""
     files, name, rules = record.files[which], record.info["views"][which], self.files["depth"]
     camera = (
         read_camera(files["intrinsics"], files["pose"], name, self.files["calibration"])
@@ -917,7 +920,10 @@ def read_view(self: SiM3D, record: Record, which: int) -> View:
 
 # %% ../../nbs/data/25_sim3d.ipynb #54550a4c
 def read(self: SiM3D, record: Record) -> Sample:
-    "All views of an instance. Raises the errors of `mvad.data.base` for what is wrong in its files."
+    """All views of an instance.
+
+    Raises the errors of `mvad.data.base` for what is wrong in its files.
+    """
     return Sample(
         record.id,
         record.category,
@@ -928,7 +934,7 @@ def read(self: SiM3D, record: Record) -> Sample:
 
 
 def read_all(self: SiM3D, record: Record) -> None:
-    "Read the views one by one and forget them: 36 views of 12 megapixels do not fit into memory together."
+    """Read the views one by one and forget them: 36 views of 12 megapixels do not fit into memory together."""
     for i in range(len(record.files)):
         self.read_view(record, i)
 
@@ -938,7 +944,10 @@ SiM3D.read_view, SiM3D.read, SiM3D.read_all = read_view, read, read_all
 
 # %% ../../nbs/data/25_sim3d.ipynb #365d1888
 def volume(self: SiM3D, record: Record) -> DefectVolume | None:
-    "The ground truth of an instance, or None where there is no file. Raises `LabelMaskConflict`, `MissingMask`."
+    """The ground truth of an instance, or None where there is no file.
+
+    Raises `LabelMaskConflict`, `MissingMask`.
+    """
     path = record.info["volume"]
     if path is None:
         return None
@@ -971,7 +980,10 @@ def volume(self: SiM3D, record: Record) -> DefectVolume | None:
 
 # %% ../../nbs/data/25_sim3d.ipynb #ffdfaf31
 def headers(self: SiM3D, record: Record) -> None:
-    "Sizes and number types of all files, and the volume. Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`."
+    """Sizes and number types of all files, and the volume.
+
+    Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`.
+    """
     for files in record.files:
         image, depth = header(files["rgb"]), header(path := files["depth"])
         if path.suffix == ".npy" and depth.channels != 1:
@@ -1000,7 +1012,7 @@ def headers(self: SiM3D, record: Record) -> None:
 
 
 def content(self: SiM3D, record: Record, masks: bool = True) -> str:
-    "The hash of an instance: of its files, and of its volume if `masks`."
+    """The hash of an instance: of its files, and of its volume if `masks`."""
     views, path = FileDataset.content(self, record, masks), record.info["volume"]
     return (
         hashlib.sha1(f"{views} {file_hash(path)}".encode()).hexdigest() if masks and path else views
@@ -1012,7 +1024,7 @@ SiM3D.volume, SiM3D.headers, SiM3D.content = volume, headers, content
 
 # %% ../../nbs/data/25_sim3d.ipynb #20f76748
 def view_gap(a: View, b: View, most: int = 5000) -> Float[np.ndarray, "K"]:
-    "How far (metres, along b's axis) points of `a` (at most `most`) lie from the surface that `b` measured where they land; bilinear between pixels that are all valid."
+    """How far (metres, along b's axis) points of `a` (at most `most`) lie from the surface that `b` measured where they land; bilinear between pixels that are all valid."""
     p = world_points(a)
     uv, z = project(p[:: max(len(p) // most, 1)], b.camera)
     (h, w), low = b.size, np.floor(uv)
@@ -1032,7 +1044,10 @@ def view_gap(a: View, b: View, most: int = 5000) -> Float[np.ndarray, "K"]:
 def reprojection_error(
     dataset, longest: int = 256, grid: VoxelGrid | None = None, neighbours: int = 4
 ) -> float:
-    "Median distance, in voxels, between the surfaces that neighbouring views of the first sample see; `grid`: by default that around its points. Infinite where nothing overlaps."
+    """Median distance, in voxels, between the surfaces that neighbouring views of the first sample see; `grid`: by default that around its points.
+
+    Infinite where nothing overlaps.
+    """
     views = [v for v in dataset[0].views if v is not None]
     grid = grid or grid_around(np.concatenate([world_points(v) for v in views]), longest)
     eyes = np.array([np.linalg.inv(v.camera.world_to_camera)[:3, 3] for v in views])

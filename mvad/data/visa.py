@@ -4,11 +4,13 @@
 
 # %% ../../nbs/data/27c_visa.ipynb #c93336b3
 from __future__ import annotations
-import csv, io
+import csv
+import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 import numpy as np
-from ..core.sample import MvadError
+from ..core.sample import require_known
 from mvad.data.base import (
     BadIndex,
     DatasetError,
@@ -17,7 +19,6 @@ from mvad.data.base import (
     MissingMask,
     Record,
     UnreadableFile,
-    close,
     inside,
     reading,
     visible,
@@ -25,91 +26,88 @@ from mvad.data.base import (
     write_png,
     write_text,
 )
+from .images import ImageDataset, require_keys
 from .layout import Item, Layout
-from .mvtec import ImageDataset, folders, scan_defects
 from .synthetic import DEFECTS
 
 # %% auto #0
-__all__ = ["COLUMNS", "LISTS", "read_list", "record_of", "VisA", "scan", "VisALayout", "as_csv"]
+__all__ = ["LIST_COLUMNS", "SPLIT_LISTS", "read_split_list", "read_row", "VisA", "VisALayout"]
 
 # %% ../../nbs/data/27c_visa.ipynb #d7b92cdd
-COLUMNS, LISTS = (
-    ("object", "split", "label", "image", "mask"),
-    ("1cls", "2cls_highshot", "2cls_fewshot"),
-)
+LIST_COLUMNS = ("object", "split", "label", "image", "mask")
+SPLIT_LISTS = ("1cls", "2cls_highshot", "2cls_fewshot")
 
 
-def read_list(path: str | Path) -> list[tuple[int, dict[str, str]]]:
-    "The lines of a split list with their numbers. Raises `UnreadableFile`, `BadIndex`."
-    if not Path(path).is_file():
+def read_split_list(path: str | Path) -> list[tuple[int, dict[str, str]]]:
+    """The lines of a split list with their numbers. Raises `UnreadableFile`, `BadIndex`.
+
+    >>> read_split_list("split_csv/1cls.csv")[0][1]["image"]
+    """
+    path = Path(path)
+    if not path.is_file():
         raise UnreadableFile(
             "there is no such split list",
             file=path,
-            found=", ".join(p.name for p in visible(Path(path).parent)) or "no list at all",
-            expected=",".join(COLUMNS) + " in a CSV file",
+            found=", ".join(p.name for p in visible(path.parent)) or "no list at all",
+            expected=",".join(LIST_COLUMNS) + " in a CSV file",
             fix="unpack the archive again",
         )
     with reading(path, "split list"):
-        lines = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig")))
-    if lacking := [c for c in COLUMNS if c not in (lines.fieldnames or ())]:
-        raise BadIndex(
-            "this split list lacks columns",
-            file=path,
-            found=f"no {', '.join(lacking)}",
-            expected=",".join(COLUMNS),
-        )
-    return [(lines.line_num, {c: row[c] or "" for c in COLUMNS}) for row in lines]
+        lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
+    require_keys(dict.fromkeys(lines.fieldnames or ()), LIST_COLUMNS, "this split list", path)
+    return [(lines.line_num, {c: row[c] or "" for c in LIST_COLUMNS}) for row in lines]
 
 
 # %% ../../nbs/data/27c_visa.ipynb #e9ead9c8
-def record_of(home: Path, row: dict[str, str], where: Path, line: int) -> Record:
-    "The sample that a line of a list names. The id keeps the folder, Normal or Anomaly. Raises `BadIndex`, `MissingMask`, `LabelMaskConflict`."
-    image, label = inside(home, row["image"], index=where), row["label"]
+def read_row(home: Path, row: dict[str, str], file: Path, line: int) -> Record:
+    """The sample that a line of the list `file` names; its id keeps the folder, Normal or Anomaly.
+
+    Raises `BadIndex`, `MissingMask`, `LabelMaskConflict`.
+
+    >>> read_row(home, {"object": "candle", "label": "normal", ...}, list_file, 2)
+    """
+    image, label = inside(home, row["image"], index=file), row["label"]
     if label not in ("normal", "anomaly"):
-        raise BadIndex(
-            "an unknown label",
-            file=where,
-            found=f"{label!r} in line {line}",
-            expected="normal or anomaly",
-        )
+        found = f"{label!r} in line {line}"
+        raise BadIndex("an unknown label", file=file, found=found, expected="normal or anomaly")
     if not image.is_file():
         raise BadIndex(
             "this list names an image that is not there",
-            file=where,
+            file=file,
             found=f"line {line}: {row['image']}",
             expected=f"a file {image}",
             fix="unpack the archive again",
         )
-    if image.parent.name in ("Normal", "Anomaly") and image.parent.name.lower() != label:
+    folder = image.parent.name
+    if folder in ("Normal", "Anomaly") and folder.lower() != label:
+        found = f"line {line}: {label} for {row['image']}"
         raise LabelMaskConflict(
-            "label and folder disagree",
-            file=where,
-            found=f"line {line}: {label} for {row['image']}",
-            expected=image.parent.name.lower(),
+            "label and folder disagree", file=file, found=found, expected=folder.lower()
         )
-    mask = inside(home, row["mask"], index=where) if row["mask"] else None
-    if label == "anomaly" and (mask is None or not mask.is_file()):
+    files = {"rgb": image}
+    if row["mask"]:
+        mask = inside(home, row["mask"], index=file)
+        files |= {"gt": mask} if mask.is_file() else {}
+    if label == "anomaly" and "gt" not in files:
+        found = f"{row['mask'] or 'no mask'} in line {line} of {file.name}"
         raise MissingMask(
-            "an anomalous image has no mask",
-            file=image,
-            found=f"{row['mask'] or 'no mask'} in line {line} of {where.name}",
-            expected="a mask that is there",
+            "an anomalous image has no mask", file=image, found=found, expected="one that is there"
         )
-    files = {"rgb": image} | ({"gt": mask} if mask is not None and mask.is_file() else {})
-    return Record(
-        f"{row['object']}/{row['split']}/{image.parent.name}/{image.stem}",
-        row["object"],
-        row["split"],
-        "good" if label == "normal" else "anomaly",
-        (files,),
-    )
+    name, split = row["object"], row["split"]
+    defect = "good" if label == "normal" else "anomaly"
+    return Record(f"{name}/{split}/{folder}/{image.stem}", name, split, defect, (files,))
 
 
 # %% ../../nbs/data/27c_visa.ipynb #ca1a6996
 class VisA(ImageDataset):
-    """One object and split of VisA, raw (by the list `split_csv`: 1cls, 2cls_highshot or 2cls_fewshot) or converted to folders. Splits: train, test, and others that are there (validation, dev).
+    """One object and split of VisA, raw or converted to folders.
 
-    Defect types are not told: a sample is good or anomaly (in converted trees bad, the folder's name)."""
+    Splits: train, test, and others that are there (validation, dev). `split_csv`: the list of a
+    raw tree, one of `SPLIT_LISTS`. Defect types are not told: a sample is good or anomaly (in
+    converted trees bad, the folder's name). Zou et al., SPot-the-Difference, ECCV 2022.
+
+    >>> VisA("/data/visa", "candle", "test", split_csv="1cls").counts
+    """
 
     name, expects = "visa", "folders such as candle/Data/Images/Normal"
 
@@ -122,137 +120,119 @@ class VisA(ImageDataset):
         split_csv: str = "1cls",
         faults: list | None = None,
     ):
-        if split_csv not in LISTS:
-            raise MvadError(
-                "unknown split list",
-                found=split_csv,
-                expected=" or ".join(LISTS),
-                fix=close(split_csv, LISTS),
-            )
+        require_known("split list", split_csv, SPLIT_LISTS)
         self.split_csv = split_csv
         super().__init__(root, category, split, faults=faults)
 
     @classmethod
     def is_raw(cls, home: Path, category: str) -> bool:
+        """Whether a category lies there as published, not converted."""
         return (home / category / cls.pattern("raw")).is_dir()
 
     @classmethod
+    def list_file(cls, home: Path, split_csv: str) -> Path:
+        """The path of a split list."""
+        return home / cls.pattern("lists") / f"{split_csv}.csv"
+
+    @classmethod
     def categories_in(cls, home: Path) -> list[str]:
-        return [
-            c
-            for c in folders(home)
-            if cls.is_raw(home, c)
-            or any((home / c / s / "good").is_dir() for s in ("train", "test"))
-        ]
+        """The objects, raw and converted."""
+        raw = {p.name for p in visible(home) if cls.is_raw(home, p.name)}
+        converted = super().categories_in(home)
+        return [p.name for p in visible(home) if p.name in raw or p.name in converted]
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
+        """The splits in the list of one class, or the folders of a converted tree."""
         if not cls.is_raw(home, category):
-            return [s for s in folders(home / category) if not s.startswith(cls.pattern("masks"))]
+            return super().splits(home, category)
         try:
-            return sorted(
-                {
-                    row["split"]
-                    for _, row in read_list(home / cls.pattern("lists") / f"{LISTS[0]}.csv")
-                    if row["object"] == category
-                }
-            )
+            rows = read_split_list(cls.list_file(home, SPLIT_LISTS[0]))
         except DatasetError:
             return ["test", "train"]  # the scan of either will tell what is wrong
+        return sorted({row["split"] for _, row in rows if row["object"] == category})
 
     def expected_counts(self) -> dict[str, int] | None:
-        return super().expected_counts() if self.split_csv == LISTS[0] else None
+        """The publisher's, which are those of the list of one class."""
+        return super().expected_counts() if self.split_csv == SPLIT_LISTS[0] else None
 
-
-# %% ../../nbs/data/27c_visa.ipynb #0573316c
-def scan(self: VisA, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-    "Records of the list, or of the folders of a converted tree, and what is wrong."
-    if not self.is_raw(home, category):
-        masks = self.pattern("masks") + ("" if split == "test" else f"_{split}")
-        yield from scan_defects(
-            home / category / split,
-            home / category / masks,
-            category,
-            split,
-            suffixes=self.pattern("images"),
-            ending=self.pattern("mask_ending"),
-        )
-        return
-    where, seen = home / self.pattern("lists") / f"{self.split_csv}.csv", {}
-    try:
-        rows = read_list(where)
-    except DatasetError as e:
-        yield e
-        return
-    for line, row in rows:
-        if (row["object"], row["split"]) != (category, split):
-            continue
-        first = seen.setdefault(row["image"], line)
+    def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
+        """Records of the list, or of the folders of a converted tree, and what is wrong."""
+        if not self.is_raw(home, category):
+            yield from super().scan(home, category, split)
+            return
+        file, seen = self.list_file(home, self.split_csv), {}
         try:
-            if first != line:
-                raise DuplicateSample(
-                    "a list names an image twice",
-                    file=where,
-                    found=f"{row['image']} in lines {first} and {line}",
-                    expected="once",
-                )
-            yield record_of(home, row, where, line)
+            rows = read_split_list(file)
         except DatasetError as e:
             yield e
-
-
-VisA.scan = scan
+            return
+        for line, row in rows:
+            if (row["object"], row["split"]) != (category, split):
+                continue
+            first = seen.setdefault(row["image"], line)
+            if first != line:
+                found = f"{row['image']} in lines {first} and {line}"
+                yield DuplicateSample(
+                    "a list names an image twice", file=file, found=found, expected="once"
+                )
+                continue
+            try:
+                yield read_row(home, row, file, line)
+            except DatasetError as e:
+                yield e
 
 
 # %% ../../nbs/data/27c_visa.ipynb #c4f66ae6
-class VisALayout(Layout):
-    "The embedded objects as VisA has them: JPEG, masks of class indices (1 is colour, 2 dent ...), splits in CSV files."
+def _csv_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows as the text of a CSV file."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([header, *rows])
+    return out.getvalue()
 
-    def names(self, item: Item) -> tuple[str, str]:
-        "Paths of the image and its mask ('' if it has none), below the root."
-        alike = [
-            i for i in self.items(item.category) if (i.defect == "good") == (item.defect == "good")
-        ]
+
+class VisALayout(Layout):
+    """The embedded objects as VisA has them: JPEG, masks of class indices, splits in CSV files.
+
+    In a mask 1 is colour, 2 dent and so on. Example: `make("visa", "/tmp/visa")`
+    """
+
+    def paths(self, item: Item) -> tuple[str, str]:
+        """An object's image and its mask ('' if it has none), below the root."""
+        good = item.defect == "good"
+        alike = [i for i in self.items(item.category) if (i.defect == "good") == good]
         data, n = f"{item.category}/Data", f"{alike.index(item):03d}"
-        return (
-            (f"{data}/Images/Normal/{n}.JPG", "")
-            if item.defect == "good"
-            else (f"{data}/Images/Anomaly/{n}.JPG", f"{data}/Masks/Anomaly/{n}.png")
-        )
+        if good:
+            return f"{data}/Images/Normal/{n}.JPG", ""
+        return f"{data}/Images/Anomaly/{n}.JPG", f"{data}/Masks/Anomaly/{n}.png"
 
     def write(self, root: Path, item: Item) -> None:
-        view, (image, mask) = self.sample(item).view, self.names(item)
+        """Write an object's mask, if it has one, and its image."""
+        view, (image, mask) = self.sample(item).view, self.paths(item)
         if mask:
             write_png(root / mask, (view.gt * (1 + DEFECTS.index(item.defect))).astype(np.uint8))
         write_jpeg(root / image, view.rgb, quality=95)
 
     def finish(self, root: Path, items: list[Item]) -> None:
-        rows = sorted(
-            (
-                (i.category, i.split, "normal" if i.defect == "good" else "anomaly", *self.names(i))
-                for i in items
-            ),
-            key=lambda r: (*r[:2], r[4] > "", r[3]),
-        )
+        """Write the three split lists, and each category's list of defect kinds."""
+        rows = []
+        for i in items:
+            label = "normal" if i.defect == "good" else "anomaly"
+            rows.append((i.category, i.split, label, *self.paths(i)))
+        rows.sort(key=lambda r: (*r[:2], r[4] > "", r[3]))
         as_train = [(r[0], "train" if r[1] != "test" else "test", *r[2:]) for r in rows]
-        few = [
-            r
-            for k, r in enumerate(as_train)
-            if r[1] == "test" or sum(o[:3] == r[:3] for o in as_train[:k]) < 5
-        ]
-        for name, part in zip(LISTS, (rows, as_train, few)):
-            write_text(root / f"split_csv/{name}.csv", as_csv(COLUMNS, part))
-        for c in {i.category for i in items}:
-            notes = sorted(
-                (self.names(i)[0], "normal" if i.defect == "good" else i.defect, self.names(i)[1])
-                for i in items
-                if i.category == c
-            )
-            write_text(root / c / "image_anno.csv", as_csv(("image", "label", "mask"), notes))
-
-
-def as_csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    "Rows as the text of a CSV file."
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([header, *rows])
-    return out.getvalue()
+        few, taken = [], Counter()
+        for r in as_train:
+            if r[1] == "test" or taken[r[:3]] < 5:
+                few.append(r)
+            taken[r[:3]] += 1
+        for name, part in zip(SPLIT_LISTS, (rows, as_train, few)):
+            write_text(root / f"split_csv/{name}.csv", _csv_text(LIST_COLUMNS, part))
+        for category in {i.category for i in items}:
+            notes = []
+            for i in items:
+                image, mask = self.paths(i)
+                if i.category == category:
+                    notes.append((image, "normal" if i.defect == "good" else i.defect, mask))
+            text = _csv_text(("image", "label", "mask"), sorted(notes))
+            write_text(root / category / "image_anno.csv", text)

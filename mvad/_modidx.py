@@ -772,21 +772,61 @@ d = {
             ),
         },
         "mvad.core.detector": {
+            "mvad.core.detector.Checkpointed": (
+                "core/detector.html#checkpointed",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Checkpointed.encoders": (
+                "core/detector.html#checkpointed.encoders",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Checkpointed.load": (
+                "core/detector.html#checkpointed.load",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Checkpointed.not_learned": (
+                "core/detector.html#checkpointed.not_learned",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Checkpointed.restore": (
+                "core/detector.html#checkpointed.restore",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Checkpointed.save": (
+                "core/detector.html#checkpointed.save",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Checkpointed.sizes": (
+                "core/detector.html#checkpointed.sizes",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Checkpointed.state": (
+                "core/detector.html#checkpointed.state",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Configurable": (
+                "core/detector.html#configurable",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Configurable.adjust_settings": (
+                "core/detector.html#configurable.adjust_settings",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Configurable.class_for": (
+                "core/detector.html#configurable.class_for",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Configurable.settings_for": (
+                "core/detector.html#configurable.settings_for",
+                "mvad/core/detector.py",
+            ),
             "mvad.core.detector.Detector": ("core/detector.html#detector", "mvad/core/detector.py"),
             "mvad.core.detector.Detector.__init__": (
                 "core/detector.html#detector.__init__",
                 "mvad/core/detector.py",
             ),
-            "mvad.core.detector.Detector.encoders": (
-                "core/detector.html#detector.encoders",
-                "mvad/core/detector.py",
-            ),
             "mvad.core.detector.Detector.fit": (
                 "core/detector.html#detector.fit",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.Detector.not_learned": (
-                "core/detector.html#detector.not_learned",
                 "mvad/core/detector.py",
             ),
             "mvad.core.detector.Detector.predict": (
@@ -809,20 +849,8 @@ d = {
                 "core/detector.html#detector.require_ready",
                 "mvad/core/detector.py",
             ),
-            "mvad.core.detector.Detector.restore": (
-                "core/detector.html#detector.restore",
-                "mvad/core/detector.py",
-            ),
             "mvad.core.detector.Detector.scale_map": (
                 "core/detector.html#detector.scale_map",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.Detector.sizes": (
-                "core/detector.html#detector.sizes",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.Detector.state": (
-                "core/detector.html#detector.state",
                 "mvad/core/detector.py",
             ),
             "mvad.core.detector.Detector.transform": (
@@ -837,80 +865,19 @@ d = {
                 "core/detector.html#prediction.__post_init__",
                 "mvad/core/detector.py",
             ),
-            "mvad.core.detector._batches": ("core/detector.html#_batches", "mvad/core/detector.py"),
-            "mvad.core.detector._did_you_mean": (
-                "core/detector.html#_did_you_mean",
-                "mvad/core/detector.py",
-            ),
             "mvad.core.detector._fitted": ("core/detector.html#_fitted", "mvad/core/detector.py"),
-            "mvad.core.detector._raw_header": (
-                "core/detector.html#_raw_header",
-                "mvad/core/detector.py",
-            ),
             "mvad.core.detector._readable": (
                 "core/detector.html#_readable",
                 "mvad/core/detector.py",
             ),
-            "mvad.core.detector._update": ("core/detector.html#_update", "mvad/core/detector.py"),
-            "mvad.core.detector.by_rename": (
-                "core/detector.html#by_rename",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.checkpoint_header": (
-                "core/detector.html#checkpoint_header",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.epoch_batches": (
-                "core/detector.html#epoch_batches",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.load": ("core/detector.html#load", "mvad/core/detector.py"),
-            "mvad.core.detector.load_checkpoint": (
-                "core/detector.html#load_checkpoint",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.load_pth": ("core/detector.html#load_pth", "mvad/core/detector.py"),
-            "mvad.core.detector.load_training": (
-                "core/detector.html#load_training",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.pack": ("core/detector.html#pack", "mvad/core/detector.py"),
             "mvad.core.detector.require_good": (
                 "core/detector.html#require_good",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.rng_state": (
-                "core/detector.html#rng_state",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.save": ("core/detector.html#save", "mvad/core/detector.py"),
-            "mvad.core.detector.save_checkpoint": (
-                "core/detector.html#save_checkpoint",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.save_training": (
-                "core/detector.html#save_training",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.seed_everything": (
-                "core/detector.html#seed_everything",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.seeded": ("core/detector.html#seeded", "mvad/core/detector.py"),
-            "mvad.core.detector.set_rng_state": (
-                "core/detector.html#set_rng_state",
                 "mvad/core/detector.py",
             ),
             "mvad.core.detector.settings_from": (
                 "core/detector.html#settings_from",
                 "mvad/core/detector.py",
             ),
-            "mvad.core.detector.tensor_bytes": (
-                "core/detector.html#tensor_bytes",
-                "mvad/core/detector.py",
-            ),
-            "mvad.core.detector.train": ("core/detector.html#train", "mvad/core/detector.py"),
-            "mvad.core.detector.unpack": ("core/detector.html#unpack", "mvad/core/detector.py"),
         },
         "mvad.core.evaluate": {
             "mvad.core.evaluate.Clock": ("core/evaluate.html#clock", "mvad/core/evaluate.py"),
@@ -1062,7 +1029,14 @@ d = {
             ),
         },
         "mvad.core.files": {
-            "mvad.core.files.cache_root": ("core/files.html#cache_root", "mvad/core/files.py")
+            "mvad.core.files.WriteError": ("core/files.html#writeerror", "mvad/core/files.py"),
+            "mvad.core.files._write_error": ("core/files.html#_write_error", "mvad/core/files.py"),
+            "mvad.core.files.by_rename": ("core/files.html#by_rename", "mvad/core/files.py"),
+            "mvad.core.files.cache_root": ("core/files.html#cache_root", "mvad/core/files.py"),
+            "mvad.core.files.locked": ("core/files.html#locked", "mvad/core/files.py"),
+            "mvad.core.files.write_bytes": ("core/files.html#write_bytes", "mvad/core/files.py"),
+            "mvad.core.files.write_json": ("core/files.html#write_json", "mvad/core/files.py"),
+            "mvad.core.files.write_text": ("core/files.html#write_text", "mvad/core/files.py"),
         },
         "mvad.core.geometry": {
             "mvad.core.geometry.Plane": ("core/geometry.html#plane", "mvad/core/geometry.py"),
@@ -1523,6 +1497,76 @@ d = {
                 "mvad/core/pseudo_anomaly.py",
             ),
         },
+        "mvad.core.registry": {
+            "mvad.core.registry.DatasetEntry": (
+                "core/registry.html#datasetentry",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.DatasetEntry.load": (
+                "core/registry.html#datasetentry.load",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.DatasetEntry.load_layout": (
+                "core/registry.html#datasetentry.load_layout",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.MatrixLine": (
+                "core/registry.html#matrixline",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.MethodEntry": (
+                "core/registry.html#methodentry",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.MethodEntry.load": (
+                "core/registry.html#methodentry.load",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry._as_words": (
+                "core/registry.html#_as_words",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.dataset_entries": (
+                "core/registry.html#dataset_entries",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.dataset_entry": (
+                "core/registry.html#dataset_entry",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.layout_names": (
+                "core/registry.html#layout_names",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.list_datasets": (
+                "core/registry.html#list_datasets",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.list_detectors": (
+                "core/registry.html#list_detectors",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.load_class": (
+                "core/registry.html#load_class",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.method_entries": (
+                "core/registry.html#method_entries",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.method_entry": (
+                "core/registry.html#method_entry",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.register_dataset": (
+                "core/registry.html#register_dataset",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.register_method": (
+                "core/registry.html#register_method",
+                "mvad/core/registry.py",
+            ),
+        },
         "mvad.core.sample": {
             "mvad.core.sample.Camera": ("core/sample.html#camera", "mvad/core/sample.py"),
             "mvad.core.sample.Camera.__post_init__": (
@@ -1572,6 +1616,10 @@ d = {
             "mvad.core.sample.View.size": ("core/sample.html#view.size", "mvad/core/sample.py"),
             "mvad.core.sample._checked": ("core/sample.html#_checked", "mvad/core/sample.py"),
             "mvad.core.sample._resize_rgb": ("core/sample.html#_resize_rgb", "mvad/core/sample.py"),
+            "mvad.core.sample.did_you_mean": (
+                "core/sample.html#did_you_mean",
+                "mvad/core/sample.py",
+            ),
             "mvad.core.sample.import_open3d": (
                 "core/sample.html#import_open3d",
                 "mvad/core/sample.py",
@@ -1677,6 +1725,59 @@ d = {
                 "core/show.html#with_figure_style",
                 "mvad/core/show.py",
             ),
+        },
+        "mvad.core.training": {
+            "mvad.core.training._batches": ("core/training.html#_batches", "mvad/core/training.py"),
+            "mvad.core.training._raw_header": (
+                "core/training.html#_raw_header",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training._update": ("core/training.html#_update", "mvad/core/training.py"),
+            "mvad.core.training.checkpoint_header": (
+                "core/training.html#checkpoint_header",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.epoch_batches": (
+                "core/training.html#epoch_batches",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.load_checkpoint": (
+                "core/training.html#load_checkpoint",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.load_pth": ("core/training.html#load_pth", "mvad/core/training.py"),
+            "mvad.core.training.load_training": (
+                "core/training.html#load_training",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.pack": ("core/training.html#pack", "mvad/core/training.py"),
+            "mvad.core.training.rng_state": (
+                "core/training.html#rng_state",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.save_checkpoint": (
+                "core/training.html#save_checkpoint",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.save_training": (
+                "core/training.html#save_training",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.seed_everything": (
+                "core/training.html#seed_everything",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.seeded": ("core/training.html#seeded", "mvad/core/training.py"),
+            "mvad.core.training.set_rng_state": (
+                "core/training.html#set_rng_state",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.tensor_bytes": (
+                "core/training.html#tensor_bytes",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.train": ("core/training.html#train", "mvad/core/training.py"),
+            "mvad.core.training.unpack": ("core/training.html#unpack", "mvad/core/training.py"),
         },
         "mvad.core.volume": {
             "mvad.core.volume.DefectVolume": (
@@ -1973,7 +2074,6 @@ d = {
             "mvad.data.base.UnknownSplit": ("data/base.html#unknownsplit", "mvad/data/base.py"),
             "mvad.data.base.UnreadableFile": ("data/base.html#unreadablefile", "mvad/data/base.py"),
             "mvad.data.base.ViewMismatch": ("data/base.html#viewmismatch", "mvad/data/base.py"),
-            "mvad.data.base.WriteError": ("data/base.html#writeerror", "mvad/data/base.py"),
             "mvad.data.base._by_stem": ("data/base.html#_by_stem", "mvad/data/base.py"),
             "mvad.data.base._exr_header": ("data/base.html#_exr_header", "mvad/data/base.py"),
             "mvad.data.base._hash": ("data/base.html#_hash", "mvad/data/base.py"),
@@ -1984,7 +2084,6 @@ d = {
             "mvad.data.base._recipe": ("data/base.html#_recipe", "mvad/data/base.py"),
             "mvad.data.base._tiff_header": ("data/base.html#_tiff_header", "mvad/data/base.py"),
             "mvad.data.base.array_hash": ("data/base.html#array_hash", "mvad/data/base.py"),
-            "mvad.data.base.atomic": ("data/base.html#atomic", "mvad/data/base.py"),
             "mvad.data.base.categories": ("data/base.html#categories", "mvad/data/base.py"),
             "mvad.data.base.close": ("data/base.html#close", "mvad/data/base.py"),
             "mvad.data.base.content": ("data/base.html#content", "mvad/data/base.py"),
@@ -2007,7 +2106,6 @@ d = {
             "mvad.data.base.how_to_get": ("data/base.html#how_to_get", "mvad/data/base.py"),
             "mvad.data.base.inside": ("data/base.html#inside", "mvad/data/base.py"),
             "mvad.data.base.load_dataset": ("data/base.html#load_dataset", "mvad/data/base.py"),
-            "mvad.data.base.locked": ("data/base.html#locked", "mvad/data/base.py"),
             "mvad.data.base.natural": ("data/base.html#natural", "mvad/data/base.py"),
             "mvad.data.base.pair_by_stem": ("data/base.html#pair_by_stem", "mvad/data/base.py"),
             "mvad.data.base.read_all": ("data/base.html#read_all", "mvad/data/base.py"),
@@ -2028,10 +2126,8 @@ d = {
             "mvad.data.base.visible": ("data/base.html#visible", "mvad/data/base.py"),
             "mvad.data.base.write_exr": ("data/base.html#write_exr", "mvad/data/base.py"),
             "mvad.data.base.write_jpeg": ("data/base.html#write_jpeg", "mvad/data/base.py"),
-            "mvad.data.base.write_json": ("data/base.html#write_json", "mvad/data/base.py"),
             "mvad.data.base.write_npy": ("data/base.html#write_npy", "mvad/data/base.py"),
             "mvad.data.base.write_png": ("data/base.html#write_png", "mvad/data/base.py"),
-            "mvad.data.base.write_text": ("data/base.html#write_text", "mvad/data/base.py"),
             "mvad.data.base.write_xyz_tiff": ("data/base.html#write_xyz_tiff", "mvad/data/base.py"),
             "mvad.data.base.write_yaml": ("data/base.html#write_yaml", "mvad/data/base.py"),
         },

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from mvad.core.files import WriteError
 from mvad.core.sample import MvadError, View
 from mvad.data import base
 from mvad.data.base import read_mask, read_rgb, read_xyz_tiff, write_xyz_tiff
@@ -302,7 +303,7 @@ def test_unknown_split_data_set_and_defect(tree):
     says(e, "found val", "test or train")
     with pytest.raises(MvadError) as e:
         base.load_dataset("mvtec_3d", tree, "ball", "test")
-    says(e, "did you mean mvtec3d")
+    says(e, "did you mean 'mvtec3d'")
     with pytest.raises(MvadError) as e:
         MVTec3D(tree, "ball", "test").only("stains")
     says(e, "did you mean stain?", "found good, stain")
@@ -410,7 +411,7 @@ WRITES = {
 def test_full_disk_and_read_only_folder(tree, tmp_path, monkeypatch, act, fault, text, fix):
     with monkeypatch.context() as m:
         m.setattr(os, "replace", fault)
-        with pytest.raises(base.WriteError) as e:
+        with pytest.raises(WriteError) as e:
             WRITES[act](tree, tmp_path / "out")
     says(e, tmp_path / "out", text, fix)
     assert files_in(tmp_path / "out") == []
@@ -428,7 +429,7 @@ def test_disk_full_half_way(tree, tmp_path, monkeypatch, when):
 
     with monkeypatch.context() as m:
         m.setattr(os, "replace", later)
-        with pytest.raises(base.WriteError):
+        with pytest.raises(WriteError):
             preprocess(tree, tmp_path / "out", workers=1, progress=False)
     assert not [f for f in files_in(tmp_path / "out") if f.endswith(".part")]
     with pytest.raises(base.DatasetError, match="not finished"):
@@ -442,7 +443,7 @@ def test_disk_full_half_way(tree, tmp_path, monkeypatch, when):
 @pytest.mark.parametrize("act", WRITES)
 def test_output_under_a_file(tree, tmp_path, act):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(base.WriteError) as e:
+    with pytest.raises(WriteError) as e:
         WRITES[act](tree, tmp_path / "file" / "out")
     says(e, tmp_path / "file" / "out")
     assert (tmp_path / "file").read_text() == "mine"

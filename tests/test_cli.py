@@ -80,7 +80,7 @@ def test_bad_input_is_one_line(toy, words, says, monkeypatch):
 def test_a_foreign_checkpoint_is_refused(toy):
     import torch
     from safetensors.torch import save_file
-    from mvad.core.detector import save_checkpoint
+    from mvad.core.training import save_checkpoint
 
     save_file({"w": torch.ones(3)}, toy / "foreign.safetensors")
     save_checkpoint(toy / "other.safetensors", {"w": torch.ones(300)}, {}, "somebody_elses")

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from mvad.data.base import dataset_class, load_dataset
-from mvad.data.layout import LAYOUTS, SUMS, layout_class
+from mvad.core.registry import layout_names
+from mvad.data.layout import SUMS, layout_class
 from mvad.reproduce.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", layout_names())
 def test_make_then_check(layout, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MVAD_CACHE", str(tmp_path / "cache"))
     category = layout_class(layout)("small").known[0]

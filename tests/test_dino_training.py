@@ -15,7 +15,7 @@ PROGRAM = """
 import json, os, signal, sys, time
 import numpy as np, torch
 torch.set_num_threads(1)
-from mvad.core.detector import load_checkpoint
+from mvad.core.training import load_checkpoint
 from mvad.core.sample import MvadError
 from mvad.encoders import dino_training as d
 

@@ -16,13 +16,13 @@ import torch
 from papermill.exceptions import PapermillExecutionError
 
 import nbrun
-from mvad.core.detector import load_checkpoint, save_checkpoint
+from mvad.core.training import load_checkpoint, save_checkpoint
 from mvad.core.evaluate import read_records, write_record
 from mvad.core.sample import MvadError
 
 TRAINING = """
 import sys, time, torch
-from mvad.core.detector import seeded, train
+from mvad.core.training import seeded, train
 
 def training(file, pause=0.):
     with seeded(0): net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Dropout(.2), torch.nn.Linear(16, 1)); data = list(torch.randn(12, 4))

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from ..core.anomaly_map import upsample
-from ..core.detector import Detector, Prediction, require_good, seeded, train
+from ..core.detector import Detector, Prediction, require_good
+from ..core.training import seeded, train
 from ..core.evaluate import RunSettings
 from ..core.pseudo_anomaly import ProceduralTextures, pseudo_anomaly
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from ..core.anomaly_map import gaussian_smooth
-from ..core.detector import Detector, Prediction, require_good, tensor_bytes
+from ..core.detector import Detector, Prediction, require_good
+from ..core.training import tensor_bytes
 from ..core.geometry import SparseOperator
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
 from ..encoders.features import FeatureCache, Features, FPFHEncoder, TimmEncoder

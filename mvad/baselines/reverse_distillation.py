@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from ..core.anomaly_map import gaussian_smooth, upsample
-from ..core.detector import Detector, Prediction, require_good, seeded, tensor_bytes, train
+from ..core.detector import Detector, Prediction, require_good
+from ..core.training import seeded, tensor_bytes, train
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
 from ..encoders.features import Folder, source_arrays, source_image
 from ..encoders.pyramid import Teacher, cached_levels, pick

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 import numpy as np
 import torch
-from .detector import Detector, Prediction, by_rename, settings_from, _did_you_mean
+from .detector import Detector, Prediction, settings_from
+from .files import by_rename
 from .metrics import StreamingPRO, auroc, average_precision, region_areas
-from .sample import MvadError, PreparedSample, Sample
+from .sample import MvadError, PreparedSample, Sample, did_you_mean
 
 # %% auto #0
 __all__ = [
@@ -550,7 +551,7 @@ def parameters_of(names: Mapping[str, object], cls: type = RunSettings, **fixed)
                 f"unknown parameter '{k}'",
                 found=f"{k} = {plain[k]!r}",
                 expected="one of " + ", ".join(known),
-                fix=why or _did_you_mean(k, known),
+                fix=why or did_you_mean(k, known),
             )
     return settings_from(cls, {k: plain[k] for k in known if k in plain}, **fixed)
 

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/core/01_sample.ipynb #0e3b336e
 from __future__ import annotations
-import math, os
+import difflib, math, os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace, field
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 # %% auto #0
 __all__ = [
     "MvadError",
+    "did_you_mean",
     "require_known",
     "Camera",
     "View",
@@ -44,15 +45,31 @@ class MvadError(Exception):
         super().__init__("; ".join(str(p) for p in parts))
 
 
-def require_known(what: str, value, known: Iterable[str], *, file=None) -> None:
-    """Raise `MvadError` "unknown `what`" where `value` is none of the `known` words.
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The question that a misspelt name deserves, or None where nothing is near.
 
-    Example: `require_known("protocol", "draft", ("paper", "released"))`
+    Example:
+        >>> did_you_mean("bagle", ["bagel", "tire"])
+        "did you mean 'bagel'?"
     """
-    known = list(known)
+    spelt = {str(k).lower(): k for k in known}
+    near = difflib.get_close_matches(str(name).lower(), spelt, n=1, cutoff=0.5)
+    return f"did you mean '{spelt[near[0]]}'?" if near else None
+
+
+def require_known(what: str, value: str, known: Iterable[str], *, file=None) -> str:
+    """`value`, if it is one of the `known` words; else `MvadError` "unknown `what`" lists them.
+
+    Example:
+        >>> require_known("protocol", "paper", ("paper", "released"))
+        'paper'
+    """
+    known = list(map(str, known))
     if value not in known:
         words = " or ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
-        raise MvadError(f"unknown {what}", file=file, found=value, expected=words)
+        fix = did_you_mean(value, known)
+        raise MvadError(f"unknown {what}", file=file, found=value, expected=words, fix=fix)
+    return value
 
 
 # %% ../../nbs/core/01_sample.ipynb #db70a5e5

@@ -15,13 +15,12 @@ from mvad.data.base import (
     DatasetError,
     DatasetNotFound,
     UnreadableFile,
-    WriteError,
     dataset_class,
-    locked,
     reading,
     recipe,
     verify_archive,
 )
+from ..core.files import WriteError, locked
 
 # %% auto #0
 __all__ = [

@@ -4,21 +4,22 @@
 
 # %% ../../nbs/data/20_base.ipynb #094cc0dd
 from __future__ import annotations
-import copy, difflib, hashlib, importlib, json, os, re, threading
+import copy, difflib, hashlib, json, os, re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt16
+from ..core.files import by_rename, write_text
+from ..core.registry import dataset_entry
 from ..core.sample import MvadError, Sample
 
 # %% auto #0
 __all__ = [
     "HEADED",
-    "REGISTRY",
     "DatasetError",
     "DatasetNotFound",
     "UnknownCategory",
@@ -37,21 +38,16 @@ __all__ = [
     "ViewMismatch",
     "ChecksumMismatch",
     "UnreadableFile",
-    "WriteError",
     "BadIndex",
     "close",
     "reading",
-    "atomic",
     "write_png",
     "write_jpeg",
     "write_xyz_tiff",
-    "write_json",
     "copy_file",
-    "write_text",
     "write_yaml",
     "write_npy",
     "write_exr",
-    "locked",
     "read_rgb",
     "read_mask",
     "read_xyz_tiff",
@@ -166,10 +162,6 @@ class UnreadableFile(DatasetError):
     "A file that is missing, truncated or of another format."
 
 
-class WriteError(DatasetError):
-    "A file that could not be written; nothing of it was left behind."
-
-
 class BadIndex(DatasetError):
     "A JSON, CSV or YAML file that lacks keys, or names files outside the root."
 
@@ -202,38 +194,6 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
         ) from e
 
 
-# %% ../../nbs/data/20_base.ipynb #00454acf
-_FIXES = {
-    "ENOSPC": "free some space, then run the same command again",
-    "EROFS": "choose a folder that you may write to",
-    "EACCES": "choose a folder that you may write to",
-    "ENOTDIR": "choose a folder whose parents are folders, not files",
-}
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    "A temporary path beside `path`. It becomes `path` if the block ends well and vanishes if not. Raises `WriteError`."
-    import errno
-
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as e:
-        raise WriteError(
-            "cannot write",
-            file=path,
-            found=e.strerror or e,
-            fix=_FIXES.get(errno.errorcode.get(e.errno)),
-        ) from e
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
 # %% ../../nbs/data/20_base.ipynb #8f4016ee
 def _pil(image: np.ndarray):
     "The array as a PIL image: (3, H, W) or (H, W); floats in [0, 1] become 8 bits."
@@ -250,14 +210,14 @@ def _pil(image: np.ndarray):
 def write_png(path: str | Path, image: np.ndarray) -> None:
     "Write rgb (3, H, W) in [0, 1] or uint8 as 8-bit RGB, a bool (H, W) mask as 0 / 255, or uint16 (H, W) as 16-bit grey."
     im = _pil(image)
-    with atomic(path) as p:
+    with by_rename(path) as p:
         im.save(p, format="PNG", compress_level=3)
 
 
 def write_jpeg(path: str | Path, image: np.ndarray, quality: int = 95) -> None:
     "Write rgb (3, H, W) in [0, 1] or uint8 as JPEG, colours at full resolution. Lossy: some 40 dB at quality 95."
     im = _pil(image)
-    with atomic(path) as p:
+    with by_rename(path) as p:
         im.save(p, format="JPEG", quality=quality, subsampling=0)
 
 
@@ -266,32 +226,19 @@ def write_xyz_tiff(path: str | Path, xyz: Float[np.ndarray, "3 H W"]) -> None:
     import tifffile
 
     a = np.ascontiguousarray(np.asarray(xyz, np.float32).transpose(1, 2, 0))
-    with atomic(path) as p:
+    with by_rename(path) as p:
         tifffile.imwrite(p, a, photometric="minisblack", planarconfig="contig")
-
-
-def write_json(path: str | Path, value) -> None:
-    "Write `value` as JSON; the same value gives the same bytes."
-    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    with atomic(path) as p:
-        p.write_text(text)
 
 
 def copy_file(source: str | Path, path: str | Path) -> None:
     "Copy the bytes of `source`."
     with reading(source, "file"):
         data = Path(source).read_bytes()
-    with atomic(path) as p:
+    with by_rename(path) as p:
         p.write_bytes(data)
 
 
 # %% ../../nbs/data/20_base.ipynb #778f20a5
-def write_text(path: str | Path, text: str) -> None:
-    "Write text as UTF-8 with Unix line ends."
-    with atomic(path) as p:
-        p.write_bytes(text.encode())
-
-
 def write_yaml(path: str | Path, value) -> None:
     "Write plain values (no tuples, no NumPy) as YAML, keys in their order."
     import yaml
@@ -301,7 +248,7 @@ def write_yaml(path: str | Path, value) -> None:
 
 def write_npy(path: str | Path, a: np.ndarray) -> None:
     "Write an array of numbers as .npy."
-    with atomic(path) as p, open(p, "wb") as f:
+    with by_rename(path) as p, open(p, "wb") as f:
         np.save(f, np.ascontiguousarray(a), allow_pickle=False)
 
 
@@ -310,33 +257,10 @@ def write_exr(path: str | Path, channels: dict[str, Float[np.ndarray, "H W"]]) -
     import OpenEXR
 
     data = {name: np.ascontiguousarray(a, np.float32) for name, a in channels.items()}
-    with atomic(path) as p:
+    with by_rename(path) as p:
         OpenEXR.File(
             {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}, data
         ).write(str(p))
-
-
-# %% ../../nbs/data/20_base.ipynb #eca0a9fa
-@contextmanager
-def locked(folder: str | Path) -> Iterator[Path]:
-    "Hold `folder` (made if need be) for one process at a time; others wait. Without effect where there is no `fcntl` (Windows)."
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / ".lock", "w")
-    except OSError as e:
-        raise WriteError(
-            "cannot write into this folder",
-            file=folder,
-            found=e.strerror or e,
-            fix="choose a folder that you may write to",
-        ) from e
-    with handle:
-        with suppress(ImportError):
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield folder
 
 
 # %% ../../nbs/data/20_base.ipynb #e556bf4b
@@ -1148,42 +1072,24 @@ def verify(
 
 Dataset.verify = verify
 
+
 # %% ../../nbs/data/20_base.ipynb #bd58a4a8
-REGISTRY = {
-    "synthetic": "mvad.data.synthetic:Synthetic",
-    "mvtec3d": "mvad.data.mvtec3d:MVTec3D",
-    "eyecandies": "mvad.data.eyecandies:Eyecandies",
-    "realiad": "mvad.data.realiad:RealIAD",
-    "realiad_d3": "mvad.data.realiad_d3:RealIADD3",
-    "sim3d": "mvad.data.sim3d:SiM3D",
-    "rendered": "mvad.data.multiview:Rendered",
-    "mvtec": "mvad.data.mvtec:MVTec",
-    "loco": "mvad.data.loco:LOCO",
-    "mvtec2": "mvad.data.mvtec2:MVTec2",
-    "visa": "mvad.data.visa:VisA",
-    "dtd": "mvad.data.dtd:DTD",
-}
-
-
 def dataset_class(name: str) -> type[Dataset]:
-    "The `Dataset` subclass that is registered under a name."
-    if name not in REGISTRY:
-        raise MvadError(
-            f"unknown data set {name}",
-            expected=" or ".join(sorted(REGISTRY)),
-            fix=close(name, REGISTRY),
-        )
-    module, cls = REGISTRY[name].split(":")
-    return getattr(importlib.import_module(module), cls)
+    """The `Dataset` that is registered under a name. Raises `MvadError` for an unknown one."""
+    return dataset_entry(name).load()
 
 
 def load_dataset(
-    name: str, root: str | Path | None, category: str, split: str, **kwargs
+    name: str, root: str | Path | None, category: str, split: str, **options
 ) -> Dataset:
-    "One category and split of a data set by name, e.g. `load_dataset('mvtec3d', root, 'bagel', 'test')`."
-    return dataset_class(name)(root=root, category=category, split=split, **kwargs)
+    """One category and split of a data set by its name.
+
+    Example:
+        >>> load_dataset("mvtec3d", root, "bagel", "test")
+    """
+    return dataset_class(name)(root=root, category=category, split=split, **options)
 
 
 def categories(name: str, root: str | Path | None) -> list[str]:
-    "The categories that lie under `root`: whatever is there, not a fixed list."
+    """The categories that lie under `root`: whatever is there, not a fixed list."""
     return dataset_class(name).categories(root)

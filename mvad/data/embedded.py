@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from ..core.files import cache_root
 from ..core.sample import MvadError
-from .base import UnknownCategory, close, locked, write_json
+from .base import UnknownCategory, close
+from ..core.files import locked, write_json
 from .eyecandies import organise
 from .layout import SIZES, layout_class, make
 from .mvtec3d import preprocess

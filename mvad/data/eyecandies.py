@@ -37,10 +37,10 @@ from mvad.data.base import (
     recipe,
     visible,
     write_png,
-    write_text,
     write_xyz_tiff,
     write_yaml,
 )
+from ..core.files import write_text
 from .jobs import Job, convert
 from .layout import Item, Layout
 from mvad.data.synthetic import (

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from ..core.sample import MvadError
-from .base import DatasetError, WriteError, atomic, file_hash, locked, reading, write_json
+from .base import DatasetError, file_hash, reading
+from ..core.files import WriteError, by_rename, locked, write_json
 
 # %% auto #0
 __all__ = [
@@ -145,7 +146,7 @@ def _finished(
 
 # %% ../../nbs/data/20b_jobs.ipynb #843914b4
 def _write_journal(path: Path, parameters: dict, entries: Iterable[dict]) -> None:
-    with atomic(path) as part:
+    with by_rename(path) as part:
         part.write_text(
             "".join(json.dumps(line) + "\n" for line in ({"parameters": parameters}, *entries))
         )

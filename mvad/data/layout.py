@@ -4,35 +4,18 @@
 
 # %% ../../nbs/data/21a_layout.ipynb #b2d8f5c4
 from __future__ import annotations
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from ..core.sample import MvadError, Sample
-from mvad.data.base import (
-    UnknownCategory,
-    UnknownSplit,
-    close,
-    file_hash,
-    locked,
-    visible,
-    write_text,
-)
+from ..core.registry import dataset_entry, layout_names
+from ..core.sample import MvadError, Sample, require_known
+from .base import UnknownCategory, UnknownSplit, close, file_hash, visible
+from ..core.files import locked, write_text
 from .jobs import Job, convert
 from .synthetic import CATEGORIES, SIZES as SYNTHETIC_SIZES, VERSION, contents, make_sample
 
 # %% auto #0
-__all__ = [
-    "SIZES",
-    "LAYOUTS",
-    "SUMS",
-    "Item",
-    "Layout",
-    "layout_class",
-    "files_below",
-    "write_sums",
-    "make",
-]
+__all__ = ["SIZES", "SUMS", "Item", "Layout", "layout_class", "files_below", "write_sums", "make"]
 
 # %% ../../nbs/data/21a_layout.ipynb #ac5a609a
 SIZES = {"small": "smoke", "medium": "laptop"}  # of `make`, as the generator names them
@@ -104,28 +87,10 @@ class Layout:
 
 
 # %% ../../nbs/data/21a_layout.ipynb #827faea8
-LAYOUTS = {
-    "mvtec3d": "mvad.data.mvtec3d:MVTec3DLayout",
-    "eyecandies": "mvad.data.eyecandies:EyecandiesLayout",
-    "realiad": "mvad.data.realiad:RealIADLayout",
-    "realiad_d3": "mvad.data.realiad_d3:RealIADD3Layout",
-    "sim3d": "mvad.data.sim3d:SiM3DLayout",
-    "mvtec": "mvad.data.mvtec:MVTecLayout",
-    "loco": "mvad.data.loco:LOCOLayout",
-    "mvtec2": "mvad.data.mvtec2:MVTec2Layout",
-    "visa": "mvad.data.visa:VisALayout",
-    "dtd": "mvad.data.dtd:DTDLayout",
-}
-
-
 def layout_class(name: str) -> type[Layout]:
-    "The layout of that name."
-    if name not in LAYOUTS:
-        raise MvadError(
-            f"there is no layout {name}", expected=" or ".join(LAYOUTS), fix=close(name, LAYOUTS)
-        )
-    module, cls = LAYOUTS[name].split(":")
-    return getattr(importlib.import_module(module), cls)
+    """The layout of a data set. Raises `MvadError` where there is none of that name."""
+    require_known("layout", name, layout_names())
+    return dataset_entry(name).load_layout()
 
 
 # %% ../../nbs/data/21a_layout.ipynb #a477b381

@@ -22,7 +22,6 @@ from mvad.data.base import (
     read_json,
     read_mask,
     reading,
-    write_json,
     write_png,
 )
 from mvad.data.images import (

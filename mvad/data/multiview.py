@@ -37,11 +37,11 @@ from mvad.data.base import (
     read_xyz_tiff,
     reading,
     visible,
-    write_json,
     write_npy,
     write_png,
     write_xyz_tiff,
 )
+from ..core.files import write_json
 from .jobs import Job, convert
 
 # %% auto #0

@@ -35,9 +35,9 @@ from mvad.data.base import (
     recipe,
     visible,
     write_jpeg,
-    write_json,
     write_png,
 )
+from ..core.files import write_json
 from .layout import Item, Layout
 
 # %% auto #0

@@ -31,7 +31,6 @@ from mvad.data.base import (
     Record,
     ShapeMismatch,
     ViewMismatch,
-    atomic,
     file_hash,
     header,
     natural,
@@ -45,8 +44,8 @@ from mvad.data.base import (
     write_exr,
     write_npy,
     write_png,
-    write_text,
 )
+from ..core.files import by_rename, write_text
 from .layout import Item, Layout
 from mvad.data.synthetic import (
     CATEGORIES,
@@ -104,7 +103,7 @@ __all__ = [
 # %% ../../nbs/data/25_sim3d.ipynb #f82c8e7d
 def write_volume(path: str | Path, volume: DefectVolume) -> None:
     """Write a volume as .npz without pickle; equal volumes give equal bytes."""
-    with atomic(path) as p, open(p, "wb") as f:
+    with by_rename(path) as p, open(p, "wb") as f:
         np.savez_compressed(
             f,
             labels=volume.labels,

@@ -24,7 +24,6 @@ from mvad.data.base import (
     visible,
     write_jpeg,
     write_png,
-    write_text,
 )
 from .images import ImageDataset, require_keys
 from .layout import Item, Layout

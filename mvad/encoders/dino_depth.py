@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from ..core.detector import checkpoint_header, load_checkpoint, seeded, settings_from
+from ..core.detector import settings_from
+from ..core.training import checkpoint_header, load_checkpoint, seeded
 from ..core.sample import MvadError, View
 from mvad.encoders.features import (
     Encoder,

@@ -13,15 +13,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from mvad.core.detector import (
-    by_rename,
-    epoch_batches,
-    load_training,
-    save_checkpoint,
-    save_training,
-    seeded,
-    settings_from,
-)
+from ..core.detector import settings_from
+from ..core.files import by_rename
+from ..core.training import epoch_batches, load_training, save_checkpoint, save_training, seeded
 from ..core.sample import MvadError, Sample, import_open3d
 from .dino_depth import DepthViT, NetworkSettings, prepared
 from .point_mae import KINDS, body, _turn, _waves

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from mvad.core.detector import (
+from mvad.core.training import (
     checkpoint_header,
     load_checkpoint,
     load_pth,

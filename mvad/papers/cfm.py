@@ -21,7 +21,8 @@ from mvad.core.crossmodal import (
     mapped,
     mapped_scores,
 )
-from ..core.detector import by_rename, load_pth, seeded, tensor_bytes, train
+from ..core.files import by_rename
+from ..core.training import load_pth, seeded, tensor_bytes, train
 from ..core.evaluate import Clock, activation_bytes
 from ..core.sample import MvadError, Sample, View
 from ..encoders.channels import ChannelScale

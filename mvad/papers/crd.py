@@ -21,15 +21,9 @@ from mvad.baselines.reverse_distillation import (
     level_map,
 )
 from ..core.anomaly_map import gaussian_smooth
-from mvad.core.detector import (
-    Detector,
-    Prediction,
-    by_rename,
-    load_pth,
-    require_good,
-    seeded,
-    train,
-)
+from ..core.detector import Detector, Prediction, require_good
+from ..core.files import by_rename
+from ..core.training import load_pth, seeded, train
 from ..core.geometry import fit_plane, valid_points
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views
 from ..encoders.features import Folder, normals_of

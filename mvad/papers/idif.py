@@ -34,7 +34,8 @@ from mvad.baselines.destseg import (
     top_mean,
 )
 from ..core.anomaly_map import upsample
-from ..core.detector import Detector, Prediction, require_good, seeded, train
+from ..core.detector import Detector, Prediction, require_good
+from ..core.training import seeded, train
 from ..core.metrics import auroc
 from ..core.sample import MvadError, PreparedSample, Sample, View
 from ..encoders.features import source_arrays, source_image

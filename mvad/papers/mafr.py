@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from jaxtyping import Float, Int
 from ..core.anomaly_map import box_operator
-from ..core.detector import by_rename, load_pth, seeded, train
+from ..core.files import by_rename
+from ..core.training import load_pth, seeded, train
 from ..core.sample import MvadError, View
 from ..encoders.channels import ChannelScale
 from ..encoders.features import Features

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from jaxtyping import Bool, Float, Int
 from ..core.anomaly_map import aggregate, gaussian_smooth, mask_map, upsample
 from ..core.crossmodal import MappingMLP, Modulator
-from ..core.detector import Detector, Prediction, require_good, seeded, train
+from ..core.detector import Detector, Prediction, require_good
+from ..core.training import seeded, train
 from ..core.evaluate import Clock
 from ..core.geometry import SparseOperator
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize

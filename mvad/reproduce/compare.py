@@ -250,7 +250,7 @@ def _rows(c: Comparison, spec: TableSpec, here: Path) -> Iterable[list[str]]:
 # %% ../../nbs/reproduce/52c_compare.ipynb #124aad52
 def write_comparison(c: Comparison, path: str | Path) -> Path:
     "The comparison as one page that needs no other file, by rename."
-    from mvad.core.detector import by_rename
+    from mvad.core.files import by_rename
 
     path, parts = Path(path).expanduser().resolve(), []
     for spec in (s for s in c.a.specs if s.name in c.tables):

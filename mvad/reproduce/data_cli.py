@@ -6,8 +6,9 @@
 from __future__ import annotations
 import argparse
 from ..core.sample import MvadError
-from ..data.base import REGISTRY, dataset_class, recipe, recipes
-from ..data.layout import LAYOUTS, SIZES
+from ..core.registry import layout_names, list_datasets
+from ..data.base import dataset_class, recipe, recipes
+from ..data.layout import SIZES
 
 # %% auto #0
 __all__ = [
@@ -63,7 +64,7 @@ def _list_root(args) -> int:
     if not args.dataset:
         raise MvadError(
             "--root needs to know the layout",
-            expected=" or ".join(n for n in REGISTRY if n != "synthetic"),
+            expected=" or ".join(n for n in list_datasets() if n != "synthetic"),
             fix="mvad data list NAME --root DIR",
         )
     cls = dataset_class(args.dataset)
@@ -278,7 +279,10 @@ def _list_parser(kinds, Parser):
         "list", help="the data sets; with a name what one is; with --root what lies there"
     )
     p.add_argument(
-        "dataset", nargs="?", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME"
+        "dataset",
+        nargs="?",
+        choices=[n for n in list_datasets() if n != "synthetic"],
+        metavar="NAME",
     )
     p.add_argument("--root", metavar="DIR")
     p.set_defaults(run=list_command)
@@ -293,7 +297,9 @@ def _check_parser(kinds, Parser):
         "category",
         "jobs",
     )
-    p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME")
+    p.add_argument(
+        "dataset", choices=[n for n in list_datasets() if n != "synthetic"], metavar="NAME"
+    )
     p.set_defaults(run=check_command)
     p.add_argument(
         "--deep",
@@ -312,7 +318,9 @@ def _make_parser(kinds, Parser):
         "category",
         "jobs",
     )
-    p.add_argument("dataset", choices=list(LAYOUTS), metavar="LAYOUT", help=", ".join(LAYOUTS))
+    p.add_argument(
+        "dataset", choices=layout_names(), metavar="LAYOUT", help=", ".join(layout_names())
+    )
     p.set_defaults(run=make_command)
     p.add_argument(
         "--size",
@@ -325,7 +333,9 @@ def _make_parser(kinds, Parser):
 
 def _unpack_parser(kinds, Parser):
     p = _shared(kinds.add_parser("unpack", help="verify an archive, then unpack it safely"), "out")
-    p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME")
+    p.add_argument(
+        "dataset", choices=[n for n in list_datasets() if n != "synthetic"], metavar="NAME"
+    )
     p.add_argument("archive", metavar="ARCHIVE")
     p.set_defaults(run=unpack_command)
 
@@ -397,7 +407,9 @@ def _convert_parsers(kinds, Parser):
         "category",
         "jobs",
     )
-    p.add_argument("dataset", choices=[n for n in REGISTRY if n != "synthetic"], metavar="NAME")
+    p.add_argument(
+        "dataset", choices=[n for n in list_datasets() if n != "synthetic"], metavar="NAME"
+    )
     p.set_defaults(run=convert_pseudo_depth)
     p.add_argument(
         "--weights",
@@ -466,7 +478,9 @@ def _render_parser(kinds, Parser):
     p.add_argument(
         "dataset",
         choices=[
-            n for n in LAYOUTS if n not in ("realiad", "mvtec", "loco", "mvtec2", "visa", "dtd")
+            n
+            for n in layout_names()
+            if n not in ("realiad", "mvtec", "loco", "mvtec2", "visa", "dtd")
         ],
         metavar="NAME",
     )

@@ -205,7 +205,7 @@ KINDS: dict[str, Callable] = {"tex": as_latex, "csv": as_csv, "md": as_markdown}
 
 def write_exports(folder: str | Path, spec: TableSpec, df) -> list[Path]:
     "`cfm-6.tex`, `cfm-6.csv` and `cfm-6.md` in a folder, by rename."
-    from mvad.core.detector import by_rename
+    from mvad.core.files import by_rename
 
     paths = [Path(folder) / f"{spec.name.replace('/', '-')}.{suffix}" for suffix in KINDS]
     for path, write in zip(paths, KINDS.values()):

@@ -150,7 +150,7 @@ def matrix_data(r: Reproduction, spec: TableSpec) -> dict:
 # %% ../../nbs/reproduce/54_matrix.ipynb #159f213b
 def write_matrix(r: Reproduction, spec: TableSpec, path: str | Path) -> Path:
     "The matrix as a JSON file with a line a row, by rename."
-    from mvad.core.detector import by_rename
+    from mvad.core.files import by_rename
 
     data = matrix_data(r, spec)
     text = (

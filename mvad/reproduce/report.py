@@ -119,7 +119,7 @@ def save_examples(
 ) -> Path:
     "Predict `samples` once more and write `maps.npz` into `out`: a few with their maps, and the PRO curve of each branch over all. Returns the path."
     from tqdm.auto import tqdm
-    from mvad.core.detector import by_rename
+    from mvad.core.files import by_rename
     from mvad.core.metrics import StreamingPRO
 
     ids, defects = [
@@ -595,7 +595,7 @@ NOTE = "reproduction.json"
 
 def remember(r: Reproduction) -> Path:
     "Write which tables a reproduction is of and what became of their runs, beside them."
-    from mvad.core.detector import by_rename
+    from mvad.core.files import by_rename
 
     tables = {
         name: [

@@ -119,7 +119,7 @@ def write_page(
     path: Path, title: str, about: str, links: Iterable[tuple[str, str]], body: str, root: Path
 ) -> Path:
     "A whole page, by rename; `links` are (text, address) for its head, `root` is the folder of the report."
-    from mvad.core.detector import by_rename
+    from mvad.core.files import by_rename
 
     up = lambda name: os.path.relpath(root / PAGES / name, path.parent)
     script = tag("script", "", src=up("plotly.min.js")) if "Plotly.newPlot" in body else ""
@@ -135,7 +135,7 @@ def write_page(
 
 def write_assets(root: Path):
     "Style sheet and plotly's script."
-    from mvad.core.detector import by_rename
+    from mvad.core.files import by_rename
     from plotly.offline import get_plotlyjs
 
     for name, text in (("style.css", STYLE.strip() + "\n"), ("plotly.min.js", get_plotlyjs())):

@@ -205,7 +205,7 @@ def _folders(out: Path, ids: Sequence[str], alone: bool) -> list[Path]:
 def write_maps(folder: Path, sample, p) -> list[Path]:
     "A prediction's maps as TIFF, one a view that is there, and its volume, if it has one, as .npz (`index`, `values`, `origin`, `size`, `shape` of the grid)."
     import numpy as np, tifffile
-    from mvad.core.detector import by_rename
+    from mvad.core.files import by_rename
 
     paths = [folder / f"map{_names(sample)[i]}.tiff" for i in sample.present]
     for i, path in zip(sample.present, paths):
@@ -250,7 +250,7 @@ def paint_maps(folder: Path, sample, limits: tuple[float, float]):
 def _write_scores(path: Path, lines: Sequence[dict]):
     "scores.csv: a line a sample; `label` is known only where a layout says it."
     import csv, io
-    from mvad.data.base import write_text
+    from mvad.core.files import write_text
 
     names = list(dict.fromkeys(k for line in lines for k in line))
     buffer = io.StringIO()
@@ -292,7 +292,7 @@ def predict_all(
 
 
 def _write_bytes(path: Path, content: bytes):
-    from mvad.core.detector import by_rename
+    from mvad.core.files import by_rename
 
     with by_rename(path) as part:
         part.write_bytes(content)
@@ -301,7 +301,7 @@ def _write_bytes(path: Path, content: bytes):
 # %% ../../nbs/reproduce/53b_train_cli.ipynb #e57ae89f
 def predict_command(args) -> int:
     "Score samples with a checkpoint."
-    from mvad.core.detector import checkpoint_header
+    from mvad.core.training import checkpoint_header
 
     method = checkpoint_header(args.checkpoint)["method"]
     if method not in METHODS:

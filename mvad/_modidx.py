@@ -5219,30 +5219,61 @@ d = {
             "mvad.papers.mafr.znssd": ("papers/mafr.html#znssd", "mvad/papers/mafr.py"),
         },
         "mvad.papers.modmap": {
-            "mvad.papers.modmap.Instance": ("papers/modmap.html#instance", "mvad/papers/modmap.py"),
+            "mvad.papers.modmap.CalibratedDetector": (
+                "papers/modmap.html#calibrateddetector",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.CalibratedDetector.__init__": (
+                "papers/modmap.html#calibrateddetector.__init__",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.CalibratedDetector.encoders": (
+                "papers/modmap.html#calibrateddetector.encoders",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.CalibratedDetector.features": (
+                "papers/modmap.html#calibrateddetector.features",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.CalibratedDetector.masks": (
+                "papers/modmap.html#calibrateddetector.masks",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.CalibratedDetector.predict_prepared": (
+                "papers/modmap.html#calibrateddetector.predict_prepared",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.CalibratedDetector.restore": (
+                "papers/modmap.html#calibrateddetector.restore",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.CalibratedDetector.state": (
+                "papers/modmap.html#calibrateddetector.state",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.CalibratedDetector.transform": (
+                "papers/modmap.html#calibrateddetector.transform",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.CalibratedDetector.volumes": (
+                "papers/modmap.html#calibrateddetector.volumes",
+                "mvad/papers/modmap.py",
+            ),
             "mvad.papers.modmap.MODMAP": ("papers/modmap.html#modmap", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.MODMAP.__init__": (
-                "papers/modmap.html#modmap.__init__",
+            "mvad.papers.modmap.MODMAP._new_networks": (
+                "papers/modmap.html#modmap._new_networks",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.MODMAP.category_of": (
-                "papers/modmap.html#modmap.category_of",
+            "mvad.papers.modmap.MODMAP.asking_options": (
+                "papers/modmap.html#modmap.asking_options",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.MODMAP.encoders": (
-                "papers/modmap.html#modmap.encoders",
+            "mvad.papers.modmap.MODMAP.branch_maps": (
+                "papers/modmap.html#modmap.branch_maps",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.MODMAP.fit": (
                 "papers/modmap.html#modmap.fit",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.MODMAP.mask": (
-                "papers/modmap.html#modmap.mask",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.MODMAP.predict_prepared": (
-                "papers/modmap.html#modmap.predict_prepared",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.MODMAP.restore": (
@@ -5251,10 +5282,6 @@ d = {
             ),
             "mvad.papers.modmap.MODMAP.state": (
                 "papers/modmap.html#modmap.state",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.MODMAP.transform": (
-                "papers/modmap.html#modmap.transform",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.MODMAPSettings": (
@@ -5277,103 +5304,179 @@ d = {
                 "papers/modmap.html#modulateandmap.forward",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.ModulateAndMap.table": (
-                "papers/modmap.html#modulateandmap.table",
+            "mvad.papers.modmap.ModulateAndMap.pair_table": (
+                "papers/modmap.html#modulateandmap.pair_table",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.ObjectEncoder": (
+                "papers/modmap.html#objectencoder",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.ObjectEncoder.__init__": (
+                "papers/modmap.html#objectencoder.__init__",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.ObjectEncoder.encode": (
+                "papers/modmap.html#objectencoder.encode",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.ObjectEncoder.named": (
+                "papers/modmap.html#objectencoder.named",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.ObjectEncoder.restore": (
+                "papers/modmap.html#objectencoder.restore",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.ObjectEncoder.standardise": (
+                "papers/modmap.html#objectencoder.standardise",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.ObjectEncoder.state": (
+                "papers/modmap.html#objectencoder.state",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.ObjectFeatures": (
+                "papers/modmap.html#objectfeatures",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.PairTraining": (
                 "papers/modmap.html#pairtraining",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap._checked_share": (
-                "papers/modmap.html#_checked_share",
+            "mvad.papers.modmap.add_evaluation": (
+                "papers/modmap.html#add_evaluation",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap._names": ("papers/modmap.html#_names", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap._restore": ("papers/modmap.html#_restore", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap._state": ("papers/modmap.html#_state", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap._text": ("papers/modmap.html#_text", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.batch_loss": (
-                "papers/modmap.html#batch_loss",
+            "mvad.papers.modmap.assign_views": (
+                "papers/modmap.html#assign_views",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.beside": ("papers/modmap.html#beside", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.cells_operator": (
-                "papers/modmap.html#cells_operator",
+            "mvad.papers.modmap.best_distances": (
+                "papers/modmap.html#best_distances",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.chosen_views": (
-                "papers/modmap.html#chosen_views",
+            "mvad.papers.modmap.cell_mean_operator": (
+                "papers/modmap.html#cell_mean_operator",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.closest": ("papers/modmap.html#closest", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.extractors": (
-                "papers/modmap.html#extractors",
+            "mvad.papers.modmap.class_number": (
+                "papers/modmap.html#class_number",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.foreground": (
-                "papers/modmap.html#foreground",
+            "mvad.papers.modmap.drawn_sources": (
+                "papers/modmap.html#drawn_sources",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.grid_of": ("papers/modmap.html#grid_of", "mvad/papers/modmap.py"),
+            "mvad.papers.modmap.drawn_views": (
+                "papers/modmap.html#drawn_views",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.evenly_chosen_views": (
+                "papers/modmap.html#evenly_chosen_views",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.grid_of_objects": (
+                "papers/modmap.html#grid_of_objects",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.grid_to_tensors": (
+                "papers/modmap.html#grid_to_tensors",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.image_and_depth_encoders": (
+                "papers/modmap.html#image_and_depth_encoders",
+                "mvad/papers/modmap.py",
+            ),
             "mvad.papers.modmap.inference_ms": (
                 "papers/modmap.html#inference_ms",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.instance": ("papers/modmap.html#instance", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.landings": ("papers/modmap.html#landings", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.learn": ("papers/modmap.html#learn", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.look": ("papers/modmap.html#look", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.maps_of": ("papers/modmap.html#maps_of", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.new_nets": ("papers/modmap.html#new_nets", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.one_cycle": (
-                "papers/modmap.html#one_cycle",
+            "mvad.papers.modmap.learned_classes": (
+                "papers/modmap.html#learned_classes",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.names_to_tensor": (
+                "papers/modmap.html#names_to_tensor",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.networks_of": (
+                "papers/modmap.html#networks_of",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.object_mask": (
+                "papers/modmap.html#object_mask",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.object_masks": (
+                "papers/modmap.html#object_masks",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.one_cycle_schedule": (
+                "papers/modmap.html#one_cycle_schedule",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.pair_distances": (
                 "papers/modmap.html#pair_distances",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.pairs_of": ("papers/modmap.html#pairs_of", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.plan_of": ("papers/modmap.html#plan_of", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.prepared": ("papers/modmap.html#prepared", "mvad/papers/modmap.py"),
+            "mvad.papers.modmap.pairs_loss": (
+                "papers/modmap.html#pairs_loss",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.plant_artefacts": (
+                "papers/modmap.html#plant_artefacts",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.require_views": (
+                "papers/modmap.html#require_views",
+                "mvad/papers/modmap.py",
+            ),
             "mvad.papers.modmap.settings_for": (
                 "papers/modmap.html#settings_for",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.sources_of": (
-                "papers/modmap.html#sources_of",
+            "mvad.papers.modmap.source_plan": (
+                "papers/modmap.html#source_plan",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.standardise": (
-                "papers/modmap.html#standardise",
+            "mvad.papers.modmap.square_view": (
+                "papers/modmap.html#square_view",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.subset_of": (
-                "papers/modmap.html#subset_of",
+            "mvad.papers.modmap.tensor_to_names": (
+                "papers/modmap.html#tensor_to_names",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.token_mask": (
-                "papers/modmap.html#token_mask",
+            "mvad.papers.modmap.tensors_to_grid": (
+                "papers/modmap.html#tensors_to_grid",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.tokens_of": (
-                "papers/modmap.html#tokens_of",
+            "mvad.papers.modmap.tokens_on_grid": (
+                "papers/modmap.html#tokens_on_grid",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.tokens_on_object": (
+                "papers/modmap.html#tokens_on_object",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.tokens_touching": (
+                "papers/modmap.html#tokens_touching",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.train_pairs": (
                 "papers/modmap.html#train_pairs",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.view_maps": (
-                "papers/modmap.html#view_maps",
+            "mvad.papers.modmap.view_names": (
+                "papers/modmap.html#view_names",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.volumes": ("papers/modmap.html#volumes", "mvad/papers/modmap.py"),
-            "mvad.papers.modmap.with_artefacts": (
-                "papers/modmap.html#with_artefacts",
+            "mvad.papers.modmap.view_pairs": (
+                "papers/modmap.html#view_pairs",
                 "mvad/papers/modmap.py",
             ),
+            "mvad.papers.modmap.view_psi": ("papers/modmap.html#view_psi", "mvad/papers/modmap.py"),
         },
         "mvad.reproduce.cli": {
             "mvad.reproduce.cli.Parser": ("reproduce/cli.html#parser", "mvad/reproduce/cli.py"),

@@ -142,9 +142,11 @@ def features_of(detector, prepared) -> dict[str, np.ndarray]:
     view = prepared.views[0]
     if isinstance(getattr(detector, "parts", None), dict):
         return {k: encoder.encode([view])[0].data for k, encoder in detector.parts.items()}
-    for names in (("f2", "f3"), ("e_i", "e_d")):
-        if hasattr(detector, names[0]):
-            return {k: getattr(detector, k).encode([view])[0].data for k in names}
+    if hasattr(detector, "encoder"):
+        both = {"e_i": detector.encoder.image, "e_d": detector.encoder.depth}
+        return {k: encoder.encode([view])[0].data for k, encoder in both.items()}
+    if hasattr(detector, "f2"):
+        return {k: getattr(detector, k).encode([view])[0].data for k in ("f2", "f3")}
     images = seen_by_teacher(detector, view)
     teacher = getattr(detector, "first", detector).teacher
     levels = teacher.levels(torch.from_numpy(np.stack(images)))

@@ -1064,6 +1064,10 @@ d = {
                 "core/geometry.html#sparseoperator.__matmul__",
                 "mvad/core/geometry.py",
             ),
+            "mvad.core.geometry.SparseOperator._like": (
+                "core/geometry.html#sparseoperator._like",
+                "mvad/core/geometry.py",
+            ),
             "mvad.core.geometry.SparseOperator.chunks": (
                 "core/geometry.html#sparseoperator.chunks",
                 "mvad/core/geometry.py",
@@ -1106,12 +1110,20 @@ d = {
                 "core/geometry.html#_product.forward",
                 "mvad/core/geometry.py",
             ),
+            "mvad.core.geometry._background_plane": (
+                "core/geometry.html#_background_plane",
+                "mvad/core/geometry.py",
+            ),
             "mvad.core.geometry._best_hypothesis": (
                 "core/geometry.html#_best_hypothesis",
                 "mvad/core/geometry.py",
             ),
-            "mvad.core.geometry._check_mean3": (
-                "core/geometry.html#_check_mean3",
+            "mvad.core.geometry._check_cloud": (
+                "core/geometry.html#_check_cloud",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry._expanded_distance2": (
+                "core/geometry.html#_expanded_distance2",
                 "mvad/core/geometry.py",
             ),
             "mvad.core.geometry._linear_taps": (
@@ -1126,8 +1138,8 @@ d = {
                 "core/geometry.html#_planes_through",
                 "mvad/core/geometry.py",
             ),
-            "mvad.core.geometry._separable": (
-                "core/geometry.html#_separable",
+            "mvad.core.geometry._separable_operator": (
+                "core/geometry.html#_separable_operator",
                 "mvad/core/geometry.py",
             ),
             "mvad.core.geometry.back_project": (
@@ -1614,7 +1626,10 @@ d = {
                 "mvad/core/sample.py",
             ),
             "mvad.core.sample.View.size": ("core/sample.html#view.size", "mvad/core/sample.py"),
-            "mvad.core.sample._checked": ("core/sample.html#_checked", "mvad/core/sample.py"),
+            "mvad.core.sample._checked_array": (
+                "core/sample.html#_checked_array",
+                "mvad/core/sample.py",
+            ),
             "mvad.core.sample._resize_rgb": ("core/sample.html#_resize_rgb", "mvad/core/sample.py"),
             "mvad.core.sample.did_you_mean": (
                 "core/sample.html#did_you_mean",
@@ -1627,6 +1642,7 @@ d = {
             "mvad.core.sample.map_views": ("core/sample.html#map_views", "mvad/core/sample.py"),
             "mvad.core.sample.pad_square": ("core/sample.html#pad_square", "mvad/core/sample.py"),
             "mvad.core.sample.refused": ("core/sample.html#refused", "mvad/core/sample.py"),
+            "mvad.core.sample.require": ("core/sample.html#require", "mvad/core/sample.py"),
             "mvad.core.sample.require_known": (
                 "core/sample.html#require_known",
                 "mvad/core/sample.py",

@@ -19,8 +19,8 @@ CAMERA = f"JSON.stringify({FIGURE}._fullLayout.scene._scene.getCamera().eye)"
 CELL = """
 import numpy as np
 from mvad.core.sample import View
-from mvad.core.show import cloud
-cloud(View(**np.load("scan.npz")), max_points=20_000, title="a Kinect scan")
+from mvad.core.show import show_cloud
+show_cloud(View(**np.load("scan.npz")), max_points=20_000, title="a Kinect scan")
 """
 
 

@@ -4,15 +4,18 @@
 
 # %% ../../nbs/core/02_geometry.ipynb #1cbc541d
 from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from .sample import import_open3d, Camera, MvadError, View
+
+from .sample import Camera, MvadError, View, import_open3d, require, require_known
 
 # %% auto #0
 __all__ = [
@@ -44,7 +47,12 @@ __all__ = [
 def valid_points(
     xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"]
 ) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "N"]]:
-    "The valid points in row-major order, and the flat pixel index (row * W + column) of each."
+    """The valid points in row-major order, and the flat pixel (row * W + column) of each.
+
+    >>> points, pixels = valid_points(np.ones((3, 1, 3)), np.array([[True, False, True]]))
+    >>> points.shape, pixels.tolist()
+    ((2, 3), [0, 2])
+    """
     pixels = np.flatnonzero(valid)
     return np.ascontiguousarray(np.asarray(xyz).reshape(3, -1)[:, pixels].T), pixels
 
@@ -53,7 +61,13 @@ def valid_points(
 def project(
     points: Float[np.ndarray, "N 3"], camera: Camera
 ) -> tuple[Float[np.ndarray, "N 2"], Float[np.ndarray, "N"]]:
-    "Pixel coordinates (u = column, v = row) and depth z of world points. Points with z <= 0 lie behind the camera: mask them."
+    """Pixel coordinates (u = column, v = row) and depth z of world points.
+
+    Points with z <= 0 lie behind the camera: mask them.
+
+    >>> project(np.array([[0.0, 0, 2]]), Camera(np.eye(3)))[1].tolist()
+    [2.0]
+    """
     R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
     uvz = (np.asarray(points, np.float64) @ R.T + t) @ camera.K.T
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -61,7 +75,11 @@ def project(
 
 
 def back_project(depth: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.ndarray, "3 H W"]:
-    "Organised points in the camera's frame; depth 0 (missing) gives the point 0."
+    """Organised points in the camera's frame; depth 0 (missing) gives the point 0.
+
+    >>> back_project(np.ones((4, 6)), Camera(np.eye(3))).shape
+    (3, 4, 6)
+    """
     h, w = depth.shape
     v, u = np.mgrid[:h, :w]
     rays = np.linalg.inv(camera.K) @ np.stack([u.ravel(), v.ravel(), np.ones(h * w)])
@@ -71,14 +89,16 @@ def back_project(depth: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.nd
 # %% ../../nbs/core/02_geometry.ipynb #90d96098
 @dataclass(frozen=True, eq=False)
 class Plane:
-    "The plane `normal . X + d = 0`, |normal| = 1, the origin on its positive side; what fitted it: share of points within the tolerance, and their width."
+    """The plane `normal . X + d = 0` with |normal| = 1 and the origin on its positive side.
+
+    >>> Plane(np.array([0, 0, -1.0]), 2.0).height(np.array([[0, 0, 1.5]])).tolist()
+    [0.5]
+    """
 
     normal: Float[np.ndarray, "3"]
-    d: float
-    share: float = float("nan")  # of the points, within the tolerance
-    width: float = float(
-        "nan"
-    )  # standard deviation of those points along their second axis, metres
+    d: float  # metres
+    share: float = float("nan")  # of the points that it was fitted to, within the tolerance
+    width: float = float("nan")  # standard deviation of those along their second axis, metres
 
     def height(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
         "Signed distance, positive on the camera's side."
@@ -93,7 +113,7 @@ class Plane:
 def _planes_through(
     samples: Float[np.ndarray, "m k 3"],
 ) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, "m"], Float[np.ndarray, "m 3"]]:
-    "Least-squares planes of m point sets: unit normals, offsets, and the standard deviations along the three axes (ascending)."
+    "Least-squares planes of m point sets: unit normals, offsets, deviations along the axes."
     centre = samples.mean(1)
     rel = samples - centre[:, None]
     variance, axes = np.linalg.eigh(np.einsum("mki,mkj->mij", rel, rel) / samples.shape[1])
@@ -107,24 +127,36 @@ def _planes_through(
 def _best_hypothesis(
     points: Float[np.ndarray, "N 3"], threshold: float, ransac_n: int, iterations: int, seed: int
 ) -> Bool[np.ndarray, "N"]:
-    "The points within `threshold` of the sampled plane that most points agree with. At most 2,000 random points vote; ten finalists face them all."
+    """The points within `threshold` of the sampled plane that most points agree with.
+
+    At most 2,000 random points vote; the ten finalists face them all.
+    """
     rng = np.random.default_rng(seed)
     normal, d, _ = _planes_through(points[rng.integers(len(points), size=(iterations, ransac_n))])
     voters = points if len(points) <= 2000 else points[rng.choice(len(points), 2000, replace=False)]
-    votes = np.concatenate(
-        [
-            (np.abs(n @ voters.T + o[:, None]) < threshold).sum(1)
-            for n, o in zip(np.array_split(normal, 20), np.array_split(d, 20))
-        ]
-    )
-    near = (
-        np.abs(points @ normal[(last := np.argsort(-votes, kind="stable")[:10])].T + d[last])
-        < threshold
-    )
+    blocks = zip(np.array_split(normal, 20), np.array_split(d, 20))  # 20 blocks fit the memory
+    votes = [(np.abs(n @ voters.T + o[:, None]) < threshold).sum(1) for n, o in blocks]
+    finalists = np.argsort(-np.concatenate(votes), kind="stable")[:10]
+    near = np.abs(points @ normal[finalists].T + d[finalists]) < threshold
     return near[:, near.sum(0).argmax()]
 
 
 # %% ../../nbs/core/02_geometry.ipynb #e17cedbb
+def _check_cloud(points: Float[np.ndarray, "N 3"], at_least: int) -> None:
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise MvadError("a cloud must be a list of points", found=points.shape, expected="(N, 3)")
+    bad = int((~np.isfinite(points)).any(1).sum())
+    require(
+        not bad,
+        "the cloud holds NaN or infinity",
+        found=f"{bad} such points",
+        expected="finite points",
+        fix="keep valid points only",
+    )
+    n, expected = len(points), f"at least {at_least}"
+    require(n >= at_least, "no plane: too few points", found=n, expected=expected)
+
+
 def fit_plane(
     points: Float[np.ndarray, "N 3"],
     *,
@@ -135,24 +167,27 @@ def fit_plane(
     min_inliers: float = 0.2,
     min_width: float | None = None,
 ) -> Plane:
-    """The dominant plane by RANSAC, refined by least squares on the points within `threshold`. Same seed, same plane.
+    """The dominant plane by RANSAC, refined by least squares. Same seed, same plane.
 
-    `ransac_n` points per draw. Raises `MvadError` "no plane" when fewer than `ransac_n` points are given, fewer than the share `min_inliers` agrees, or
-    those that agree form a strip narrower than `min_width` (standard deviation; default 3 thresholds; 0 accepts anything but a line)."""
+    Args:
+        points: The cloud, metres.
+        threshold: Points this close to a plane vote for it, metres.
+        ransac_n: Points per draw.
+        iterations: Number of draws.
+        seed: Of the draws.
+        min_inliers: The share of the points that must agree.
+        min_width: What those must spread along their second axis, in metres of standard
+            deviation; default 3 thresholds, 0 accepts anything but a line.
+
+    Raises:
+        MvadError: "no plane" for fewer than `ransac_n` points, too few that agree, or a strip.
+
+    >>> y, x = np.mgrid[:9, :9]
+    >>> fit_plane(np.stack([x.ravel(), y.ravel(), np.full(81, 2)], 1)).share
+    1.0
+    """
     points = np.asarray(points, np.float64)
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise MvadError("a cloud must be a list of points", found=points.shape, expected="(N, 3)")
-    if not np.isfinite(points).all():
-        raise MvadError(
-            "the cloud holds NaN or infinity",
-            found=f"{int((~np.isfinite(points)).any(1).sum())} such points",
-            expected="finite points",
-            fix="keep valid points only",
-        )
-    if len(points) < max(ransac_n, 3):
-        raise MvadError(
-            "no plane: too few points", found=len(points), expected=f"at least {max(ransac_n, 3)}"
-        )
+    _check_cloud(points, max(ransac_n, 3))
     near = _best_hypothesis(points, threshold, ransac_n, iterations, seed)
     if near.mean() < min_inliers or near.sum() < 3:
         raise MvadError(
@@ -177,16 +212,29 @@ def fit_plane(
 def border_points(
     xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], width: int = 10
 ) -> Float[np.ndarray, "N 3"]:
-    "Valid points of the first and last `width` rows, then columns (so corner blocks come twice, as in MVTec 3D-AD's preparation)."
+    """Valid points of the first and last `width` rows, then columns.
+
+    Corner blocks come twice, as in MVTec 3D-AD's preparation.
+
+    >>> len(border_points(np.ones((3, 5, 6)), np.ones((5, 6), bool), width=1))
+    22
+    """
     parts = [np.s_[..., :width, :], np.s_[..., -width:, :], np.s_[..., :width], np.s_[..., -width:]]
     return np.concatenate([valid_points(xyz[s], valid[s])[0] for s in parts])
 
 
 # %% ../../nbs/core/02_geometry.ipynb #553bfcba
 def remove_plane(view: View, plane: Plane, distance: float = 0.005) -> View:
-    "The view without the 3D points closer to the plane than `distance`; rgb and gt stay as they are (CFM facts, 1.1)."
-    if view.xyz is None:
-        raise MvadError("a plane can only be removed from a view with xyz", file=view.name or None)
+    """The view without the 3D points closer to the plane than `distance` (metres).
+
+    rgb and gt stay as they are, as in MVTec 3D-AD's preparation.
+
+    >>> flat = View(np.zeros((3, 4, 6)), xyz=np.ones((3, 4, 6)), valid=np.ones((4, 6), bool))
+    >>> int(remove_plane(flat, Plane(np.array([0, 0, -1.0]), 1.0)).valid.sum())
+    0
+    """
+    what = "a plane can only be removed from a view with xyz"
+    require(view.xyz is not None, what, file=view.name or None)
     height = plane.distance(view.xyz.reshape(3, -1).T).reshape(view.size)
     return replace(view, valid=view.valid & (height >= distance))
 
@@ -195,16 +243,33 @@ def remove_plane(view: View, plane: Plane, distance: float = 0.005) -> View:
 def largest_cluster(
     points: Float[np.ndarray, "N 3"], eps: float = 0.006, min_points: int = 30
 ) -> Bool[np.ndarray, "N"]:
-    "True for the points of DBSCAN's most frequent label; noise takes part in that vote like a cluster (CFM facts, 1.1)."
+    """True for the points of DBSCAN's most frequent label.
+
+    Noise takes part in that vote like a cluster, as in MVTec 3D-AD's preparation.
+    `eps`: neighbours are this close, metres. `min_points`: a core point has that many.
+
+    Example: `largest_cluster(points, eps=0.01)`
+    """
     o3d = import_open3d()
-    if len(points) == 0:
-        raise MvadError("no points to cluster", expected="at least one")
+    require(len(points) > 0, "no points to cluster", expected="at least one")
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(np.asarray(points, np.float64)))
     label = np.asarray(cloud.cluster_dbscan(eps, min_points))
     return label == np.bincount(label + 1).argmax() - 1
 
 
 # %% ../../nbs/core/02_geometry.ipynb #51caf8a8
+def _background_plane(view: View, fit: str, width: int, **options) -> Plane:
+    "The plane of the view's border or of its whole cloud; an error names the view."
+    by_border = fit == "border"
+    xyz, valid = view.xyz, view.valid
+    points = border_points(xyz, valid, width) if by_border else valid_points(xyz, valid)[0]
+    try:
+        return fit_plane(points, **options)
+    except MvadError as e:
+        details = dict(found=e.found, expected=e.expected, fix=e.fix)
+        raise MvadError(f"{e.what} ({fit} fit)", file=view.name or None, **details) from None
+
+
 def remove_background(
     view: View,
     *,
@@ -212,102 +277,98 @@ def remove_background(
     threshold: float = 0.004,
     distance: float = 0.005,
     ransac_n: int = 50,
-    iterations: int = 1000,
-    seed: int = 0,
     width: int = 10,
-    min_inliers: float = 0.2,
-    min_width: float | None = None,
     eps: float | None = None,
     min_points: int = 30,
+    **options,
 ) -> View:
-    """The view without its background plane and, with `eps`, without all but the largest cluster. Only `valid` and the 3D data change.
+    """The view without its background plane and, with `eps`, with its largest cluster only.
 
-    The defaults are MVTec 3D-AD's. Raises `MvadError` when there is no plane, or when nothing is left."""
-    if fit not in ("border", "cloud"):
-        raise MvadError("unknown fit", found=fit, expected="border or cloud")
+    Only `valid` and the 3D data change. The defaults are MVTec 3D-AD's.
+
+    Args:
+        view: With xyz, metres.
+        fit: Which points vote for the plane: the image's border or all.
+        threshold: Points this close to a plane vote for it, metres.
+        distance: Points this close to the plane go, metres.
+        ransac_n: Points per draw.
+        width: Of the border, pixels.
+        eps: Distance of neighbours in the cluster, metres.
+        min_points: What makes a core point of the cluster.
+        options: Others of `fit_plane`.
+
+    Raises:
+        MvadError: Where there is no plane, or nothing is left.
+
+    Example: `remove_background(view, fit="cloud", threshold=0.005, distance=0.01, ransac_n=3)`
+    """
+    require_known("fit", fit, ("border", "cloud"))
     if view.xyz is None or not view.valid.any():
         raise MvadError("no 3D points", file=view.name or None, expected="a view with valid xyz")
-    points = (
-        border_points(view.xyz, view.valid, width)
-        if fit == "border"
-        else valid_points(view.xyz, view.valid)[0]
-    )
-    try:
-        plane = fit_plane(
-            points,
-            threshold=threshold,
-            ransac_n=ransac_n,
-            iterations=iterations,
-            seed=seed,
-            min_inliers=min_inliers,
-            min_width=min_width,
-        )
-    except MvadError as e:
-        raise MvadError(
-            f"{e.what} ({fit} fit)",
-            file=view.name or None,
-            found=e.found,
-            expected=e.expected,
-            fix=e.fix,
-        ) from None
-    view = remove_plane(view, plane, distance)
+    options |= dict(threshold=threshold, ransac_n=ransac_n)
+    view = remove_plane(view, _background_plane(view, fit, width, **options), distance)
     if not view.valid.any():
-        raise MvadError(
-            "nothing is left after removing the plane",
-            file=view.name or None,
-            fix=f"lower distance (now {distance:g} m)",
-        )
-    if eps is not None:
-        points, pixels = valid_points(view.xyz, view.valid)
-        keep = np.zeros(view.valid.size, bool)
-        keep[pixels[largest_cluster(points, eps, min_points)]] = True
-        view = replace(view, valid=keep.reshape(view.size))
-    return view
+        fix = f"lower distance (now {distance:g} m)"
+        raise MvadError("nothing is left after removing the plane", file=view.name or None, fix=fix)
+    if eps is None:
+        return view
+    points, pixels = valid_points(view.xyz, view.valid)
+    keep = np.zeros(view.valid.size, bool)
+    keep[pixels[largest_cluster(points, eps, min_points)]] = True
+    return replace(view, valid=keep.reshape(view.size))
 
 
 # %% ../../nbs/core/02_geometry.ipynb #b6a09ff8
 def farthest_point_sample(
     points: Float[np.ndarray, "N 3"], n: int, start: int = 0, skip_norm2: float = 0.0
 ) -> Int[np.ndarray, "n"]:
-    """Indices of `n` points by exact farthest point sampling from `start`; where N < n all points are taken and the rest repeats point 0.
+    """Indices of `n` points by exact farthest point sampling from `start`.
 
-    `skip_norm2`: points with |p|^2 up to this are never picked (the CUDA extension behind Point-MAE skips below 1e-3; CFM facts, 3.2)."""
-    import fpsample
+    Where N < n all points are taken and the rest repeats point 0. Points with |p|^2 up to
+    `skip_norm2` are never picked (the CUDA extension behind Point-MAE skips below 1e-3).
 
+    >>> farthest_point_sample(np.array([[0.0, 0, 0], [1, 0, 0], [5, 0, 0]]), 2).tolist()
+    [0, 2]
+    """
     points = np.ascontiguousarray(points, np.float32)
     if not len(points) or not np.isfinite(points).all():
-        raise MvadError(
-            "farthest point sampling needs finite points",
-            found=f"{len(points)} points",
-            expected="at least one, all finite",
-        )
-    if not 0 <= start < len(points):
-        raise MvadError(
-            "the start is no point of the cloud", found=start, expected=f"0 to {len(points) - 1}"
-        )
+        what = "farthest point sampling needs finite points"
+        raise MvadError(what, found=f"{len(points)} points", expected="at least one, all finite")
+    last = len(points) - 1
+    what = "the start is no point of the cloud"
+    require(0 <= start <= last, what, found=start, expected=f"0 to {last}")
     usable = np.arange(len(points))
     if skip_norm2:
         usable = usable[((points**2).sum(1) > skip_norm2) | (usable == start)]
-    first, m = int(np.searchsorted(usable, start)), min(n, len(usable))
-    picked = usable[fpsample.fps_sampling(points[usable], m, start_idx=first).astype(np.int64)]
-    return np.r_[picked, np.zeros(n - m, np.int64)]
+    usable = usable[::-1]  # so that argmax takes the last of points that are equally far
+    x, y, z = np.ascontiguousarray(points[usable].T)
+    picked = np.zeros(min(n, len(usable)), np.int64)
+    picked[:1] = np.flatnonzero(usable == start)
+    far = np.full(len(usable), np.inf, np.float32)  # squared distance to the nearest one picked
+    for i in range(1, len(picked)):
+        j = picked[i - 1]
+        np.minimum(far, (x - x[j]) ** 2 + (y - y[j]) ** 2 + (z - z[j]) ** 2, out=far)
+        picked[i] = far.argmax()
+    return np.r_[usable[picked], np.zeros(n - len(picked), np.int64)]
 
 
 # %% ../../nbs/core/02_geometry.ipynb #a6cec444
 def knn(
     points: Float[np.ndarray, "N d"], queries: Float[np.ndarray, "Q d"], k: int
 ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
-    "Euclidean distances and indices of the `k` points nearest to each query, nearest first, by k-d tree with as many threads as torch uses."
+    """Euclidean distances and indices of the `k` points nearest to each query, nearest first.
+
+    By k-d tree, with as many threads as torch uses.
+
+    >>> knn(np.array([[0.0], [1], [5]]), np.array([[4.0]]), 2)[1].tolist()
+    [[2, 1]]
+    """
     from scipy.spatial import cKDTree
 
-    if not 0 < k <= len(points):
-        raise MvadError(
-            "not enough points for that many neighbours",
-            found=len(points),
-            expected=f"at least {k}",
-        )
-    if not (np.isfinite(points).all() and np.isfinite(queries).all()):
-        raise MvadError("neighbours need finite points", expected="no NaN, no infinity")
+    n, what = len(points), "not enough points for that many neighbours"
+    require(0 < k <= n, what, found=n, expected=f"at least {k}")
+    finite = np.isfinite(points).all() and np.isfinite(queries).all()
+    require(finite, "neighbours need finite points", expected="no NaN, no infinity")
     tree = cKDTree(points, leafsize=12 if k < 16 else 32)
     distance, index = tree.query(queries, np.arange(1, k + 1), workers=torch.get_num_threads())
     return distance, index.astype(np.int64, copy=False)
@@ -317,12 +378,36 @@ def knn(
 def group_points(
     points: Float[np.ndarray, "N 3"], centres: Float[np.ndarray, "G 3"], m: int
 ) -> Int[np.ndarray, "G m"]:
-    "The `m` points nearest to each centre, nearest first: the patches of a point encoder. A cloud with fewer than `m` points repeats them in turn."
-    n = min(m, len(points))
-    return knn(points, centres, n)[1][:, np.arange(m) % n] if n else knn(points, centres, m)[1]
+    """The `m` points nearest to each centre, nearest first: the patches of a point encoder.
+
+    A cloud with fewer than `m` points repeats them in turn.
+
+    >>> group_points(np.array([[0.0, 0, 0], [1, 0, 0]]), np.array([[1.0, 0, 0]]), 3).tolist()
+    [[1, 0, 1]]
+    """
+    n = min(m, len(points)) or m  # an empty cloud is knn's to refuse
+    return knn(points, centres, n)[1][:, np.arange(m) % n]
 
 
 # %% ../../nbs/core/02_geometry.ipynb #45de5e01
+def _expanded_distance2(
+    points: Float[np.ndarray, "N 3"],
+    centres: Float[np.ndarray, "G 3"],
+    index: Int[np.ndarray, "N k"],
+) -> tuple[Float[np.ndarray, "N k"], Int[np.ndarray, "N k"]]:
+    "d^2 = -2 a.b + |a|^2 + |b|^2 of candidates in float32, and the candidates in that order."
+    a, b = np.asarray(points, np.float32), np.asarray(centres, np.float32)
+    dot = a[:, :1] * b[index, 0]  # one rounding per multiply-add, as matrix products do it
+    for i in (1, 2):
+        dot = (a[:, i : i + 1].astype(float) * b[index, i] + dot).astype(np.float32)
+    d2 = -2 * dot + (a**2).sum(1)[:, None] + (b**2).sum(1)[index]
+    swapped = np.flatnonzero((d2[:, 1:] < d2[:, :-1]).any(1))  # rounding may change the order
+    order = d2[swapped].argsort(1, kind="stable")
+    d2[swapped] = np.take_along_axis(d2[swapped], order, 1)
+    index[swapped] = np.take_along_axis(index[swapped], order, 1)
+    return d2, index
+
+
 def nn3_weights(
     points: Float[np.ndarray, "N 3"],
     centres: Float[np.ndarray, "G 3"],
@@ -330,35 +415,31 @@ def nn3_weights(
     eps: float = 1e-8,
     form: Literal["direct", "expanded"] = "direct",
 ) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
-    """Indices and weights (they sum to 1) of the `k` nearest centres (or all, if there are fewer), nearest first.
+    """Indices and weights of the `k` nearest centres, nearest first (CFM, section 3.1).
 
-    `form`: how d^2 is computed, "direct" from differences or "expanded" in float32 as in the released CFM code (facts, 3.5)."""
-    if form not in ("direct", "expanded"):
-        raise MvadError("unknown form", found=form, expected="direct or expanded")
+    The weights are proportional to 1 / (d^2 + `eps`) and sum to 1; fewer centres than `k` are
+    all taken. `form`: how d^2 is computed, "direct" from differences, or "expanded" in float32
+    as in the released CFM code.
+
+    >>> index, weight = nn3_weights(np.zeros((1, 3)), np.array([[0.0, 0, 1], [0, 0, 2]]), k=2)
+    >>> index.tolist(), weight.round(2).tolist()
+    ([[0, 1]], [[0.800000011920929, 0.20000000298023224]])
+    """
+    require_known("form", form, ("direct", "expanded"))
     k = min(k, len(centres))
-    distance, index = knn(centres, points, max(min(k + 2 * (form == "expanded"), len(centres)), 1))
-    d2 = distance**2
-    if form == "expanded":
-        a, b = np.asarray(points, np.float32), np.asarray(centres, np.float32)
-        dot = a[:, :1] * b[index, 0]  # one rounding per multiply-add, as matrix products do it
-        for i in (1, 2):
-            dot = (a[:, i : i + 1].astype(float) * b[index, i] + dot).astype(np.float32)
-        d2 = -2 * dot + (a**2).sum(1)[:, None] + (b**2).sum(1)[index]
-        swapped = np.flatnonzero(
-            (d2[:, 1:] < d2[:, :-1]).any(1)
-        )  # rounding may change who is nearest: two candidates more than needed
-        order = d2[swapped].argsort(1, kind="stable")
-        d2[swapped], index[swapped] = (
-            np.take_along_axis(d2[swapped], order, 1),
-            np.take_along_axis(index[swapped], order, 1),
-        )
+    if form == "direct":
+        distance, index = knn(centres, points, max(k, 1))
+        d2 = distance**2
+    else:  # rounding may change who is nearest: two candidates more than needed
+        _, index = knn(centres, points, max(min(k + 2, len(centres)), 1))
+        d2, index = _expanded_distance2(points, centres, index)
     r = 1 / (d2[:, :k] + eps)
     return index[:, :k], (r / r.sum(1, keepdims=True)).astype(np.float32)
 
 
 # %% ../../nbs/core/02_geometry.ipynb #386a5194
 class _Csr:
-    "A sparse (P x n) matrix by rows: row p holds `weight[start[p]:start[p+1]]` at the columns `index[start[p]:start[p+1]]`."
+    "A sparse (P x n) matrix by rows: row p holds `weight[a:b]` at `index[a:b]`, a = start[p]."
 
     def __init__(
         self,
@@ -367,30 +448,22 @@ class _Csr:
         weight: Float[Tensor, "nnz"],
         n: int,
     ):
-        self.start, self.index, self.weight, self.shape, self._transpose = (
-            start,
-            index,
-            weight,
-            (len(start) - 1, int(n)),
-            None,
-        )
+        self.start, self.index, self.weight = start, index, weight
+        self.shape = (len(start) - 1, int(n))
+        self._transpose = None
 
     @classmethod
     def from_weights(cls, index: Int[np.ndarray, "P k"], weight: Float[np.ndarray, "P k"], n: int):
         "Row p is the sum over j of weight[p, j] times input index[p, j]; zero weights are dropped."
         index, weight = torch.as_tensor(index).long(), torch.as_tensor(weight)
         if index.shape != weight.shape or index.ndim != 2:
-            raise MvadError(
-                "index and weight must be two tables of one shape",
-                found=f"{tuple(index.shape)} and {tuple(weight.shape)}",
-                expected="(P, k) both",
-            )
-        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
-            raise MvadError(
-                "an index is out of range",
-                found=f"{int(index.min())} to {int(index.max())}",
-                expected=f"0 to {n - 1}",
-            )
+            found = f"{tuple(index.shape)} and {tuple(weight.shape)}"
+            what = "index and weight must be two tables of one shape"
+            raise MvadError(what, found=found, expected="(P, k) both")
+        if index.numel():
+            low, high = int(index.min()), int(index.max())
+            what, found = "an index is out of range", f"{low} to {high}"
+            require(0 <= low <= high < n, what, found=found, expected=f"0 to {n - 1}")
         used = weight != 0
         return cls(F.pad(used.sum(1).cumsum(0), (1, 0)), index[used], weight[used].float(), n)
 
@@ -406,9 +479,8 @@ class _Csr:
         "The same matrix as scipy CSR (on the CPU)."
         from scipy.sparse import csr_matrix
 
-        return csr_matrix(
-            tuple(a.cpu().numpy() for a in (self.weight, self.index, self.start)), self.shape
-        )
+        arrays = (self.weight.cpu().numpy(), self.index.cpu().numpy(), self.start.cpu().numpy())
+        return csr_matrix(arrays, self.shape)
 
 
 # %% ../../nbs/core/02_geometry.ipynb #2c194c23
@@ -434,38 +506,43 @@ class _Product(torch.autograd.Function):
 
 # %% ../../nbs/core/02_geometry.ipynb #8d02cd14
 class SparseOperator(_Csr):
-    """A fixed sparse (P x n) matrix A. `A(features)` is A @ features for a Tensor (n, C), differentiable in the features; `A @ B` is "first B, then A"."""
+    """A fixed sparse (P x n) matrix A that carries features (n, C) to (P, C).
+
+    `A(features)` is differentiable in the features; `A @ B` is "first B, then A".
+
+    >>> A = SparseOperator.from_weights([[0, 1]], [[0.5, 0.5]], n=2)
+    >>> A(torch.tensor([[2.0], [4.0]])).tolist()
+    [[3.0]]
+    """
 
     def __call__(self, features: Float[Tensor, "n C"]) -> Float[Tensor, "P C"]:
         if features.ndim != 2 or len(features) != self.shape[1]:
-            raise MvadError(
-                "these features do not fit the operator",
-                found=tuple(features.shape),
-                expected=f"({self.shape[1]}, C)",
-            )
+            what, expected = "these features do not fit the operator", f"({self.shape[1]}, C)"
+            raise MvadError(what, found=tuple(features.shape), expected=expected)
         return _Product.apply(features, self)
 
     def __matmul__(self, other: SparseOperator) -> SparseOperator:
-        if self.shape[1] != other.shape[0]:
-            raise MvadError(
-                "these operators do not follow each other", found=f"{self.shape} @ {other.shape}"
-            )
-        return self.from_scipy(self.to_scipy() @ other.to_scipy()).to(self.weight.device)
+        what = "these operators do not follow each other"
+        require(self.shape[1] == other.shape[0], what, found=f"{self.shape} @ {other.shape}")
+        return self._like(self.to_scipy() @ other.to_scipy())
+
+    def _like(self, matrix) -> SparseOperator:
+        return self.from_scipy(matrix).to(self.weight.device)
 
     @property
     def T(self) -> SparseOperator:
         "The transpose, made once and kept."
         if self._transpose is None:
-            self._transpose = self.from_scipy(self.to_scipy().T).to(self.weight.device)
+            self._transpose = self._like(self.to_scipy().T)
             self._transpose._transpose = self
         return self._transpose
 
     def rows(self, pixels: Int[np.ndarray, "Q"]) -> SparseOperator:
         "Only these rows, in this order (indices or a boolean mask)."
-        return self.from_scipy(self.to_scipy()[np.asarray(pixels)]).to(self.weight.device)
+        return self._like(self.to_scipy()[np.asarray(pixels)])
 
     def placed(self, pixels: Int[np.ndarray, "P"], size: int) -> SparseOperator:
-        "The same rows at the places `pixels` of `size` rows, the others empty: scatters points into an image."
+        "The rows at the places `pixels` of `size`, the others empty: scatters points to an image."
         return scatter_operator(pixels, size).to(self.weight.device) @ self
 
     def chunks(self, size: int) -> Iterator[tuple[slice, SparseOperator]]:
@@ -473,73 +550,75 @@ class SparseOperator(_Csr):
         for a in range(0, self.shape[0], size):
             start = self.start[a : a + size + 1]
             part = slice(int(start[0]), int(start[-1]))
-            yield (
-                slice(a, a + len(start) - 1),
-                SparseOperator(
-                    start - start[0], self.index[part], self.weight[part], self.shape[1]
-                ),
-            )
+            index, weight = self.index[part], self.weight[part]
+            block = SparseOperator(start - start[0], index, weight, self.shape[1])
+            yield slice(a, a + len(start) - 1), block
 
     def to(self, device) -> SparseOperator:
-        return SparseOperator(
-            self.start.to(device), self.index.to(device), self.weight.to(device), self.shape[1]
-        )
+        "The same operator on another device."
+        start, index, weight = (a.to(device) for a in (self.start, self.index, self.weight))
+        return SparseOperator(start, index, weight, self.shape[1])
 
 
 # %% ../../nbs/core/02_geometry.ipynb #c4ae705d
 def scatter_operator(pixels: Int[np.ndarray, "N"], size: int) -> SparseOperator:
-    "The (size x N) operator that puts row i at the place pixels[i]; the places must differ, the others stay zero."
+    """The (size x N) operator that puts row i at the place pixels[i]; other places stay zero.
+
+    Raises `MvadError` where two places are the same or one lies outside.
+
+    >>> scatter_operator([1], 2)(torch.tensor([[3.0]])).tolist()
+    [[0.0], [3.0]]
+    """
     from scipy.sparse import csr_matrix
 
     pixels = np.asarray(pixels)
-    if len(pixels) and (
-        pixels.min() < 0 or pixels.max() >= size or len(np.unique(pixels)) < len(pixels)
-    ):
+    n = len(pixels)
+    if n and (pixels.min() < 0 or pixels.max() >= size or len(np.unique(pixels)) < n):
         raise MvadError(
             "places must differ and lie inside",
-            found=f"{len(pixels)} places, {pixels.min()} to {pixels.max()}",
+            found=f"{n} places, {pixels.min()} to {pixels.max()}",
             expected=f"different ones in 0 to {size - 1}",
         )
-    return SparseOperator.from_scipy(
-        csr_matrix(
-            (np.ones(len(pixels), np.float32), (pixels, np.arange(len(pixels)))),
-            (size, len(pixels)),
-        )
-    )
+    entries = (np.ones(n, np.float32), (pixels, np.arange(n)))
+    return SparseOperator.from_scipy(csr_matrix(entries, (size, n)))
 
 
 # %% ../../nbs/core/02_geometry.ipynb #14b0c5de
-def _separable(
-    rows: tuple, cols: tuple, source_width: int, source: int, pixels: Int[np.ndarray, "P"] | None
+def _separable_operator(
+    source: tuple[int, int], taps, pixels: Int[np.ndarray, "P"] | None
 ) -> SparseOperator:
-    "The operator of a separable filter: each of `rows`, `cols` is a table (index, weight) per output row / column."
-    (ri, rw), (ci, cw) = rows, cols
-    r, c = np.divmod(
-        np.arange(len(ri) * len(ci)) if pixels is None else np.asarray(pixels), len(ci)
-    )
-    index = ri[r][:, :, None] * source_width + ci[c][:, None]
-    weight = (rw[r][:, :, None] * cw[c][:, None]).reshape(len(r), -1)
-    return SparseOperator.from_weights(index.reshape(len(r), -1), weight, source)
+    "A separable filter of a `source` (h, w) grid; `taps`: (index, weight) of rows, of columns."
+    (row_index, row_weight), (col_index, col_weight) = taps
+    height, width = len(row_index), len(col_index)
+    pixels = np.arange(height * width) if pixels is None else np.asarray(pixels)
+    r, c = np.divmod(pixels, width)
+    index = row_index[r][:, :, None] * source[1] + col_index[c][:, None]
+    weight = row_weight[r][:, :, None] * col_weight[c][:, None]
+    index, weight = index.reshape(len(r), -1), weight.reshape(len(r), -1)
+    return SparseOperator.from_weights(index, weight, source[0] * source[1])
 
 
 def _linear_taps(n: int, out: int) -> tuple[Int[np.ndarray, "out 2"], Float[np.ndarray, "out 2"]]:
-    at = np.maximum((np.arange(out) + 0.5) * n / out - 0.5, 0)
-    low = at.astype(int)
-    return np.stack([low, np.minimum(low + 1, n - 1)], 1), np.stack([1 - (at - low), at - low], 1)
+    "The two inputs of each output along an axis of linear interpolation, and their weights."
+    position = np.maximum((np.arange(out) + 0.5) * n / out - 0.5, 0)
+    low = position.astype(int)
+    index = np.stack([low, np.minimum(low + 1, n - 1)], 1)
+    return index, np.stack([1 - (position - low), position - low], 1)
 
 
 # %% ../../nbs/core/02_geometry.ipynb #06c75915
 def bilinear_operator(
     source: tuple[int, int], size: tuple[int, int], pixels: Int[np.ndarray, "P"] | None = None
 ) -> SparseOperator:
-    "Bilinear resizing of a `source` (h, w) grid to `size` (H, W), or just the flat `pixels` of it. Equals `F.interpolate(align_corners=False)`."
-    return _separable(
-        _linear_taps(source[0], size[0]),
-        _linear_taps(source[1], size[1]),
-        source[1],
-        source[0] * source[1],
-        pixels,
-    )
+    """Bilinear resizing of a `source` (h, w) grid to `size` (H, W), or to flat `pixels` of it.
+
+    Equals `F.interpolate(mode="bilinear", align_corners=False)`.
+
+    >>> bilinear_operator((28, 28), (224, 224)).shape
+    (50176, 784)
+    """
+    taps = [_linear_taps(n, out) for n, out in zip(source, size)]
+    return _separable_operator(source, taps, pixels)
 
 
 # %% ../../nbs/core/02_geometry.ipynb #7e4017f3
@@ -550,29 +629,26 @@ def nn3_operator(
     eps: float = 1e-8,
     form: str = "direct",
 ) -> SparseOperator:
-    "`nn3_weights` as an (N x G) operator."
-    return SparseOperator.from_weights(*nn3_weights(points, centres, k, eps, form), len(centres))
+    """`nn3_weights` as an (N x G) operator.
+
+    >>> nn3_operator(np.zeros((9, 3)), np.ones((4, 3))).shape
+    (9, 4)
+    """
+    index, weight = nn3_weights(points, centres, k, eps, form)
+    return SparseOperator.from_weights(index, weight, len(centres))
 
 
 # %% ../../nbs/core/02_geometry.ipynb #fcb134ae
-def _check_mean3(size: tuple[int, int], protocol: str) -> None:
-    if protocol not in ("paper", "released"):
-        raise MvadError("unknown protocol", found=protocol, expected="paper or released")
-    if min(size) < 3:
-        raise MvadError("a 3 x 3 mean needs at least 3 x 3 pixels", found=size)
-
-
 def _mean3_taps(n: int, protocol: str) -> tuple[Int[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:
     "Sources and weights of the 3-tap mean along one axis, padded to four taps by weight 0."
+    require_known("protocol", protocol, ("paper", "released"))
+    require(n >= 3, "a 3 x 3 mean needs at least 3 x 3 pixels", found=n)
     i, tap = np.arange(n)[:, None], np.arange(4)
     if protocol == "paper":
         index = i - 1 + tap
         weight = np.where((tap < 3) & (index >= 0) & (index < n), 1 / 3, 0)
-    else:
-        first, last = (
-            (n - 2) * i // n,
-            -((n - 2) * (i + 1) // -n) - 1,
-        )  # adaptive pooling's window, one or two means wide
+    else:  # adaptive pooling's window is one or two means wide
+        first, last = (n - 2) * i // n, -((n - 2) * (i + 1) // -n) - 1
         index = first + tap
         weight = np.where(first == last, (tap < 3) / 3, np.array([1, 2, 2, 1]) / 6)
     return index.clip(0, n - 1), weight
@@ -584,23 +660,23 @@ def mean3_operator(
     protocol: Literal["paper", "released"] = "paper",
     pixels: Int[np.ndarray, "P"] | None = None,
 ) -> SparseOperator:
-    "The 3 x 3 mean of a `size` (H, W) map as an operator from all its pixels to all, or to the flat `pixels` (CFM section 3.1; facts, 3.6)."
-    _check_mean3(size, protocol)
-    return _separable(
-        _mean3_taps(size[0], protocol),
-        _mean3_taps(size[1], protocol),
-        size[1],
-        size[0] * size[1],
-        pixels,
-    )
+    """The 3 x 3 mean of a `size` (H, W) map, to all its pixels or to flat `pixels` (CFM, 3.1).
+
+    >>> mean3_operator((9, 12), "released", pixels=[0, 5]).shape
+    (2, 108)
+    """
+    return _separable_operator(size, [_mean3_taps(n, protocol) for n in size], pixels)
 
 
 # %% ../../nbs/core/02_geometry.ipynb #d471c9d8
 def pooled_mask(
     valid: Bool[np.ndarray, "H W"], protocol: Literal["paper", "released"] = "released"
 ) -> Bool[np.ndarray, "H W"]:
-    "Pixels that a point reaches through the 3 x 3 mean: the foreground of the released CFM code (facts, 3.6)."
-    _check_mean3(valid.shape, protocol)
+    """Pixels that a point reaches through the 3 x 3 mean: the foreground of the released CFM code.
+
+    >>> int(pooled_mask(np.eye(5, dtype=bool), "paper").sum())
+    19
+    """
 
     def matrix(n):  # one axis as a dense (n, n) matrix: the mean is separable
         index, weight = _mean3_taps(n, protocol)
@@ -618,7 +694,13 @@ def voxel_index(
     size: float,
     shape: tuple[int, int, int],
 ) -> tuple[Int[np.ndarray, "M"], Bool[np.ndarray, "N"]]:
-    "Flat voxel index of the points inside a grid of cubic voxels with edge `size` (metres), and which points are inside."
+    """Flat voxel index of the points inside a grid, and which points are inside.
+
+    The grid has cubic voxels with edge `size` (metres) from `origin` on.
+
+    >>> voxel_index(np.array([[0.15, 0, 0], [9, 9, 9]]), np.zeros(3), 0.1, (2, 2, 3))
+    (array([6]), array([ True, False]))
+    """
     cell = np.floor((np.asarray(points, np.float64) - origin) / size)
     inside = np.isfinite(cell).all(1) & (cell >= 0).all(1) & (cell < shape).all(1)
     return np.ravel_multi_index(tuple(cell[inside].astype(int).T), shape), inside
@@ -627,7 +709,11 @@ def voxel_index(
 def voxel_scatter_max(
     values: Float[np.ndarray, "N"], index: Int[np.ndarray, "N"], n: int, empty: float = 0.0
 ) -> Float[np.ndarray, "n"]:
-    "The largest value per voxel; `empty` where none fell."
+    """The largest value per voxel; `empty` where none fell.
+
+    >>> voxel_scatter_max([1.0, 3.0], [2, 2], 3).tolist()
+    [0.0, 0.0, 3.0]
+    """
     values = np.asarray(values)
     out = np.full(n, -np.inf, values.dtype)
     np.maximum.at(out, index, values)

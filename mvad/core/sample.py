@@ -4,15 +4,20 @@
 
 # %% ../../nbs/core/01_sample.ipynb #0e3b336e
 from __future__ import annotations
-import difflib, math, os
+
+import difflib
+import math
+import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace, field
+from dataclasses import dataclass, field, replace
+
 import numpy as np
 from jaxtyping import Bool, Float
 
 # %% auto #0
 __all__ = [
     "MvadError",
+    "require",
     "did_you_mean",
     "require_known",
     "Camera",
@@ -29,20 +34,33 @@ __all__ = [
 
 # %% ../../nbs/core/01_sample.ipynb #fb60d127
 class MvadError(Exception):
-    "Bad input, told in one line: `what`, the `file`, what was `found`, what was `expected`, and the `fix`."
+    """Bad input, told in one line.
+
+    Args:
+        what: What is wrong.
+        file: The file or the sample that it is about.
+        found: What was found there.
+        expected: What was expected instead.
+        fix: What to do next.
+
+    >>> print(MvadError("wrong size", file="gt/003.png", found=(2, 3), expected=(4, 5)))
+    wrong size; in gt/003.png; found (2, 3); expected (4, 5)
+    """
 
     def __init__(self, what: str, *, file=None, found=None, expected=None, fix: str | None = None):
         self.what, self.file, self.found, self.expected, self.fix = what, file, found, expected, fix
-        parts = (
-            [what]
-            + [
-                f"{k} {v}"
-                for k, v in (("in", file), ("found", found), ("expected", expected))
-                if v is not None
-            ]
-            + ([fix] if fix else [])
-        )
-        super().__init__("; ".join(str(p) for p in parts))
+        details = {"in": file, "found": found, "expected": expected}
+        parts = [str(what), *(f"{k} {v}" for k, v in details.items() if v is not None)]
+        super().__init__("; ".join(parts + [fix] if fix else parts))
+
+
+def require(condition: bool, what: str, **details) -> None:
+    """Raise `MvadError(what, **details)` unless `condition` holds.
+
+    >>> require(1 + 1 == 2, "arithmetic is broken", found=1 + 1, expected=2)
+    """
+    if not condition:
+        raise MvadError(what, **details)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
@@ -75,57 +93,76 @@ def require_known(what: str, value: str, known: Iterable[str], *, file=None) -> 
 # %% ../../nbs/core/01_sample.ipynb #db70a5e5
 @dataclass(frozen=True, eq=False)
 class Camera:
-    "A pinhole camera: intrinsics `K` (3, 3) with pixel centres at integers, `world_to_camera` (4, 4), lengths in metres."
+    """A pinhole camera, lengths in metres.
+
+    Attributes:
+        K: Intrinsics (3, 3), pixel centres at integers.
+        world_to_camera: Rigid motion (4, 4) from the world to the camera's frame.
+
+    >>> camera = Camera(np.diag([500.0, 500, 1]))
+    >>> camera.world_to_camera.shape
+    (4, 4)
+    """
 
     K: Float[np.ndarray, "3 3"]
     world_to_camera: Float[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
 
     def __post_init__(self):
         for name, shape in (("K", (3, 3)), ("world_to_camera", (4, 4))):
-            a = np.asarray(getattr(self, name), np.float64)
-            if a.shape != shape or not np.isfinite(a).all():
-                raise MvadError(
-                    f"camera {name} is not a finite matrix", found=a.shape, expected=shape
-                )
-            object.__setattr__(self, name, a)
+            matrix = np.asarray(getattr(self, name), np.float64)
+            sound = matrix.shape == shape and np.isfinite(matrix).all()
+            what = f"camera {name} is not a finite matrix"
+            require(sound, what, found=matrix.shape, expected=shape)
+            object.__setattr__(self, name, matrix)
 
     def shifted(self, left: float, top: float) -> Camera:
-        "The camera after `left` columns and `top` rows were put before the image (negative: cut off)."
+        """The camera after `left` columns and `top` rows were put before the image.
+
+        Negative numbers cut columns and rows off.
+        """
         return replace(self, K=np.array([[1, 0, left], [0, 1, top], [0, 0, 1.0]]) @ self.K)
 
     def scaled(self, sx: float, sy: float) -> Camera:
-        "The camera after the image became `sx` times as wide and `sy` times as high: u' + 1/2 = sx (u + 1/2)."
-        return replace(
-            self, K=np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1.0]]) @ self.K
-        )
+        "The camera after the image became `sx` times as wide and `sy` times as high."
+        # pixel centres at integers: u' + 1/2 = sx (u + 1/2)
+        scale = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1.0]])
+        return replace(self, K=scale @ self.K)
 
 
 # %% ../../nbs/core/01_sample.ipynb #f5cb23c6
-def _checked(name: str, a, shape: tuple, dtype) -> np.ndarray:
-    a = np.asarray(a)
-    if a.shape != shape:
-        raise MvadError(f"{name} has the wrong shape", found=a.shape, expected=shape)
-    if dtype is bool and a.dtype != bool:
-        raise MvadError(f"{name} must be boolean", found=a.dtype, expected="bool")
-    a = a.astype(dtype, copy=False)
-    if dtype is bool or not a.size:
-        return a
-    low, high = float(a.min()), float(a.max())  # NaN and infinity show in the extremes
+def _checked_array(name: str, array, shape: tuple, dtype) -> np.ndarray:
+    "The array of a view's field in its type, or an error about shape, type or values."
+    array = np.asarray(array)
+    require(array.shape == shape, f"{name} has the wrong shape", found=array.shape, expected=shape)
+    if dtype is bool:
+        require(array.dtype == bool, f"{name} must be boolean", found=array.dtype, expected="bool")
+        return array
+    array = array.astype(dtype, copy=False)
+    if not array.size:
+        return array
+    low, high = float(array.min()), float(array.max())  # NaN and infinity show in the extremes
     if not (math.isfinite(low) and math.isfinite(high)):
         raise MvadError(
             f"{name} holds NaN or infinity",
-            found=f"{int((~np.isfinite(a)).sum())} such values",
+            found=f"{int((~np.isfinite(array)).sum())} such values",
             expected="finite numbers, and `valid` for what is missing",
         )
     if name == "rgb" and not 0 <= low <= high <= 1:
         raise MvadError("rgb is out of range", found=f"{low:.3g} to {high:.3g}", expected="0 to 1")
-    return a
+    return array
 
 
 # %% ../../nbs/core/01_sample.ipynb #40bb5f93
 @dataclass(frozen=True, eq=False)
 class View:
-    "One camera's look at native resolution. Missing 3D points: `valid` false and `xyz`, `depth`, `normals` zero there."
+    """One camera's look at native resolution.
+
+    Where 3D points are missing, `valid` is false and `xyz`, `depth` and `normals` are zero.
+    Raises `MvadError` for a wrong shape or type, values out of range, or 3D data without `valid`.
+
+    >>> View(np.zeros((3, 4, 6))).size
+    (4, 6)
+    """
 
     rgb: Float[np.ndarray, "3 H W"]  # in [0, 1]
     xyz: Float[np.ndarray, "3 H W"] | None = None  # metres, camera frame
@@ -141,46 +178,61 @@ class View:
         if rgb.ndim != 3 or rgb.shape[0] != 3:
             raise MvadError("rgb must be channels first", found=rgb.shape, expected="(3, H, W)")
         hw = rgb.shape[1:]
-        for name, shape, dtype in (
-            ("rgb", (3, *hw), np.float32),
-            ("xyz", (3, *hw), np.float32),
-            ("depth", hw, np.float32),
-            ("normals", (3, *hw), np.float32),
-            ("valid", hw, bool),
-            ("gt", hw, bool),
-        ):
+        for name in ("rgb", "xyz", "depth", "normals", "valid", "gt"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, _checked(name, getattr(self, name), shape, dtype))
-        if self.valid is None and any(a is not None for a in (self.xyz, self.depth, self.normals)):
-            raise MvadError(
-                "a view with 3D data needs `valid`",
-                expected="a boolean image, true where the sensor measured",
-            )
-        lost = np.flatnonzero(~self.valid) if self.valid is not None else ()
-        for name in ("xyz", "depth", "normals"):
-            a = getattr(self, name)
-            if a is not None and len(lost) and a.reshape(-1, self.valid.size)[:, lost].any():
-                object.__setattr__(self, name, a * self.valid)
+                shape = (3, *hw) if name in ("rgb", "xyz", "normals") else hw
+                dtype = bool if name in ("valid", "gt") else np.float32
+                array = _checked_array(name, getattr(self, name), shape, dtype)
+                object.__setattr__(self, name, array)
+        measured = [n for n in ("xyz", "depth", "normals") if getattr(self, n) is not None]
+        if self.valid is None:
+            expected = "a boolean image, true where the sensor measured"
+            require(not measured, "a view with 3D data needs `valid`", expected=expected)
+            return
+        lost = np.flatnonzero(~self.valid)
+        for name in measured:
+            array = getattr(self, name)
+            if len(lost) and array.reshape(-1, self.valid.size)[:, lost].any():
+                object.__setattr__(self, name, array * self.valid)
 
     @property
     def size(self) -> tuple[int, int]:
+        "Height and width in pixels."
         return self.rgb.shape[1:]
 
 
 # %% ../../nbs/core/01_sample.ipynb #4afa95fb
-def refused(f: Callable, *args, **kwargs) -> str:
-    "The message of the `MvadError` that `f(*args, **kwargs)` raises; an `AssertionError` if it raises none. For documenting errors by making them happen."
+def refused(call: Callable, *args, **kwargs) -> str:
+    """The message of the `MvadError` that `call(*args, **kwargs)` raises.
+
+    Errors are documented by making them happen. Raises `AssertionError` where there is none.
+
+    >>> refused(View, np.zeros((4, 6, 3)))
+    'rgb must be channels first; found (4, 6, 3); expected (3, H, W)'
+    """
     try:
-        f(*args, **kwargs)
-    except MvadError as e:
-        return str(e)
-    raise AssertionError(f"{getattr(f, '__name__', f)} accepted what it should refuse")
+        call(*args, **kwargs)
+    except MvadError as error:
+        return str(error)
+    raise AssertionError(f"{getattr(call, '__name__', call)} accepted what it should refuse")
 
 
 # %% ../../nbs/core/01_sample.ipynb #8f5f925f
 @dataclass(frozen=True, eq=False)
 class Sample:
-    "One object: `id` (unique in its data set), `category`, `split`, `defect` ('good', a defect type, or None = unlabelled) and its views, some perhaps missing."
+    """One object, seen by one or more cameras.
+
+    Attributes:
+        id: Unique in its data set.
+        category: What kind of object it is.
+        split: "train", "validation", "dev" or "test".
+        defect: "good", the name of a defect type, or None where unlabelled.
+        views: One for each camera, None where it is missing; at least one is there.
+
+    >>> sample = Sample("bagel/000", "bagel", "test", "hole", (View(np.zeros((3, 4, 6))), None))
+    >>> sample.label, sample.present
+    (1, (0,))
+    """
 
     id: str
     category: str
@@ -195,45 +247,49 @@ class Sample:
 
     @property
     def label(self) -> int | None:
+        "0 = good, 1 = defective, None = unlabelled."
         return None if self.defect is None else int(self.defect != "good")
 
     @property
     def present(self) -> tuple[int, ...]:
-        return tuple(i for i, v in enumerate(self.views) if v is not None)
+        "The numbers of the views that are there."
+        return tuple(i for i, view in enumerate(self.views) if view is not None)
 
     @property
     def view(self) -> View:
-        "The view of a single-view sample."
-        if len(self.present) != 1:
-            raise MvadError(
-                "this needs a single-view sample",
-                file=self.id,
-                found=f"{len(self.present)} views",
-                expected="1",
-            )
+        "The view of a single-view sample. Raises `MvadError` for several."
+        n, what = len(self.present), "this needs a single-view sample"
+        require(n == 1, what, file=self.id, found=f"{n} views", expected="1")
         return self.views[self.present[0]]
 
 
 # %% ../../nbs/core/01_sample.ipynb #79f9ebe6
 def pad_square(view: View, rgb_fill: str = "edge") -> View:
-    """Pad the shorter side at both ends to a square (the leading pad is the smaller half), 3D data and `gt` with nothing.
+    """The view with its shorter side padded at both ends to a square.
 
-    `rgb_fill`: "edge" replicates the border (CFM facts, section 2), "zero" is black."""
-    (h, w), modes = view.size, {"edge": "edge", "zero": "constant"}
-    if rgb_fill not in modes:
-        raise MvadError("unknown rgb_fill", found=rgb_fill, expected=" or ".join(modes))
-    s = max(h, w)
-    top, left = (s - h) // 2, (s - w) // 2
-    rows_cols = ((top, s - h - top), (left, s - w - left))
+    The leading pad is the smaller half. 3D data and `gt` are padded with nothing.
+    `rgb_fill`: "edge" replicates the border, as CFM's released code does; "zero" is black.
 
-    def pad(a, mode="constant"):
-        return None if a is None else np.pad(a, ((0, 0),) * (a.ndim - 2) + rows_cols, mode=mode)
+    >>> pad_square(View(np.zeros((3, 4, 6)))).size
+    (6, 6)
+    """
+    modes = {"edge": "edge", "zero": "constant"}
+    require_known("rgb_fill", rgb_fill, modes)
+    h, w = view.size
+    side = max(h, w)
+    top, left = (side - h) // 2, (side - w) // 2
+    rows_and_columns = ((top, side - h - top), (left, side - w - left))
+
+    def pad(array, mode="constant"):
+        if array is None:
+            return None
+        return np.pad(array, ((0, 0),) * (array.ndim - 2) + rows_and_columns, mode=mode)
 
     return replace(
         view,
         rgb=pad(view.rgb, modes[rgb_fill]),
         camera=view.camera and view.camera.shifted(left, top),
-        **{k: pad(getattr(view, k)) for k in ("xyz", "valid", "depth", "normals", "gt")},
+        **{name: pad(getattr(view, name)) for name in ("xyz", "valid", "depth", "normals", "gt")},
     )
 
 
@@ -242,38 +298,46 @@ def _resize_rgb(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     "Bicubic with antialiasing, channel by channel in float, clipped to [0, 1]."
     from PIL import Image
 
-    out = [np.asarray(Image.fromarray(c).resize(size[::-1], Image.BICUBIC)) for c in rgb]
-    return np.clip(np.stack(out), 0, 1)
+    channels = [np.asarray(Image.fromarray(c).resize(size[::-1], Image.BICUBIC)) for c in rgb]
+    return np.clip(np.stack(channels), 0, 1)
 
 
 def resize(view: View, size: int | tuple[int, int]) -> View:
-    "The view at `size` (an int means square): rgb bicubic, the rest nearest, the camera in step."
+    """The view at `size` (an int means square): rgb bicubic, the rest nearest, the camera in step.
+
+    >>> resize(View(np.zeros((3, 4, 6))), 8).size
+    (8, 8)
+    """
     h, w = (size, size) if isinstance(size, int) else size
     if (h, w) == view.size:
         return view
     sy, sx = view.size[0] / h, view.size[1] / w
-    rows, cols = (np.arange(h) * sy).astype(int), (np.arange(w) * sx).astype(int)
-    rows_gt, cols_gt = (
-        ((np.arange(h) + 0.5) * sy).astype(int),
-        ((np.arange(w) + 0.5) * sx).astype(int),
-    )
 
-    def pick(a, r=rows, c=cols):
-        return None if a is None else a[..., r[:, None], c]
+    def pick(array, offset=0.0):
+        if array is None:
+            return None
+        rows = ((np.arange(h) + offset) * sy).astype(int)
+        columns = ((np.arange(w) + offset) * sx).astype(int)
+        return array[..., rows[:, None], columns]
 
     return replace(
         view,
         rgb=_resize_rgb(view.rgb, (h, w)),
-        gt=pick(view.gt, rows_gt, cols_gt),
+        gt=pick(view.gt, offset=0.5),
         camera=view.camera and view.camera.scaled(1 / sx, 1 / sy),
-        **{k: pick(getattr(view, k)) for k in ("xyz", "valid", "depth", "normals")},
+        **{name: pick(getattr(view, name)) for name in ("xyz", "valid", "depth", "normals")},
     )
 
 
 # %% ../../nbs/core/01_sample.ipynb #f260afda
 @dataclass(frozen=True, eq=False)
 class PreparedSample(Sample):
-    "A sample as one detector's `prepare` left it: ready for its `predict_prepared`, and never prepared again."
+    """A sample as one detector's `prepare` left it, ready for its `predict_prepared`.
+
+    >>> sample = Sample("bagel/000", "bagel", "test", "good", (View(np.zeros((3, 4, 6))),))
+    >>> refused(PreparedSample.of, PreparedSample.of(sample)).split(";")[0]
+    'this sample was prepared before'
+    """
 
     @classmethod
     def of(cls, sample: Sample) -> PreparedSample:
@@ -289,9 +353,14 @@ class PreparedSample(Sample):
         return cls(sample.id, sample.category, sample.split, sample.defect, sample.views)
 
 
-def map_views(sample: Sample, f: Callable[[View], View]) -> Sample:
-    "The sample with `f` applied to each view; missing views stay missing."
-    return replace(sample, views=tuple(v if v is None else f(v) for v in sample.views))
+def map_views(sample: Sample, transform: Callable[[View], View]) -> Sample:
+    """The sample with `transform` applied to each view; missing views stay missing.
+
+    >>> sample = Sample("bagel/000", "bagel", "test", "good", (View(np.zeros((3, 4, 6))), None))
+    >>> map_views(sample, pad_square).views[0].size
+    (6, 6)
+    """
+    return replace(sample, views=tuple(v if v is None else transform(v) for v in sample.views))
 
 
 # %% ../../nbs/core/01_sample.ipynb #b17205bd
@@ -300,11 +369,12 @@ def import_open3d():
     os.environ.setdefault("OPEN3D_DISABLE_WEB_VISUALIZER", "true")
     try:
         import open3d
-    except (ImportError, OSError) as e:
+    except (ImportError, OSError) as error:
+        libraries = "libusb-1.0-0 libegl1 libgl1"
         raise MvadError(
             "Open3D cannot be loaded",
-            found=str(e).splitlines()[0],
+            found=str(error).splitlines()[0],
             expected="pip package open3d and its system libraries",
-            fix="on Debian or Ubuntu: apt-get install --no-install-recommends libusb-1.0-0 libegl1 libgl1",
-        ) from e
+            fix=f"on Debian or Ubuntu: apt-get install --no-install-recommends {libraries}",
+        ) from error
     return open3d

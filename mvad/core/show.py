@@ -685,11 +685,7 @@ def plotly_scene(points: Float[np.ndarray, "N 3"]) -> dict:
     ratio = extent / extent.max()  # plotly's unit of length: the longest axis
     eye = _plotly_eye((1000 * points - (lo + hi) / 2) / extent.max(), -(lo + hi) / 2)[
         list(_PLOTLY_AXES)
-    ] * [
-        1,
-        1,
-        -1,
-    ]
+    ] * [1, 1, -1]
     look = dict(backgroundcolor="#f2f2f2", showbackground=True, gridcolor="white", nticks=7)
     ends = [[lo[i] - margin, hi[i] + margin][:: -1 if i == 1 else 1] for i in _PLOTLY_AXES]
     axes = {

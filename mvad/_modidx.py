@@ -4875,6 +4875,19 @@ d = {
                 "papers/idif.html#attention.forward",
                 "mvad/papers/idif.py",
             ),
+            "mvad.papers.idif.CodeReader": ("papers/idif.html#codereader", "mvad/papers/idif.py"),
+            "mvad.papers.idif.CodeReader.__init__": (
+                "papers/idif.html#codereader.__init__",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif.CodeReader.forward": (
+                "papers/idif.html#codereader.forward",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif.CodeReader.loss": (
+                "papers/idif.html#codereader.loss",
+                "mvad/papers/idif.py",
+            ),
             "mvad.papers.idif.ConsistencyBottleneck": (
                 "papers/idif.html#consistencybottleneck",
                 "mvad/papers/idif.py",
@@ -4883,23 +4896,30 @@ d = {
                 "papers/idif.html#consistencybottleneck.__init__",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.ConsistencyBottleneck.code": (
-                "papers/idif.html#consistencybottleneck.code",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.ConsistencyBottleneck.explained": (
-                "papers/idif.html#consistencybottleneck.explained",
+            "mvad.papers.idif.ConsistencyBottleneck.encode": (
+                "papers/idif.html#consistencybottleneck.encode",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.ConsistencyBottleneck.forward": (
                 "papers/idif.html#consistencybottleneck.forward",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.ConsistencyBottleneck.l_ib": (
-                "papers/idif.html#consistencybottleneck.l_ib",
+            "mvad.papers.idif.ContextAwareFusion": (
+                "papers/idif.html#contextawarefusion",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.Fused": ("papers/idif.html#fused", "mvad/papers/idif.py"),
+            "mvad.papers.idif.ContextAwareFusion.__init__": (
+                "papers/idif.html#contextawarefusion.__init__",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif.ContextAwareFusion.forward": (
+                "papers/idif.html#contextawarefusion.forward",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif.FusedFeatures": (
+                "papers/idif.html#fusedfeatures",
+                "mvad/papers/idif.py",
+            ),
             "mvad.papers.idif.Fusion3D": ("papers/idif.html#fusion3d", "mvad/papers/idif.py"),
             "mvad.papers.idif.Fusion3D.__init__": (
                 "papers/idif.html#fusion3d.__init__",
@@ -4916,15 +4936,6 @@ d = {
             ),
             "mvad.papers.idif.FusionBlock.forward": (
                 "papers/idif.html#fusionblock.forward",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.FusionScore": ("papers/idif.html#fusionscore", "mvad/papers/idif.py"),
-            "mvad.papers.idif.FusionScore.__init__": (
-                "papers/idif.html#fusionscore.__init__",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.FusionScore.forward": (
-                "papers/idif.html#fusionscore.forward",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.IDIF": ("papers/idif.html#idif", "mvad/papers/idif.py"),
@@ -4962,6 +4973,14 @@ d = {
                 "papers/idif.html#idifnet.fuse",
                 "mvad/papers/idif.py",
             ),
+            "mvad.papers.idif.IDIFNetSettings": (
+                "papers/idif.html#idifnetsettings",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif.IDIFNetSettings.streams": (
+                "papers/idif.html#idifnetsettings.streams",
+                "mvad/papers/idif.py",
+            ),
             "mvad.papers.idif.IDIFSettings": (
                 "papers/idif.html#idifsettings",
                 "mvad/papers/idif.py",
@@ -4986,52 +5005,54 @@ d = {
                 "papers/idif.html#implicitvoxel.tokens",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.Painter": ("papers/idif.html#painter", "mvad/papers/idif.py"),
-            "mvad.papers.idif.Painter.__init__": (
-                "papers/idif.html#painter.__init__",
+            "mvad.papers.idif.ReconstructViews": (
+                "papers/idif.html#reconstructviews",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.Painter.forward": (
-                "papers/idif.html#painter.forward",
+            "mvad.papers.idif.ReconstructViews.__call__": (
+                "papers/idif.html#reconstructviews.__call__",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.Reconstruct": ("papers/idif.html#reconstruct", "mvad/papers/idif.py"),
-            "mvad.papers.idif.Reconstruct.__call__": (
-                "papers/idif.html#reconstruct.__call__",
+            "mvad.papers.idif.ReconstructViews.__init__": (
+                "papers/idif.html#reconstructviews.__init__",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.Reconstruct.__init__": (
-                "papers/idif.html#reconstruct.__init__",
+            "mvad.papers.idif.RetrieveViews": (
+                "papers/idif.html#retrieveviews",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.Retrieve": ("papers/idif.html#retrieve", "mvad/papers/idif.py"),
-            "mvad.papers.idif.Retrieve.__call__": (
-                "papers/idif.html#retrieve.__call__",
+            "mvad.papers.idif.RetrieveViews.__call__": (
+                "papers/idif.html#retrieveviews.__call__",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.Retrieve.__init__": (
-                "papers/idif.html#retrieve.__init__",
+            "mvad.papers.idif.RetrieveViews.__init__": (
+                "papers/idif.html#retrieveviews.__init__",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.Retrieve.look": (
-                "papers/idif.html#retrieve.look",
+            "mvad.papers.idif.RetrieveViews.describe": (
+                "papers/idif.html#retrieveviews.describe",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.Retrieve.nearest": (
-                "papers/idif.html#retrieve.nearest",
+            "mvad.papers.idif.RetrieveViews.nearest": (
+                "papers/idif.html#retrieveviews.nearest",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.StudentSettings": (
-                "papers/idif.html#studentsettings",
+            "mvad.papers.idif.ViewPainter": ("papers/idif.html#viewpainter", "mvad/papers/idif.py"),
+            "mvad.papers.idif.ViewPainter.__init__": (
+                "papers/idif.html#viewpainter.__init__",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.StudentSettings.looks": (
-                "papers/idif.html#studentsettings.looks",
+            "mvad.papers.idif.ViewPainter.forward": (
+                "papers/idif.html#viewpainter.forward",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.ViewSTN": ("papers/idif.html#viewstn", "mvad/papers/idif.py"),
             "mvad.papers.idif.ViewSTN.__init__": (
                 "papers/idif.html#viewstn.__init__",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif.ViewSTN.flatten_depth": (
+                "papers/idif.html#viewstn.flatten_depth",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.ViewSTN.forward": (
@@ -5042,70 +5063,112 @@ d = {
                 "papers/idif.html#viewstn.theta",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.blind_scores": (
-                "papers/idif.html#blind_scores",
+            "mvad.papers.idif._bottleneck": ("papers/idif.html#_bottleneck", "mvad/papers/idif.py"),
+            "mvad.papers.idif._conv3d_layers": (
+                "papers/idif.html#_conv3d_layers",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.combined": ("papers/idif.html#combined", "mvad/papers/idif.py"),
+            "mvad.papers.idif._draw_streams": (
+                "papers/idif.html#_draw_streams",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif._paint_batch": (
+                "papers/idif.html#_paint_batch",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif._paint_stock": (
+                "papers/idif.html#_paint_stock",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif._phase_options": (
+                "papers/idif.html#_phase_options",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif._rendered_turn": (
+                "papers/idif.html#_rendered_turn",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif._rig_turn": ("papers/idif.html#_rig_turn", "mvad/papers/idif.py"),
+            "mvad.papers.idif._train_head": ("papers/idif.html#_train_head", "mvad/papers/idif.py"),
+            "mvad.papers.idif._train_student": (
+                "papers/idif.html#_train_student",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif._training_images": (
+                "papers/idif.html#_training_images",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif._voxel": ("papers/idif.html#_voxel", "mvad/papers/idif.py"),
+            "mvad.papers.idif.auroc_rows": ("papers/idif.html#auroc_rows", "mvad/papers/idif.py"),
+            "mvad.papers.idif.combine_maps": (
+                "papers/idif.html#combine_maps",
+                "mvad/papers/idif.py",
+            ),
             "mvad.papers.idif.detector_for": (
                 "papers/idif.html#detector_for",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.distill_loss": (
-                "papers/idif.html#distill_loss",
+            "mvad.papers.idif.draw_kept_views": (
+                "papers/idif.html#draw_kept_views",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.drop_pattern": (
-                "papers/idif.html#drop_pattern",
+            "mvad.papers.idif.drop_views": ("papers/idif.html#drop_views", "mvad/papers/idif.py"),
+            "mvad.papers.idif.euler_to_matrix": (
+                "papers/idif.html#euler_to_matrix",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.fit_head": ("papers/idif.html#fit_head", "mvad/papers/idif.py"),
-            "mvad.papers.idif.fit_student": ("papers/idif.html#fit_student", "mvad/papers/idif.py"),
-            "mvad.papers.idif.images_of": ("papers/idif.html#images_of", "mvad/papers/idif.py"),
             "mvad.papers.idif.initial_angles": (
                 "papers/idif.html#initial_angles",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.kept": ("papers/idif.html#kept", "mvad/papers/idif.py"),
-            "mvad.papers.idif.landing": ("papers/idif.html#landing", "mvad/papers/idif.py"),
-            "mvad.papers.idif.missing_order": (
-                "papers/idif.html#missing_order",
+            "mvad.papers.idif.missing_view_order": (
+                "papers/idif.html#missing_view_order",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.missing_scores": (
-                "papers/idif.html#missing_scores",
+            "mvad.papers.idif.multi_view_distillation_loss": (
+                "papers/idif.html#multi_view_distillation_loss",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.nearness": ("papers/idif.html#nearness", "mvad/papers/idif.py"),
-            "mvad.papers.idif.optimiser_of": (
-                "papers/idif.html#optimiser_of",
+            "mvad.papers.idif.predict_streams": (
+                "papers/idif.html#predict_streams",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.painted_stock": (
-                "papers/idif.html#painted_stock",
+            "mvad.papers.idif.project_cells": (
+                "papers/idif.html#project_cells",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.painted_views": (
-                "papers/idif.html#painted_views",
+            "mvad.papers.idif.proximity_bias": (
+                "papers/idif.html#proximity_bias",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.positions": ("papers/idif.html#positions", "mvad/papers/idif.py"),
-            "mvad.papers.idif.predict_from": (
-                "papers/idif.html#predict_from",
+            "mvad.papers.idif.resample_volume": (
+                "papers/idif.html#resample_volume",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.rotation": ("papers/idif.html#rotation", "mvad/papers/idif.py"),
-            "mvad.papers.idif.score_rows": ("papers/idif.html#score_rows", "mvad/papers/idif.py"),
+            "mvad.papers.idif.score_blind_views": (
+                "papers/idif.html#score_blind_views",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif.score_missing_views": (
+                "papers/idif.html#score_missing_views",
+                "mvad/papers/idif.py",
+            ),
             "mvad.papers.idif.settings_for": (
                 "papers/idif.html#settings_for",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.training_images": (
-                "papers/idif.html#training_images",
+            "mvad.papers.idif.sine_positions": (
+                "papers/idif.html#sine_positions",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.turned": ("papers/idif.html#turned", "mvad/papers/idif.py"),
-            "mvad.papers.idif.without": ("papers/idif.html#without", "mvad/papers/idif.py"),
+            "mvad.papers.idif.stack_images": (
+                "papers/idif.html#stack_images",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif.student_optimiser": (
+                "papers/idif.html#student_optimiser",
+                "mvad/papers/idif.py",
+            ),
         },
         "mvad.papers.mafr": {
             "mvad.papers.mafr.CBAM": ("papers/mafr.html#cbam", "mvad/papers/mafr.py"),

@@ -12,7 +12,7 @@ NOTEBOOKS = [
     for p in sorted((ROOT / "nbs").rglob("[0-9]*.ipynb"))
     if not any(s.startswith(("_", ".")) for s in p.relative_to(ROOT).parts)
 ]
-TABLES = [p for p in NOTEBOOKS if p.parent.name == "papers"]
+TABLES = [p for p in NOTEBOOKS if p.parent.name == "papers" and p.name[2] == "_"]  # the lessons
 SCALED = [
     p
     for p in NOTEBOOKS

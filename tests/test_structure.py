@@ -14,7 +14,9 @@ NOTEBOOKS = [
     for p in sorted((ROOT / "nbs").rglob("*.ipynb"))
     if not any(s.startswith(("_", ".")) for s in p.relative_to(ROOT).parts)
 ]
-PAPERS = [p for p in NOTEBOOKS if p.parent.name == "papers"]
+# a paper's lesson is NN_name, its companion NNx_name
+LESSONS = [p for p in NOTEBOOKS if p.parent.name == "papers" and re.match(r"\d\d_", p.name)]
+COMPANIONS = [p for p in NOTEBOOKS if p.parent.name == "papers" and p not in LESSONS]
 MODULES = [
     p for p in sorted((ROOT / "mvad").rglob("*.py")) if p.name not in ("__init__.py", "_modidx.py")
 ]
@@ -93,7 +95,7 @@ def test_notebook_is_readable(path):
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in NOTEBOOKS if p.name[0].isdigit() and p.parent.name != "benchmarks"],
+    [p for p in NOTEBOOKS if p.name[0].isdigit() and p.parent.name not in ("benchmarks", "notes")],
     ids=name,
 )
 def test_notebook_exports_to_the_module_of_its_name(path):
@@ -102,7 +104,8 @@ def test_notebook_exports_to_the_module_of_its_name(path):
         for c in cells_of(path)
         if c["cell_type"] == "code" and "default_exp" in (d := nbrun.directives(c["source"]))
     ]
-    assert target == [f"{path.parent.name}.{path.stem.partition('_')[2]}"]
+    nothing = not target and path in COMPANIONS  # a companion may have nothing to export
+    assert nothing or target == [f"{path.parent.name}.{path.stem.partition('_')[2]}"]
     stars = [
         c["source"]
         for c in cells_of(path)
@@ -111,7 +114,7 @@ def test_notebook_exports_to_the_module_of_its_name(path):
     assert not stars, f"{name(path)}: names what it imports, no star"
 
 
-@pytest.mark.parametrize("path", PAPERS, ids=name)
+@pytest.mark.parametrize("path", LESSONS, ids=name)
 def test_paper_notebook_follows_the_template(path):
     tagged = [c for c in cells_of(path) if "parameters" in c["metadata"].get("tags", [])]
     assert len(tagged) == 1, (
@@ -149,8 +152,11 @@ def test_imports_run_one_way():
             other = target.split(".")[1]
             if other not in MAY_IMPORT:
                 continue
-            sibling = room == other == "papers" and target.split(".")[2:3] not in ([], [module])
-            if sibling or (other != room and other not in MAY_IMPORT[room]):
+            paper = (target.split(".") + [module])[2]
+            own = module == paper or module.startswith(f"{paper}_")  # a companion and its lesson
+            if (room == other == "papers" and not own) or (
+                other != room and other not in MAY_IMPORT[room]
+            ):
                 wrong.append(f"{name(path)} imports {target}")
     assert not wrong, wrong
 

@@ -3603,28 +3603,36 @@ d = {
                 "encoders/dino_training.html#dinomodel.forward",
                 "mvad/encoders/dino_training.py",
             ),
+            "mvad.encoders.dino_training.DinoRun": (
+                "encoders/dino_training.html#dinorun",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.DinoRun.__init__": (
+                "encoders/dino_training.html#dinorun.__init__",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.DinoRun._gradients": (
+                "encoders/dino_training.html#dinorun._gradients",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.DinoRun._row": (
+                "encoders/dino_training.html#dinorun._row",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.DinoRun.launch": (
+                "encoders/dino_training.html#dinorun.launch",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.DinoRun.parts": (
+                "encoders/dino_training.html#dinorun.parts",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.DinoRun.step": (
+                "encoders/dino_training.html#dinorun.step",
+                "mvad/encoders/dino_training.py",
+            ),
             "mvad.encoders.dino_training.DinoSettings": (
                 "encoders/dino_training.html#dinosettings",
-                "mvad/encoders/dino_training.py",
-            ),
-            "mvad.encoders.dino_training.Gathered": (
-                "encoders/dino_training.html#gathered",
-                "mvad/encoders/dino_training.py",
-            ),
-            "mvad.encoders.dino_training.Gathered.__init__": (
-                "encoders/dino_training.html#gathered.__init__",
-                "mvad/encoders/dino_training.py",
-            ),
-            "mvad.encoders.dino_training.Gathered.autocast": (
-                "encoders/dino_training.html#gathered.autocast",
-                "mvad/encoders/dino_training.py",
-            ),
-            "mvad.encoders.dino_training.Gathered.rows": (
-                "encoders/dino_training.html#gathered.rows",
-                "mvad/encoders/dino_training.py",
-            ),
-            "mvad.encoders.dino_training.Gathered.total": (
-                "encoders/dino_training.html#gathered.total",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training.Head": (
@@ -3671,6 +3679,26 @@ d = {
                 "encoders/dino_training.html#mapfolder.__len__",
                 "mvad/encoders/dino_training.py",
             ),
+            "mvad.encoders.dino_training.ProcessGroup": (
+                "encoders/dino_training.html#processgroup",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.ProcessGroup.__init__": (
+                "encoders/dino_training.html#processgroup.__init__",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.ProcessGroup.autocast": (
+                "encoders/dino_training.html#processgroup.autocast",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.ProcessGroup.rows": (
+                "encoders/dino_training.html#processgroup.rows",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.ProcessGroup.total": (
+                "encoders/dino_training.html#processgroup.total",
+                "mvad/encoders/dino_training.py",
+            ),
             "mvad.encoders.dino_training.StepData": (
                 "encoders/dino_training.html#stepdata",
                 "mvad/encoders/dino_training.py",
@@ -3687,8 +3715,8 @@ d = {
                 "encoders/dino_training.html#stepdata.__len__",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.StepData.micro": (
-                "encoders/dino_training.html#stepdata.micro",
+            "mvad.encoders.dino_training.StepData._micro": (
+                "encoders/dino_training.html#stepdata._micro",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training.Targets": (
@@ -3703,6 +3731,14 @@ d = {
                 "encoders/dino_training.html#targets.forward",
                 "mvad/encoders/dino_training.py",
             ),
+            "mvad.encoders.dino_training._Loop": (
+                "encoders/dino_training.html#_loop",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training._add_surface": (
+                "encoders/dino_training.html#_add_surface",
+                "mvad/encoders/dino_training.py",
+            ),
             "mvad.encoders.dino_training._cast": (
                 "encoders/dino_training.html#_cast",
                 "mvad/encoders/dino_training.py",
@@ -3711,48 +3747,52 @@ d = {
                 "encoders/dino_training.html#_cosine",
                 "mvad/encoders/dino_training.py",
             ),
+            "mvad.encoders.dino_training._draw_bodies": (
+                "encoders/dino_training.html#_draw_bodies",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training._entropy": (
+                "encoders/dino_training.html#_entropy",
+                "mvad/encoders/dino_training.py",
+            ),
             "mvad.encoders.dino_training._fit": (
                 "encoders/dino_training.html#_fit",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training._manifest": (
-                "encoders/dino_training.html#_manifest",
+            "mvad.encoders.dino_training._import_fabric": (
+                "encoders/dino_training.html#_import_fabric",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training._row": (
-                "encoders/dino_training.html#_row",
+            "mvad.encoders.dino_training._read_manifest": (
+                "encoders/dino_training.html#_read_manifest",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training._same": (
                 "encoders/dino_training.html#_same",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training._update": (
-                "encoders/dino_training.html#_update",
-                "mvad/encoders/dino_training.py",
-            ),
             "mvad.encoders.dino_training.block_mask": (
                 "encoders/dino_training.html#block_mask",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.collapsed": (
-                "encoders/dino_training.html#collapsed",
+            "mvad.encoders.dino_training.collapse_signs": (
+                "encoders/dino_training.html#collapse_signs",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.cost": (
-                "encoders/dino_training.html#cost",
-                "mvad/encoders/dino_training.py",
-            ),
-            "mvad.encoders.dino_training.crops_of": (
-                "encoders/dino_training.html#crops_of",
+            "mvad.encoders.dino_training.describe_collapse": (
+                "encoders/dino_training.html#describe_collapse",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training.dino_loss": (
                 "encoders/dino_training.html#dino_loss",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.ema": (
-                "encoders/dino_training.html#ema",
+            "mvad.encoders.dino_training.dino_objective": (
+                "encoders/dino_training.html#dino_objective",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.draw_crops": (
+                "encoders/dino_training.html#draw_crops",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training.ibot_loss": (
@@ -3771,8 +3811,8 @@ d = {
                 "encoders/dino_training.html#mask_plan",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.objective": (
-                "encoders/dino_training.html#objective",
+            "mvad.encoders.dino_training.optimiser_rule": (
+                "encoders/dino_training.html#optimiser_rule",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training.parameter_groups": (
@@ -3791,12 +3831,8 @@ d = {
                 "encoders/dino_training.html#random_crop",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.rate_of": (
-                "encoders/dino_training.html#rate_of",
-                "mvad/encoders/dino_training.py",
-            ),
-            "mvad.encoders.dino_training.save_weights": (
-                "encoders/dino_training.html#save_weights",
+            "mvad.encoders.dino_training.random_turn": (
+                "encoders/dino_training.html#random_turn",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training.schedules": (
@@ -3807,24 +3843,16 @@ d = {
                 "encoders/dino_training.html#set_rates",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.signs": (
-                "encoders/dino_training.html#signs",
-                "mvad/encoders/dino_training.py",
-            ),
             "mvad.encoders.dino_training.sinkhorn": (
                 "encoders/dino_training.html#sinkhorn",
-                "mvad/encoders/dino_training.py",
-            ),
-            "mvad.encoders.dino_training.token_cost": (
-                "encoders/dino_training.html#token_cost",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training.train_dino": (
                 "encoders/dino_training.html#train_dino",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.turned": (
-                "encoders/dino_training.html#turned",
+            "mvad.encoders.dino_training.update_teacher": (
+                "encoders/dino_training.html#update_teacher",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training.write_maps": (

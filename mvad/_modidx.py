@@ -5334,6 +5334,10 @@ d = {
                 "papers/modmap.html#calibrateddetector.__init__",
                 "mvad/papers/modmap.py",
             ),
+            "mvad.papers.modmap.CalibratedDetector.asking_options": (
+                "papers/modmap.html#calibrateddetector.asking_options",
+                "mvad/papers/modmap.py",
+            ),
             "mvad.papers.modmap.CalibratedDetector.encoders": (
                 "papers/modmap.html#calibrateddetector.encoders",
                 "mvad/papers/modmap.py",
@@ -5362,17 +5366,13 @@ d = {
                 "papers/modmap.html#calibrateddetector.transform",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.CalibratedDetector.volumes": (
-                "papers/modmap.html#calibrateddetector.volumes",
-                "mvad/papers/modmap.py",
-            ),
             "mvad.papers.modmap.MODMAP": ("papers/modmap.html#modmap", "mvad/papers/modmap.py"),
             "mvad.papers.modmap.MODMAP._new_networks": (
                 "papers/modmap.html#modmap._new_networks",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.MODMAP.asking_options": (
-                "papers/modmap.html#modmap.asking_options",
+            "mvad.papers.modmap.MODMAP.adjust_settings": (
+                "papers/modmap.html#modmap.adjust_settings",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.MODMAP.branch_maps": (
@@ -5463,6 +5463,10 @@ d = {
                 "papers/modmap.html#best_distances",
                 "mvad/papers/modmap.py",
             ),
+            "mvad.papers.modmap.branch_volumes": (
+                "papers/modmap.html#branch_volumes",
+                "mvad/papers/modmap.py",
+            ),
             "mvad.papers.modmap.cell_mean_operator": (
                 "papers/modmap.html#cell_mean_operator",
                 "mvad/papers/modmap.py",
@@ -5503,6 +5507,10 @@ d = {
                 "papers/modmap.html#learned_classes",
                 "mvad/papers/modmap.py",
             ),
+            "mvad.papers.modmap.name_encoders": (
+                "papers/modmap.html#name_encoders",
+                "mvad/papers/modmap.py",
+            ),
             "mvad.papers.modmap.names_to_tensor": (
                 "papers/modmap.html#names_to_tensor",
                 "mvad/papers/modmap.py",
@@ -5539,8 +5547,8 @@ d = {
                 "papers/modmap.html#require_views",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.settings_for": (
-                "papers/modmap.html#settings_for",
+            "mvad.papers.modmap.scale_tokens": (
+                "papers/modmap.html#scale_tokens",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.source_plan": (

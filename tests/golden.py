@@ -88,7 +88,9 @@ def samples(data: Data, split: str) -> list:
 
 def settings_of(case: Case):
     """The settings at smoke scale, made smaller still."""
-    settings_for = importlib.import_module(METHODS[case.method][0]).settings_for
+    module, name = METHODS[case.method]
+    module = importlib.import_module(module)
+    settings_for = getattr(module, "settings_for", None) or getattr(module, name).settings_for
     wanted = dict(scale="smoke", variant=case.variant, protocol=case.protocol, seed=0)
     known = inspect.signature(settings_for).parameters
     given = {name: value for name, value in wanted.items() if name in known}

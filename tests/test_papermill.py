@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import start
-from test_notebooks import NOTEBOOKS, name, smoke
+from test_notebooks import NOTEBOOKS, TABLES, name, smoke
 
 from mvad.data.embedded import embedded_root
 
@@ -34,7 +34,7 @@ DATA = {
 
 
 def test_every_paper_prints_its_command():
-    assert {c.split()[1] for c in COMMANDS} == {p.name for p in PAPERS.glob("*.ipynb")}
+    assert {c.split()[1] for c in COMMANDS} == {p.name for p in TABLES}
 
 
 @pytest.mark.parametrize(

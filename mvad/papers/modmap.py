@@ -23,16 +23,15 @@ from ..core.geometry import SparseOperator
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
 from ..core.volume import ScoreVolume, VoxelAssignment, VoxelGrid, assign_voxels
 from ..core.volume import grid_around, max_score_in_grid, score_volume, world_points
+from ..encoders.channels import ChannelScale
 from ..encoders.features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
 __all__ = [
     "ENSEMBLES",
+    "PAPER_IMAGE",
     "GREY",
     "BRANCHES",
-    "SCALES",
-    "VARIANTS",
-    "PAPER_IMAGE",
     "cell_mean_operator",
     "tokens_on_grid",
     "ModulateAndMap",
@@ -47,9 +46,11 @@ __all__ = [
     "object_mask",
     "tokens_touching",
     "MODMAPSettings",
+    "name_encoders",
     "image_and_depth_encoders",
     "evenly_chosen_views",
     "square_view",
+    "scale_tokens",
     "ObjectEncoder",
     "drawn_sources",
     "drawn_views",
@@ -70,8 +71,8 @@ __all__ = [
     "tokens_on_object",
     "CalibratedDetector",
     "MODMAP",
+    "branch_volumes",
     "plant_artefacts",
-    "settings_for",
     "add_evaluation",
     "inference_ms",
 ]
@@ -446,6 +447,69 @@ class MODMAPSettings(PairTraining):
             raise MvadError("a share of sources", found=found, expected=expected)
 
 
+# %% ../../nbs/papers/44_modmap.ipynb #a2e7b1f1
+# fused as CFM does; the other rules stand in the record beside it
+_SELF = dict(pairs="self", fusion="product")
+_EMBEDDED = dict(
+    encoder_image="efficientnet_lite0",
+    layers=(2, 3),
+    standardise=True,
+    train_tokens="object",
+    at_once=48,
+    lr=2e-3,
+    depth_fill=36,
+)
+_SMALL = dict(size=96, image_size=64, depth_size=112, grid=8, views=4, epochs=40, voxels=48)
+_MIDDLE = dict(size=200, image_size=256, depth_size=448, grid=32, epochs=150, voxels=128)
+_SCALES = {
+    "smoke": dict(_EMBEDDED, **_SMALL, centres=128, radii=(0.008,)),
+    "laptop": dict(_EMBEDDED, **_MIDDLE, tokens=96),
+    "paper": {},
+}
+_VARIANTS = {
+    "ours": {},
+    "synth": dict(setup="synth"),  # Tables 1, 2
+    "cfm": dict(_SELF, encoder_depth="fpfh", conditioning=False),
+    "cfm-view": dict(_SELF, encoder_depth="fpfh"),  # Table 3
+    "view-point-mae": dict(_SELF, encoder_depth="point_mae"),
+    "view-image": dict(_SELF, encoder_depth="image"),
+    "view": dict(_SELF),  # Tables 4, 6
+    "multi": dict(multiclass=True),
+    "multi-synth": dict(multiclass=True, setup="synth"),  # Table 7
+    "views-18": dict(source_share=18 / 36),  # Table 8, with the next three
+    "views-9": dict(source_share=9 / 36),
+    "views-5": dict(source_share=5 / 36),
+    "views-9-b": dict(source_share=0.25, reading="B"),
+    "cfm-point-mae": dict(_SELF, encoder_depth="point_mae", conditioning=False),
+    "cfm-image": dict(_SELF, encoder_depth="image", conditioning=False),  # its text B.1
+    "view-dinov3": dict(_SELF, encoder_image="dinov3", encoder_depth="image"),  # Table 9
+    "cfm-synth": dict(_SELF, encoder_depth="fpfh", conditioning=False, setup="synth"),  # Table 2
+    "mean": dict(ensemble="mean"),
+    "others": dict(ensemble="others"),  # ours
+}
+
+# %% ../../nbs/papers/44_modmap.ipynb #834e2d67
+# what the names stand for at paper scale
+PAPER_IMAGE = {"image": "dinov2_vitb14_reg4", "dinov3": "vit_base_patch16_dinov3.lvd1689m"}
+
+
+def name_encoders(chosen: dict, scale: str) -> dict:
+    """Chosen settings with the full names of their encoders.
+
+    The depth encoder "image" is the image encoder, seeing depth; at smoke and laptop scale the
+    embedded one stands in for all image networks. Raises `MvadError` for other weights there.
+    """
+    image = chosen.get("encoder_image", MODMAPSettings.encoder_image)
+    if scale == "paper":
+        image = PAPER_IMAGE.get(image, image)
+    elif image in PAPER_IMAGE:
+        text, expected = f"needs weights {PAPER_IMAGE[image]}", "--scale paper with them"
+        fix = "the embedded encoder stands in for DINOv2 only"
+        raise MvadError(text, expected=expected, fix=fix)
+    chosen = chosen | {"encoder_image": image}
+    return chosen | {"encoder_depth": image} if chosen.get("encoder_depth") == "image" else chosen
+
+
 # %% ../../nbs/papers/44_modmap.ipynb #f036199c
 GREY = dict(mean=(0.445,) * 3, std=(0.269,) * 3)  # how the released code normalises grey images
 
@@ -488,11 +552,16 @@ def square_view(view: View, size: int) -> View:
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #3aae4c2e
+def scale_tokens(x: Float[Tensor, "N T c"], scale: ChannelScale) -> Float[Tensor, "N T c"]:
+    "The features of all views and tokens, each channel scaled."
+    return scale(x.flatten(0, 1)).view_as(x)
+
+
 class ObjectEncoder:
     """Both frozen encoders and a grid of tokens: prepared samples in, `ObjectFeatures` out.
 
-    `grid` is the image encoder's unless it is given. `scales` are the (mean, deviation) of the
-    channels of both modalities, once `standardise` was called.
+    `grid` is the image encoder's unless it is given. `scales` change nothing until `standardise`
+    was called.
     """
 
     def __init__(
@@ -500,7 +569,7 @@ class ObjectEncoder:
     ):
         self.image, self.depth = image, depth
         self.grid, self.cache, self.device = grid, cache, device
-        self.scales = None
+        self.scales = (ChannelScale(), ChannelScale())
 
     def named(self) -> dict[str, str]:
         "Name and hash of both encoders."
@@ -528,34 +597,30 @@ class ObjectEncoder:
             for i, f in zip(present, features):
                 x[i] = tokens_on_grid(f, self.grid)
             out.append(x.to(self.device))
-        if self.scales:
-            out = [(x - mean) / deviation for x, (mean, deviation) in zip(out, self.scales)]
-        return ObjectFeatures(*out, tuple(present))
+        f_i, f_d = (scale_tokens(x, scale) for x, scale in zip(out, self.scales))
+        return ObjectFeatures(f_i, f_d, tuple(present))
 
     def standardise(self, objects: Sequence[ObjectFeatures]):
         "Take these objects' mean and deviation of each channel out of all features, theirs too."
-        self.scales = []
+        scales = []
         for name in ("f_i", "f_d"):
             every = torch.cat([getattr(x, name)[list(x.present)].flatten(0, 1) for x in objects])
-            mean, deviation = every.mean(0), every.std(0) + 1e-6
-            self.scales.append((mean, deviation))
+            scales.append(ChannelScale.fit(every, correction=1))
             for x in objects:
-                setattr(x, name, (getattr(x, name) - mean) / deviation)
+                setattr(x, name, scale_tokens(getattr(x, name), scales[-1]))
+        self.scales = tuple(scales)
 
     def state(self) -> dict[str, Tensor]:
         "The token grid and the scales."
-        out = {"token_grid": torch.tensor(self.grid)}
-        for modality, (mean, deviation) in zip("id", self.scales or ()):
-            out |= {f"scale_{modality}.mean": mean, f"scale_{modality}.deviation": deviation}
-        return out
+        image, depth = self.scales
+        grid = {"token_grid": torch.tensor(self.grid)}
+        return grid | image.state("scale_i.{}") | depth.state("scale_d.{}")
 
     def restore(self, tensors: Mapping[str, Tensor]):
         "Take over a `state`."
         self.grid = tuple(tensors["token_grid"].tolist())
-        self.scales = None
         if "scale_i.mean" in tensors:
-            names = ("mean", "deviation")
-            self.scales = [[tensors[f"scale_{k}.{n}"].to(self.device) for n in names] for k in "id"]
+            self.scales = tuple(ChannelScale.restore(tensors, f"scale_{k}.{{}}") for k in "id")
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #6b74a128
@@ -777,14 +842,11 @@ class CalibratedDetector(Detector):
         x.category = class_number(sample, self.classes)
         return x
 
-    def volumes(self, sample: PreparedSample, prediction: Prediction) -> dict[str, ScoreVolume]:
-        "The volume of each branch of a prediction: what `VolumeMetrics` asks for."
-        if self.grid is None:
-            fix = "give the data set its calibration"
-            raise MvadError("no volume without cameras", file=sample.id, fix=fix)
-        self.require_ready(sample)
-        where = assign_views(sample, self.masks(sample), self.grid)
-        return {b: score_volume(where, [m], self.grid) for b, m in prediction.branches.items()}
+    def asking_options(self, x: ObjectFeatures) -> dict:
+        "What `view_psi` needs to know beside features and views."
+        s = self.settings
+        table = self.nets.pair_table(len(self.names), x.category)
+        return dict(grid=self.encoder.grid, table=table, ensemble=s.ensemble, sigma=s.sigma)
 
     def state(self) -> dict[str, Tensor]:
         "Token grid and channel statistics, the names of the views, and the grid of voxels."
@@ -826,7 +888,12 @@ class MODMAP(CalibratedDetector):
     Example: `MODMAP(settings).fit([good]).predict(other).score`
     """
 
-    name = "modmap"
+    name, SCALES, VARIANTS = "modmap", _SCALES, _VARIANTS
+
+    @classmethod
+    def adjust_settings(cls, chosen: dict, *, scale: str, **run) -> dict:
+        "The encoders by their full names."
+        return name_encoders(chosen, scale)
 
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> MODMAP:
         "Learn from one good object (of each class); `checkpoint`: a file to resume from."
@@ -834,7 +901,7 @@ class MODMAP(CalibratedDetector):
         samples = [self.prepare(require_good(x)) for x in samples]
         self.classes = learned_classes(samples, s.multiclass)
         self.names = view_names(max(samples, key=lambda x: len(x.views)))
-        self.encoder.scales = None
+        self.encoder.scales = (ChannelScale(), ChannelScale())
         objects = [self.features(x) for x in samples]
         masks, tokens = [self.masks(x) for x in samples], self.encoder.grid
         for x, of_views in zip(objects, masks):
@@ -850,12 +917,6 @@ class MODMAP(CalibratedDetector):
     def _new_networks(self, c_i: int, c_d: int) -> ModulateAndMap:
         n_views, n_classes = len(self.names), len(self.classes)
         return networks_of(self.settings, (c_i, c_d), n_views, n_classes).to(self.device)
-
-    def asking_options(self, x: ObjectFeatures) -> dict:
-        "What `view_psi` needs to know beside features and views."
-        s = self.settings
-        table = self.nets.pair_table(len(self.names), x.category)
-        return dict(grid=self.encoder.grid, table=table, ensemble=s.ensemble, sigma=s.sigma)
 
     def branch_maps(self, sample: PreparedSample) -> dict[str, Float[np.ndarray, "V H W"]]:
         "Every branch's maps of a prepared sample; zeros for a view that is missing or not used."
@@ -885,14 +946,30 @@ class MODMAP(CalibratedDetector):
         self.nets.load_state_dict({k.removeprefix("nets."): v for k, v in weights.items()})
 
 
+# %% ../../nbs/papers/44_modmap.ipynb #8490152e
+def branch_volumes(
+    detector: CalibratedDetector, sample: PreparedSample, prediction: Prediction
+) -> dict[str, ScoreVolume]:
+    "The volume of each branch of a prediction of a prepared sample: what `VolumeMetrics` asks for."
+    if detector.grid is None:
+        fix = "give the data set its calibration"
+        raise MvadError("no volume without cameras", file=sample.id, fix=fix)
+    detector.require_ready(sample)
+    where, branches = (
+        assign_views(sample, detector.masks(sample), detector.grid),
+        prediction.branches,
+    )
+    return {b: score_volume(where, [maps], detector.grid) for b, maps in branches.items()}
+
+
 # %% ../../nbs/papers/44_modmap.ipynb #75ba92ab
 def plant_artefacts(
     sample: Sample, seed: int = 0, radius: float = 0.04, what: Sequence[str] = ("highlight", "hole")
 ) -> Sample:
     """The sample with a saturated highlight in one view and missing depth in another.
 
-    Each lies on the object, has `radius` times the image side, and is drawn by seed and id. The ground truth stays:
-    neither is a defect.
+    Each lies on the object, has `radius` times the image side, and is drawn by seed and id. The
+    ground truth stays: neither is a defect.
     """
     if unknown := set(what) - {"highlight", "hole"}:
         found = ", ".join(sorted(unknown))
@@ -912,78 +989,6 @@ def plant_artefacts(
         else:
             views[i] = replace(view, valid=view.valid & (far >= 1))
     return replace(sample, views=tuple(views))
-
-
-# %% ../../nbs/papers/44_modmap.ipynb #a2e7b1f1
-# fused as CFM does; the other rules stand in the record beside it
-_SELF = dict(pairs="self", fusion="product")
-_EMBEDDED = dict(
-    encoder_image="efficientnet_lite0",
-    layers=(2, 3),
-    standardise=True,
-    train_tokens="object",
-    at_once=48,
-    lr=2e-3,
-    depth_fill=36,
-)
-_SMALL = dict(size=96, image_size=64, depth_size=112, grid=8, views=4, epochs=40, voxels=48)
-_MIDDLE = dict(size=200, image_size=256, depth_size=448, grid=32, epochs=150, voxels=128)
-SCALES = {
-    "smoke": dict(_EMBEDDED, **_SMALL, centres=128, radii=(0.008,)),
-    "laptop": dict(_EMBEDDED, **_MIDDLE, tokens=96),
-    "paper": {},
-}
-VARIANTS = {
-    "ours": {},
-    "synth": dict(setup="synth"),  # Tables 1, 2
-    "cfm": dict(_SELF, encoder_depth="fpfh", conditioning=False),
-    "cfm-view": dict(_SELF, encoder_depth="fpfh"),  # Table 3
-    "view-point-mae": dict(_SELF, encoder_depth="point_mae"),
-    "view-image": dict(_SELF, encoder_depth="image"),
-    "view": dict(_SELF),  # Tables 4, 6
-    "multi": dict(multiclass=True),
-    "multi-synth": dict(multiclass=True, setup="synth"),  # Table 7
-    "views-18": dict(source_share=18 / 36),  # Table 8, with the next three
-    "views-9": dict(source_share=9 / 36),
-    "views-5": dict(source_share=5 / 36),
-    "views-9-b": dict(source_share=0.25, reading="B"),
-    "cfm-point-mae": dict(_SELF, encoder_depth="point_mae", conditioning=False),
-    "cfm-image": dict(_SELF, encoder_depth="image", conditioning=False),  # its text B.1
-    "view-dinov3": dict(_SELF, encoder_image="dinov3", encoder_depth="image"),  # Table 9
-    "cfm-synth": dict(_SELF, encoder_depth="fpfh", conditioning=False, setup="synth"),  # Table 2
-    "mean": dict(ensemble="mean"),
-    "others": dict(ensemble="others"),  # ours
-}
-
-# %% ../../nbs/papers/44_modmap.ipynb #834e2d67
-# what the names stand for at paper scale
-PAPER_IMAGE = {"image": "dinov2_vitb14_reg4", "dinov3": "vit_base_patch16_dinov3.lvd1689m"}
-
-
-def settings_for(
-    scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0
-) -> MODMAPSettings:
-    """The settings of a run.
-
-    The depth encoder "image" is the image encoder, seeing depth; at smoke and laptop scale the
-    embedded one stands in for all image networks.
-    """
-    for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known:
-            raise MvadError(f"unknown {what} of MODMAP", found=name, expected=", ".join(known))
-    chosen = {**SCALES[scale], **VARIANTS[variant]}
-    names = PAPER_IMAGE
-    if scale != "paper":
-        names = dict.fromkeys(PAPER_IMAGE, "efficientnet_lite0")
-        if "encoder_image" in VARIANTS[variant]:
-            text, expected = f"needs weights {PAPER_IMAGE['dinov3']}", "--scale paper with them"
-            fix = "the embedded encoder stands in for DINOv2 only"
-            raise MvadError(text, expected=expected, fix=fix)
-    image = chosen.get("encoder_image", MODMAPSettings.encoder_image)
-    chosen["encoder_image"] = names.get(image, image)
-    if chosen.get("encoder_depth") == "image":
-        chosen["encoder_depth"] = chosen["encoder_image"]
-    return MODMAPSettings(**chosen, protocol=protocol, seed=seed)
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #7df60df6

@@ -58,7 +58,8 @@ def training_tflop(method: str, variant: str, dataset: str) -> float:
 
     if not TFLOP[method]:
         return 0.0
-    make = import_module(f"mvad.papers.{method}").settings_for
+    module = import_module(f"mvad.papers.{method}")
+    make = getattr(module, "settings_for", None) or getattr(module, method.upper()).settings_for
     s = make(
         **{
             k: v

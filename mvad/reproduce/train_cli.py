@@ -136,6 +136,7 @@ def _new_detector(method: str, args, views: int = 1):
     from mvad.encoders.features import FeatureCache
 
     cls, module = _class_of(method), import_module(METHODS[method].split(":")[0])
+    module = module if hasattr(module, "settings_for") else cls
     wanted = dict(
         scale=args.scale,
         variant="ours" if "ours" in module.VARIANTS else next(iter(module.VARIANTS)),

@@ -2459,6 +2459,7 @@ d = {
                 "data/images.html#scan_defect_folders",
                 "mvad/data/images.py",
             ),
+            "mvad.data.images.sort_splits": ("data/images.html#sort_splits", "mvad/data/images.py"),
             "mvad.data.images.subfolders": ("data/images.html#subfolders", "mvad/data/images.py"),
         },
         "mvad.data.jobs": {
@@ -2995,6 +2996,18 @@ d = {
             ),
         },
         "mvad.data.realiad": {
+            "mvad.data.realiad.CategoryList": (
+                "data/realiad.html#categorylist",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad.CategoryList.normal": (
+                "data/realiad.html#categorylist.normal",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad.ListedImage": (
+                "data/realiad.html#listedimage",
+                "mvad/data/realiad.py",
+            ),
             "mvad.data.realiad.RealIAD": ("data/realiad.html#realiad", "mvad/data/realiad.py"),
             "mvad.data.realiad.RealIAD.__init__": (
                 "data/realiad.html#realiad.__init__",
@@ -3024,6 +3037,10 @@ d = {
                 "data/realiad.html#realiadlayout._home",
                 "mvad/data/realiad.py",
             ),
+            "mvad.data.realiad.RealIADLayout._noisy_keys": (
+                "data/realiad.html#realiadlayout._noisy_keys",
+                "mvad/data/realiad.py",
+            ),
             "mvad.data.realiad.RealIADLayout.entries": (
                 "data/realiad.html#realiadlayout.entries",
                 "mvad/data/realiad.py",
@@ -3036,41 +3053,58 @@ d = {
                 "data/realiad.html#realiadlayout.write",
                 "mvad/data/realiad.py",
             ),
-            "mvad.data.realiad._agree": ("data/realiad.html#_agree", "mvad/data/realiad.py"),
+            "mvad.data.realiad._check_class": (
+                "data/realiad.html#_check_class",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad._check_name": (
+                "data/realiad.html#_check_name",
+                "mvad/data/realiad.py",
+            ),
             "mvad.data.realiad._deeper": ("data/realiad.html#_deeper", "mvad/data/realiad.py"),
             "mvad.data.realiad._folder_of": (
                 "data/realiad.html#_folder_of",
                 "mvad/data/realiad.py",
             ),
-            "mvad.data.realiad._folders": ("data/realiad.html#_folders", "mvad/data/realiad.py"),
             "mvad.data.realiad._parsed": ("data/realiad.html#_parsed", "mvad/data/realiad.py"),
-            "mvad.data.realiad._save": ("data/realiad.html#_save", "mvad/data/realiad.py"),
-            "mvad.data.realiad._save_noisy": (
-                "data/realiad.html#_save_noisy",
+            "mvad.data.realiad._read_view": (
+                "data/realiad.html#_read_view",
                 "mvad/data/realiad.py",
             ),
-            "mvad.data.realiad.assemble": ("data/realiad.html#assemble", "mvad/data/realiad.py"),
+            "mvad.data.realiad._require_noisy": (
+                "data/realiad.html#_require_noisy",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad.assemble_views": (
+                "data/realiad.html#assemble_views",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad.category_images": (
+                "data/realiad.html#category_images",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad.category_list": (
+                "data/realiad.html#category_list",
+                "mvad/data/realiad.py",
+            ),
             "mvad.data.realiad.image_folders": (
                 "data/realiad.html#image_folders",
                 "mvad/data/realiad.py",
             ),
-            "mvad.data.realiad.images_of": ("data/realiad.html#images_of", "mvad/data/realiad.py"),
             "mvad.data.realiad.list_folders": (
                 "data/realiad.html#list_folders",
                 "mvad/data/realiad.py",
             ),
-            "mvad.data.realiad.list_of": ("data/realiad.html#list_of", "mvad/data/realiad.py"),
-            "mvad.data.realiad.noisy": ("data/realiad.html#noisy", "mvad/data/realiad.py"),
-            "mvad.data.realiad.out_of_reach": (
-                "data/realiad.html#out_of_reach",
+            "mvad.data.realiad.mix_defects_in": (
+                "data/realiad.html#mix_defects_in",
                 "mvad/data/realiad.py",
             ),
             "mvad.data.realiad.parse_entry": (
                 "data/realiad.html#parse_entry",
                 "mvad/data/realiad.py",
             ),
-            "mvad.data.realiad.parse_name": (
-                "data/realiad.html#parse_name",
+            "mvad.data.realiad.parse_image_name": (
+                "data/realiad.html#parse_image_name",
                 "mvad/data/realiad.py",
             ),
             "mvad.data.realiad.part_folder": (
@@ -3078,10 +3112,13 @@ d = {
                 "mvad/data/realiad.py",
             ),
             "mvad.data.realiad.part_name": ("data/realiad.html#part_name", "mvad/data/realiad.py"),
-            "mvad.data.realiad.read_list": ("data/realiad.html#read_list", "mvad/data/realiad.py"),
-            "mvad.data.realiad.read_view": ("data/realiad.html#read_view", "mvad/data/realiad.py"),
-            "mvad.data.realiad.samples_of": (
-                "data/realiad.html#samples_of",
+            "mvad.data.realiad.read_image_list": (
+                "data/realiad.html#read_image_list",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad.scan_list": ("data/realiad.html#scan_list", "mvad/data/realiad.py"),
+            "mvad.data.realiad.why_unreadable": (
+                "data/realiad.html#why_unreadable",
                 "mvad/data/realiad.py",
             ),
         },

@@ -279,7 +279,7 @@ FAULTS = {
         empty_mask,
         "_NG_AK_",
         ".png",
-        "found 0 pixels > 0",
+        "found no pixel > 0",
         "expected at least 1",
     ),
     "a mask of another size": (

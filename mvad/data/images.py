@@ -4,7 +4,7 @@
 
 # %% ../../nbs/data/20a_images.ipynb #228c11d6
 from __future__ import annotations
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
@@ -28,7 +28,9 @@ from mvad.data.base import (
 
 # %% auto #0
 __all__ = [
+    "SPLIT_ORDER",
     "require_keys",
+    "sort_splits",
     "files_by_stem",
     "subfolders",
     "scan_defect_folders",
@@ -50,6 +52,22 @@ def require_keys(value, keys: Sequence[str], what: str, file: str | Path | None)
         found = f"keys {', '.join(there)}" if there else repr(value)[:160]
         expected = f"keys {', '.join(keys)}"
         raise BadIndex(f"{what} lacks {lacking}", file=file, found=found, expected=expected)
+
+
+SPLIT_ORDER = ("train", "validation", "dev", "test")
+
+
+def sort_splits(names: Iterable[str]) -> list[str]:
+    """Names of splits in the order of their use; unknown ones come last, by name.
+
+    >>> sort_splits({"test", "own", "train"})
+    ['train', 'test', 'own']
+    """
+
+    def place(name: str) -> tuple[int, str]:
+        return SPLIT_ORDER.index(name) if name in SPLIT_ORDER else len(SPLIT_ORDER), name
+
+    return sorted(names, key=place)
 
 
 # %% ../../nbs/data/20a_images.ipynb #34fb784c
@@ -151,7 +169,7 @@ def check_mask(
             file=file,
             found="no pixel > 0",
             expected="at least 1",
-            fix="is it the right file?",
+            fix="is it the right file, and was it not shrunk?",
         )
     if label == 0 and gt.any():
         raise LabelMaskConflict(

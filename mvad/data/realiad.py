@@ -7,12 +7,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
+from ..core.files import write_json
 from ..core.sample import MvadError, Sample, View
 from mvad.data.base import (
     BadIndex,
@@ -23,7 +25,6 @@ from mvad.data.base import (
     LabelMaskConflict,
     MissingMask,
     Record,
-    ShapeMismatch,
     UnreadableFile,
     ViewMismatch,
     close,
@@ -37,35 +38,36 @@ from mvad.data.base import (
     write_jpeg,
     write_png,
 )
-from ..core.files import write_json
+from .images import check_mask, require_keys, sort_splits
 from .layout import Item, Layout
 
 # %% auto #0
 __all__ = [
-    "KEYS",
-    "MEANINGS",
-    "CODES",
-    "NOISE",
-    "read_list",
-    "parse_name",
+    "ENTRY_KEYS",
+    "CODE_MEANINGS",
+    "DEFECT_CODES",
+    "NOISE_SHARES",
+    "read_image_list",
+    "parse_image_name",
     "image_folders",
     "list_folders",
-    "out_of_reach",
+    "CategoryList",
+    "ListedImage",
+    "why_unreadable",
     "parse_entry",
-    "assemble",
-    "list_of",
-    "images_of",
+    "assemble_views",
+    "category_list",
+    "category_images",
+    "scan_list",
     "RealIAD",
-    "samples_of",
-    "read_view",
     "part_folder",
     "part_name",
-    "noisy",
+    "mix_defects_in",
     "RealIADLayout",
 ]
 
 # %% ../../nbs/data/24_realiad.ipynb #8ec9742f
-KEYS = ("category", "anomaly_class", "image_path", "mask_path")  # of every entry
+ENTRY_KEYS = ("category", "anomaly_class", "image_path", "mask_path")  # of every entry
 
 
 @lru_cache(maxsize=64)
@@ -73,59 +75,38 @@ def _parsed(path: str, size: int, mtime_ns: int) -> dict:
     return read_json(path)
 
 
-def read_list(path: str | Path) -> dict:
+def read_image_list(path: str | Path) -> dict:
     """The list of one category: {meta: {prefix, normal_class}, train: [...], test: [...], ...}.
 
     Raises `UnreadableFile`, `BadIndex`.
+
+    >>> read_image_list("realiad_jsons/audiojack.json")["train"][0]["image_path"]
     """
     path = Path(path)
     if not os.path.isfile(path):
         raise UnreadableFile("there is no such list", file=path, expected="a JSON file a category")
-    data = _parsed(str(path), path.stat().st_size, path.stat().st_mtime_ns)
-    fix = "unpack the lists again"
-    if not isinstance(data, dict):
-        raise BadIndex(
-            "the list is not a JSON object",
-            file=path,
-            found=type(data).__name__,
-            expected="keys meta, train, test",
-            fix=fix,
-        )
-    for owner, name, keys in (
-        (data, "the list", ("meta", "train", "test")),
-        (data.get("meta"), "meta", ("prefix", "normal_class")),
-    ):
-        lacking = [k for k in keys if not isinstance(owner, dict) or k not in owner]
-        there = f"keys {', '.join(owner)}" if isinstance(owner, dict) else repr(owner)
-        if lacking:
-            raise BadIndex(
-                f"{name} lacks {', '.join(lacking)}",
-                file=path,
-                found=there,
-                expected=f"keys {', '.join(keys)}",
-                fix=fix,
-            )
-    for s in data.keys() - {"meta"}:
-        if not isinstance(data[s], list):
-            raise BadIndex(
-                f"{s} is not a list of images",
-                file=path,
-                found=type(data[s]).__name__,
-                expected="a list",
-                fix=fix,
-            )
-    return data
+    content = _parsed(str(path), path.stat().st_size, path.stat().st_mtime_ns)
+    require_keys(content, ("meta", "train", "test"), "the list", path)
+    require_keys(content["meta"], ("prefix", "normal_class"), "meta", path)
+    for split in content.keys() - {"meta"}:
+        if not isinstance(content[split], list):
+            found = type(content[split]).__name__
+            raise BadIndex(f"{split} is no list of images", file=path, found=found, expected="list")
+    return content
 
 
 # %% ../../nbs/data/24_realiad.ipynb #1736fccd
-def parse_name(path: str | Path) -> dict[str, str | None]:
-    """The parts of an image's name: category, number, kind (OK or NG), code (None for OK), view, stamp.
+def parse_image_name(path: str | Path) -> dict[str, str | None]:
+    """The parts of an image's name. Raises `BadIndex`.
 
-    Raises `BadIndex`.
+    They are category, number, kind (OK or NG), code (None for OK), view and stamp.
+
+    >>> parse_image_name("audiojack_0326_OK_C1_20230925185139.jpg")["view"]
+    '1'
     """
     files, name = recipe("realiad")["files"], Path(path).name
-    m = re.fullmatch(files["name"], name)
-    if m is None:
+    match = re.fullmatch(files["name"], name)
+    if match is None:
         raise BadIndex(
             "an image's name does not follow the layout",
             file=path,
@@ -133,217 +114,245 @@ def parse_name(path: str | Path) -> dict[str, str | None]:
             expected=files["name_example"],
             fix="correct `files: name` in the recipe if your copy differs",
         )
-    return m.groupdict()
+    return match.groupdict()
 
 
 # %% ../../nbs/data/24_realiad.ipynb #de9ca539
-def _folders(home: Path, patterns: Iterable[str], without: str | None = None) -> list[Path]:
-    """Folders in `home` that match a pattern, in the patterns' order, each name once."""
-    there = [
-        p for p in visible(home) if os.path.isdir(p) and not (without and fnmatch(p.name, without))
-    ]
-    return list(dict.fromkeys(p for pattern in patterns for p in there if fnmatch(p.name, pattern)))
-
-
-def _deeper(folder: Path, test) -> Path:
-    """`folder`, or the one of the same name inside it if only that passes the test."""
-    return folder if test(folder) or not test(folder / folder.name) else folder / folder.name
+def _deeper(folder: Path, passes: Callable[[Path], bool]) -> Path:
+    """`folder`, or the one of the same name inside it if only that passes."""
+    inner = folder / folder.name
+    return inner if passes(inner) and not passes(folder) else folder
 
 
 def image_folders(home: Path) -> dict[str, Path]:
-    """{folder name: folder that holds the categories} of every image size under `home`, in the recipe's order."""
+    """The folders that hold the categories, by their names: one for each image size.
+
+    In the recipe's order.
+
+    >>> image_folders(Path("/data/realiad"))["realiad_1024"]
+    """
     files = recipe("realiad")["files"]
 
-    def holds(p):
-        return any(os.path.isdir(d / k) for d in visible(p) for k in files["kinds"])
+    def holds_categories(folder: Path) -> bool:
+        return any(os.path.isdir(d / kind) for d in visible(folder) for kind in files["kinds"])
 
-    found = {
-        p.name: _deeper(p, holds) for p in _folders(home, files["images"], without=files["lists"])
-    }
-    return {name: p for name, p in found.items() if holds(p)}
+    there = [p for p in visible(home) if os.path.isdir(p) and not fnmatch(p.name, files["lists"])]
+    found = {}
+    for pattern in files["images"]:
+        for p in there:
+            folder = _deeper(p, holds_categories)
+            if fnmatch(p.name, pattern) and holds_categories(folder):
+                found.setdefault(p.name, folder)
+    return found
 
 
 def list_folders(home: Path) -> dict[str, Path]:
-    """{folder name: folder that holds CATEGORY.json} of every protocol under `home`."""
+    """The folders that hold CATEGORY.json, by their names: one for each protocol.
 
-    def holds(p):
-        return any(f.suffix == ".json" for f in visible(p))
+    >>> list_folders(Path("/data/realiad"))["realiad_jsons_sv"]
+    """
 
-    return {
-        p.name: _deeper(p, holds) for p in _folders(home, [recipe("realiad")["files"]["lists"]])
-    }
+    def holds_lists(folder: Path) -> bool:
+        return any(f.suffix == ".json" for f in visible(folder))
+
+    pattern = recipe("realiad")["files"]["lists"]
+    there = [p for p in visible(home) if os.path.isdir(p) and fnmatch(p.name, pattern)]
+    return {p.name: _deeper(p, holds_lists) for p in there}
 
 
 # %% ../../nbs/data/24_realiad.ipynb #37b76e68
-def _agree(path: Path, told: dict[str, tuple]) -> None:
-    """Raise `BadIndex` where two tellings of one fact differ; `told` maps the fact to (found, expected)."""
-    for what, (found, expected) in told.items():
-        if found != expected:
-            raise BadIndex(
-                f"the {what} in an image's name is not its folder's",
-                file=path,
-                found=found,
-                expected=expected,
-                fix="were files renamed or swapped? unpack this folder again",
-            )
+@dataclass(frozen=True)
+class CategoryList:
+    """A category's list, and what its entries are checked against.
+
+    `path` and `content` are the list's, `images` is the category's image folder, `views` says how
+    many cameras the rig has.
+    """
+
+    path: Path
+    content: dict
+    images: Path
+    category: str
+    views: int = 5
+
+    @property
+    def normal(self) -> str:
+        """The class of good parts, and their folder."""
+        return self.content["meta"]["normal_class"]
 
 
-def out_of_reach(path: Path) -> str | None:
-    """Why the system cannot find a file (no such file, no permission, a loop of links), or None if it can."""
+@dataclass(frozen=True)
+class ListedImage:
+    """A checked entry of a list.
+
+    `folder` is the sample's key, such as NG/AK/S0024, `kind` OK or NG, `code` the defect's (None
+    for a good part), `view` counts from 1, `gt` is None where the view shows no defect.
+    """
+
+    folder: str
+    kind: str
+    code: str | None
+    view: int
+    rgb: Path
+    gt: Path | None
+
+
+def why_unreadable(path: Path) -> str | None:
+    """Why the system cannot find a file, None if it can.
+
+    >>> why_unreadable(Path("gone.jpg"))
+    'No such file or directory'
+    """
     try:
         return None if stat.S_ISREG(os.stat(path).st_mode) else "not a file"
     except OSError as e:
         return e.strerror
 
 
-def parse_entry(
-    entry: dict, category: str, normal: str, home: Path, views: int, index: Path
-) -> dict:
-    """One entry of the list `index` checked: `folder` (the sample's key), `kind`, `code`, `view` (1..views), `rgb` and `gt` (paths, gt None without a mask).
+# %% ../../nbs/data/24_realiad.ipynb #934852c9
+def _check_name(rgb: Path, lists: CategoryList, kind: str, code: str | None, number: str) -> int:
+    """The view that an image's name tells, if its other parts agree with its folders."""
+    name = parse_image_name(rgb)
+    facts = {
+        "category": (name["category"], lists.category),
+        "kind": (name["kind"], kind),
+        "defect code": (name["code"], code),
+        "number": (f"S{name['number']}", number),
+    }
+    for what, (found, expected) in facts.items():
+        if found != expected:
+            raise BadIndex(
+                f"the {what} in an image's name is not its folder's",
+                file=rgb,
+                found=found,
+                expected=expected,
+                fix="were files renamed or swapped? unpack this folder again",
+            )
+    view = int(name["view"])
+    if not 1 <= view <= lists.views:
+        expected = f"C1 to C{lists.views}" if lists.views > 1 else "C1"
+        raise ViewMismatch("there is no such view", file=rgb, found=f"C{view}", expected=expected)
+    return view
 
-    `home` is the category's image folder, `normal` the list's normal class.
 
-    Raises `BadIndex`, `LabelMaskConflict`, `ViewMismatch`, `UnreadableFile`.
-    """
-    lacking = [k for k in KEYS if not isinstance(entry, dict) or k not in entry]
-    if lacking:
-        raise BadIndex(
-            f"an entry lacks {', '.join(lacking)}",
-            file=index,
-            found=str(entry)[:160],
-            expected=f"keys {', '.join(KEYS)}",
-        )
-    if not isinstance(entry["image_path"], str) or not isinstance(
-        entry["mask_path"], (str, type(None))
-    ):
-        raise BadIndex(
-            "an entry's path is not text",
-            file=index,
-            found=str(entry)[:160],
-            expected="image_path: a path, mask_path: a path or null",
-        )
-    rgb = inside(home, entry["image_path"], index=index)
-    gt = None if entry["mask_path"] is None else inside(home, entry["mask_path"], index=index)
-    folder, name = Path(entry["image_path"]).parent, parse_name(rgb)
-    kind = (folder.parts + ("", "", ""))[0]
-    code = folder.parts[1] if len(folder.parts) == 3 else None
-    number = folder.name
-    _agree(
-        rgb,
-        {
-            "category": (name["category"], category),
-            "kind": (name["kind"], kind),
-            "defect code": (name["code"], code),
-            "number": (f"S{name['number']}", number),
-        },
-    )
-    if entry["category"] != category:
+def _check_class(entry: dict, lists: CategoryList, kind: str, code: str | None, rgb: Path) -> None:
+    """An entry's category and class must be its folder's, or normal for a view without a mask."""
+    given, normal = entry["anomaly_class"], lists.normal
+    if entry["category"] != lists.category:
         raise BadIndex(
             f"an entry is of another category: {rgb.name}",
-            file=index,
+            file=lists.path,
             found=entry["category"],
-            expected=category,
+            expected=lists.category,
         )
-    allowed = (
-        (normal,) if kind == normal else (code, normal)
-    )  # normal: a view that shows nothing of the defect
-    if entry["anomaly_class"] not in allowed:
+    # the normal class says that a view shows nothing of the defect
+    allowed = (normal,) if kind == normal else (code, normal)
+    if given not in allowed:
+        expected = " or ".join(map(str, allowed))
         raise LabelMaskConflict(
-            "an entry's class is not its folder's",
-            file=rgb,
-            found=entry["anomaly_class"],
-            expected=" or ".join(map(str, allowed)),
-            fix="unpack the lists again",
+            "an entry's class is not its folder's", file=rgb, found=given, expected=expected
         )
-    if gt and kind != normal and entry["anomaly_class"] == normal:
+    if entry["mask_path"] and kind != normal and given == normal:
         raise LabelMaskConflict(
             "a view of the normal class has a mask",
             file=rgb,
-            found=gt.name,
+            found=Path(entry["mask_path"]).name,
             expected=f"class {code}, or mask_path null",
-            fix="unpack the lists again",
         )
-    if not 1 <= int(name["view"]) <= views:
-        raise ViewMismatch(
-            "there is no such view",
-            file=rgb,
-            found=f"C{name['view']}",
-            expected=f"C1 to C{views}" if views > 1 else "C1",
-        )
+
+
+# %% ../../nbs/data/24_realiad.ipynb #3a24576b
+def parse_entry(entry: dict, lists: CategoryList) -> ListedImage:
+    """An entry, checked: its keys, its path against its name, its class, and the files.
+
+    Raises `BadIndex`, `LabelMaskConflict`, `ViewMismatch`, `UnreadableFile`.
+
+    >>> parse_entry(lists.content["train"][0], lists).view
+    """
+    index, shown = lists.path, str(entry)[:160]
+    require_keys(entry, ENTRY_KEYS, f"entry {shown}", index)
+    image, mask = entry["image_path"], entry["mask_path"]
+    if not isinstance(image, str) or not isinstance(mask, (str, type(None))):
+        expected = "image_path: a path, mask_path: a path or null"
+        raise BadIndex("an entry's path is not text", file=index, found=shown, expected=expected)
+    rgb = inside(lists.images, image, index=index)
+    gt = None if mask is None else inside(lists.images, mask, index=index)
+    folder = Path(image).parent
+    kind = folder.parts[0] if folder.parts else ""
+    code = folder.parts[1] if len(folder.parts) == 3 else None
+    view = _check_name(rgb, lists, kind, code, folder.name)
+    _check_class(entry, lists, kind, code, rgb)
     for role, path in (("image", rgb), ("mask", gt)):
-        if path and (why := out_of_reach(path)):
+        if path and (why := why_unreadable(path)):
             raise UnreadableFile(
                 f"{index.name} names a file that cannot be opened",
                 file=path,
                 found=why,
-                expected=f"the {role} of view C{name['view']}",
+                expected=f"the {role} of view C{view}",
                 fix="unpack this folder again",
             )
-    return dict(
-        folder=folder.as_posix(), kind=kind, code=code, view=int(name["view"]), rgb=rgb, gt=gt
-    )
+    return ListedImage(folder.as_posix(), kind, code, view, rgb, gt)
 
 
 # %% ../../nbs/data/24_realiad.ipynb #d734358e
-def assemble(
-    parts: list[dict], category: str, split: str, views: int, normal: str, strict: bool
+def assemble_views(
+    images: list[ListedImage], lists: CategoryList, split: str, strict: bool
 ) -> Record:
-    """The checked entries of one folder as a `Record` with one {rgb, gt} a view, in order; {} for a view that is missing.
+    """The images of one folder as a sample: one {rgb, gt} a view in order, {} for a missing view.
 
     Raises `DuplicateSample` (an image listed twice), `ViewMismatch` (two images of one view),
-    `IncompleteViews` (in strict mode), `MissingMask`, `LabelMaskConflict`.
+    `IncompleteViews` (if `strict`), `MissingMask` (a defective part without a mask in any view).
+
+    >>> assemble_views([c1, c2, c3, c4, c5], lists, "test", strict=True).files
     """
-    folder, kind, code = (parts[0][k] for k in ("folder", "kind", "code"))
-    where, expected, by_view = parts[0]["rgb"].parent, f"C1 to C{views}, one image each", {}
-    for p in parts:
-        first = by_view.setdefault(p["view"], p)
-        if first is p:
+    first, by_view = images[0], {}
+    folder, expected = first.rgb.parent, f"C1 to C{lists.views}, one image each"
+    for image in images:
+        other = by_view.setdefault(image.view, image)
+        if other is image:
             continue
-        if first["rgb"] == p["rgb"]:
+        if other.rgb == image.rgb:
+            found = f"two entries in {split}"
             raise DuplicateSample(
-                "an image is listed twice",
-                file=p["rgb"],
-                found=f"two entries in {split}",
-                expected="each image once",
+                "an image is listed twice", file=image.rgb, found=found, expected="each image once"
             )
-        raise ViewMismatch(
-            "two images of one view",
-            file=where,
-            found=f"{first['rgb'].name} and {p['rgb'].name}",
-            expected=expected,
-        )
-    lacking = [f"C{v}" for v in range(1, views + 1) if v not in by_view]
+        found = f"{other.rgb.name} and {image.rgb.name}"
+        raise ViewMismatch("two images of one view", file=folder, found=found, expected=expected)
+    lacking = [f"C{v}" for v in range(1, lists.views + 1) if v not in by_view]
     if lacking and strict:
         raise IncompleteViews(
             "a sample lacks views",
-            file=where,
+            file=folder,
             found=f"{len(by_view)} views, without {', '.join(lacking)}",
             expected=expected,
             fix="strict=False reads it with the view missing",
         )
-    masked = [p for p in by_view.values() if p["gt"] is not None]
-    if kind != normal and not masked and not lacking and views > 1:
+    masked = any(image.gt for image in by_view.values())
+    good = first.kind == lists.normal
+    if not good and not masked and not lacking and lists.views > 1:
         raise MissingMask(
             "a defective sample without a mask in any view",
-            file=where,
+            file=folder,
             found="mask_path null in all views",
             expected="at least one mask",
         )
-    defect = "good" if kind == normal or (views == 1 and not masked) else code
-    files = tuple(
-        {r: p[r] for r in ("rgb", "gt") if p[r] is not None} if (p := by_view.get(v)) else {}
-        for v in range(1, views + 1)
-    )
-    return Record(
-        f"{category}/{folder}", category, split, defect, files, {"kind": kind, "code": code}
-    )
+    files = []
+    for view in range(1, lists.views + 1):
+        image = by_view.get(view)
+        roles = {"rgb": image.rgb, "gt": image.gt} if image else {}
+        files.append({role: path for role, path in roles.items() if path})
+    if lists.views == 1 and not masked:
+        good = True  # what a single view does not show counts as good there
+    defect = "good" if good else first.code
+    key, info = f"{lists.category}/{first.folder}", {"kind": first.kind, "code": first.code}
+    return Record(key, lists.category, split, defect, tuple(files), info)
 
 
 # %% ../../nbs/data/24_realiad.ipynb #76d0cb48
-def list_of(home: Path, category: str, jsons: str = "realiad_jsons") -> tuple[Path, dict]:
-    """The path and the content of a category's list.
+def category_list(home: Path, category: str, jsons: str = "realiad_jsons") -> tuple[Path, dict]:
+    """The path and the content of a category's list. Raises `UnreadableFile`, `BadIndex`.
 
-    Raises `UnreadableFile`, `BadIndex`.
+    >>> path, content = category_list(Path("/data/realiad"), "audiojack")
     """
     folders = list_folders(home)
     if jsons not in folders:
@@ -355,18 +364,20 @@ def list_of(home: Path, category: str, jsons: str = "realiad_jsons") -> tuple[Pa
             fix="unpack realiad_jsons.zip into the root, or name another folder: jsons=...",
         )
     path = folders[jsons] / f"{category}.json"
-    return path, read_list(path)
+    return path, read_image_list(path)
 
 
-def images_of(home: Path, category: str, images: str | None = None) -> Path:
+def category_images(home: Path, category: str, images: str | None = None) -> Path:
     """The category's image folder: in the folder `images`, or in the first that has it.
 
     Raises `UnreadableFile`.
+
+    >>> category_images(Path("/data/realiad"), "audiojack")
     """
     folders = image_folders(home)
-    for name, p in folders.items():
-        if images in (None, name) and os.path.isdir(p / category):
-            return p / category
+    for name, folder in folders.items():
+        if images in (None, name) and os.path.isdir(folder / category):
+            return folder / category
     raise UnreadableFile(
         "there is no such image folder",
         file=home / (images or next(iter(folders), "realiad_1024")) / category,
@@ -376,14 +387,70 @@ def images_of(home: Path, category: str, images: str | None = None) -> Path:
     )
 
 
+# %% ../../nbs/data/24_realiad.ipynb #24d8c605
+def scan_list(lists: CategoryList, split: str, strict: bool) -> Iterator[Record | DatasetError]:
+    """The samples of one split of a list (good ones first), and an error for each that has one.
+
+    >>> faults = [f for f in scan_list(lists, "test", True) if isinstance(f, DatasetError)]
+    """
+    images, bad, elsewhere = {}, set(), {}
+    for other in lists.content.keys() - {"meta", split}:
+        elsewhere |= {_folder_of(e): other for e in lists.content[other]}
+    for entry in lists.content.get(split, []):
+        folder = _folder_of(entry)
+        try:
+            images.setdefault(folder, []).append(parse_entry(entry, lists))
+        except DatasetError as e:
+            bad.add(folder)
+            yield e
+
+    def good_first(folder: str) -> tuple:
+        return not folder.startswith(f"{lists.normal}/"), natural(folder)
+
+    for folder in sorted(images.keys() - bad, key=good_first):
+        try:
+            if folder in elsewhere:
+                found = f"{folder} in {' and '.join(sorted((split, elsewhere[folder])))}"
+                expected = "each sample in one split"
+                raise DuplicateSample(
+                    "a sample is in two splits", file=lists.path, found=found, expected=expected
+                )
+            if split == "train" and images[folder][0].kind != lists.normal:
+                _require_noisy(lists, folder)
+            yield assemble_views(images[folder], lists, split, strict)
+        except DatasetError as e:
+            yield e
+
+
+def _require_noisy(lists: CategoryList, folder: str) -> None:
+    """Defective samples to train with are for the lists called fuiad."""
+    if "fuiad" not in lists.path.parent.name:
+        raise LabelMaskConflict(
+            "a training sample is defective",
+            file=lists.path,
+            found=folder,
+            expected=f"folders {lists.normal}/Sxxxx only",
+            fix="defective training samples are for the lists called fuiad",
+        )
+
+
+def _folder_of(entry: dict) -> str:
+    image = entry.get("image_path") if isinstance(entry, dict) else None
+    return image.rpartition("/")[0] if isinstance(image, str) else "?"
+
+
 # %% ../../nbs/data/24_realiad.ipynb #660a65bb
 class RealIAD(FileDataset):
-    """One category and split of Real-IAD: a `Sample` has the views C1..C5 in order, its defect is a code such as "AK", or "good".
+    """One category and split of Real-IAD: a sample has the views C1..C5 in order.
 
-    `views`: how many cameras the rig has. `strict=False`: a view that is missing is None, an
-    empty mask counts as no mask; otherwise both are errors. `jsons`: the folder with the
-    lists; "realiad_jsons_sv" gives the top view only. `images`: which image folder, None: the
-    first in the recipe's order.
+    Its defect is a code such as "AK", or "good". `views`: how many cameras the rig has.
+    `strict=False`: a view that is missing is None, an empty mask counts as no mask; otherwise both
+    are errors. `jsons`: the folder with the lists; "realiad_jsons_sv" gives the top view only.
+    `images`: which image folder, None: the first in the recipe's order.
+    Wang et al., Real-IAD, CVPR 2024.
+
+    >>> RealIAD("/data/realiad", "audiojack", "test")[0].views[4].name
+    'C5'
     """
 
     name = "realiad"
@@ -409,137 +476,53 @@ class RealIAD(FileDataset):
 
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
+        """The folders in any image size that hold good or defective parts."""
         kinds = recipe("realiad")["files"]["kinds"]
-        return sorted(
-            {
-                d.name
-                for p in image_folders(home).values()
-                for d in visible(p)
-                if any(os.path.isdir(d / k) for k in kinds)
-            },
-            key=natural,
-        )
+        folders = [d for p in image_folders(home).values() for d in visible(p)]
+        names = {d.name for d in folders if any(os.path.isdir(d / k) for k in kinds)}
+        return sorted(names, key=natural)
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
-        lists = [
-            f
-            for _, p in sorted(list_folders(home).items())
-            if os.path.isfile(f := p / f"{category}.json")
-        ]
+        """The splits that a list of the category fills."""
+        lists = [p / f"{category}.json" for _, p in sorted(list_folders(home).items())]
         try:
-            data = read_list(lists[0])
-        except (MvadError, IndexError):
+            content = read_image_list(next(p for p in lists if os.path.isfile(p)))
+        except (MvadError, StopIteration):
             return ["train", "test"]  # `scan` tells what is wrong with the list
-        order = ("train", "validation", "dev", "test")
-        return sorted(
-            (s for s in data if s != "meta" and data[s]),
-            key=lambda s: (order.index(s) if s in order else len(order), s),
-        )
+        return sort_splits(s for s in content if s != "meta" and content[s])
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
+        """The samples that the list names, and what is wrong."""
         try:
-            path, data = list_of(home, category, self.jsons)
-            images = images_of(home, category, self.images)
+            path, content = category_list(home, category, self.jsons)
+            images = category_images(home, category, self.images)
         except DatasetError as e:
             yield e
             return
-        yield from samples_of(path, data, images, category, split, self.views, self.strict)
+        lists = CategoryList(path, content, images, category, self.views)
+        yield from scan_list(lists, split, self.strict)
 
     def read(self, record: Record) -> Sample:
-        views = tuple(
-            read_view(f, record, f"C{i + 1}", self.strict) if f else None
-            for i, f in enumerate(record.files)
-        )
-        return Sample(record.id, record.category, record.split, record.defect, views)
-
-
-# %% ../../nbs/data/24_realiad.ipynb #24d8c605
-def samples_of(
-    path: Path, data: dict, images: Path, category: str, split: str, views: int, strict: bool
-) -> Iterator[Record | DatasetError]:
-    """The records of one split of a list (folder by folder, good ones first), and an error for every sample that has one."""
-    normal, parts, bad = data["meta"]["normal_class"], {}, set()
-    elsewhere = {_folder_of(e): s for s in data.keys() - {"meta", split} for e in data[s]}
-    for entry in data.get(split, []):
-        key = _folder_of(entry)
-        try:
-            parts.setdefault(key, []).append(
-                parse_entry(entry, category, normal, images, views, path)
-            )
-        except DatasetError as e:
-            bad.add(key)
-            yield e
-    for key in sorted(
-        parts.keys() - bad, key=lambda k: (not k.startswith(f"{normal}/"), natural(k))
-    ):
-        try:
-            if key in elsewhere:
-                raise DuplicateSample(
-                    "a sample is in two splits",
-                    file=path,
-                    found=f"{key} in {' and '.join(sorted((split, elsewhere[key])))}",
-                    expected="each sample in one split",
-                )
-            if (
-                split == "train"
-                and parts[key][0]["kind"] != normal
-                and "fuiad" not in path.parent.name
-            ):
-                raise LabelMaskConflict(
-                    "a training sample is defective",
-                    file=path,
-                    found=key,
-                    expected=f"folders {normal}/Sxxxx only",
-                    fix="defective training samples are for the lists called fuiad",
-                )
-            yield assemble(parts[key], category, split, views, normal, strict)
-        except DatasetError as e:
-            yield e
-
-
-def _folder_of(entry: dict) -> str:
-    image = entry.get("image_path") if isinstance(entry, dict) else None
-    return image.rpartition("/")[0] if isinstance(image, str) else "?"
+        """Decode the views; the place of a missing one is None."""
+        views = []
+        for i, files in enumerate(record.files, 1):
+            views.append(_read_view(files, record, f"C{i}", self.strict) if files else None)
+        return Sample(record.id, record.category, record.split, record.defect, tuple(views))
 
 
 # %% ../../nbs/data/24_realiad.ipynb #1f5496a3
-def read_view(files: dict[str, Path], record: Record, name: str, strict: bool = True) -> View:
-    """One image and its mask as a `View`.
-
-    Raises `ShapeMismatch`, `LabelMaskConflict`, `MissingMask`, and what the readers raise.
-    """
-    rgb = read_rgb(files["rgb"])
-    gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
-    if gt.shape != rgb.shape[1:]:
-        raise ShapeMismatch(
-            "mask has another size than its image",
-            file=files["gt"],
-            found=gt.shape,
-            expected=rgb.shape[1:],
-            fix="images and masks of one archive have one size: do not mix sizes",
-        )
-    if record.defect == "good" and gt.any():
-        raise LabelMaskConflict(
-            "a good sample's mask marks a defect",
-            file=files["gt"],
-            found=f"{int(gt.sum())} pixels > 0",
-            expected="none, or no mask",
-            fix="is it in the wrong folder?",
-        )
-    if strict and "gt" in files and record.label and not gt.any():
-        raise MissingMask(
-            "the mask of a defective view is empty",
-            file=files["gt"],
-            found="0 pixels > 0",
-            expected="at least 1, or mask_path null",
-            fix="made by shrinking? take the images in another size, or strict=False",
-        )
+def _read_view(files: dict[str, Path], record: Record, name: str, strict: bool = True) -> View:
+    """One image and its mask, checked as `check_mask` does."""
+    rgb, file = read_rgb(files["rgb"]), files.get("gt")
+    gt = read_mask(file) if file else np.zeros(rgb.shape[1:], bool)
+    may_be_empty = file is None or not strict
+    check_mask(gt, rgb.shape[1:], record.label, file, may_be_empty=may_be_empty)
     return View(rgb, gt=gt, name=name)
 
 
 # %% ../../nbs/data/24_realiad.ipynb #0783be91
-MEANINGS = {
+CODE_MEANINGS = {
     "AK": "pit",
     "BX": "deformation",
     "CH": "abrasion",
@@ -549,7 +532,7 @@ MEANINGS = {
     "YW": "foreign object",
     "ZW": "contamination",
 }
-CODES = {
+DEFECT_CODES = {
     "colour": "ZW",
     "dent": "AK",
     "bump": "YW",
@@ -557,52 +540,61 @@ CODES = {
     "mismatch": "BX",
     "hidden": "PS",
 }  # abrasion CH and scratch HS stay unused
-NOISE = (0.0, 0.1, 0.2, 0.4)  # shares of defective samples in the training lists called fuiad
-_FIRST = {"train": 1, "validation": 6001, "dev": 7001, "test": 8001}
+NOISE_SHARES = (0.0, 0.1, 0.2, 0.4)  # of defective samples in the training lists called fuiad
+_FIRST_NUMBER = {"train": 1, "validation": 6001, "dev": 7001, "test": 8001}
 
 
 def part_folder(item: Item) -> str:
-    """Where an embedded object lies in its category: OK/S0001 or NG/AK/S8001; numbers restart in each folder."""
-    number = _FIRST[item.split] + item.index
-    return (
-        f"OK/S{number:04d}" if item.defect == "good" else f"NG/{CODES[item.defect]}/S{number:04d}"
-    )
+    """Where an embedded object lies in its category; numbers restart in each folder.
+
+    >>> part_folder(Item("puck", "test", "dent", 0))
+    'NG/AK/S8001'
+    """
+    kind = "OK" if item.defect == "good" else f"NG/{DEFECT_CODES[item.defect]}"
+    return f"{kind}/S{_FIRST_NUMBER[item.split] + item.index:04d}"
 
 
 def part_name(item: Item, view: int) -> str:
-    """The image's name without suffix, with a time stamp of its own: views are 3 seconds apart, objects 20."""
-    folder = part_folder(item).split("/")
-    seconds = (
-        20 * int(folder[-1][1:])
-        + 3 * view
-        + 200_000 * (sorted(CODES.values()).index(folder[1]) + 1 if folder[0] == "NG" else 0)
-    )
+    """The image's name without suffix; views are taken 3 seconds apart, objects 20.
+
+    >>> part_name(Item("puck", "test", "good", 0), 1)
+    """
+    *kind, number = part_folder(item).split("/")
+    seconds = 20 * int(number[1:]) + 3 * view
+    if kind[0] == "NG":
+        seconds += 200_000 * (sorted(DEFECT_CODES.values()).index(kind[1]) + 1)
     stamp = (datetime(2023, 9, 25, 8) + timedelta(seconds=seconds)).strftime("%Y%m%d%H%M%S")
-    gap = "__" if item.category == "tile" and folder[0] == "NG" else "_"  # as in audiojack
-    return f"{item.category}{gap}{folder[-1][1:]}_{'_'.join(folder[:-1])}_C{view}_{stamp}"
+    gap = "__" if item.category == "tile" and kind[0] == "NG" else "_"  # as in audiojack
+    return f"{item.category}{gap}{number[1:]}_{'_'.join(kind)}_C{view}_{stamp}"
 
 
 # %% ../../nbs/data/24_realiad.ipynb #87adef1f
-def noisy(
+def mix_defects_in(
     train: list[str], bad: list[str], share: float, seed: int = 0
 ) -> tuple[list[str], list[str]]:
-    """Training keys of which `share` (rounded) is replaced by keys of `bad`, and the keys of `bad` that are left."""
+    """Training keys of which a `share` (rounded) is replaced by keys of `bad`, and those left.
+
+    >>> mix_defects_in(["OK/1", "OK/2"], ["NG/AK/1", "NG/AK/2"], 0.5)
+    """
     n = int(np.floor(share * len(train) + 0.5))
     if n > len(bad):
+        expected = f"at least {n}"
         raise MvadError(
-            "not enough defective samples for this share", found=len(bad), expected=f"at least {n}"
+            "too few defective samples for this share", found=len(bad), expected=expected
         )
     rng = np.random.default_rng([seed, round(100 * share)])
-    out = set(rng.permutation(len(train))[:n].tolist())
-    into = set(rng.permutation(len(bad))[:n].tolist())
-    return [k for i, k in enumerate(train) if i not in out] + [bad[i] for i in sorted(into)], [
-        k for i, k in enumerate(bad) if i not in into
-    ]
+    replaced = set(rng.permutation(len(train))[:n].tolist())
+    taken = set(rng.permutation(len(bad))[:n].tolist())
+    mixed = [k for i, k in enumerate(train) if i not in replaced] + [bad[i] for i in sorted(taken)]
+    return mixed, [k for i, k in enumerate(bad) if i not in taken]
 
 
 # %% ../../nbs/data/24_realiad.ipynb #76de09b6
 class RealIADLayout(Layout):
-    """The embedded objects as Real-IAD: five JPEGs an object (quality 95), PNG masks of the views that show the defect, and the lists."""
+    """The embedded objects as Real-IAD: five JPEGs an object, masks of views with a defect, lists.
+
+    JPEG quality is 95. Example: `make("realiad", "/tmp/realiad", categories=["puck"])`
+    """
 
     views = 5
 
@@ -610,85 +602,50 @@ class RealIADLayout(Layout):
         return Path(root) / f"realiad_{self.pixels}" / category
 
     def write(self, root: Path, item: Item) -> None:
-        sample, folder = self.sample(item), self._home(root, item.category) / part_folder(item)
-        for i, v in enumerate(sample.views, 1):
+        """Write an object's photographs, and masks where they show the defect."""
+        folder = self._home(root, item.category) / part_folder(item)
+        for i, v in enumerate(self.sample(item).views, 1):
             if v.gt.any():
                 write_png(folder / f"{part_name(item, i)}.png", v.gt)
             write_jpeg(folder / f"{part_name(item, i)}.jpg", v.rgb)
 
     def entries(self, root: Path, item: Item) -> list[dict]:
         """The list's entries of an object; its files say which views have a mask."""
-        folder, out = part_folder(item), []
-        for name in (part_name(item, i) for i in range(1, self.views + 1)):
-            mask = (
-                f"{folder}/{name}.png"
-                if (self._home(root, item.category) / folder / f"{name}.png").exists()
-                else None
-            )
-            kind = "OK" if item.defect == "good" else CODES[item.defect]
-            out.append(
-                dict(
-                    category=item.category,
-                    anomaly_class=kind,
-                    image_path=f"{folder}/{name}.jpg",
-                    mask_path=mask,
-                )
-            )
-        return out
+        kind = "OK" if item.defect == "good" else DEFECT_CODES[item.defect]
+        entries = []
+        for view in range(1, self.views + 1):
+            path = f"{part_folder(item)}/{part_name(item, view)}"
+            masked = (self._home(root, item.category) / f"{path}.png").exists()
+            mask = f"{path}.png" if masked else None
+            values = (item.category, kind, f"{path}.jpg", mask)
+            entries.append(dict(zip(ENTRY_KEYS, values)))
+        return entries
 
-    def finish(self, root: Path, items: Iterable[Item]) -> None:
-        items = sorted(
-            items, key=lambda i: (i.category, self.splits.index(i.split), natural(part_folder(i)))
-        )
+    def finish(self, root: Path, items: list[Item]) -> None:
+        """Write each category's lists: of all views, of the top view, and the noisy ones."""
         for category in dict.fromkeys(i.category for i in items):
-            mine = [i for i in items if i.category == category]
+            mine = sorted(
+                (i for i in items if i.category == category), key=lambda i: natural(part_folder(i))
+            )
             entries = {part_folder(i): self.entries(root, i) for i in mine}
             keys = {s: [part_folder(i) for i in mine if i.split == s] for s in self.splits}
-            self._save(root, "realiad_jsons", category, keys, entries)
-            self._save(
-                root, "realiad_jsons_sv", category, keys, {k: e[:1] for k, e in entries.items()}
-            )
-            self._save_noisy(root, category, keys, entries)
+            lists = {"realiad_jsons": keys, "realiad_jsons_sv": keys}
+            lists |= {f"realiad_jsons_fuiad_{s}": k for s, k in self._noisy_keys(keys).items()}
+            for folder, chosen in lists.items():
+                views = 1 if folder.endswith("_sv") else self.views
+                content = {"meta": {"prefix": f"{category}/", "normal_class": "OK"}}
+                for split, folders in chosen.items():
+                    if folders or split in ("train", "test"):
+                        content[split] = [e for f in folders for e in entries[f][:views]]
+                write_json(Path(root) / folder / f"{category}.json", content)
 
-
-# %% ../../nbs/data/24_realiad.ipynb #e725ae3a
-def _save(
-    self,
-    root: Path,
-    folder: str,
-    category: str,
-    keys: dict[str, list[str]],
-    entries: dict[str, list[dict]],
-) -> None:
-    """One list: train and test always, other splits where they have samples."""
-    splits = {
-        s: [e for k in ks for e in entries[k]]
-        for s, ks in keys.items()
-        if ks or s in ("train", "test")
-    }
-    write_json(
-        Path(root) / folder / f"{category}.json",
-        {"meta": {"prefix": f"{category}/", "normal_class": "OK"}, **splits},
-    )
-
-
-def _save_noisy(
-    self, root: Path, category: str, keys: dict[str, list[str]], entries: dict[str, list[dict]]
-) -> None:
-    good, bad = (
-        [k for k in keys["test"] if k.startswith("NG") == is_bad] for is_bad in (False, True)
-    )
-    for share in NOISE:
-        if len(bad) < np.floor(share * len(keys["train"]) + 0.5):
-            continue  # a part of the splits was asked for
-        train, left = noisy(keys["train"], bad, share)
-        self._save(
-            root,
-            f"realiad_jsons_fuiad_{share}",
-            category,
-            {**keys, "train": train, "test": left + good},
-            entries,
-        )
-
-
-RealIADLayout._save, RealIADLayout._save_noisy = _save, _save_noisy
+    def _noisy_keys(self, keys: dict[str, list[str]]) -> dict[float, dict[str, list[str]]]:
+        """Keys by split for each share of noise that the defective test samples suffice for."""
+        good = [k for k in keys["test"] if not k.startswith("NG")]
+        bad = [k for k in keys["test"] if k.startswith("NG")]
+        lists = {}
+        for share in NOISE_SHARES:
+            if len(bad) >= np.floor(share * len(keys["train"]) + 0.5):
+                train, left = mix_defects_in(keys["train"], bad, share)
+                lists[share] = {**keys, "train": train, "test": left + good}
+        return lists

@@ -39,7 +39,7 @@ from mvad.data.base import (
     write_xyz_tiff,
 )
 from .layout import Item, Layout
-from .realiad import KEYS, out_of_reach, read_list
+from .realiad import ENTRY_KEYS, why_unreadable, read_image_list
 from .synthetic import CATEGORIES
 
 # %% auto #0
@@ -303,15 +303,15 @@ def listed(
 ) -> Iterator[tuple[Path, Path | None] | DatasetError]:
     """(folder, mask) of every entry of a split, checked, or the error."""
     ok = _files()["flat"]["kinds"][0]
-    for entry in read_list(index).get(split, []):
-        lacking = [k for k in KEYS if not isinstance(entry, dict) or k not in entry]
+    for entry in read_image_list(index).get(split, []):
+        lacking = [k for k in ENTRY_KEYS if not isinstance(entry, dict) or k not in entry]
         try:
             if lacking:
                 raise BadIndex(
                     f"an entry lacks {', '.join(lacking)}",
                     file=index,
                     found=str(entry)[:160],
-                    expected=f"keys {', '.join(KEYS)}",
+                    expected=f"keys {', '.join(ENTRY_KEYS)}",
                 )
             image = inside(home, entry["image_path"], index=index)
             mask = entry["mask_path"] and inside(home, entry["mask_path"], index=index)
@@ -324,7 +324,7 @@ def listed(
                     expected=f"{ok}/Sxxxx/... or NG/<defect>/Sxxxx/...",
                 )
             for path in (image, mask):
-                if path and (why := out_of_reach(path)):
+                if path and (why := why_unreadable(path)):
                     raise UnreadableFile(
                         f"{index.name} names a file that cannot be opened",
                         file=path,
@@ -413,7 +413,9 @@ def splits_in(folder: Path, category: str) -> list[str]:
         try:
             names = [
                 s
-                for s, entries in read_list(list_path(folder.parent, category, folder.name)).items()
+                for s, entries in read_image_list(
+                    list_path(folder.parent, category, folder.name)
+                ).items()
                 if s != "meta" and entries
             ]
         except MvadError:

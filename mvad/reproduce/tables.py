@@ -506,13 +506,13 @@ def defect_name(record: dict, defect: str) -> str:
     Real-IAD has codes; where embedded objects are written in its layout, each code stands for a
     kind of theirs.
     """
-    from mvad.data.realiad import CODES, MEANINGS
+    from mvad.data.realiad import DEFECT_CODES, CODE_MEANINGS
 
     if record["run"]["dataset"] != "realiad":
         return defect
     if record["run"]["data"] == "embedded":
-        return {code: kind for kind, code in CODES.items()}.get(defect, defect)
-    return f"{defect} {MEANINGS[defect]}" if defect in MEANINGS else defect
+        return {code: kind for kind, code in DEFECT_CODES.items()}.get(defect, defect)
+    return f"{defect} {CODE_MEANINGS[defect]}" if defect in CODE_MEANINGS else defect
 
 
 def defect_matrix(

@@ -592,24 +592,40 @@ d = {
             ),
         },
         "mvad.core.anomaly_map": {
-            "mvad.core.anomaly_map._as_numpy": (
-                "core/anomaly_map.html#_as_numpy",
+            "mvad.core.anomaly_map._check_same_shape": (
+                "core/anomaly_map.html#_check_same_shape",
                 "mvad/core/anomaly_map.py",
             ),
-            "mvad.core.anomaly_map._maximum": (
-                "core/anomaly_map.html#_maximum",
+            "mvad.core.anomaly_map._filter_separably": (
+                "core/anomaly_map.html#_filter_separably",
+                "mvad/core/anomaly_map.py",
+            ),
+            "mvad.core.anomaly_map._flat_maps": (
+                "core/anomaly_map.html#_flat_maps",
+                "mvad/core/anomaly_map.py",
+            ),
+            "mvad.core.anomaly_map._max": (
+                "core/anomaly_map.html#_max",
+                "mvad/core/anomaly_map.py",
+            ),
+            "mvad.core.anomaly_map._mean": (
+                "core/anomaly_map.html#_mean",
                 "mvad/core/anomaly_map.py",
             ),
             "mvad.core.anomaly_map._mean_nonzero": (
                 "core/anomaly_map.html#_mean_nonzero",
                 "mvad/core/anomaly_map.py",
             ),
-            "mvad.core.anomaly_map._minimum": (
-                "core/anomaly_map.html#_minimum",
+            "mvad.core.anomaly_map._min": (
+                "core/anomaly_map.html#_min",
                 "mvad/core/anomaly_map.py",
             ),
-            "mvad.core.anomaly_map._separable": (
-                "core/anomaly_map.html#_separable",
+            "mvad.core.anomaly_map._product": (
+                "core/anomaly_map.html#_product",
+                "mvad/core/anomaly_map.py",
+            ),
+            "mvad.core.anomaly_map._sum": (
+                "core/anomaly_map.html#_sum",
                 "mvad/core/anomaly_map.py",
             ),
             "mvad.core.anomaly_map.aggregate": (
@@ -1231,6 +1247,10 @@ d = {
                 "core/metrics.html#scoreset.add",
                 "mvad/core/metrics.py",
             ),
+            "mvad.core.metrics.ScoreSet.add_repeated": (
+                "core/metrics.html#scoreset.add_repeated",
+                "mvad/core/metrics.py",
+            ),
             "mvad.core.metrics.ScoreSet.merge": (
                 "core/metrics.html#scoreset.merge",
                 "mvad/core/metrics.py",
@@ -1315,18 +1335,17 @@ d = {
                 "core/metrics.html#streamingpro.update",
                 "mvad/core/metrics.py",
             ),
-            "mvad.core.metrics._areas": ("core/metrics.html#_areas", "mvad/core/metrics.py"),
             "mvad.core.metrics._auroc": ("core/metrics.html#_auroc", "mvad/core/metrics.py"),
             "mvad.core.metrics._average_precision": (
                 "core/metrics.html#_average_precision",
                 "mvad/core/metrics.py",
             ),
-            "mvad.core.metrics._checked_mask": (
-                "core/metrics.html#_checked_mask",
+            "mvad.core.metrics._checked_image": (
+                "core/metrics.html#_checked_image",
                 "mvad/core/metrics.py",
             ),
-            "mvad.core.metrics._checked_pair": (
-                "core/metrics.html#_checked_pair",
+            "mvad.core.metrics._checked_mask": (
+                "core/metrics.html#_checked_mask",
                 "mvad/core/metrics.py",
             ),
             "mvad.core.metrics._collected": (
@@ -1339,13 +1358,16 @@ d = {
                 "mvad/core/metrics.py",
             ),
             "mvad.core.metrics._curve": ("core/metrics.html#_curve", "mvad/core/metrics.py"),
-            "mvad.core.metrics._cut": ("core/metrics.html#_cut", "mvad/core/metrics.py"),
             "mvad.core.metrics._distinct_scores": (
                 "core/metrics.html#_distinct_scores",
                 "mvad/core/metrics.py",
             ),
             "mvad.core.metrics._exact_curve": (
                 "core/metrics.html#_exact_curve",
+                "mvad/core/metrics.py",
+            ),
+            "mvad.core.metrics._leading_bits": (
+                "core/metrics.html#_leading_bits",
                 "mvad/core/metrics.py",
             ),
             "mvad.core.metrics._region_scores": (

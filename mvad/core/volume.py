@@ -279,8 +279,7 @@ class VolumePRO:
     def _add_air(self, n: int):
         "n unobserved good voxels: zeros, counted and not stored."
         if n:
-            self.pro.good._absorb(np.zeros(1, np.float32), np.array([n]))
-            self.pro.good.n += n
+            self.pro.good.add_repeated(np.zeros(1, np.float32), np.array([n]))
 
     @property
     def occupied(self) -> float:

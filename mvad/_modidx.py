@@ -5026,6 +5026,14 @@ d = {
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.IDIF": ("papers/idif.html#idif", "mvad/papers/idif.py"),
+            "mvad.papers.idif.IDIF.adjust_settings": (
+                "papers/idif.html#idif.adjust_settings",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif.IDIF.class_for": (
+                "papers/idif.html#idif.class_for",
+                "mvad/papers/idif.py",
+            ),
             "mvad.papers.idif.IDIF.fit": ("papers/idif.html#idif.fit", "mvad/papers/idif.py"),
             "mvad.papers.idif.IDIF.new_student": (
                 "papers/idif.html#idif.new_student",
@@ -5191,10 +5199,6 @@ d = {
                 "papers/idif.html#combine_maps",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.detector_for": (
-                "papers/idif.html#detector_for",
-                "mvad/papers/idif.py",
-            ),
             "mvad.papers.idif.draw_kept_views": (
                 "papers/idif.html#draw_kept_views",
                 "mvad/papers/idif.py",
@@ -5238,10 +5242,6 @@ d = {
             ),
             "mvad.papers.idif.score_missing_views": (
                 "papers/idif.html#score_missing_views",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.settings_for": (
-                "papers/idif.html#settings_for",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.sine_positions": (

@@ -28,12 +28,12 @@ FOLDER = ROOT / "tests" / "golden"
 # As a script this file must compute with its own checkout, whatever else is installed.
 sys.path.insert(0, str(ROOT))
 
-# Where each method lives, and the names of its class or of the function that chooses one.
+# Where each method lives, and the name of its class.
 METHODS = {
     "cfm": ("mvad.papers.cfm", "CFM"),
     "mafr": ("mvad.papers.mafr", "MAFR"),
     "crd": ("mvad.papers.crd", "CRD"),
-    "idif": ("mvad.papers.idif", "detector_for"),
+    "idif": ("mvad.papers.idif", "IDIF"),
     "modmap": ("mvad.papers.modmap", "MODMAP"),
     "memory_bank": ("mvad.baselines.memory_bank", "MemoryBank"),
     "reverse_distillation": ("mvad.baselines.reverse_distillation", "ReverseDistillation"),
@@ -100,7 +100,8 @@ def settings_of(case: Case):
 def new_detector(case: Case):
     """An untrained detector, without a cache: every number is computed."""
     module, name = METHODS[case.method]
-    return getattr(importlib.import_module(module), name)(settings_of(case))
+    cls = getattr(importlib.import_module(module), name)
+    return cls.class_for(case.variant)(settings_of(case))
 
 
 def fit(detector, case: Case) -> None:

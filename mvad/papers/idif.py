@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from mvad.baselines.destseg import (
     DeSTSegEnsemble,
-    DeSTSegSettings,
     LevelScale,
     Pair,
     StudentDecoder,
@@ -44,9 +43,7 @@ from ..encoders.pyramid import Teacher, cached_levels, pick
 
 # %% auto #0
 __all__ = [
-    "SCALES",
-    "DKD_SCALES",
-    "VARIANTS",
+    "RENDERED_MODALITIES",
     "multi_view_distillation_loss",
     "CodeReader",
     "ConsistencyBottleneck",
@@ -80,9 +77,10 @@ __all__ = [
     "score_missing_views",
     "score_blind_views",
     "auroc_rows",
-    "settings_for",
-    "detector_for",
 ]
+
+# %% ../../nbs/papers/43_idif.ipynb #ef91cfac
+RENDERED_MODALITIES = {"mvtec3d": ("rgb", "depth"), "eyecandies": ("rgb", "normals")}  # A30
 
 
 # %% ../../nbs/papers/43_idif.ipynb #96e550df
@@ -1037,6 +1035,55 @@ def predict_streams(
     return combine_maps(s, maps, [streams[i] for i in asked])
 
 
+# %% ../../nbs/papers/43_idif.ipynb #9ad4132c
+_LITE = dict(teacher="efficientnet_lite0", standardise=True)
+_SMOKE = _LITE | dict(size=64, width=4, head_width=8, dilations=(1, 2), textures=8, top=6)
+_LAPTOP = _LITE | dict(size=160, width=16, head_width=24, dilations=(2, 4, 6), top=39)
+_LAPTOP |= dict(head_optim="adamw", lr_head=(6e-3, 6e-3), head_decay=True)
+_NARROW = dict(fusion_stage=3, n_blocks=1, attention_heads=4)
+
+_SCALES = {  # the paper's is the settings' own
+    "smoke": _SMOKE | _NARROW | dict(grid=3, steps=(6, 6), batch_size=2, warmup=2),
+    "laptop": _LAPTOP | _NARROW | dict(grid=10, steps=(190, 320), batch_size=4, warmup=15),
+    "paper": {},
+}
+_SCALES["smoke"] |= dict(paintings=1, lr=2e-3)
+_SCALES["laptop"] |= dict(paintings=5, lr=2e-2, near=0.35)
+_DKD_SCALES = {  # of the ensemble: five models of `baselines/32_destseg`
+    "smoke": _SMOKE | dict(steps=(4, 4), batch_size=2),
+    "laptop": _LAPTOP | dict(steps=(75, 125), batch_size=8),
+    "paper": {},
+}
+_VARIANTS = {
+    "ours": {},
+    "dkd": {},
+    "3dconv": dict(fusion="3dconv", consistency=False),
+    "3dconv-score": dict(fusion="3dconv-score", consistency=False),
+    "ivc": dict(consistency=False),
+    "dropout": dict(p_drop=0.2),
+    "cb-1/16": dict(cb_share=1 / 16),
+    "cb-1/4": dict(cb_share=1 / 4),
+    "cb-pooled": dict(cb_pool=True),
+    "kl-0.001": dict(kl_weight=1e-3),
+    "kl-0.1": dict(kl_weight=0.1),
+    "alpha-0.1": dict(alpha=0.1),
+    "alpha-10": dict(alpha=10.0),
+    "beta-0.1": dict(beta=0.1),
+    "beta-10": dict(beta=10.0),
+    "blocks-1": dict(n_blocks=1),
+    "blocks-2": dict(n_blocks=2),
+    "blocks-4": dict(n_blocks=4),
+    "grid-4": dict(grid=4),
+    "grid-8": dict(grid=8),
+    "grid-12": dict(grid=12),
+    "angles-0": dict(angle_init="zeros", near=0.0),
+    "anywhere": dict(near=0.0),
+    "mean": dict(project="mean"),
+    "one-decoder": dict(shared_decoder=True),
+    "painted-half": dict(p_anomaly=0.5),
+}
+
+
 # %% ../../nbs/papers/43_idif.ipynb #335348e3
 class IDIF(Pair):
     """Intra-view Decoupling and Inter-view Fusion, for `settings.views` cameras.
@@ -1050,11 +1097,28 @@ class IDIF(Pair):
         folder: where the teacher's answers on clean views are kept.
 
     Example:
-        detector = IDIF(settings_for("laptop")).fit(train_samples)
+        detector = IDIF(IDIF.settings_for("laptop", views=5)).fit(train_samples)
         detector.predict(sample).maps  # (5, H, W)
     """
 
     name, Settings = "idif", IDIFSettings
+    SCALES, VARIANTS, PROTOCOLS = _SCALES, _VARIANTS, ("paper",)
+
+    @classmethod
+    def class_for(cls, variant: str) -> type[Detector]:
+        """Variant "dkd" is run by the ensemble of DeSTSeg models."""
+        return DeSTSegEnsemble if variant == "dkd" else cls
+
+    @classmethod
+    def adjust_settings(cls, chosen: dict, *, scale, variant, protocol, dataset, views) -> dict:
+        """The views of the data set; those rendered from scans have shapes and other angles."""
+        if variant == "dkd":
+            return _DKD_SCALES[scale] | {"seed": chosen["seed"]}
+        data = {"views": views}
+        if views > 1 and dataset in RENDERED_MODALITIES:
+            modalities = RENDERED_MODALITIES[dataset]
+            data |= dict(modalities=modalities, angle_init="rendered", tilt=20.0)
+        return data | chosen
 
     def new_teacher(self) -> Teacher:
         """The teacher of the settings."""
@@ -1347,79 +1411,3 @@ def auroc_rows(scores: Sequence[Mapping], size=None) -> list[dict]:
             counts = dict(value=value, n_good=len(y) - sum(y), n_defective=sum(y))
             out.append(dict(branch=branch, defect=defect, **common, **counts))
     return out
-
-
-# %% ../../nbs/papers/43_idif.ipynb #9ad4132c
-_LITE = dict(teacher="efficientnet_lite0", standardise=True)
-_SMOKE = _LITE | dict(size=64, width=4, head_width=8, dilations=(1, 2), textures=8, top=6)
-_LAPTOP = _LITE | dict(size=160, width=16, head_width=24, dilations=(2, 4, 6), top=39)
-_LAPTOP |= dict(head_optim="adamw", lr_head=(6e-3, 6e-3), head_decay=True)
-_NARROW = dict(fusion_stage=3, n_blocks=1, attention_heads=4)
-
-SCALES = {  # the paper's is the settings' own
-    "smoke": _SMOKE | _NARROW | dict(grid=3, steps=(6, 6), batch_size=2, warmup=2),
-    "laptop": _LAPTOP | _NARROW | dict(grid=10, steps=(190, 320), batch_size=4, warmup=15),
-    "paper": {},
-}
-SCALES["smoke"] |= dict(paintings=1, lr=2e-3)
-SCALES["laptop"] |= dict(paintings=5, lr=2e-2, near=0.35)
-DKD_SCALES = {  # of the ensemble: five models of `baselines/32_destseg`
-    "smoke": _SMOKE | dict(steps=(4, 4), batch_size=2),
-    "laptop": _LAPTOP | dict(steps=(75, 125), batch_size=8),
-    "paper": {},
-}
-VARIANTS = {
-    "ours": {},
-    "dkd": {},
-    "3dconv": dict(fusion="3dconv", consistency=False),
-    "3dconv-score": dict(fusion="3dconv-score", consistency=False),
-    "ivc": dict(consistency=False),
-    "dropout": dict(p_drop=0.2),
-    "cb-1/16": dict(cb_share=1 / 16),
-    "cb-1/4": dict(cb_share=1 / 4),
-    "cb-pooled": dict(cb_pool=True),
-    "kl-0.001": dict(kl_weight=1e-3),
-    "kl-0.1": dict(kl_weight=0.1),
-    "alpha-0.1": dict(alpha=0.1),
-    "alpha-10": dict(alpha=10.0),
-    "beta-0.1": dict(beta=0.1),
-    "beta-10": dict(beta=10.0),
-    "blocks-1": dict(n_blocks=1),
-    "blocks-2": dict(n_blocks=2),
-    "blocks-4": dict(n_blocks=4),
-    "grid-4": dict(grid=4),
-    "grid-8": dict(grid=8),
-    "grid-12": dict(grid=12),
-    "angles-0": dict(angle_init="zeros", near=0.0),
-    "anywhere": dict(near=0.0),
-    "mean": dict(project="mean"),
-    "one-decoder": dict(shared_decoder=True),
-    "painted-half": dict(p_anomaly=0.5),
-}
-
-
-# %% ../../nbs/papers/43_idif.ipynb #86a55346
-def settings_for(
-    scale: str, variant: str = "ours", protocol: str = "paper", seed: int = 0, **data
-) -> IDIFSettings | DeSTSegSettings:
-    """The settings of a run; `data` is what the data set decides (crop, views, modalities, ...).
-
-    Variant "dkd" has DeSTSeg's.
-
-    >>> settings_for("paper") == IDIFSettings()
-    True
-    """
-    if protocol != "paper":
-        fix = "its authors released no code to compare with"
-        raise MvadError("IDIF has one protocol", found=protocol, expected="paper", fix=fix)
-    for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known:
-            raise MvadError(f"unknown {what} of IDIF", found=name, expected=", ".join(known))
-    if variant == "dkd":
-        return DeSTSegSettings(**DKD_SCALES[scale], crop=data.get("crop", 1.0), seed=seed)
-    return IDIFSettings(**{**SCALES[scale], **data, **VARIANTS[variant], "seed": seed})
-
-
-def detector_for(settings: IDIFSettings | DeSTSegSettings, **options) -> IDIF | DeSTSegEnsemble:
-    """The detector that such settings are for."""
-    return (IDIF if isinstance(settings, IDIFSettings) else DeSTSegEnsemble)(settings, **options)

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 import numpy as np
+from ..core.registry import method_entries
 from ..core.sample import MvadError
 from .specs import DATASETS, MISPRINTS, RESERVED, SPECS, TABLES
 from .specs import Metric, Row, TableSpec, matrix_spec
@@ -125,13 +126,13 @@ def verify() -> tuple[list[str], list[str]]:
 
 # %% ../../nbs/reproduce/50_tables.ipynb #d381a81a
 def variants_of(method: str) -> tuple[str, ...]:
-    """The variants that the notebook of `method` can train by now; none where there is no such notebook."""
+    """The variants that `method` can train; none where there is no such method."""
     from importlib import import_module
-    from importlib.util import find_spec
 
-    for name in (f"mvad.papers.{method}", f"mvad.baselines.{method}"):
-        if find_spec(name) is not None:
-            return tuple(getattr(import_module(name), "VARIANTS", ()))
+    for entry in method_entries():
+        if entry.name == method:
+            cls = entry.load()
+            return tuple(getattr(import_module(cls.__module__), "VARIANTS", cls.VARIANTS))
     return ()
 
 

@@ -5,6 +5,7 @@
 # %% ../../nbs/reproduce/53d_tables_cli.ipynb #0cd876c3
 from __future__ import annotations
 from pathlib import Path
+from ..core.registry import method_entry
 from .specs import RESERVED, SPECS, TABLES, TableSpec
 
 # %% auto #0
@@ -58,15 +59,11 @@ def training_tflop(method: str, variant: str, dataset: str) -> float:
 
     if not TFLOP[method]:
         return 0.0
-    module = import_module(f"mvad.papers.{method}")
-    make = getattr(module, "settings_for", None) or getattr(module, method.upper()).settings_for
-    s = make(
-        **{
-            k: v
-            for k, v in dict(scale="paper", variant=variant, dataset=dataset).items()
-            if k in signature(make).parameters
-        }
-    )
+    cls = method_entry(method).load()
+    make = getattr(import_module(cls.__module__), "settings_for", cls.settings_for)
+    wanted = dict(scale="paper", variant=variant, dataset=dataset)
+    known = signature(make).parameters
+    s = make(**{name: value for name, value in wanted.items() if name in known})
     seen = (
         sum(s.steps) * s.batch_size
         if hasattr(s, "steps")

@@ -136,18 +136,18 @@ def _new_detector(method: str, args, views: int = 1):
     from mvad.encoders.features import FeatureCache
 
     cls, module = _class_of(method), import_module(METHODS[method].split(":")[0])
-    module = module if hasattr(module, "settings_for") else cls
+    make = getattr(module, "settings_for", cls.settings_for)
+    variants = getattr(module, "VARIANTS", cls.VARIANTS)
     wanted = dict(
         scale=args.scale,
-        variant="ours" if "ours" in module.VARIANTS else next(iter(module.VARIANTS)),
+        variant="ours" if "ours" in variants else next(iter(variants)),
         protocol=args.protocol,
         seed=args.seed,
         dataset=args.dataset or DATA_OF.get(method, "mvtec3d"),
+        views=views,
     )
-    settings = module.settings_for(
-        **{k: v for k, v in wanted.items() if k in signature(module.settings_for).parameters},
-        **({"views": views} if method == "idif" else {}),
-    )
+    known = signature(make).parameters
+    settings = make(**{name: value for name, value in wanted.items() if name in known})
     return cls(
         settings,
         device=args.device,

@@ -3505,6 +3505,160 @@ d = {
                 "mvad/data/visa.py",
             ),
         },
+        "mvad.encoders.calibrated": {
+            "mvad.encoders.calibrated.CalibratedDetector": (
+                "encoders/calibrated.html#calibrateddetector",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.CalibratedDetector.__init__": (
+                "encoders/calibrated.html#calibrateddetector.__init__",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.CalibratedDetector.encoders": (
+                "encoders/calibrated.html#calibrateddetector.encoders",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.CalibratedDetector.features": (
+                "encoders/calibrated.html#calibrateddetector.features",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.CalibratedDetector.masks": (
+                "encoders/calibrated.html#calibrateddetector.masks",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.CalibratedDetector.predict_prepared": (
+                "encoders/calibrated.html#calibrateddetector.predict_prepared",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.CalibratedDetector.restore": (
+                "encoders/calibrated.html#calibrateddetector.restore",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.CalibratedDetector.state": (
+                "encoders/calibrated.html#calibrateddetector.state",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.CalibratedDetector.transform": (
+                "encoders/calibrated.html#calibrateddetector.transform",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.ObjectEncoder": (
+                "encoders/calibrated.html#objectencoder",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.ObjectEncoder.__init__": (
+                "encoders/calibrated.html#objectencoder.__init__",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.ObjectEncoder.encode": (
+                "encoders/calibrated.html#objectencoder.encode",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.ObjectEncoder.named": (
+                "encoders/calibrated.html#objectencoder.named",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.ObjectEncoder.restore": (
+                "encoders/calibrated.html#objectencoder.restore",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.ObjectEncoder.standardise": (
+                "encoders/calibrated.html#objectencoder.standardise",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.ObjectEncoder.state": (
+                "encoders/calibrated.html#objectencoder.state",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.ObjectFeatures": (
+                "encoders/calibrated.html#objectfeatures",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.assign_views": (
+                "encoders/calibrated.html#assign_views",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.branch_volumes": (
+                "encoders/calibrated.html#branch_volumes",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.cell_mean_operator": (
+                "encoders/calibrated.html#cell_mean_operator",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.class_number": (
+                "encoders/calibrated.html#class_number",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.evenly_chosen_views": (
+                "encoders/calibrated.html#evenly_chosen_views",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.grid_of_objects": (
+                "encoders/calibrated.html#grid_of_objects",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.grid_to_tensors": (
+                "encoders/calibrated.html#grid_to_tensors",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.image_and_depth_encoders": (
+                "encoders/calibrated.html#image_and_depth_encoders",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.learned_classes": (
+                "encoders/calibrated.html#learned_classes",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.names_to_tensor": (
+                "encoders/calibrated.html#names_to_tensor",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.object_mask": (
+                "encoders/calibrated.html#object_mask",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.object_masks": (
+                "encoders/calibrated.html#object_masks",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.require_views": (
+                "encoders/calibrated.html#require_views",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.scale_tokens": (
+                "encoders/calibrated.html#scale_tokens",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.square_view": (
+                "encoders/calibrated.html#square_view",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.tensor_to_names": (
+                "encoders/calibrated.html#tensor_to_names",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.tensors_to_grid": (
+                "encoders/calibrated.html#tensors_to_grid",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.tokens_on_grid": (
+                "encoders/calibrated.html#tokens_on_grid",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.tokens_on_object": (
+                "encoders/calibrated.html#tokens_on_object",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.tokens_touching": (
+                "encoders/calibrated.html#tokens_touching",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.view_names": (
+                "encoders/calibrated.html#view_names",
+                "mvad/encoders/calibrated.py",
+            ),
+        },
         "mvad.encoders.channels": {
             "mvad.encoders.channels.ChannelScale": (
                 "encoders/channels.html#channelscale",
@@ -5385,46 +5539,6 @@ d = {
             "mvad.papers.mafr.znssd": ("papers/mafr.html#znssd", "mvad/papers/mafr.py"),
         },
         "mvad.papers.modmap": {
-            "mvad.papers.modmap.CalibratedDetector": (
-                "papers/modmap.html#calibrateddetector",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.CalibratedDetector.__init__": (
-                "papers/modmap.html#calibrateddetector.__init__",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.CalibratedDetector.asking_options": (
-                "papers/modmap.html#calibrateddetector.asking_options",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.CalibratedDetector.encoders": (
-                "papers/modmap.html#calibrateddetector.encoders",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.CalibratedDetector.features": (
-                "papers/modmap.html#calibrateddetector.features",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.CalibratedDetector.masks": (
-                "papers/modmap.html#calibrateddetector.masks",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.CalibratedDetector.predict_prepared": (
-                "papers/modmap.html#calibrateddetector.predict_prepared",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.CalibratedDetector.restore": (
-                "papers/modmap.html#calibrateddetector.restore",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.CalibratedDetector.state": (
-                "papers/modmap.html#calibrateddetector.state",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.CalibratedDetector.transform": (
-                "papers/modmap.html#calibrateddetector.transform",
-                "mvad/papers/modmap.py",
-            ),
             "mvad.papers.modmap.MODMAP": ("papers/modmap.html#modmap", "mvad/papers/modmap.py"),
             "mvad.papers.modmap.MODMAP._new_networks": (
                 "papers/modmap.html#modmap._new_networks",
@@ -5474,38 +5588,6 @@ d = {
                 "papers/modmap.html#modulateandmap.pair_table",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.ObjectEncoder": (
-                "papers/modmap.html#objectencoder",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.ObjectEncoder.__init__": (
-                "papers/modmap.html#objectencoder.__init__",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.ObjectEncoder.encode": (
-                "papers/modmap.html#objectencoder.encode",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.ObjectEncoder.named": (
-                "papers/modmap.html#objectencoder.named",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.ObjectEncoder.restore": (
-                "papers/modmap.html#objectencoder.restore",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.ObjectEncoder.standardise": (
-                "papers/modmap.html#objectencoder.standardise",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.ObjectEncoder.state": (
-                "papers/modmap.html#objectencoder.state",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.ObjectFeatures": (
-                "papers/modmap.html#objectfeatures",
-                "mvad/papers/modmap.py",
-            ),
             "mvad.papers.modmap.PairTraining": (
                 "papers/modmap.html#pairtraining",
                 "mvad/papers/modmap.py",
@@ -5514,24 +5596,8 @@ d = {
                 "papers/modmap.html#add_evaluation",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.assign_views": (
-                "papers/modmap.html#assign_views",
-                "mvad/papers/modmap.py",
-            ),
             "mvad.papers.modmap.best_distances": (
                 "papers/modmap.html#best_distances",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.branch_volumes": (
-                "papers/modmap.html#branch_volumes",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.cell_mean_operator": (
-                "papers/modmap.html#cell_mean_operator",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.class_number": (
-                "papers/modmap.html#class_number",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.drawn_sources": (
@@ -5542,48 +5608,16 @@ d = {
                 "papers/modmap.html#drawn_views",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.evenly_chosen_views": (
-                "papers/modmap.html#evenly_chosen_views",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.grid_of_objects": (
-                "papers/modmap.html#grid_of_objects",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.grid_to_tensors": (
-                "papers/modmap.html#grid_to_tensors",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.image_and_depth_encoders": (
-                "papers/modmap.html#image_and_depth_encoders",
-                "mvad/papers/modmap.py",
-            ),
             "mvad.papers.modmap.inference_ms": (
                 "papers/modmap.html#inference_ms",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.learned_classes": (
-                "papers/modmap.html#learned_classes",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.name_encoders": (
                 "papers/modmap.html#name_encoders",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.names_to_tensor": (
-                "papers/modmap.html#names_to_tensor",
-                "mvad/papers/modmap.py",
-            ),
             "mvad.papers.modmap.networks_of": (
                 "papers/modmap.html#networks_of",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.object_mask": (
-                "papers/modmap.html#object_mask",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.object_masks": (
-                "papers/modmap.html#object_masks",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.one_cycle_schedule": (
@@ -5602,48 +5636,12 @@ d = {
                 "papers/modmap.html#plant_artefacts",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.require_views": (
-                "papers/modmap.html#require_views",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.scale_tokens": (
-                "papers/modmap.html#scale_tokens",
-                "mvad/papers/modmap.py",
-            ),
             "mvad.papers.modmap.source_plan": (
                 "papers/modmap.html#source_plan",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.square_view": (
-                "papers/modmap.html#square_view",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.tensor_to_names": (
-                "papers/modmap.html#tensor_to_names",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.tensors_to_grid": (
-                "papers/modmap.html#tensors_to_grid",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.tokens_on_grid": (
-                "papers/modmap.html#tokens_on_grid",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.tokens_on_object": (
-                "papers/modmap.html#tokens_on_object",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.tokens_touching": (
-                "papers/modmap.html#tokens_touching",
-                "mvad/papers/modmap.py",
-            ),
             "mvad.papers.modmap.train_pairs": (
                 "papers/modmap.html#train_pairs",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.view_names": (
-                "papers/modmap.html#view_names",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.view_pairs": (
@@ -5651,6 +5649,12 @@ d = {
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.view_psi": ("papers/modmap.html#view_psi", "mvad/papers/modmap.py"),
+        },
+        "mvad.papers.modmap_released": {
+            "mvad.papers.modmap_released.count_multiplications": (
+                "papers/modmap_released.html#count_multiplications",
+                "mvad/papers/modmap_released.py",
+            )
         },
         "mvad.reproduce.cli": {
             "mvad.reproduce.cli.Parser": ("reproduce/cli.html#parser", "mvad/reproduce/cli.py"),

@@ -16,103 +16,41 @@ from torch import Tensor, nn
 from jaxtyping import Bool, Float, Int
 from ..core.anomaly_map import aggregate, gaussian_smooth, mask_map, upsample
 from ..core.crossmodal import MappingMLP, Modulator
-from ..core.detector import Detector, Prediction, require_good
-from ..core.training import seeded, train
+from ..core.detector import require_good
 from ..core.evaluate import Clock
-from ..core.geometry import SparseOperator
-from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
-from ..core.volume import ScoreVolume, VoxelAssignment, VoxelGrid, assign_voxels
-from ..core.volume import grid_around, max_score_in_grid, score_volume, world_points
+from ..core.sample import MvadError, PreparedSample, Sample
+from ..core.training import seeded, train
+from ..encoders.calibrated import CalibratedDetector, ObjectFeatures
+from ..encoders.calibrated import grid_of_objects, learned_classes
+from ..encoders.calibrated import names_to_tensor, object_mask, tensor_to_names
+from ..encoders.calibrated import tokens_on_object, tokens_touching, view_names
 from ..encoders.channels import ChannelScale
-from ..encoders.features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
 __all__ = [
     "ENSEMBLES",
     "PAPER_IMAGE",
-    "GREY",
     "BRANCHES",
-    "cell_mean_operator",
-    "tokens_on_grid",
     "ModulateAndMap",
     "pair_distances",
     "view_pairs",
     "one_cycle_schedule",
-    "ObjectFeatures",
     "PairTraining",
     "pairs_loss",
     "train_pairs",
     "best_distances",
-    "object_mask",
-    "tokens_touching",
     "MODMAPSettings",
     "name_encoders",
-    "image_and_depth_encoders",
-    "evenly_chosen_views",
-    "square_view",
-    "scale_tokens",
-    "ObjectEncoder",
     "drawn_sources",
     "drawn_views",
     "source_plan",
     "view_psi",
-    "assign_views",
-    "grid_of_objects",
-    "names_to_tensor",
-    "tensor_to_names",
-    "grid_to_tensors",
-    "tensors_to_grid",
-    "view_names",
-    "object_masks",
     "networks_of",
-    "require_views",
-    "learned_classes",
-    "class_number",
-    "tokens_on_object",
-    "CalibratedDetector",
     "MODMAP",
-    "branch_volumes",
     "plant_artefacts",
     "add_evaluation",
     "inference_ms",
 ]
-
-
-# %% ../../nbs/papers/44_modmap.ipynb #25b86147
-def cell_mean_operator(
-    pixels: Int[np.ndarray, "P"], size: tuple[int, int], grid: tuple[int, int]
-) -> SparseOperator:
-    "The mean of the given flat pixels of an image over each cell of a grid; 0 in an empty cell."
-    from scipy.sparse import csr_matrix
-
-    row, column = np.divmod(np.asarray(pixels), size[1])
-    cell = (row * grid[0] // size[0]) * grid[1] + column * grid[1] // size[1]
-    count = np.bincount(cell, minlength=grid[0] * grid[1])
-    entries = (1 / count[cell], (cell, np.arange(len(cell))))
-    return SparseOperator.from_scipy(csr_matrix(entries, (grid[0] * grid[1], len(cell))))
-
-
-def tokens_on_grid(features: Features, grid: tuple[int, int]) -> Float[Tensor, "T c"]:
-    """Features on a grid of tokens, row by row: F_I or F_D of MODMAP Eq. 1, 2.
-
-    Finer maps are averaged, coarser ones interpolated, points averaged over a token's pixels.
-
-    >>> tokens_on_grid(Features(torch.ones(16, 3), size=(64, 64), grid=(4, 4)), (2, 2)).shape
-    torch.Size([4, 3])
-    """
-    if features.grid is None:
-        device = features.data.device
-        to_cells = cell_mean_operator(features.pixels, features.size, grid).to(device)
-        to_pixels = features.operator(features.pixels).to(device)
-        return (to_cells @ to_pixels)(features.data.float())
-    if tuple(features.grid) == tuple(grid):
-        return features.data.float()
-    maps = features.data.float().T.reshape(1, -1, *features.grid)
-    if features.grid[0] >= grid[0] and features.grid[1] >= grid[1]:
-        maps = F.adaptive_avg_pool2d(maps, grid)
-    else:
-        maps = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
-    return maps[0].flatten(1).T.contiguous()
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #d5106ea6
@@ -221,21 +159,6 @@ def one_cycle_schedule(
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #49a88656
-@dataclass(eq=False)
-class ObjectFeatures:
-    """One object's features on a common grid of tokens.
-
-    `f_i` (N, T, c_I) and `f_d` (N, T, c_D); which of the N views are `present`; the number of its
-    class, if there are several; and which tokens hold the object, if that was asked for.
-    """
-
-    f_i: Float[Tensor, "N T c_i"]
-    f_d: Float[Tensor, "N T c_d"]
-    present: tuple[int, ...]
-    category: int | None = None
-    on_object: Bool[Tensor, "N T"] | None = None
-
-
 @dataclass(frozen=True)
 class PairTraining:
     "How pairs are learned (MODMAP A.2)."
@@ -370,40 +293,6 @@ def best_distances(
     return image.clamp_min(0), depth.clamp_min(0)
 
 
-# %% ../../nbs/papers/44_modmap.ipynb #e4ff17a2
-def object_mask(
-    valid: Bool[np.ndarray, "H W"], keep: str = "largest", min_share: float = 0.01
-) -> Bool[np.ndarray, "H W"]:
-    """The pixels that count: valid, opened by 3 x 3, and of their 4-connected pieces some.
-
-    `keep`: the `largest`, `all`, or (`min_area`) those with at least `min_share` of the image
-    (MODMAP Sec. 3.2.3).
-
-    >>> int(object_mask(np.ones((5, 5), bool)).sum())
-    25
-    """
-    from scipy.ndimage import binary_dilation, binary_erosion, label
-
-    if keep not in ("largest", "all", "min_area"):
-        raise MvadError("unknown mask_keep", found=keep, expected="largest, all or min_area")
-    square = np.ones((3, 3), bool)
-    opened = binary_dilation(binary_erosion(valid, square, border_value=1), square)
-    pieces, n = label(opened)
-    if keep == "all" or n == 0:
-        return opened
-    area = np.bincount(pieces.ravel(), minlength=n + 1)[1:]
-    enough = area.max() if keep == "largest" else min_share * valid.size
-    chosen = np.flatnonzero(area >= enough) + 1
-    return np.isin(pieces, chosen[:1] if keep == "largest" else chosen)
-
-
-def tokens_touching(mask: Bool[np.ndarray, "H W"], grid: tuple[int, int]) -> Bool[np.ndarray, "T"]:
-    "The tokens that bilinear interpolation spreads to the mask: those in it, and their neighbours."
-    pixels = torch.from_numpy(np.ascontiguousarray(mask)).float()[None, None]
-    holds = F.adaptive_max_pool2d(pixels, grid)
-    return (F.max_pool2d(holds, 3, 1, 1) > 0).flatten().numpy()
-
-
 # %% ../../nbs/papers/44_modmap.ipynb #bad7954b
 @dataclass(frozen=True)
 class MODMAPSettings(PairTraining):
@@ -510,119 +399,6 @@ def name_encoders(chosen: dict, scale: str) -> dict:
     return chosen | {"encoder_depth": image} if chosen.get("encoder_depth") == "image" else chosen
 
 
-# %% ../../nbs/papers/44_modmap.ipynb #f036199c
-GREY = dict(mean=(0.445,) * 3, std=(0.269,) * 3)  # how the released code normalises grey images
-
-
-def image_and_depth_encoders(s: MODMAPSettings, device: str = "cpu") -> tuple[Encoder, Encoder]:
-    'The frozen (E_I, E_D) that settings name; `MvadError` "needs weights ..." without them.'
-
-    def image_network(name, **options):
-        options |= dict(layers=s.layers, size=s.image_size or s.size, device=device)
-        return TimmEncoder(name, **options)
-
-    image = image_network(s.encoder_image, **GREY)
-    if s.encoder_depth == "fpfh":
-        return image, FPFHEncoder(radii=s.radii, n_centres=s.centres)
-    if s.encoder_depth == "point_mae":
-        from mvad.encoders.point_mae import PointMAEEncoder
-
-        return image, PointMAEEncoder(s.weights_depth, device=device)
-    if s.encoder_depth == "dino_depth":
-        from mvad.encoders.dino_depth import DinoDepthEncoder
-
-        size = s.depth_size or s.size
-        return image, DinoDepthEncoder(s.weights_depth, size=size, fill=s.depth_fill, device=device)
-    return image, image_network(s.encoder_depth, source="depth")
-
-
-# %% ../../nbs/papers/44_modmap.ipynb #992f4fe2
-def evenly_chosen_views(sample: Sample, n: int | None) -> Sample:
-    "The sample with `n` of its views, evenly chosen; all where it has no more, or for None."
-    total = len(sample.views)
-    if n is None or n >= total:
-        return sample
-    return replace(sample, views=tuple(sample.views[round(i * total / n)] for i in range(n)))
-
-
-def square_view(view: View, size: int) -> View:
-    "A view of `size` x `size` pixels, the image divided by its own maximum."
-    view = resize(pad_square(view), size)
-    return replace(view, rgb=view.rgb / max(float(view.rgb.max()), 1e-6))
-
-
-# %% ../../nbs/papers/44_modmap.ipynb #3aae4c2e
-def scale_tokens(x: Float[Tensor, "N T c"], scale: ChannelScale) -> Float[Tensor, "N T c"]:
-    "The features of all views and tokens, each channel scaled."
-    return scale(x.flatten(0, 1)).view_as(x)
-
-
-class ObjectEncoder:
-    """Both frozen encoders and a grid of tokens: prepared samples in, `ObjectFeatures` out.
-
-    `grid` is the image encoder's unless it is given. `scales` change nothing until `standardise`
-    was called.
-    """
-
-    def __init__(
-        self, image: Encoder, depth: Encoder, *, cache: FeatureCache | None, grid=None, device="cpu"
-    ):
-        self.image, self.depth = image, depth
-        self.grid, self.cache, self.device = grid, cache, device
-        self.scales = (ChannelScale(), ChannelScale())
-
-    def named(self) -> dict[str, str]:
-        "Name and hash of both encoders."
-        both = {"image": self.image, "depth": self.depth}
-        return {k: f"{e.name} [{e.identity[:12]}]" for k, e in both.items()}
-
-    def encode(self, sample: PreparedSample, views: Sequence[int] | None = None) -> ObjectFeatures:
-        "The features of a prepared sample, or of some of its views; zeros for the others."
-        present = [i for i in sample.present if views is None or i in views]
-        wanted = [sample.views[i] for i in present]
-        if any(view.valid is None for view in wanted):
-            about = dict(file=sample.id, expected="an image and a depth map of each view")
-            raise MvadError("MODMAP needs both modalities", **about)
-        found = []
-        for encoder in (self.image, self.depth):
-            if self.cache:
-                found.append(self.cache.get_many(encoder, wanted, progress=False))
-            else:
-                found.append(encoder.encode(wanted))
-        self.grid = self.grid or found[0][0].grid
-        out = []
-        for features in found:
-            shape = (len(sample.views), self.grid[0] * self.grid[1], features[0].channels)
-            x = torch.zeros(shape)
-            for i, f in zip(present, features):
-                x[i] = tokens_on_grid(f, self.grid)
-            out.append(x.to(self.device))
-        f_i, f_d = (scale_tokens(x, scale) for x, scale in zip(out, self.scales))
-        return ObjectFeatures(f_i, f_d, tuple(present))
-
-    def standardise(self, objects: Sequence[ObjectFeatures]):
-        "Take these objects' mean and deviation of each channel out of all features, theirs too."
-        scales = []
-        for name in ("f_i", "f_d"):
-            every = torch.cat([getattr(x, name)[list(x.present)].flatten(0, 1) for x in objects])
-            scales.append(ChannelScale.fit(every, correction=1))
-            for x in objects:
-                setattr(x, name, scale_tokens(getattr(x, name), scales[-1]))
-        self.scales = tuple(scales)
-
-    def state(self) -> dict[str, Tensor]:
-        "The token grid and the scales."
-        image, depth = self.scales
-        grid = {"token_grid": torch.tensor(self.grid)}
-        return grid | image.state("scale_i.{}") | depth.state("scale_d.{}")
-
-    def restore(self, tensors: Mapping[str, Tensor]):
-        "Take over a `state`."
-        self.grid = tuple(tensors["token_grid"].tolist())
-        if "scale_i.mean" in tensors:
-            self.scales = tuple(ChannelScale.restore(tensors, f"scale_{k}.{{}}") for k in "id")
-
-
 # %% ../../nbs/papers/44_modmap.ipynb #6b74a128
 def drawn_sources(present: Sequence[int], share: float, target: int, seed: Sequence[int]):
     "The source views that a target asks: itself and others at random, together `share` of all."
@@ -663,97 +439,20 @@ def view_psi(
     target: int,
     sources: Sequence[int],
     *,
-    grid: tuple[int, int],
-    table=None,
-    ensemble: str = "min",
-    sigma: float = 0.0,
+    s: MODMAPSettings,
 ) -> dict[str, Float[np.ndarray, "H W"]]:
     "Psi_I and Psi_D of one view at its size: minimum over the sources, upsampling, mask."
     device = x.f_i.device
-    touching = torch.from_numpy(np.flatnonzero(tokens_touching(mask, grid))).to(device)
-    how = dict(tokens=touching, table=table, ensemble=ensemble)
-    psi = best_distances(nets, x, target, sources, **how)
+    touching = torch.from_numpy(np.flatnonzero(tokens_touching(mask, x.grid))).to(device)
+    how = dict(table=nets.pair_table(len(x.f_i), x.category), ensemble=s.ensemble)
+    psi = best_distances(nets, x, target, sources, tokens=touching, **how)
     out = {}
     for name, values in zip(("psi_i", "psi_d"), psi):
-        tokens = torch.zeros(grid[0] * grid[1], device=device)
+        tokens = torch.zeros(x.grid[0] * x.grid[1], device=device)
         tokens[touching] = values
-        map_ = upsample(tokens.reshape(grid), mask.shape).cpu().numpy()
-        out[name] = mask_map(gaussian_smooth(map_, sigma) if sigma else map_, mask)
+        map_ = upsample(tokens.reshape(x.grid), mask.shape).cpu().numpy()
+        out[name] = mask_map(gaussian_smooth(map_, s.sigma) if s.sigma else map_, mask)
     return out
-
-
-def assign_views(
-    sample: PreparedSample, masks: Sequence[Bool[np.ndarray, "H W"] | None], grid: VoxelGrid | None
-) -> list[VoxelAssignment | None]:
-    "Where the masked pixels of each view fall in the grid; without cameras all, in no voxel."
-    out = []
-    for view, mask in zip(sample.views, masks):
-        if view is None:
-            out.append(None)
-        elif grid is None or view.camera is None or view.xyz is None:
-            out.append(VoxelAssignment(np.flatnonzero(mask), np.empty(0, np.int64)))
-        else:
-            out.append(assign_voxels(view, grid, mask))
-    return out
-
-
-def grid_of_objects(
-    samples: Sequence[Sample], masks: Sequence[Sequence[np.ndarray | None]], voxels: int
-) -> VoxelGrid | None:
-    "The grid around the masked parts of some objects; None where a view has no camera."
-    points = []
-    for sample, of_views in zip(samples, masks):
-        for view, mask in zip(sample.views, of_views):
-            if view is None:
-                continue
-            if view.camera is None or view.xyz is None:
-                return None
-            if mask.any():
-                points.append(world_points(replace(view, valid=mask & view.valid)))
-    return grid_around(np.concatenate(points), voxels) if points else None
-
-
-# %% ../../nbs/papers/44_modmap.ipynb #0e3e89fa
-def names_to_tensor(names: Sequence[str]) -> Int[Tensor, "n"]:
-    "Some names as the bytes of their lines; no name is an empty line."
-    return torch.tensor(list("\n".join(names).encode()) or [10], dtype=torch.uint8)
-
-
-def tensor_to_names(t: Int[Tensor, "n"]) -> tuple[str, ...]:
-    """What `names_to_tensor` made of.
-
-    >>> tensor_to_names(names_to_tensor(("left", "right")))
-    ('left', 'right')
-    """
-    return tuple(bytes(t.tolist()).decode().split("\n"))
-
-
-def grid_to_tensors(grid: VoxelGrid | None) -> dict[str, Tensor]:
-    "Origin, size and shape of a grid by name; nothing for None."
-    if grid is None:
-        return {}
-    size = torch.tensor(grid.size, dtype=torch.float64)
-    ends = {"grid.origin": torch.tensor(grid.origin), "grid.shape": torch.tensor(grid.shape)}
-    return ends | {"grid.size": size}
-
-
-def tensors_to_grid(tensors: Mapping[str, Tensor]) -> VoxelGrid | None:
-    "The grid among some tensors, if there is one."
-    if "grid.size" not in tensors:
-        return None
-    shape = tuple(tensors["grid.shape"].tolist())
-    return VoxelGrid(tensors["grid.origin"].cpu().numpy(), float(tensors["grid.size"]), shape)
-
-
-# %% ../../nbs/papers/44_modmap.ipynb #26a8707f
-def view_names(sample: Sample) -> tuple[str, ...]:
-    "The name of each view; empty where one is missing."
-    return tuple("" if view is None else view.name for view in sample.views)
-
-
-def object_masks(sample: Sample, keep: str = "largest") -> list[Bool[np.ndarray, "H W"] | None]:
-    "The `object_mask` of each view; None for a missing one."
-    return [None if v is None else object_mask(v.valid, keep) for v in sample.views]
 
 
 def networks_of(
@@ -763,116 +462,6 @@ def networks_of(
     shape = dict(hidden=s.hidden, code=s.code, conditioning=s.conditioning)
     with seeded(s.seed):
         return ModulateAndMap(n_views, *widths, n_classes=n_classes, **shape).eval()
-
-
-def require_views(sample: Sample, names: Sequence[str]):
-    "Raises `MvadError` unless the sample has the views of these names, in their order."
-    found = view_names(sample)
-    differ = [a != b for a, b in zip(found, names) if a and b]
-    if len(found) != len(names) or any(differ):
-        about = dict(found=", ".join(found), expected=", ".join(names))
-        text = "an object with other views than those that were learned"
-        raise MvadError(text, file=sample.id, **about)
-
-
-def learned_classes(samples: Sequence[Sample], multiclass: bool) -> tuple[str, ...]:
-    "The classes of the training objects in their order; none for a detector of one class."
-    if not samples:
-        raise MvadError("nothing to learn from", found="0 samples", expected="one good object")
-    classes = tuple(dict.fromkeys(x.category for x in samples))
-    if len(classes) > 1 and not multiclass:
-        about = dict(found=", ".join(sorted(classes)), expected="one class")
-        raise MvadError("objects of several classes", fix="multiclass=True", **about)
-    return classes if multiclass else ()
-
-
-def class_number(sample: Sample, classes: Sequence[str]) -> int | None:
-    "The number of a sample's class; None where there is one class only."
-    if not classes:
-        return None
-    if sample.category not in classes:
-        about = dict(found=sample.category, expected=", ".join(classes))
-        raise MvadError("a class that was not learned", file=sample.id, **about)
-    return classes.index(sample.category)
-
-
-def tokens_on_object(
-    masks: Sequence[Bool[np.ndarray, "H W"] | None], grid: tuple[int, int]
-) -> Bool[Tensor, "N T"]:
-    "Which tokens of each view touch its mask; none of a missing view."
-    out = torch.zeros(len(masks), grid[0] * grid[1], dtype=torch.bool)
-    for row, mask in zip(out, masks):
-        if mask is not None:
-            row[:] = torch.from_numpy(tokens_touching(mask, grid))
-    return out
-
-
-# %% ../../nbs/papers/44_modmap.ipynb #873b60d7
-class CalibratedDetector(Detector):
-    """A detector of objects seen by calibrated cameras, by maps `psi_i` and `psi_d` of each view.
-
-    A method adds `fit` and `branch_maps`, and sets `nets` and `names`, those of its views.
-    """
-
-    Settings, nets, classes = MODMAPSettings, None, ()
-
-    def __init__(self, settings=None, *, encoders=None, cache=None, grid=None, **options):
-        super().__init__(settings, **options)
-        both = encoders or image_and_depth_encoders(self.settings, str(self.device))
-        tokens = (self.settings.grid,) * 2 if self.settings.grid else None
-        self.encoder = ObjectEncoder(*both, grid=tokens, cache=cache, device=self.device)
-        self.grid, self.names, self.losses = grid, (), np.zeros(0)
-
-    def transform(self, sample: Sample) -> Sample:
-        "Some of the views, square and of one size."
-        chosen = evenly_chosen_views(sample, self.settings.views)
-        return map_views(chosen, lambda view: square_view(view, self.settings.size))
-
-    def encoders(self) -> dict[str, str]:
-        "Name and hash of both encoders."
-        return self.encoder.named()
-
-    def masks(self, sample: PreparedSample) -> list[Bool[np.ndarray, "H W"] | None]:
-        "The foreground of each view."
-        return object_masks(sample, self.settings.mask_keep)
-
-    def features(self, sample: PreparedSample, views: Sequence[int] | None = None):
-        "The `ObjectFeatures` of a prepared sample, with the number of its class."
-        x = self.encoder.encode(sample, views)
-        x.category = class_number(sample, self.classes)
-        return x
-
-    def asking_options(self, x: ObjectFeatures) -> dict:
-        "What `view_psi` needs to know beside features and views."
-        s = self.settings
-        table = self.nets.pair_table(len(self.names), x.category)
-        return dict(grid=self.encoder.grid, table=table, ensemble=s.ensemble, sigma=s.sigma)
-
-    def state(self) -> dict[str, Tensor]:
-        "Token grid and channel statistics, the names of the views, and the grid of voxels."
-        if self.nets is None:
-            raise self.not_learned()
-        out = {"names": names_to_tensor(self.names)}
-        return out | self.encoder.state() | grid_to_tensors(self.grid)
-
-    def restore(self, tensors: Mapping[str, Tensor]):
-        "Take over a `state`."
-        self.names = tensor_to_names(tensors["names"])
-        self.encoder.restore(tensors)
-        self.grid = tensors_to_grid(tensors) or self.grid
-
-    def predict_prepared(self, sample: PreparedSample) -> Prediction:
-        "Maps (V, size, size) and score (largest pixel in the grid) of each branch, and a volume."
-        self.require_ready(sample)
-        require_views(sample, self.names)
-        maps = self.branch_maps(sample)
-        where = assign_views(sample, self.masks(sample), self.grid)
-        scores = {b: max_score_in_grid(where, [m]) for b, m in maps.items()}
-        fused, volume = maps[self.settings.fusion], None
-        if self.grid is not None and all(v.camera is not None for v in sample.views if v):
-            volume = score_volume(where, [fused], self.grid)
-        score = scores[self.settings.fusion]
-        return Prediction(fused, score, branches=maps, branch_scores=scores, volume=volume)
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #1bddff9c
@@ -888,7 +477,7 @@ class MODMAP(CalibratedDetector):
     Example: `MODMAP(settings).fit([good]).predict(other).score`
     """
 
-    name, SCALES, VARIANTS = "modmap", _SCALES, _VARIANTS
+    name, Settings, SCALES, VARIANTS = "modmap", MODMAPSettings, _SCALES, _VARIANTS
 
     @classmethod
     def adjust_settings(cls, chosen: dict, *, scale: str, **run) -> dict:
@@ -925,9 +514,9 @@ class MODMAP(CalibratedDetector):
         masks = self.masks(sample)
         shape = (len(sample.views), *masks[sample.present[0]].shape)
         psi = {name: np.zeros(shape, np.float32) for name in ("psi_i", "psi_d")}
-        how = self.asking_options(x)
         for t, sources in plan.items():
-            for name, map_ in view_psi(self.nets, x, masks[t], t, sources, **how).items():
+            found = view_psi(self.nets, x, masks[t], t, sources, s=self.settings)
+            for name, map_ in found.items():
                 psi[name][t] = map_
         return {b: aggregate(psi, b) for b in BRANCHES}
 
@@ -944,22 +533,6 @@ class MODMAP(CalibratedDetector):
         self.nets = self._new_networks(self.encoder.image.channels, self.encoder.depth.channels)
         weights = {k: v for k, v in tensors.items() if k.startswith("nets.")}
         self.nets.load_state_dict({k.removeprefix("nets."): v for k, v in weights.items()})
-
-
-# %% ../../nbs/papers/44_modmap.ipynb #8490152e
-def branch_volumes(
-    detector: CalibratedDetector, sample: PreparedSample, prediction: Prediction
-) -> dict[str, ScoreVolume]:
-    "The volume of each branch of a prediction of a prepared sample: what `VolumeMetrics` asks for."
-    if detector.grid is None:
-        fix = "give the data set its calibration"
-        raise MvadError("no volume without cameras", file=sample.id, fix=fix)
-    detector.require_ready(sample)
-    where, branches = (
-        assign_views(sample, detector.masks(sample), detector.grid),
-        prediction.branches,
-    )
-    return {b: score_volume(where, [maps], detector.grid) for b, maps in branches.items()}
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #75ba92ab
@@ -1038,7 +611,7 @@ def inference_ms(detector: MODMAP, sample: Sample) -> dict[str, float]:
         detector.branch_maps(sample)
         whole = min(seconds(detector.branch_maps, sample) for _ in range(2))
         goal = detector.features(sample, [target])
-        table = detector.asking_options(goal)["table"]
+        table = detector.nets.pair_table(len(detector.names), goal.category)
         steps = [seconds(one_source, source) for source in sources[:3]]
     finally:
         encoder.cache = cache

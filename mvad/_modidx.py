@@ -591,6 +591,102 @@ d = {
                 "mvad/baselines/reverse_distillation.py",
             ),
         },
+        "mvad.cli.data": {
+            "mvad.cli.data._list_all": ("cli/data.html#_list_all", "mvad/cli/data.py"),
+            "mvad.cli.data._list_one": ("cli/data.html#_list_one", "mvad/cli/data.py"),
+            "mvad.cli.data._list_root": ("cli/data.html#_list_root", "mvad/cli/data.py"),
+            "mvad.cli.data._short": ("cli/data.html#_short", "mvad/cli/data.py"),
+            "mvad.cli.data.check_command": ("cli/data.html#check_command", "mvad/cli/data.py"),
+            "mvad.cli.data.convert_depth": ("cli/data.html#convert_depth", "mvad/cli/data.py"),
+            "mvad.cli.data.convert_eyecandies": (
+                "cli/data.html#convert_eyecandies",
+                "mvad/cli/data.py",
+            ),
+            "mvad.cli.data.convert_mvtec3d": ("cli/data.html#convert_mvtec3d", "mvad/cli/data.py"),
+            "mvad.cli.data.convert_pseudo_depth": (
+                "cli/data.html#convert_pseudo_depth",
+                "mvad/cli/data.py",
+            ),
+            "mvad.cli.data.convert_xyz": ("cli/data.html#convert_xyz", "mvad/cli/data.py"),
+            "mvad.cli.data.list_command": ("cli/data.html#list_command", "mvad/cli/data.py"),
+            "mvad.cli.data.make_command": ("cli/data.html#make_command", "mvad/cli/data.py"),
+            "mvad.cli.data.render_command": ("cli/data.html#render_command", "mvad/cli/data.py"),
+            "mvad.cli.data.unpack_command": ("cli/data.html#unpack_command", "mvad/cli/data.py"),
+        },
+        "mvad.cli.main": {
+            "mvad.cli.main._note": ("cli/main.html#_note", "mvad/cli/main.py"),
+            "mvad.cli.main._usage_line": ("cli/main.html#_usage_line", "mvad/cli/main.py"),
+            "mvad.cli.main.explain": ("cli/main.html#explain", "mvad/cli/main.py"),
+            "mvad.cli.main.main": ("cli/main.html#main", "mvad/cli/main.py"),
+        },
+        "mvad.cli.options": {
+            "mvad.cli.options.new_app": ("cli/options.html#new_app", "mvad/cli/options.py"),
+            "mvad.cli.options.on_disk": ("cli/options.html#on_disk", "mvad/cli/options.py"),
+            "mvad.cli.options.option": ("cli/options.html#option", "mvad/cli/options.py"),
+            "mvad.cli.options.root_folder": ("cli/options.html#root_folder", "mvad/cli/options.py"),
+            "mvad.cli.options.roots_of": ("cli/options.html#roots_of", "mvad/cli/options.py"),
+        },
+        "mvad.cli.reproduce": {
+            "mvad.cli.reproduce.default_categories": (
+                "cli/reproduce.html#default_categories",
+                "mvad/cli/reproduce.py",
+            ),
+            "mvad.cli.reproduce.print_outcomes": (
+                "cli/reproduce.html#print_outcomes",
+                "mvad/cli/reproduce.py",
+            ),
+            "mvad.cli.reproduce.print_plan": (
+                "cli/reproduce.html#print_plan",
+                "mvad/cli/reproduce.py",
+            ),
+            "mvad.cli.reproduce.print_table": (
+                "cli/reproduce.html#print_table",
+                "mvad/cli/reproduce.py",
+            ),
+            "mvad.cli.reproduce.reproduce_command": (
+                "cli/reproduce.html#reproduce_command",
+                "mvad/cli/reproduce.py",
+            ),
+            "mvad.cli.reproduce.specs_of": ("cli/reproduce.html#specs_of", "mvad/cli/reproduce.py"),
+        },
+        "mvad.cli.tables": {
+            "mvad.cli.tables._compare": ("cli/tables.html#_compare", "mvad/cli/tables.py"),
+            "mvad.cli.tables.listing": ("cli/tables.html#listing", "mvad/cli/tables.py"),
+            "mvad.cli.tables.needs_of": ("cli/tables.html#needs_of", "mvad/cli/tables.py"),
+            "mvad.cli.tables.on_this_machine": (
+                "cli/tables.html#on_this_machine",
+                "mvad/cli/tables.py",
+            ),
+            "mvad.cli.tables.report_command": (
+                "cli/tables.html#report_command",
+                "mvad/cli/tables.py",
+            ),
+            "mvad.cli.tables.runs_of": ("cli/tables.html#runs_of", "mvad/cli/tables.py"),
+            "mvad.cli.tables.tables_command": (
+                "cli/tables.html#tables_command",
+                "mvad/cli/tables.py",
+            ),
+            "mvad.cli.tables.weights_here": ("cli/tables.html#weights_here", "mvad/cli/tables.py"),
+        },
+        "mvad.cli.train": {
+            "mvad.cli.train._embedded": ("cli/train.html#_embedded", "mvad/cli/train.py"),
+            "mvad.cli.train._folders": ("cli/train.html#_folders", "mvad/cli/train.py"),
+            "mvad.cli.train._print_scores": ("cli/train.html#_print_scores", "mvad/cli/train.py"),
+            "mvad.cli.train._refuse_mixed": ("cli/train.html#_refuse_mixed", "mvad/cli/train.py"),
+            "mvad.cli.train._score_line": ("cli/train.html#_score_line", "mvad/cli/train.py"),
+            "mvad.cli.train._view_suffixes": ("cli/train.html#_view_suffixes", "mvad/cli/train.py"),
+            "mvad.cli.train._write_scores": ("cli/train.html#_write_scores", "mvad/cli/train.py"),
+            "mvad.cli.train.layout_samples": ("cli/train.html#layout_samples", "mvad/cli/train.py"),
+            "mvad.cli.train.own_samples": ("cli/train.html#own_samples", "mvad/cli/train.py"),
+            "mvad.cli.train.paint_maps": ("cli/train.html#paint_maps", "mvad/cli/train.py"),
+            "mvad.cli.train.predict_all": ("cli/train.html#predict_all", "mvad/cli/train.py"),
+            "mvad.cli.train.predict_command": (
+                "cli/train.html#predict_command",
+                "mvad/cli/train.py",
+            ),
+            "mvad.cli.train.train_command": ("cli/train.html#train_command", "mvad/cli/train.py"),
+            "mvad.cli.train.write_maps": ("cli/train.html#write_maps", "mvad/cli/train.py"),
+        },
         "mvad.core.anomaly_map": {
             "mvad.core.anomaly_map._check_same_shape": (
                 "core/anomaly_map.html#_check_same_shape",
@@ -1566,6 +1662,10 @@ d = {
             ),
             "mvad.core.registry.dataset_entry": (
                 "core/registry.html#dataset_entry",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.detector_class": (
+                "core/registry.html#detector_class",
                 "mvad/core/registry.py",
             ),
             "mvad.core.registry.layout_names": (
@@ -5656,59 +5756,6 @@ d = {
                 "mvad/papers/modmap_released.py",
             )
         },
-        "mvad.reproduce.cli": {
-            "mvad.reproduce.cli.Parser": ("reproduce/cli.html#parser", "mvad/reproduce/cli.py"),
-            "mvad.reproduce.cli.Parser.__init__": (
-                "reproduce/cli.html#parser.__init__",
-                "mvad/reproduce/cli.py",
-            ),
-            "mvad.reproduce.cli.Parser.error": (
-                "reproduce/cli.html#parser.error",
-                "mvad/reproduce/cli.py",
-            ),
-            "mvad.reproduce.cli.Parser.options": (
-                "reproduce/cli.html#parser.options",
-                "mvad/reproduce/cli.py",
-            ),
-            "mvad.reproduce.cli.Parser.parse": (
-                "reproduce/cli.html#parser.parse",
-                "mvad/reproduce/cli.py",
-            ),
-            "mvad.reproduce.cli.Parser.sub": (
-                "reproduce/cli.html#parser.sub",
-                "mvad/reproduce/cli.py",
-            ),
-            "mvad.reproduce.cli._common": ("reproduce/cli.html#_common", "mvad/reproduce/cli.py"),
-            "mvad.reproduce.cli._executor_options": (
-                "reproduce/cli.html#_executor_options",
-                "mvad/reproduce/cli.py",
-            ),
-            "mvad.reproduce.cli._reproduce_parser": (
-                "reproduce/cli.html#_reproduce_parser",
-                "mvad/reproduce/cli.py",
-            ),
-            "mvad.reproduce.cli.explain": ("reproduce/cli.html#explain", "mvad/reproduce/cli.py"),
-            "mvad.reproduce.cli.main": ("reproduce/cli.html#main", "mvad/reproduce/cli.py"),
-            "mvad.reproduce.cli.parser": ("reproduce/cli.html#parser", "mvad/reproduce/cli.py"),
-            "mvad.reproduce.cli.print_plan": (
-                "reproduce/cli.html#print_plan",
-                "mvad/reproduce/cli.py",
-            ),
-            "mvad.reproduce.cli.print_table": (
-                "reproduce/cli.html#print_table",
-                "mvad/reproduce/cli.py",
-            ),
-            "mvad.reproduce.cli.reproduce_command": (
-                "reproduce/cli.html#reproduce_command",
-                "mvad/reproduce/cli.py",
-            ),
-            "mvad.reproduce.cli.roots_of": ("reproduce/cli.html#roots_of", "mvad/reproduce/cli.py"),
-            "mvad.reproduce.cli.specs_of": ("reproduce/cli.html#specs_of", "mvad/reproduce/cli.py"),
-            "mvad.reproduce.cli.which_runs": (
-                "reproduce/cli.html#which_runs",
-                "mvad/reproduce/cli.py",
-            ),
-        },
         "mvad.reproduce.cluster": {
             "mvad.reproduce.cluster.at_hand": (
                 "reproduce/cluster.html#at_hand",
@@ -5803,96 +5850,6 @@ d = {
             "mvad.reproduce.compare.write_comparison": (
                 "reproduce/compare.html#write_comparison",
                 "mvad/reproduce/compare.py",
-            ),
-        },
-        "mvad.reproduce.data_cli": {
-            "mvad.reproduce.data_cli._check_parser": (
-                "reproduce/data_cli.html#_check_parser",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli._convert_parsers": (
-                "reproduce/data_cli.html#_convert_parsers",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli._depth_parsers": (
-                "reproduce/data_cli.html#_depth_parsers",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli._list_one": (
-                "reproduce/data_cli.html#_list_one",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli._list_parser": (
-                "reproduce/data_cli.html#_list_parser",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli._list_root": (
-                "reproduce/data_cli.html#_list_root",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli._make_parser": (
-                "reproduce/data_cli.html#_make_parser",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli._render_parser": (
-                "reproduce/data_cli.html#_render_parser",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli._shared": (
-                "reproduce/data_cli.html#_shared",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli._short": (
-                "reproduce/data_cli.html#_short",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli._unpack_parser": (
-                "reproduce/data_cli.html#_unpack_parser",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.check_command": (
-                "reproduce/data_cli.html#check_command",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.convert_depth": (
-                "reproduce/data_cli.html#convert_depth",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.convert_eyecandies": (
-                "reproduce/data_cli.html#convert_eyecandies",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.convert_mvtec3d": (
-                "reproduce/data_cli.html#convert_mvtec3d",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.convert_pseudo_depth": (
-                "reproduce/data_cli.html#convert_pseudo_depth",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.convert_xyz": (
-                "reproduce/data_cli.html#convert_xyz",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.data_parsers": (
-                "reproduce/data_cli.html#data_parsers",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.list_command": (
-                "reproduce/data_cli.html#list_command",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.make_command": (
-                "reproduce/data_cli.html#make_command",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.render_command": (
-                "reproduce/data_cli.html#render_command",
-                "mvad/reproduce/data_cli.py",
-            ),
-            "mvad.reproduce.data_cli.unpack_command": (
-                "reproduce/data_cli.html#unpack_command",
-                "mvad/reproduce/data_cli.py",
             ),
         },
         "mvad.reproduce.exports": {
@@ -6105,20 +6062,6 @@ d = {
             "mvad.reproduce.report.with_earlier": (
                 "reproduce/report.html#with_earlier",
                 "mvad/reproduce/report.py",
-            ),
-        },
-        "mvad.reproduce.report_cli": {
-            "mvad.reproduce.report_cli._compare": (
-                "reproduce/report_cli.html#_compare",
-                "mvad/reproduce/report_cli.py",
-            ),
-            "mvad.reproduce.report_cli.report_command": (
-                "reproduce/report_cli.html#report_command",
-                "mvad/reproduce/report_cli.py",
-            ),
-            "mvad.reproduce.report_cli.report_parsers": (
-                "reproduce/report_cli.html#report_parsers",
-                "mvad/reproduce/report_cli.py",
             ),
         },
         "mvad.reproduce.runner": {
@@ -6685,114 +6628,6 @@ d = {
                 "mvad/reproduce/tables.py",
             ),
         },
-        "mvad.reproduce.tables_cli": {
-            "mvad.reproduce.tables_cli.hours": (
-                "reproduce/tables_cli.html#hours",
-                "mvad/reproduce/tables_cli.py",
-            ),
-            "mvad.reproduce.tables_cli.jobs_of": (
-                "reproduce/tables_cli.html#jobs_of",
-                "mvad/reproduce/tables_cli.py",
-            ),
-            "mvad.reproduce.tables_cli.listing": (
-                "reproduce/tables_cli.html#listing",
-                "mvad/reproduce/tables_cli.py",
-            ),
-            "mvad.reproduce.tables_cli.needs": (
-                "reproduce/tables_cli.html#needs",
-                "mvad/reproduce/tables_cli.py",
-            ),
-            "mvad.reproduce.tables_cli.on_this_machine": (
-                "reproduce/tables_cli.html#on_this_machine",
-                "mvad/reproduce/tables_cli.py",
-            ),
-            "mvad.reproduce.tables_cli.tables_command": (
-                "reproduce/tables_cli.html#tables_command",
-                "mvad/reproduce/tables_cli.py",
-            ),
-            "mvad.reproduce.tables_cli.tables_parsers": (
-                "reproduce/tables_cli.html#tables_parsers",
-                "mvad/reproduce/tables_cli.py",
-            ),
-            "mvad.reproduce.tables_cli.training_tflop": (
-                "reproduce/tables_cli.html#training_tflop",
-                "mvad/reproduce/tables_cli.py",
-            ),
-            "mvad.reproduce.tables_cli.weights_here": (
-                "reproduce/tables_cli.html#weights_here",
-                "mvad/reproduce/tables_cli.py",
-            ),
-        },
-        "mvad.reproduce.train_cli": {
-            "mvad.reproduce.train_cli._class_of": (
-                "reproduce/train_cli.html#_class_of",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli._folders": (
-                "reproduce/train_cli.html#_folders",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli._names": (
-                "reproduce/train_cli.html#_names",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli._new_detector": (
-                "reproduce/train_cli.html#_new_detector",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli._sources": (
-                "reproduce/train_cli.html#_sources",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli._to_score": (
-                "reproduce/train_cli.html#_to_score",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli._training_samples": (
-                "reproduce/train_cli.html#_training_samples",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli._write_bytes": (
-                "reproduce/train_cli.html#_write_bytes",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli._write_scores": (
-                "reproduce/train_cli.html#_write_scores",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli.own_samples": (
-                "reproduce/train_cli.html#own_samples",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli.paint_maps": (
-                "reproduce/train_cli.html#paint_maps",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli.predict_all": (
-                "reproduce/train_cli.html#predict_all",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli.predict_command": (
-                "reproduce/train_cli.html#predict_command",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli.root_folder": (
-                "reproduce/train_cli.html#root_folder",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli.train_command": (
-                "reproduce/train_cli.html#train_command",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli.train_parsers": (
-                "reproduce/train_cli.html#train_parsers",
-                "mvad/reproduce/train_cli.py",
-            ),
-            "mvad.reproduce.train_cli.write_maps": (
-                "reproduce/train_cli.html#write_maps",
-                "mvad/reproduce/train_cli.py",
-            ),
-        },
         "mvad.reproduce.verdicts": {
             "mvad.reproduce.verdicts.CannotJudge": (
                 "reproduce/verdicts.html#cannotjudge",
@@ -6849,6 +6684,19 @@ d = {
             "mvad.reproduce.verdicts.score_groups": (
                 "reproduce/verdicts.html#score_groups",
                 "mvad/reproduce/verdicts.py",
+            ),
+        },
+        "mvad.runs.verbs": {
+            "mvad.runs.verbs._cache_for": ("runs/verbs.html#_cache_for", "mvad/runs/verbs.py"),
+            "mvad.runs.verbs._settings_of": ("runs/verbs.html#_settings_of", "mvad/runs/verbs.py"),
+            "mvad.runs.verbs.create_detector": (
+                "runs/verbs.html#create_detector",
+                "mvad/runs/verbs.py",
+            ),
+            "mvad.runs.verbs.load_data": ("runs/verbs.html#load_data", "mvad/runs/verbs.py"),
+            "mvad.runs.verbs.load_detector": (
+                "runs/verbs.html#load_detector",
+                "mvad/runs/verbs.py",
             ),
         },
     },

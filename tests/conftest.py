@@ -110,7 +110,7 @@ def reproduced(installed, tmp_path_factory) -> tuple[Path, str]:
         [
             sys.executable,
             "-m",
-            "mvad.reproduce.cli",
+            "mvad.cli.main",
             "reproduce",
             "cfm/6",
             "--scale",

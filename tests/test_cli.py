@@ -99,7 +99,7 @@ def test_a_foreign_checkpoint_is_refused(toy):
 
 
 def test_a_missing_extra_is_named(toy):
-    program = "import sys; sys.modules['papermill'] = None; from mvad.reproduce.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; sys.modules['papermill'] = None; from mvad.cli.main import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", program, "reproduce", "cfm/6", "--root", "data"],
         cwd=toy,
@@ -222,7 +222,7 @@ def test_one_runner_a_folder(toy):
 
 
 def test_a_full_disk_fails_the_run_and_leaves_nothing_half(toy):
-    program = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); from mvad.reproduce.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); from mvad.cli.main import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [
             sys.executable,

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from mvad.core.evaluate import evaluate
+from mvad.core.registry import list_detectors
 from mvad.core.sample import PreparedSample, refused
 from mvad.data.synthetic import Synthetic
 from mvad.papers.cfm import CFM
 from mvad.papers.mafr import MAFR
-from mvad.reproduce import train_cli
+from mvad.runs.verbs import create_detector
 
 # what makes a method quick here; sizes and steps only, never what it computes
 QUICK = {
@@ -24,13 +25,7 @@ QUICK = {
     "reverse_distillation": {"epochs": 1},
 }
 VIEWS = {"idif": 5, "modmap": 4}
-METHODS = sorted(train_cli.METHODS)
-
-
-class Asked:
-    """What `mvad train METHOD --scale smoke` would be asked with."""
-
-    scale, protocol, seed, dataset, device = "smoke", "paper", 0, None, "cpu"
+METHODS = list_detectors()
 
 
 def objects(method, split):
@@ -40,8 +35,9 @@ def objects(method, split):
 
 def fresh(method, **changes):
     """A detector that has learned nothing."""
-    made = train_cli._new_detector(method, Asked, VIEWS.get(method, 1))
-    return type(made)(replace(made.settings, **QUICK.get(method, {}), **changes))
+    changes = {**QUICK.get(method, {}), **changes}
+    views = VIEWS.get(method, 1)
+    return create_detector(method, scale="smoke", views=views, cached=False, **changes)
 
 
 def defective(method):

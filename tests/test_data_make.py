@@ -11,7 +11,7 @@ import pytest
 from mvad.data.base import dataset_class, load_dataset
 from mvad.core.registry import layout_names
 from mvad.data.layout import SUMS, layout_class
-from mvad.reproduce.cli import main
+from mvad.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,7 +50,7 @@ def test_killed_and_made_again(tmp_path):
         return [
             sys.executable,
             "-m",
-            "mvad.reproduce.cli",
+            "mvad.cli.main",
             "data",
             "make",
             "mvtec",

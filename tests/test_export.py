@@ -32,9 +32,11 @@ def nbdev(command: str, folder: Path):
 
 
 def sources(library: Path) -> dict[str, str]:
+    "The exported modules; mvad/__init__.py, which only says where the verbs are, is written by hand."
     return {
         p.relative_to(library).as_posix(): p.read_text(encoding="utf-8")
         for p in sorted(library.rglob("*.py"))
+        if p != library / "__init__.py"
     }
 
 

@@ -39,7 +39,7 @@ METHODS = list(LAYOUT) if ALL else ["cfm", "idif"]
 
 def mvad(*words) -> str:
     "The command in this very process; what it prints."
-    from mvad.reproduce.cli import main
+    from mvad.cli.main import main
 
     with (
         contextlib.redirect_stdout(io.StringIO()) as said,

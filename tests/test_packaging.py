@@ -55,11 +55,11 @@ def test_wheel_names_its_licence_and_command(wheel):
     assert not [
         line for line in plain if "jupyterlab" in line or "nbdev" in line or "ray" in line
     ], "the library alone must install lean"
-    assert "mvad = mvad.reproduce.cli:main" in read("entry_points.txt")
+    assert "mvad = mvad.cli.main:main" in read("entry_points.txt")
 
 
 needs_cli = pytest.mark.skipif(
-    not (ROOT / "mvad/reproduce/cli.py").exists(), reason="the command line is not exported yet"
+    not (ROOT / "mvad/cli/main.py").exists(), reason="the command line is not exported yet"
 )
 
 
@@ -72,7 +72,7 @@ def test_installed_command_lists_tables(installed, tmp_path):
     ).stdout.strip()
     assert Path(where).parent == installed / "mvad", f"another copy is in the way: {where}"
     done = start(
-        [sys.executable, "-m", "mvad.reproduce.cli", "tables"], tmp_path, PYTHONPATH=str(installed)
+        [sys.executable, "-m", "mvad.cli.main", "tables"], tmp_path, PYTHONPATH=str(installed)
     )
     assert "cfm/6" in done.stdout
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvad.data.layout import make
-from mvad.reproduce.cli import main
+from mvad.cli.main import main
 
 PLANTED = {
     p.stem.removeprefix("planted_"): importlib.import_module(p.stem)

@@ -28,7 +28,9 @@ MAY_IMPORT = {
     "data": {"core"},
     "baselines": {"encoders", "core"},
     "papers": {"baselines", "encoders", "core"},
-    "reproduce": {"papers", "baselines", "encoders", "data", "core"},
+    "runs": {"papers", "baselines", "encoders", "data", "core"},
+    "reproduce": {"runs", "papers", "baselines", "encoders", "data", "core"},
+    "cli": {"reproduce", "runs", "papers", "baselines", "encoders", "data", "core"},
 }
 
 # the sections of a paper notebook, in order, so that who knows one knows them all: a word or two that each heading must hold

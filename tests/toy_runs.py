@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-COMMAND = [sys.executable, "-m", "mvad.reproduce.cli"]
+COMMAND = [sys.executable, "-m", "mvad.cli.main"]
 
 PARAMETERS = {
     "dataset": "mvtec3d",
@@ -91,7 +91,7 @@ def mvad(*words, cwd: Path, **env) -> subprocess.CompletedProcess:
 
 def here(*words) -> subprocess.CompletedProcess:
     "The command in this very process, which has imported torch already; runs have kernels of their own as always."
-    from mvad.reproduce.cli import main
+    from mvad.cli.main import main
 
     with (
         contextlib.redirect_stdout(io.StringIO()) as said,

@@ -22,6 +22,7 @@ __all__ = [
     "register_dataset",
     "method_entry",
     "dataset_entry",
+    "detector_class",
     "method_entries",
     "dataset_entries",
     "layout_names",
@@ -62,6 +63,7 @@ class MethodEntry:
         home: the data set that it is trained on unless another is named.
         paints: whether it learns from painted defects, and so takes textures.
         lines: its lines in the cross matrix.
+        others: (name, class) of detectors that some of its variants run instead.
     """
 
     name: str
@@ -72,6 +74,7 @@ class MethodEntry:
     home: str = "mvtec3d"
     paints: bool = False
     lines: tuple[MatrixLine, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
 
     def load(self) -> type:
         """The detector's class, imported."""
@@ -140,6 +143,14 @@ def method_entry(name: str) -> MethodEntry:
 def dataset_entry(name: str) -> DatasetEntry:
     """The entry of a data set. Raises `MvadError` for an unknown name."""
     return _DATASETS[require_known("data set", name, _DATASETS)]
+
+
+def detector_class(name: str) -> type:
+    """The class of a detector by the name in its files; also of one that only variants run."""
+    places = {entry.name: entry.detector for entry in method_entries()}
+    for entry in method_entries():
+        places.update(entry.others)
+    return load_class(places[require_known("method", name, places)])
 
 
 def method_entries() -> tuple[MethodEntry, ...]:
@@ -262,6 +273,7 @@ register_method(
         "papers/43_idif",
         home="realiad",
         paints=True,
+        others=(("destseg_ensemble", "mvad.baselines.destseg:DeSTSegEnsemble"),),
         lines=(
             MatrixLine("DeSTSeg, one a view", "dkd", "map", _VIEWS),
             MatrixLine("IDIF", "ours", "map", _RGB),

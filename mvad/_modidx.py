@@ -3245,6 +3245,14 @@ d = {
             ),
         },
         "mvad.data.realiad_d3": {
+            "mvad.data.realiad_d3.FoundSample": (
+                "data/realiad_d3.html#foundsample",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3.FoundSample.join": (
+                "data/realiad_d3.html#foundsample.join",
+                "mvad/data/realiad_d3.py",
+            ),
             "mvad.data.realiad_d3.RealIADD3": (
                 "data/realiad_d3.html#realiadd3",
                 "mvad/data/realiad_d3.py",
@@ -3281,82 +3289,92 @@ d = {
                 "data/realiad_d3.html#realiadd3layout",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.RealIADD3Layout.write": (
-                "data/realiad_d3.html#realiadd3layout.write",
+            "mvad.data.realiad_d3.RealIADD3Layout.spelling": (
+                "data/realiad_d3.html#realiadd3layout.spelling",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3._files": (
-                "data/realiad_d3.html#_files",
+            "mvad.data.realiad_d3.RealIADD3Layout.write": (
+                "data/realiad_d3.html#realiadd3layout.write",
                 "mvad/data/realiad_d3.py",
             ),
             "mvad.data.realiad_d3._is_flat": (
                 "data/realiad_d3.html#_is_flat",
                 "mvad/data/realiad_d3.py",
             ),
+            "mvad.data.realiad_d3._names": (
+                "data/realiad_d3.html#_names",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._read_entry": (
+                "data/realiad_d3.html#_read_entry",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._read_view": (
+                "data/realiad_d3.html#_read_view",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._require_size": (
+                "data/realiad_d3.html#_require_size",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._scan_defect": (
+                "data/realiad_d3.html#_scan_defect",
+                "mvad/data/realiad_d3.py",
+            ),
             "mvad.data.realiad_d3._split_folders": (
                 "data/realiad_d3.html#_split_folders",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.assembled": (
-                "data/realiad_d3.html#assembled",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.by_key": (
-                "data/realiad_d3.html#by_key",
+            "mvad.data.realiad_d3._wrong_type": (
+                "data/realiad_d3.html#_wrong_type",
                 "mvad/data/realiad_d3.py",
             ),
             "mvad.data.realiad_d3.category_folders": (
                 "data/realiad_d3.html#category_folders",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.in_folders": (
-                "data/realiad_d3.html#in_folders",
+            "mvad.data.realiad_d3.files_by_key": (
+                "data/realiad_d3.html#files_by_key",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.in_list": (
-                "data/realiad_d3.html#in_list",
+            "mvad.data.realiad_d3.find_list": (
+                "data/realiad_d3.html#find_list",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.key_of": (
-                "data/realiad_d3.html#key_of",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.light_of": (
-                "data/realiad_d3.html#light_of",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.list_path": (
-                "data/realiad_d3.html#list_path",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.listed": (
-                "data/realiad_d3.html#listed",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.lit": ("data/realiad_d3.html#lit", "mvad/data/realiad_d3.py"),
             "mvad.data.realiad_d3.normal_colours": (
                 "data/realiad_d3.html#normal_colours",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.other_size": (
-                "data/realiad_d3.html#other_size",
+            "mvad.data.realiad_d3.parse_light": (
+                "data/realiad_d3.html#parse_light",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.photographs": (
-                "data/realiad_d3.html#photographs",
+            "mvad.data.realiad_d3.photographs_by_light": (
+                "data/realiad_d3.html#photographs_by_light",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.plain": ("data/realiad_d3.html#plain", "mvad/data/realiad_d3.py"),
-            "mvad.data.realiad_d3.read_cloud": (
-                "data/realiad_d3.html#read_cloud",
+            "mvad.data.realiad_d3.plain_name": (
+                "data/realiad_d3.html#plain_name",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.read_view": (
-                "data/realiad_d3.html#read_view",
+            "mvad.data.realiad_d3.read_nan_cloud": (
+                "data/realiad_d3.html#read_nan_cloud",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.spelling": (
-                "data/realiad_d3.html#spelling",
+            "mvad.data.realiad_d3.relight": (
+                "data/realiad_d3.html#relight",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3.sample_key": (
+                "data/realiad_d3.html#sample_key",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3.scan_flat_list": (
+                "data/realiad_d3.html#scan_flat_list",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3.scan_folders": (
+                "data/realiad_d3.html#scan_folders",
                 "mvad/data/realiad_d3.py",
             ),
             "mvad.data.realiad_d3.splits_in": (

@@ -159,7 +159,7 @@ FAULTS = {
     "an empty mask": (
         empty_mask,
         "dent/gt/rgb/0000_GT.png",
-        "found 0 pixels > 0",
+        "found no pixel > 0",
         "expected at least 1",
     ),
     "a mask in colour": (

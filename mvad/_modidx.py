@@ -5096,65 +5096,106 @@ d = {
             "mvad.papers.cfm.whole_ways": ("papers/cfm.html#whole_ways", "mvad/papers/cfm.py"),
         },
         "mvad.papers.crd": {
-            "mvad.papers.crd.Branches": ("papers/crd.html#branches", "mvad/papers/crd.py"),
-            "mvad.papers.crd.Branches.__init__": (
-                "papers/crd.html#branches.__init__",
+            "mvad.papers.crd.BranchModels": ("papers/crd.html#branchmodels", "mvad/papers/crd.py"),
+            "mvad.papers.crd.BranchModels.__init__": (
+                "papers/crd.html#branchmodels.__init__",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.Branches.calibrate": (
-                "papers/crd.html#branches.calibrate",
+            "mvad.papers.crd.BranchModels.fit_scales": (
+                "papers/crd.html#branchmodels.fit_scales",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.Branches.measure": (
-                "papers/crd.html#branches.measure",
+            "mvad.papers.crd.BranchModels.raw_maps": (
+                "papers/crd.html#branchmodels.raw_maps",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.Branches.raw_maps": (
-                "papers/crd.html#branches.raw_maps",
+            "mvad.papers.crd.BranchModels.run_branch": (
+                "papers/crd.html#branchmodels.run_branch",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.Branches.restore": (
-                "papers/crd.html#branches.restore",
+            "mvad.papers.crd.BranchModels.scaled": (
+                "papers/crd.html#branchmodels.scaled",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.Branches.say": ("papers/crd.html#branches.say", "mvad/papers/crd.py"),
-            "mvad.papers.crd.Branches.scaled": (
-                "papers/crd.html#branches.scaled",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.Branches.state": (
-                "papers/crd.html#branches.state",
+            "mvad.papers.crd.BranchOutput": ("papers/crd.html#branchoutput", "mvad/papers/crd.py"),
+            "mvad.papers.crd.BranchOutput.answer": (
+                "papers/crd.html#branchoutput.answer",
                 "mvad/papers/crd.py",
             ),
             "mvad.papers.crd.CRD": ("papers/crd.html#crd", "mvad/papers/crd.py"),
-            "mvad.papers.crd.CRD.__init__": ("papers/crd.html#crd.__init__", "mvad/papers/crd.py"),
-            "mvad.papers.crd.CRD.branches": ("papers/crd.html#crd.branches", "mvad/papers/crd.py"),
             "mvad.papers.crd.CRD.build": ("papers/crd.html#crd.build", "mvad/papers/crd.py"),
-            "mvad.papers.crd.CRD.encoders": ("papers/crd.html#crd.encoders", "mvad/papers/crd.py"),
             "mvad.papers.crd.CRD.fit": ("papers/crd.html#crd.fit", "mvad/papers/crd.py"),
-            "mvad.papers.crd.CRD.images": ("papers/crd.html#crd.images", "mvad/papers/crd.py"),
             "mvad.papers.crd.CRD.predict_prepared": (
                 "papers/crd.html#crd.predict_prepared",
                 "mvad/papers/crd.py",
             ),
             "mvad.papers.crd.CRD.restore": ("papers/crd.html#crd.restore", "mvad/papers/crd.py"),
             "mvad.papers.crd.CRD.state": ("papers/crd.html#crd.state", "mvad/papers/crd.py"),
-            "mvad.papers.crd.CRD.transform": (
-                "papers/crd.html#crd.transform",
+            "mvad.papers.crd.CRDBranches": ("papers/crd.html#crdbranches", "mvad/papers/crd.py"),
+            "mvad.papers.crd.CRDBranches.__init__": (
+                "papers/crd.html#crdbranches.__init__",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CRDBranches.calibrate": (
+                "papers/crd.html#crdbranches.calibrate",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CRDBranches.restore": (
+                "papers/crd.html#crdbranches.restore",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CRDBranches.state": (
+                "papers/crd.html#crdbranches.state",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CRDConfiguration": (
+                "papers/crd.html#crdconfiguration",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CRDConfiguration.adjust_settings": (
+                "papers/crd.html#crdconfiguration.adjust_settings",
                 "mvad/papers/crd.py",
             ),
             "mvad.papers.crd.CRDSettings": ("papers/crd.html#crdsettings", "mvad/papers/crd.py"),
+            "mvad.papers.crd.CRDSettings.effective": (
+                "papers/crd.html#crdsettings.effective",
+                "mvad/papers/crd.py",
+            ),
             "mvad.papers.crd.CRDStudent": ("papers/crd.html#crdstudent", "mvad/papers/crd.py"),
             "mvad.papers.crd.CRDStudent.__init__": (
                 "papers/crd.html#crdstudent.__init__",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.CRDStudent._projected": (
-                "papers/crd.html#crdstudent._projected",
-                "mvad/papers/crd.py",
-            ),
             "mvad.papers.crd.CRDStudent.forward": (
                 "papers/crd.html#crdstudent.forward",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CrossmodalDetector": (
+                "papers/crd.html#crossmodaldetector",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CrossmodalDetector.__init__": (
+                "papers/crd.html#crossmodaldetector.__init__",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CrossmodalDetector.branches": (
+                "papers/crd.html#crossmodaldetector.branches",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CrossmodalDetector.encoders": (
+                "papers/crd.html#crossmodaldetector.encoders",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CrossmodalDetector.good_levels": (
+                "papers/crd.html#crossmodaldetector.good_levels",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CrossmodalDetector.images": (
+                "papers/crd.html#crossmodaldetector.images",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.CrossmodalDetector.transform": (
+                "papers/crd.html#crossmodaldetector.transform",
                 "mvad/papers/crd.py",
             ),
             "mvad.papers.crd.Projection": ("papers/crd.html#projection", "mvad/papers/crd.py"),
@@ -5166,9 +5207,22 @@ d = {
                 "papers/crd.html#projection.forward",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.Said": ("papers/crd.html#said", "mvad/papers/crd.py"),
-            "mvad.papers.crd.Said.output": ("papers/crd.html#said.output", "mvad/papers/crd.py"),
-            "mvad.papers.crd.answers": ("papers/crd.html#answers", "mvad/papers/crd.py"),
+            "mvad.papers.crd._corner_patches": (
+                "papers/crd.html#_corner_patches",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._held_back": ("papers/crd.html#_held_back", "mvad/papers/crd.py"),
+            "mvad.papers.crd._maps_of_view": (
+                "papers/crd.html#_maps_of_view",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._mean_point": ("papers/crd.html#_mean_point", "mvad/papers/crd.py"),
+            "mvad.papers.crd._one_or_list": ("papers/crd.html#_one_or_list", "mvad/papers/crd.py"),
+            "mvad.papers.crd._project_all": ("papers/crd.html#_project_all", "mvad/papers/crd.py"),
+            "mvad.papers.crd._require_depth": (
+                "papers/crd.html#_require_depth",
+                "mvad/papers/crd.py",
+            ),
             "mvad.papers.crd.bottleneck_projection": (
                 "papers/crd.html#bottleneck_projection",
                 "mvad/papers/crd.py",
@@ -5177,51 +5231,69 @@ d = {
                 "papers/crd.html#branch_losses",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.calibrate": ("papers/crd.html#calibrate", "mvad/papers/crd.py"),
-            "mvad.papers.crd.channel_scale": (
-                "papers/crd.html#channel_scale",
+            "mvad.papers.crd.close_mask": ("papers/crd.html#close_mask", "mvad/papers/crd.py"),
+            "mvad.papers.crd.combine_maps": ("papers/crd.html#combine_maps", "mvad/papers/crd.py"),
+            "mvad.papers.crd.conv_sequence": (
+                "papers/crd.html#conv_sequence",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.closed": ("papers/crd.html#closed", "mvad/papers/crd.py"),
-            "mvad.papers.crd.combinations": ("papers/crd.html#combinations", "mvad/papers/crd.py"),
-            "mvad.papers.crd.corner_anchors": (
-                "papers/crd.html#corner_anchors",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.depth_of": ("papers/crd.html#depth_of", "mvad/papers/crd.py"),
-            "mvad.papers.crd.down_up": ("papers/crd.html#down_up", "mvad/papers/crd.py"),
+            "mvad.papers.crd.down_and_up": ("papers/crd.html#down_and_up", "mvad/papers/crd.py"),
             "mvad.papers.crd.empty_corners": (
                 "papers/crd.html#empty_corners",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.filled": ("papers/crd.html#filled", "mvad/papers/crd.py"),
+            "mvad.papers.crd.fill_zeros": ("papers/crd.html#fill_zeros", "mvad/papers/crd.py"),
             "mvad.papers.crd.fit_branches": ("papers/crd.html#fit_branches", "mvad/papers/crd.py"),
-            "mvad.papers.crd.fit_crd": ("papers/crd.html#fit_crd", "mvad/papers/crd.py"),
-            "mvad.papers.crd.fused": ("papers/crd.html#fused", "mvad/papers/crd.py"),
-            "mvad.papers.crd.image_of": ("papers/crd.html#image_of", "mvad/papers/crd.py"),
+            "mvad.papers.crd.fuse_level": ("papers/crd.html#fuse_level", "mvad/papers/crd.py"),
             "mvad.papers.crd.inverted_bottleneck_projection": (
                 "papers/crd.html#inverted_bottleneck_projection",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.load_authors": ("papers/crd.html#load_authors", "mvad/papers/crd.py"),
+            "mvad.papers.crd.map_statistics": (
+                "papers/crd.html#map_statistics",
+                "mvad/papers/crd.py",
+            ),
             "mvad.papers.crd.mean_levels": ("papers/crd.html#mean_levels", "mvad/papers/crd.py"),
-            "mvad.papers.crd.nearest": ("papers/crd.html#nearest", "mvad/papers/crd.py"),
-            "mvad.papers.crd.of": ("papers/crd.html#of", "mvad/papers/crd.py"),
+            "mvad.papers.crd.modality_image": (
+                "papers/crd.html#modality_image",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.nearest_pixels": (
+                "papers/crd.html#nearest_pixels",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.normals_to_colours": (
+                "papers/crd.html#normals_to_colours",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd.object_depth": ("papers/crd.html#object_depth", "mvad/papers/crd.py"),
             "mvad.papers.crd.plane_distance": (
                 "papers/crd.html#plane_distance",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.predict_crd": ("papers/crd.html#predict_crd", "mvad/papers/crd.py"),
-            "mvad.papers.crd.prepared": ("papers/crd.html#prepared", "mvad/papers/crd.py"),
-            "mvad.papers.crd.resized": ("papers/crd.html#resized", "mvad/papers/crd.py"),
-            "mvad.papers.crd.save_authors": ("papers/crd.html#save_authors", "mvad/papers/crd.py"),
-            "mvad.papers.crd.scaled": ("papers/crd.html#scaled", "mvad/papers/crd.py"),
-            "mvad.papers.crd.sequence": ("papers/crd.html#sequence", "mvad/papers/crd.py"),
-            "mvad.papers.crd.settings_for": ("papers/crd.html#settings_for", "mvad/papers/crd.py"),
-            "mvad.papers.crd.statistics": ("papers/crd.html#statistics", "mvad/papers/crd.py"),
+            "mvad.papers.crd.resize_8bit": ("papers/crd.html#resize_8bit", "mvad/papers/crd.py"),
+            "mvad.papers.crd.resize_view": ("papers/crd.html#resize_view", "mvad/papers/crd.py"),
             "mvad.papers.crd.table_distance": (
                 "papers/crd.html#table_distance",
                 "mvad/papers/crd.py",
+            ),
+        },
+        "mvad.papers.crd_released": {
+            "mvad.papers.crd_released._used": (
+                "papers/crd_released.html#_used",
+                "mvad/papers/crd_released.py",
+            ),
+            "mvad.papers.crd_released.calibrate_crd": (
+                "papers/crd_released.html#calibrate_crd",
+                "mvad/papers/crd_released.py",
+            ),
+            "mvad.papers.crd_released.load_authors_crd": (
+                "papers/crd_released.html#load_authors_crd",
+                "mvad/papers/crd_released.py",
+            ),
+            "mvad.papers.crd_released.save_authors_crd": (
+                "papers/crd_released.html#save_authors_crd",
+                "mvad/papers/crd_released.py",
             ),
         },
         "mvad.papers.idif": {

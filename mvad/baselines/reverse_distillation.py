@@ -245,7 +245,8 @@ def level_distance(
     'flattened': one cosine a sample; 'pixel': one a place.
 
     Example:
-        >>> level_distance([torch.ones(2, 3, 4, 4)], [-torch.ones(2, 3, 4, 4)]).item()
+        >>> loss = level_distance([torch.ones(2, 3, 4, 4)], [-torch.ones(2, 3, 4, 4)])
+        >>> round(loss.item(), 3)
         2.0
     """
     if loss not in LEVEL_LOSSES:

@@ -315,6 +315,100 @@ d = {
                 "mvad/baselines/destseg.py",
             ),
         },
+        "mvad.baselines.many_views": {
+            "mvad.baselines.many_views.ContextAwareFusion": (
+                "baselines/many_views.html#contextawarefusion",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.ContextAwareFusion.__init__": (
+                "baselines/many_views.html#contextawarefusion.__init__",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.ContextAwareFusion.forward": (
+                "baselines/many_views.html#contextawarefusion.forward",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.Fusion3D": (
+                "baselines/many_views.html#fusion3d",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.Fusion3D.__init__": (
+                "baselines/many_views.html#fusion3d.__init__",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.Fusion3D.forward": (
+                "baselines/many_views.html#fusion3d.forward",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.ReconstructViews": (
+                "baselines/many_views.html#reconstructviews",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.ReconstructViews.__call__": (
+                "baselines/many_views.html#reconstructviews.__call__",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.ReconstructViews.__init__": (
+                "baselines/many_views.html#reconstructviews.__init__",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.RetrieveViews": (
+                "baselines/many_views.html#retrieveviews",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.RetrieveViews.__call__": (
+                "baselines/many_views.html#retrieveviews.__call__",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.RetrieveViews.__init__": (
+                "baselines/many_views.html#retrieveviews.__init__",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.RetrieveViews.describe": (
+                "baselines/many_views.html#retrieveviews.describe",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.RetrieveViews.nearest": (
+                "baselines/many_views.html#retrieveviews.nearest",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.ViewPainter": (
+                "baselines/many_views.html#viewpainter",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.ViewPainter.__init__": (
+                "baselines/many_views.html#viewpainter.__init__",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.ViewPainter.forward": (
+                "baselines/many_views.html#viewpainter.forward",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views._conv3d_layers": (
+                "baselines/many_views.html#_conv3d_layers",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.auroc_rows": (
+                "baselines/many_views.html#auroc_rows",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.draw_kept_views": (
+                "baselines/many_views.html#draw_kept_views",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.drop_views": (
+                "baselines/many_views.html#drop_views",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.missing_view_order": (
+                "baselines/many_views.html#missing_view_order",
+                "mvad/baselines/many_views.py",
+            ),
+            "mvad.baselines.many_views.score_blind_views": (
+                "baselines/many_views.html#score_blind_views",
+                "mvad/baselines/many_views.py",
+            ),
+        },
         "mvad.baselines.memory_bank": {
             "mvad.baselines.memory_bank.MemoryBank": (
                 "baselines/memory_bank.html#memorybank",
@@ -5335,29 +5429,8 @@ d = {
                 "papers/idif.html#consistencybottleneck.forward",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.ContextAwareFusion": (
-                "papers/idif.html#contextawarefusion",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.ContextAwareFusion.__init__": (
-                "papers/idif.html#contextawarefusion.__init__",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.ContextAwareFusion.forward": (
-                "papers/idif.html#contextawarefusion.forward",
-                "mvad/papers/idif.py",
-            ),
             "mvad.papers.idif.FusedFeatures": (
                 "papers/idif.html#fusedfeatures",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.Fusion3D": ("papers/idif.html#fusion3d", "mvad/papers/idif.py"),
-            "mvad.papers.idif.Fusion3D.__init__": (
-                "papers/idif.html#fusion3d.__init__",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.Fusion3D.forward": (
-                "papers/idif.html#fusion3d.forward",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.FusionBlock": ("papers/idif.html#fusionblock", "mvad/papers/idif.py"),
@@ -5444,47 +5517,6 @@ d = {
                 "papers/idif.html#implicitvoxel.tokens",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.ReconstructViews": (
-                "papers/idif.html#reconstructviews",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.ReconstructViews.__call__": (
-                "papers/idif.html#reconstructviews.__call__",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.ReconstructViews.__init__": (
-                "papers/idif.html#reconstructviews.__init__",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.RetrieveViews": (
-                "papers/idif.html#retrieveviews",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.RetrieveViews.__call__": (
-                "papers/idif.html#retrieveviews.__call__",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.RetrieveViews.__init__": (
-                "papers/idif.html#retrieveviews.__init__",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.RetrieveViews.describe": (
-                "papers/idif.html#retrieveviews.describe",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.RetrieveViews.nearest": (
-                "papers/idif.html#retrieveviews.nearest",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.ViewPainter": ("papers/idif.html#viewpainter", "mvad/papers/idif.py"),
-            "mvad.papers.idif.ViewPainter.__init__": (
-                "papers/idif.html#viewpainter.__init__",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.ViewPainter.forward": (
-                "papers/idif.html#viewpainter.forward",
-                "mvad/papers/idif.py",
-            ),
             "mvad.papers.idif.ViewSTN": ("papers/idif.html#viewstn", "mvad/papers/idif.py"),
             "mvad.papers.idif.ViewSTN.__init__": (
                 "papers/idif.html#viewstn.__init__",
@@ -5503,10 +5535,6 @@ d = {
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif._bottleneck": ("papers/idif.html#_bottleneck", "mvad/papers/idif.py"),
-            "mvad.papers.idif._conv3d_layers": (
-                "papers/idif.html#_conv3d_layers",
-                "mvad/papers/idif.py",
-            ),
             "mvad.papers.idif._draw_streams": (
                 "papers/idif.html#_draw_streams",
                 "mvad/papers/idif.py",
@@ -5538,26 +5566,16 @@ d = {
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif._voxel": ("papers/idif.html#_voxel", "mvad/papers/idif.py"),
-            "mvad.papers.idif.auroc_rows": ("papers/idif.html#auroc_rows", "mvad/papers/idif.py"),
             "mvad.papers.idif.combine_maps": (
                 "papers/idif.html#combine_maps",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif.draw_kept_views": (
-                "papers/idif.html#draw_kept_views",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.drop_views": ("papers/idif.html#drop_views", "mvad/papers/idif.py"),
             "mvad.papers.idif.euler_to_matrix": (
                 "papers/idif.html#euler_to_matrix",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.initial_angles": (
                 "papers/idif.html#initial_angles",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.missing_view_order": (
-                "papers/idif.html#missing_view_order",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.multi_view_distillation_loss": (
@@ -5578,10 +5596,6 @@ d = {
             ),
             "mvad.papers.idif.resample_volume": (
                 "papers/idif.html#resample_volume",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.score_blind_views": (
-                "papers/idif.html#score_blind_views",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.score_missing_views": (

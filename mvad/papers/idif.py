@@ -5,9 +5,8 @@
 # %% ../../nbs/papers/43_idif.ipynb #8e1bf965
 from __future__ import annotations
 import math
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 import numpy as np
@@ -33,10 +32,16 @@ from mvad.baselines.destseg import (
     teacher_levels,
     top_mean,
 )
+from mvad.baselines.many_views import (
+    ContextAwareFusion,
+    Fusion3D,
+    draw_kept_views,
+    drop_views,
+    missing_view_order,
+)
 from ..core.anomaly_map import upsample
 from ..core.detector import Detector, Prediction, require_good
-from ..core.metrics import auroc
-from ..core.sample import MvadError, PreparedSample, Sample, View
+from ..core.sample import MvadError, PreparedSample, Sample
 from ..core.training import seeded, train
 from ..encoders.features import source_arrays, source_image
 from ..encoders.pyramid import Teacher, cached_levels, pick
@@ -57,9 +62,6 @@ __all__ = [
     "proximity_bias",
     "initial_angles",
     "ViewSTN",
-    "draw_kept_views",
-    "Fusion3D",
-    "ContextAwareFusion",
     "IDIFNetSettings",
     "IDIFSettings",
     "FusedFeatures",
@@ -69,14 +71,7 @@ __all__ = [
     "combine_maps",
     "predict_streams",
     "IDIF",
-    "missing_view_order",
-    "drop_views",
-    "RetrieveViews",
-    "ViewPainter",
-    "ReconstructViews",
     "score_missing_views",
-    "score_blind_views",
-    "auroc_rows",
 ]
 
 # %% ../../nbs/papers/43_idif.ipynb #ef91cfac
@@ -553,73 +548,6 @@ class ViewSTN(nn.Module):
         return flat.unflatten(0, f_p.shape[:2])
 
 
-# %% ../../nbs/papers/43_idif.ipynb #461bf010
-def draw_kept_views(views: int, p: float) -> Bool[Tensor, "views"]:
-    """Which views are kept, each dropped with probability `p` by torch's generator (A28).
-
-    If none is left, all are drawn again.
-
-    >>> draw_kept_views(5, 0.0)
-    tensor([True, True, True, True, True])
-    """
-    while True:
-        keep = torch.rand(views) >= p
-        if keep.any():
-            return keep
-
-
-# %% ../../nbs/papers/43_idif.ipynb #246254a3
-def _conv3d_layers(widths: Sequence[int]) -> list[nn.Module]:
-    """3x3x3 convolutions from each width to the next, each with norm and leaky ReLU."""
-    layers = []
-    for a, b in zip(widths, widths[1:]):
-        layers += [nn.Conv3d(a, b, 3, padding=1), nn.BatchNorm3d(b), nn.LeakyReLU(0.2)]
-    return layers
-
-
-class Fusion3D(nn.Module):
-    """Table 3's "3DConv": views stacked as depth, three 3x3x3 convolutions, added to f_E.
-
-    >>> Fusion3D(16)(torch.rand(2, 5, 16, 4, 4)).shape
-    torch.Size([2, 5, 16, 4, 4])
-    """
-
-    def __init__(self, c: int):
-        super().__init__()
-        self.layers = nn.Sequential(*_conv3d_layers((c, c // 2, c // 2, c)))
-
-    def forward(self, f: Float[Tensor, "B v c h w"]) -> Float[Tensor, "B v c h w"]:
-        """f_E and what the convolutions add."""
-        return f + self.layers(f.transpose(1, 2)).transpose(1, 2)
-
-
-class ContextAwareFusion(nn.Module):
-    """Pix2Vox's context-aware fusion: 3D convolutions score every cell of each view's volume.
-
-    A softmax over the views weighs them; all decoders get the one weighted sum. A view's volume
-    is its map with c / `deep` channels, `deep` deep; a 1x1x1 convolution brings it to the nine
-    channels of Pix2Vox (ours: IDIF's text has no volumes here).
-
-    >>> ContextAwareFusion(16)(torch.rand(2, 5, 16, 4, 4)).shape
-    torch.Size([2, 5, 16, 4, 4])
-    """
-
-    def __init__(self, c: int, deep: int = 8):
-        super().__init__()
-        if c % deep:
-            expected = f"a multiple of {deep}"
-            raise MvadError("channels do not fold into a volume", found=c, expected=expected)
-        self.deep = deep
-        first = nn.Conv3d(c // deep, 9, 1)
-        self.score = nn.Sequential(first, *_conv3d_layers((9, 16, 8, 4, 2, 1)))
-
-    def forward(self, f: Float[Tensor, "B v c h w"]) -> Float[Tensor, "B v c h w"]:
-        """The weighted sum, once for each view."""
-        volume = f.unflatten(2, (-1, self.deep))
-        weight = self.score(volume.flatten(0, 1)).unflatten(0, f.shape[:2]).softmax(1)
-        return (volume * weight).sum(1, keepdim=True).flatten(2, 3).expand_as(f)
-
-
 # %% ../../nbs/papers/43_idif.ipynb #3346aa5f
 @dataclass(frozen=True)
 class IDIFNetSettings:
@@ -842,6 +770,7 @@ def stack_images(
 ) -> tuple[Float[Tensor, "n 3 H W"], tuple[int, ...]]:
     """The images of a prepared sample that are there, modality after modality, and their streams.
 
+    >>> from mvad.core.sample import View
     >>> view = View(np.zeros((3, 32, 32), np.float32))
     >>> sample = Sample("1", "cog", "test", "good", (view, None, view))
     >>> stack_images(IDIFNetSettings(views=3), sample)[1]
@@ -1086,9 +1015,7 @@ _VARIANTS = {
 
 # %% ../../nbs/papers/43_idif.ipynb #335348e3
 class IDIF(Pair):
-    """Intra-view Decoupling and Inter-view Fusion, for `settings.views` cameras.
-
-    A sample that is predicted may lack views (None in their place).
+    """Intra-view Decoupling and Inter-view Fusion; a sample to predict may lack views (None).
 
     Args:
         textures: a source of textures to paint defects with; procedural ones by default
@@ -1114,10 +1041,10 @@ class IDIF(Pair):
         """The views of the data set; those rendered from scans have shapes and other angles."""
         if variant == "dkd":
             return _DKD_SCALES[scale] | {"seed": chosen["seed"]}
-        data = {"views": views}
+        data = dict(views=views)
         if views > 1 and dataset in RENDERED_MODALITIES:
-            modalities = RENDERED_MODALITIES[dataset]
-            data |= dict(modalities=modalities, angle_init="rendered", tilt=20.0)
+            data |= dict(angle_init="rendered", tilt=20.0)
+            data["modalities"] = RENDERED_MODALITIES[dataset]
         return data | chosen
 
     def new_teacher(self) -> Teacher:
@@ -1156,158 +1083,6 @@ class IDIF(Pair):
         """Maps at the size of the prepared sample; a missing view has zeros and no say."""
         self.require_ready(sample)
         return predict_streams(self, *stack_images(self.settings, sample))
-
-
-# %% ../../nbs/papers/43_idif.ipynb #3a4b87c7
-def missing_view_order(id: str, views: int, seed: int = 0) -> tuple[int, ...]:
-    """The order in which a sample loses its views, the same for every strategy.
-
-    >>> sorted(missing_view_order("cog/1", 5))
-    [0, 1, 2, 3, 4]
-    """
-    return tuple(np.random.default_rng([seed, zlib.crc32(id.encode())]).permutation(views).tolist())
-
-
-def drop_views(sample: Sample, lost: Sequence[int]) -> Sample:
-    """The sample with the views at the places `lost` missing.
-
-    >>> view = View(np.zeros((3, 8, 8), np.float32))
-    >>> drop_views(Sample("1", "cog", "test", "good", (view, view)), [0]).present
-    (1,)
-    """
-    views = tuple(None if i in lost else v for i, v in enumerate(sample.views))
-    return replace(sample, views=views)
-
-
-class RetrieveViews:
-    """Fills missing views with those of the training sample that is nearest where both have views.
-
-    Nearest: the mean cosine of the teacher's deepest level, averaged over places.
-
-    Example: RetrieveViews(detector.teacher, prepared_samples)(sample_with_gaps).views
-    """
-
-    def __init__(self, teacher: Teacher, samples: Sequence[Sample]):
-        self.teacher, self.samples = teacher, list(samples)
-        self.known = torch.stack([self.describe(s, range(len(s.views))) for s in self.samples])
-
-    def describe(self, sample: Sample, which: Sequence[int]) -> Float[Tensor, "v c"]:
-        """A unit vector for each of these views."""
-        x = torch.from_numpy(np.stack([sample.views[i].rgb for i in which]))
-        return F.normalize(self.teacher.levels(x)[-1].mean((2, 3)), dim=1).cpu()
-
-    def nearest(self, sample: Sample) -> Sample:
-        """The training sample that looks most like this one."""
-        there = list(sample.present)
-        likeness = (self.known[:, there] * self.describe(sample, there)).sum((1, 2))
-        return self.samples[int(likeness.argmax())]
-
-    def __call__(self, sample: Sample) -> Sample:
-        """The sample with its gaps filled."""
-        other = self.nearest(sample)
-        views = tuple(o if v is None else v for v, o in zip(sample.views, other.views))
-        return replace(sample, views=views)
-
-
-# %% ../../nbs/papers/43_idif.ipynb #d144e032
-class ViewPainter(nn.Module):
-    """A small U-Net: V images side by side and which of them are there, to V images.
-
-    The images' sides must divide by 2 for each of `widths`.
-
-    >>> net = ViewPainter(5, widths=(4, 8))
-    >>> net(torch.rand(2, 5, 3, 32, 32), torch.ones(2, 5, dtype=torch.bool)).shape
-    torch.Size([2, 5, 3, 32, 32])
-    """
-
-    def __init__(self, views: int, widths: Sequence[int] = (64, 128, 256, 512)):
-        super().__init__()
-
-        def down(a, b):
-            return nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.LeakyReLU(0.2))
-
-        def up(a, b):
-            return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU())
-
-        self.down = nn.ModuleList(map(down, (4 * views, *widths), widths))
-        ins = [widths[-1], *(2 * w for w in widths[-2::-1])]
-        self.up = nn.ModuleList(map(up, ins, (*widths[-2::-1], widths[0])))
-        self.out = nn.Conv2d(widths[0], 3 * views, 3, padding=1)
-
-    def forward(
-        self, images: Float[Tensor, "B V 3 H W"], there: Bool[Tensor, "B V"]
-    ) -> Float[Tensor, "B V 3 H W"]:
-        """All V images in [0, 1]; what is not `there` has no influence."""
-        seen = there[:, :, None, None, None].to(images)
-        presence = seen[:, :, 0].expand(-1, -1, *images.shape[3:])
-        x = torch.cat([(images * seen).flatten(1, 2), presence], 1)
-        skipped = []
-        for layer in self.down:
-            x = layer(x)
-            skipped.append(x)
-        for i, layer in enumerate(self.up):
-            if i:
-                x = torch.cat([x, skipped[-1 - i]], 1)
-            x = layer(F.interpolate(x, scale_factor=2, mode="nearest"))
-        return self.out(x).sigmoid().unflatten(1, images.shape[1:3])
-
-
-# %% ../../nbs/papers/43_idif.ipynb #2e5358c5
-class ReconstructViews:
-    """Fills missing views with what a `ViewPainter` paints, which learned it from good samples.
-
-    It is trained with random views taken away: L1 on pixels, Adam.
-
-    Example: ReconstructViews(prepared_samples, steps=150)(sample_with_gaps).views
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        *,
-        widths: Sequence[int] = (64, 128, 256, 512),
-        steps: int = 5000,
-        batch_size: int = 8,
-        lr: float = 1e-3,
-        seed: int = 0,
-        device: str = "cpu",
-        progress: bool = True,
-    ):
-        images = torch.from_numpy(np.stack([[v.rgb for v in s.views] for s in samples]))
-        self.device = device
-        with seeded(seed):
-            self.net = ViewPainter(images.shape[1], widths).to(device)
-
-        def step(batch):
-            x = images[batch].to(device)
-            shares = (float(torch.rand(()) * 0.8) for _ in batch)
-            there = torch.stack([draw_kept_views(x.shape[1], p) for p in shares]).to(device)
-            return (self.net(x, there) - x).abs().mean()
-
-        self.losses = train(
-            step,
-            full_batches(len(images), batch_size),
-            {"painter": self.net},
-            optimiser=torch.optim.Adam(self.net.parameters(), lr),
-            steps=steps,
-            batch_size=batch_size,
-            seed=seed,
-            progress=progress,
-            name="painter",
-        )
-
-    @torch.no_grad()
-    def __call__(self, sample: Sample) -> Sample:
-        """The sample with its gaps filled."""
-        blank = np.zeros_like(sample.views[sample.present[0]].rgb)
-        there = torch.tensor([[v is not None for v in sample.views]])
-        x = torch.from_numpy(np.stack([blank if v is None else v.rgb for v in sample.views]))[None]
-        images = self.net(x.to(self.device), there.to(self.device))[0].cpu().numpy()
-        views = list(sample.views)
-        for i, view in enumerate(views):
-            if view is None:
-                views[i] = View(images[i], gt=np.zeros(images.shape[2:], bool))
-        return replace(sample, views=tuple(views))
 
 
 # %% ../../nbs/papers/43_idif.ipynb #da6bd047
@@ -1350,64 +1125,4 @@ def score_missing_views(
                 prediction = predict_streams(detector, x, given, asked, teacher)
                 scores[f"{name}-{k}"] = float(prediction.score)
         out.append(scores)
-    return out
-
-
-# %% ../../nbs/papers/43_idif.ipynb #fafafef7
-def score_blind_views(
-    detector: Detector, samples: Sequence[Sample], progress: bool = True
-) -> list[dict]:
-    """What a blind spot costs, for defects that exactly one view shows: [{id, defect, ...}].
-
-    "blind": the score of one view that does not show it; "unseen": the sample's score when the
-    view that shows it is missing. Good samples lose, in turn, the views that the others lose:
-    cameras differ.
-
-    Example: score_blind_views(detector, test_set)[0]["blind"]
-    """
-    from tqdm.auto import tqdm
-
-    def shown_by(sample):
-        views = enumerate(detector.prepare(sample).views)
-        return [k for k, v in views if v is not None and v.gt is not None and v.gt.any()]
-
-    # two passes, each sample read twice, so that a data set need not fit in memory
-    shown = [shown_by(sample) for sample in samples]
-    eyes = [views[0] for views in shown if len(views) == 1]
-    out = []
-    for i, sample in enumerate(tqdm(samples, desc="blind spots", disable=not progress)):
-        V = len(sample.views)
-        if V < 2 or len(sample.present) < V or len(shown[i]) != sample.label or not eyes:
-            continue
-        eye = shown[i][0] if shown[i] else eyes[i % len(eyes)]
-        sample = detector.prepare(sample)
-        whole = detector.predict_prepared(sample)
-        blind = float(whole.view_scores[(eye + 1 + i % (V - 1)) % V])
-        unseen = float(detector.predict_prepared(drop_views(sample, [eye])).score)
-        out.append({"id": sample.id, "defect": sample.defect, "blind": blind, "unseen": unseen})
-    return out
-
-
-# %% ../../nbs/papers/43_idif.ipynb #ab146d83
-def auroc_rows(scores: Sequence[Mapping], size=None) -> list[dict]:
-    """Rows of S-AUROC for a record, of scores as the two functions above give them.
-
-    Over all defects, and for each type against the good samples; NaN where a class is missing.
-
-    >>> good, bad = {"id": 1, "defect": "good", "x": 0.1}, {"id": 2, "defect": "dent", "x": 0.9}
-    >>> auroc_rows([good, bad])[0]["value"]
-    1.0
-    """
-    out = []
-    common = dict(metric="S-AUROC", estimator="exact", size=size)
-    for branch in dict.fromkeys(k for s in scores for k in s if k not in ("id", "defect")):
-        known = [s for s in scores if branch in s]
-        for defect in ["all", *sorted({s["defect"] for s in known} - {"good"})]:
-            some = [s for s in known if defect == "all" or s["defect"] in ("good", defect)]
-            y = [int(s["defect"] != "good") for s in some]
-            value = float("nan")
-            if len(set(y)) == 2:
-                value = auroc([s[branch] for s in some], y)
-            counts = dict(value=value, n_good=len(y) - sum(y), n_defective=sum(y))
-            out.append(dict(branch=branch, defect=defect, **common, **counts))
     return out

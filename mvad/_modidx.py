@@ -3942,8 +3942,8 @@ d = {
                 "encoders/dino_depth.html#dinodepthencoder",
                 "mvad/encoders/dino_depth.py",
             ),
-            "mvad.encoders.dino_depth.DinoDepthEncoder._load": (
-                "encoders/dino_depth.html#dinodepthencoder._load",
+            "mvad.encoders.dino_depth.DinoDepthEncoder.depth_map": (
+                "encoders/dino_depth.html#dinodepthencoder.depth_map",
                 "mvad/encoders/dino_depth.py",
             ),
             "mvad.encoders.dino_depth.DinoDepthEncoder.encode": (
@@ -3952,10 +3952,6 @@ d = {
             ),
             "mvad.encoders.dino_depth.DinoDepthEncoder.inputs": (
                 "encoders/dino_depth.html#dinodepthencoder.inputs",
-                "mvad/encoders/dino_depth.py",
-            ),
-            "mvad.encoders.dino_depth.DinoDepthEncoder.map": (
-                "encoders/dino_depth.html#dinodepthencoder.map",
                 "mvad/encoders/dino_depth.py",
             ),
             "mvad.encoders.dino_depth.DinoDepthEncoder.network": (
@@ -3990,28 +3986,28 @@ d = {
                 "encoders/dino_depth.html#networksettings.__post_init__",
                 "mvad/encoders/dino_depth.py",
             ),
-            "mvad.encoders.dino_depth.filled": (
-                "encoders/dino_depth.html#filled",
+            "mvad.encoders.dino_depth.dino_depth_file": (
+                "encoders/dino_depth.html#dino_depth_file",
                 "mvad/encoders/dino_depth.py",
             ),
-            "mvad.encoders.dino_depth.network_settings": (
-                "encoders/dino_depth.html#network_settings",
+            "mvad.encoders.dino_depth.fill_small_holes": (
+                "encoders/dino_depth.html#fill_small_holes",
                 "mvad/encoders/dino_depth.py",
             ),
-            "mvad.encoders.dino_depth.prepared": (
-                "encoders/dino_depth.html#prepared",
+            "mvad.encoders.dino_depth.prepare_depth_map": (
+                "encoders/dino_depth.html#prepare_depth_map",
                 "mvad/encoders/dino_depth.py",
             ),
-            "mvad.encoders.dino_depth.resized": (
-                "encoders/dino_depth.html#resized",
+            "mvad.encoders.dino_depth.read_network_settings": (
+                "encoders/dino_depth.html#read_network_settings",
                 "mvad/encoders/dino_depth.py",
             ),
-            "mvad.encoders.dino_depth.shipped_weights": (
-                "encoders/dino_depth.html#shipped_weights",
+            "mvad.encoders.dino_depth.resize_depth_maps": (
+                "encoders/dino_depth.html#resize_depth_maps",
                 "mvad/encoders/dino_depth.py",
             ),
-            "mvad.encoders.dino_depth.weights_file": (
-                "encoders/dino_depth.html#weights_file",
+            "mvad.encoders.dino_depth.shipped_dino_depth": (
+                "encoders/dino_depth.html#shipped_dino_depth",
                 "mvad/encoders/dino_depth.py",
             ),
         },
@@ -4228,10 +4224,6 @@ d = {
                 "encoders/dino_training.html#koleo_loss",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.main": (
-                "encoders/dino_training.html#main",
-                "mvad/encoders/dino_training.py",
-            ),
             "mvad.encoders.dino_training.mask_plan": (
                 "encoders/dino_training.html#mask_plan",
                 "mvad/encoders/dino_training.py",
@@ -4270,6 +4262,10 @@ d = {
             ),
             "mvad.encoders.dino_training.sinkhorn": (
                 "encoders/dino_training.html#sinkhorn",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training.train_command": (
+                "encoders/dino_training.html#train_command",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training.train_dino": (
@@ -4494,16 +4490,8 @@ d = {
                 "encoders/features.html#_load",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features._setting": (
-                "encoders/features.html#_setting",
-                "mvad/encoders/features.py",
-            ),
             "mvad.encoders.features._slope": (
                 "encoders/features.html#_slope",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features._version": (
-                "encoders/features.html#_version",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.check_features": (
@@ -4530,6 +4518,10 @@ d = {
                 "encoders/features.html#embedded_weights",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features.encoder_settings": (
+                "encoders/features.html#encoder_settings",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features.evict": (
                 "encoders/features.html#evict",
                 "mvad/encoders/features.py",
@@ -4552,6 +4544,10 @@ d = {
             ),
             "mvad.encoders.features.layer_maps": (
                 "encoders/features.html#layer_maps",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.library_version": (
+                "encoders/features.html#library_version",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.normals_image": (
@@ -4594,12 +4590,12 @@ d = {
                 "encoders/features.html#scaled_histograms",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.settings_hash": (
-                "encoders/features.html#settings_hash",
+            "mvad.encoders.features.setting_field": (
+                "encoders/features.html#setting_field",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.settings_of": (
-                "encoders/features.html#settings_of",
+            "mvad.encoders.features.settings_hash": (
+                "encoders/features.html#settings_hash",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.source_arrays": (
@@ -4823,8 +4819,8 @@ d = {
                 "encoders/point_mae.html#maskedautoencoder.__init__",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.MaskedAutoencoder.draw": (
-                "encoders/point_mae.html#maskedautoencoder.draw",
+            "mvad.encoders.point_mae.MaskedAutoencoder.draw_drop_path": (
+                "encoders/point_mae.html#maskedautoencoder.draw_drop_path",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.MaskedAutoencoder.forward": (
@@ -4839,12 +4835,24 @@ d = {
                 "encoders/point_mae.html#minipointnet.__init__",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.MiniPointNet.forward": (
-                "encoders/point_mae.html#minipointnet.forward",
+            "mvad.encoders.point_mae.MiniPointNet._batch_layers": (
+                "encoders/point_mae.html#minipointnet._batch_layers",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.MiniPointNet.points": (
-                "encoders/point_mae.html#minipointnet.points",
+            "mvad.encoders.point_mae.MiniPointNet._differentiable": (
+                "encoders/point_mae.html#minipointnet._differentiable",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae.MiniPointNet._points": (
+                "encoders/point_mae.html#minipointnet._points",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae.MiniPointNet._running_layers": (
+                "encoders/point_mae.html#minipointnet._running_layers",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae.MiniPointNet.forward": (
+                "encoders/point_mae.html#minipointnet.forward",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.PointMAE": (
@@ -4879,6 +4887,10 @@ d = {
                 "encoders/point_mae.html#pointmaeencoder.channels",
                 "mvad/encoders/point_mae.py",
             ),
+            "mvad.encoders.point_mae.PointMAEEncoder.drop_path_factors": (
+                "encoders/point_mae.html#pointmaeencoder.drop_path_factors",
+                "mvad/encoders/point_mae.py",
+            ),
             "mvad.encoders.point_mae.PointMAEEncoder.encode": (
                 "encoders/point_mae.html#pointmaeencoder.encode",
                 "mvad/encoders/point_mae.py",
@@ -4889,10 +4901,6 @@ d = {
             ),
             "mvad.encoders.point_mae.PointMAEEncoder.inputs": (
                 "encoders/point_mae.html#pointmaeencoder.inputs",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAEEncoder.kept": (
-                "encoders/point_mae.html#pointmaeencoder.kept",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.PointMAEEncoder.network": (
@@ -4911,8 +4919,8 @@ d = {
                 "encoders/point_mae.html#pointmaesettings.__post_init__",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.PointMAESettings.hashed": (
-                "encoders/point_mae.html#pointmaesettings.hashed",
+            "mvad.encoders.point_mae.PointMAESettings.hash_settings": (
+                "encoders/point_mae.html#pointmaesettings.hash_settings",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.PointMAESettings.identity": (
@@ -4927,8 +4935,8 @@ d = {
                 "encoders/point_mae.html#pointmaetokens",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.PointMAETokens._one": (
-                "encoders/point_mae.html#pointmaetokens._one",
+            "mvad.encoders.point_mae.PointMAETokens._encode_one": (
+                "encoders/point_mae.html#pointmaetokens._encode_one",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.PointMAETokens.channels": (
@@ -4947,96 +4955,84 @@ d = {
                 "encoders/point_mae.html#pointmaetokens.inputs",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.PointMAETokens.sharing": (
-                "encoders/point_mae.html#pointmaetokens.sharing",
-                "mvad/encoders/point_mae.py",
-            ),
             "mvad.encoders.point_mae.PretrainSettings": (
                 "encoders/point_mae.html#pretrainsettings",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae._batch": (
-                "encoders/point_mae.html#_batch",
+            "mvad.encoders.point_mae._apply": (
+                "encoders/point_mae.html#_apply",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae._power": (
-                "encoders/point_mae.html#_power",
+            "mvad.encoders.point_mae._first_names": (
+                "encoders/point_mae.html#_first_names",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae._radius": (
                 "encoders/point_mae.html#_radius",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae._running": (
-                "encoders/point_mae.html#_running",
+            "mvad.encoders.point_mae._read_weights": (
+                "encoders/point_mae.html#_read_weights",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae._trained": (
-                "encoders/point_mae.html#_trained",
+            "mvad.encoders.point_mae._signed_power": (
+                "encoders/point_mae.html#_signed_power",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae._turn": (
-                "encoders/point_mae.html#_turn",
+            "mvad.encoders.point_mae.allow_numpy_scalars": (
+                "encoders/point_mae.html#allow_numpy_scalars",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae._waves": (
-                "encoders/point_mae.html#_waves",
+            "mvad.encoders.point_mae.build_point_mae": (
+                "encoders/point_mae.html#build_point_mae",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.as_json": (
-                "encoders/point_mae.html#as_json",
+            "mvad.encoders.point_mae.chamfer_distance": (
+                "encoders/point_mae.html#chamfer_distance",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.body": (
-                "encoders/point_mae.html#body",
+            "mvad.encoders.point_mae.conv_moments": (
+                "encoders/point_mae.html#conv_moments",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.chamfer": (
-                "encoders/point_mae.html#chamfer",
+            "mvad.encoders.point_mae.drop_path_factors": (
+                "encoders/point_mae.html#drop_path_factors",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.drop_path_draw": (
-                "encoders/point_mae.html#drop_path_draw",
+            "mvad.encoders.point_mae.drop_path_rates": (
+                "encoders/point_mae.html#drop_path_rates",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.drop_rates": (
-                "encoders/point_mae.html#drop_rates",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.fold": (
-                "encoders/point_mae.html#fold",
+            "mvad.encoders.point_mae.fold_batch_norm": (
+                "encoders/point_mae.html#fold_batch_norm",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.grouped_shapes": (
                 "encoders/point_mae.html#grouped_shapes",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.groups_of": (
-                "encoders/point_mae.html#groups_of",
+            "mvad.encoders.point_mae.network_sizes": (
+                "encoders/point_mae.html#network_sizes",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.main": (
-                "encoders/point_mae.html#main",
+            "mvad.encoders.point_mae.point_groups": (
+                "encoders/point_mae.html#point_groups",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.moments": (
-                "encoders/point_mae.html#moments",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.network_of": (
-                "encoders/point_mae.html#network_of",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.numpy_numbers": (
-                "encoders/point_mae.html#numpy_numbers",
+            "mvad.encoders.point_mae.point_mae_file": (
+                "encoders/point_mae.html#point_mae_file",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.pretrain": (
                 "encoders/point_mae.html#pretrain",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.pretrained_state": (
-                "encoders/point_mae.html#pretrained_state",
+            "mvad.encoders.point_mae.pretrain_command": (
+                "encoders/point_mae.html#pretrain_command",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae.procedural_body": (
+                "encoders/point_mae.html#procedural_body",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.procedural_cloud": (
@@ -5047,28 +5043,28 @@ d = {
                 "encoders/point_mae.html#procedural_clouds",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.public_state": (
-                "encoders/point_mae.html#public_state",
+            "mvad.encoders.point_mae.random_rotation": (
+                "encoders/point_mae.html#random_rotation",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.resolve": (
-                "encoders/point_mae.html#resolve",
+            "mvad.encoders.point_mae.random_turns": (
+                "encoders/point_mae.html#random_turns",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae.read_public_weights": (
+                "encoders/point_mae.html#read_public_weights",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.save_pretrained": (
                 "encoders/point_mae.html#save_pretrained",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.shipped_weights": (
-                "encoders/point_mae.html#shipped_weights",
+            "mvad.encoders.point_mae.shipped_point_mae": (
+                "encoders/point_mae.html#shipped_point_mae",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.size_of": (
-                "encoders/point_mae.html#size_of",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.turns": (
-                "encoders/point_mae.html#turns",
+            "mvad.encoders.point_mae.surface_waves": (
+                "encoders/point_mae.html#surface_waves",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.unit_centres": (
@@ -5077,10 +5073,6 @@ d = {
             ),
             "mvad.encoders.point_mae.unit_patches": (
                 "encoders/point_mae.html#unit_patches",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.weights_file": (
-                "encoders/point_mae.html#weights_file",
                 "mvad/encoders/point_mae.py",
             ),
         },

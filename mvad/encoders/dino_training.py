@@ -23,8 +23,8 @@ from ..core.detector import settings_from
 from ..core.files import by_rename, write_text
 from ..core.sample import MvadError, Sample, import_open3d, require_known
 from ..core.training import epoch_batches, load_training, save_checkpoint, save_training, seeded
-from .dino_depth import DepthViT, NetworkSettings, prepared
-from .point_mae import KINDS, body, _turn, _waves
+from .dino_depth import DepthViT, NetworkSettings, prepare_depth_map
+from .point_mae import KINDS, procedural_body, random_rotation, surface_waves
 
 # %% auto #0
 __all__ = [
@@ -60,7 +60,7 @@ __all__ = [
     "procedural_maps",
     "write_maps",
     "MapFolder",
-    "main",
+    "train_command",
 ]
 
 
@@ -164,10 +164,12 @@ def _draw_bodies(rng: np.random.Generator) -> tuple[list[np.ndarray], list[int]]
     for k in range(rng.integers(4, 12)):
         kind = KINDS[rng.integers(len(KINDS))]
         large = k < 3
-        v = body(kind, rng, 40 if large else 20)
+        v = procedural_body(kind, rng, 40 if large else 20)
         up = np.cross(np.gradient(v, axis=0), np.gradient(v, axis=1))
         up /= np.linalg.norm(up, axis=-1, keepdims=True) + 1e-12
-        v = (v + up * _waves(v, rng, 8, 3, 30, rng.uniform(0, 0.25))[..., None]) @ _turn(rng).T
+        v = (
+            v + up * surface_waves(v, rng, 8, 3, 30, rng.uniform(0, 0.25))[..., None]
+        ) @ random_rotation(rng).T
         if k == 0:
             where, radius = 0, rng.uniform(0.7, 1.1)
         elif large:
@@ -207,7 +209,7 @@ def procedural_map(
     steep = np.hypot(*np.gradient(depth)) > rng.uniform(0.1, 0.4)
     lost = steep & (rng.random(depth.shape) < 0.3)
     valid = (part != 0) & ~lost & (rng.random(depth.shape) > 0.003)
-    return prepared(depth, valid), np.where(valid, part, 0)
+    return prepare_depth_map(depth, valid), np.where(valid, part, 0)
 
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #0b818e99
@@ -928,7 +930,7 @@ def write_maps(samples: Iterable[Sample], out: str | Path, *, source: str) -> Pa
             place = out / source / f"{sample.id}{number}.npy"
             with by_rename(place) as part:
                 with part.open("wb") as f:
-                    np.save(f, prepared(depth, view.valid))
+                    np.save(f, prepare_depth_map(depth, view.valid))
             name = place.relative_to(out).as_posix()
             row = dict(file=name, sha256=hashlib.sha256(place.read_bytes()).hexdigest())
             rows[name] = row | dict(source=source, split=sample.split, defect=sample.defect)
@@ -999,7 +1001,7 @@ class MapFolder(Sequence):
 _OPTIONS = "steps epoch batch_size accumulate dim depth heads prototypes shapes seed".split()
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def train_command(words: Sequence[str] | None = None) -> int:
     """Train the small DINO-Depth that comes with the kit, or a large one.
 
     `python -m mvad.encoders.dino_training --out FILE`
@@ -1037,4 +1039,4 @@ def main(words: Sequence[str] | None = None) -> int:
 if __name__ == "__main__" and getattr(globals().get("__spec__"), "name", "") == (
     "mvad.encoders.dino_training"
 ):
-    sys.exit(main())
+    sys.exit(train_command())

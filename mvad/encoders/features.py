@@ -38,7 +38,9 @@ __all__ = [
     "settings_hash",
     "file_sha256",
     "Encoder",
-    "settings_of",
+    "setting_field",
+    "library_version",
+    "encoder_settings",
     "read_arrays",
     "read_weights",
     "timm_names",
@@ -204,11 +206,11 @@ class Encoder(Protocol):
 
 
 # %% ../../nbs/encoders/10_features.ipynb #0840b5d2
-def _setting(default, identity: bool):
+def setting_field(default, identity: bool):
     return field(default=default, metadata={"identity": identity})
 
 
-def _version(*distributions: str) -> str:
+def library_version(*distributions: str) -> str:
     "The installed version of the first of these distributions, without importing it."
     for d in distributions:
         try:
@@ -218,7 +220,7 @@ def _version(*distributions: str) -> str:
     return "none"
 
 
-def settings_of(encoder) -> dict:
+def encoder_settings(encoder) -> dict:
     "The fields of a dataclass encoder that belong to its identity."
     return {
         f.name: getattr(encoder, f.name)
@@ -627,7 +629,7 @@ class ImageSettings(Encoder):
         None  # None: the network's setting in NETWORKS, else its last layer
     )
     size: int | tuple[int, int] | None = 224
-    weights: str | Path | None = _setting(
+    weights: str | Path | None = setting_field(
         None, False
     )  # "pretrained" (or the network's setting), "embedded", "random", or a file; its sha256 is in the identity
     output: str = "auto"  # "tokens" (transformers), "map" (convolutional), or what the network is
@@ -637,8 +639,8 @@ class ImageSettings(Encoder):
     mean: tuple[float, ...] | None = None  # None: as the weights were trained (timm's data config)
     std: tuple[float, ...] | None = None
     seed: int = 0  # of random weights
-    device: str = _setting("cpu", False)
-    batch_size: int = _setting(8, False)
+    device: str = setting_field("cpu", False)
+    batch_size: int = setting_field(8, False)
 
     def __post_init__(self):
         known = NETWORKS.get(self.model, {})
@@ -681,9 +683,9 @@ class ImageSettings(Encoder):
         return settings_hash(
             encoder="timm",
             code=1,
-            library=_version("timm"),
+            library=library_version("timm"),
             weights=self.file and file_sha256(self.file),
-            **settings_of(self),
+            **encoder_settings(self),
         )
 
 
@@ -870,7 +872,7 @@ class FPFHSettings(Encoder):
     scale: str = "unit-sum"  # one of SCALES
     min_points: int = 50
     seed: int = 0  # the sampling of centres starts at this point
-    batch_size: int = _setting(1, False)
+    batch_size: int = setting_field(1, False)
 
     def __post_init__(self):
         object.__setattr__(self, "radii", tuple(np.atleast_1d(self.radii).astype(float).tolist()))
@@ -890,7 +892,10 @@ class FPFHSettings(Encoder):
     @functools.cached_property
     def identity(self) -> str:
         return settings_hash(
-            encoder="fpfh", code=1, library=_version("open3d", "open3d-cpu"), **settings_of(self)
+            encoder="fpfh",
+            code=1,
+            library=library_version("open3d", "open3d-cpu"),
+            **encoder_settings(self),
         )
 
 

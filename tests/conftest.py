@@ -66,7 +66,6 @@ def wheel(tmp_path_factory) -> Path:
         ".venv",
         "venv",
         "out*",
-        "runs",
         "build",
         "dist",
         "*.egg-info",

@@ -35,11 +35,11 @@ def refusal(done: subprocess.CompletedProcess) -> str:
     [
         ("reproduce cfm/66", "unknown table; found cfm/66; expected for example cfm/6"),
         ("reproduce cfm6", "cfm/6"),
-        ("reproduce cfm/6 --categories puck", "did you mean --category?"),
-        ("reproduce cfm/6 --seed one", "invalid int value: 'one'"),
-        ("reproduce cfm/6 --protocol strict", "choose from"),
+        ("reproduce cfm/6 --categories puck", "Did you mean --category?"),
+        ("reproduce cfm/6 --seed one", 'unable to convert "one" into int'),
+        ("reproduce cfm/6 --protocol strict", "Choose from"),
         ("reproduce cfm/6 --device gpu", "unknown device"),
-        ("reproduce cfm/6 --executor grid", "invalid choice: 'grid'"),
+        ("reproduce cfm/6 --executor grid", 'Invalid value "grid"'),
         ("reproduce cfm/6 --address auto", "address belong to a cluster"),
         pytest.param(
             "reproduce cfm/6 --executor slurm --address auto",
@@ -50,7 +50,7 @@ def refusal(done: subprocess.CompletedProcess) -> str:
         ("reproduce cfm/6 --limit -1", "cannot be negative"),
         ("reproduce cmf", "unknown table; found cmf"),
         ("reproduce cfm/6 --jobs 0", "jobs must be at least 1"),
-        ("reproduce cfm/6 --dataset candies", "invalid choice: 'candies'"),
+        ("reproduce cfm/6 --dataset candies", "unknown data set; found candies"),
         ("reproduce cfm/6 --scale paper", "needs the real data"),
         ("reproduce cfm/6 --category puk --scale smoke", "expected puck"),
         ("reproduce cfm/6 --root nowhere", "--root is not a folder; found nowhere"),
@@ -65,7 +65,7 @@ def refusal(done: subprocess.CompletedProcess) -> str:
         ("data list mvtec3d --root nowhere", "no category folder"),
         ("data convert mvtec3d --root nowhere --out out", "no category folder"),
         ("train cfm --out model.pth", ".safetensors"),
-        ("train cfn", "invalid choice"),
+        ("train cfn", "unknown method; found cfn"),
         ("predict model.safetensors --rgb a.png --xyz a.tiff", "cannot read the checkpoint"),
     ],
 )
@@ -263,7 +263,7 @@ def test_tables_and_data_are_listed(toy):
     )
     assert len([x for x in done.stdout.splitlines() if re.match(r"\w+/\w+ ", x)]) == 46
     assert re.search(
-        r"^cfm/1 .*\n +here: smoke, laptop; 20 runs, about \d+ h; MVTec 3D-AD; DINO ViT-B/8\*, Point-MAE\*$",
+        r"^cfm/1 .*\n +here: smoke, laptop; 20 runs; MVTec 3D-AD; DINO ViT-B/8\*, Point-MAE\*$",
         done.stdout,
         re.M,
     ), "data, weights, hours, and what can run here"

@@ -22,7 +22,11 @@ from ..core.sample import MvadError
 __all__ = ["app", "EXTRA", "explain", "main"]
 
 # %% ../../nbs/cli/53e_main.ipynb #a96ef130
-app = new_app("mvad", "Understand, run and reproduce multi-view and multimodal anomaly detection.")
+app = new_app(
+    "mvad",
+    "Understand, run and reproduce multi-view and multimodal anomaly detection.",
+    suppress_keyboard_interrupt=False,  # `explain` says how to go on
+)
 app.command(reproduce_command, name="reproduce")
 app.command(tables_command, name="tables")
 app.command(data_app)

@@ -299,7 +299,7 @@ def predict_command(
     from mvad.core.training import checkpoint_header
     from mvad.runs.verbs import load_detector
 
-    method = method_entry(checkpoint_header(checkpoint)["method"])
+    method = method_entry(checkpoint_header(checkpoint)["method"], checkpoint)
     _refuse_mixed(rgb, xyz, remove_plane, root, dataset)
     if rgb:
         samples = own_samples(method.name, rgb, xyz, remove_plane)

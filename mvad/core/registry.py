@@ -135,9 +135,9 @@ def register_dataset(entry: DatasetEntry) -> DatasetEntry:
     return entry
 
 
-def method_entry(name: str) -> MethodEntry:
-    """The entry of a method. Raises `MvadError` for an unknown name."""
-    return _METHODS[require_known("method", name, _METHODS)]
+def method_entry(name: str, file=None) -> MethodEntry:
+    """The entry of a method, named by a `file` or not. Raises `MvadError` for an unknown name."""
+    return _METHODS[require_known("method", name, _METHODS, file=file)]
 
 
 def dataset_entry(name: str) -> DatasetEntry:
@@ -145,12 +145,12 @@ def dataset_entry(name: str) -> DatasetEntry:
     return _DATASETS[require_known("data set", name, _DATASETS)]
 
 
-def detector_class(name: str) -> type:
-    """The class of a detector by the name in its files; also of one that only variants run."""
+def detector_class(name: str, file=None) -> type:
+    """The class of a detector by the name in its `file`; also of one that only variants run."""
     places = {entry.name: entry.detector for entry in method_entries()}
     for entry in method_entries():
         places.update(entry.others)
-    return load_class(places[require_known("method", name, places)])
+    return load_class(places[require_known("method", name, places, file=file)])
 
 
 def method_entries() -> tuple[MethodEntry, ...]:

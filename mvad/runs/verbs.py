@@ -90,7 +90,7 @@ def load_detector(path: str | Path, device: str = "cpu", *, cached: bool = True)
     Example:
         >>> load_detector("cfm.safetensors").predict(sample).score
     """
-    cls = detector_class(checkpoint_header(path)["method"])
+    cls = detector_class(checkpoint_header(path)["method"], path)
     return cls.load(path, device, **_cache_for(cls, cached))
 
 

@@ -5853,44 +5853,6 @@ d = {
                 "mvad/papers/modmap_released.py",
             )
         },
-        "mvad.reproduce.cluster": {
-            "mvad.reproduce.cluster.at_hand": (
-                "reproduce/cluster.html#at_hand",
-                "mvad/reproduce/cluster.py",
-            ),
-            "mvad.reproduce.cluster.check_nodes": (
-                "reproduce/cluster.html#check_nodes",
-                "mvad/reproduce/cluster.py",
-            ),
-            "mvad.reproduce.cluster.connect": (
-                "reproduce/cluster.html#connect",
-                "mvad/reproduce/cluster.py",
-            ),
-            "mvad.reproduce.cluster.in_ray": (
-                "reproduce/cluster.html#in_ray",
-                "mvad/reproduce/cluster.py",
-            ),
-            "mvad.reproduce.cluster.in_slurm": (
-                "reproduce/cluster.html#in_slurm",
-                "mvad/reproduce/cluster.py",
-            ),
-            "mvad.reproduce.cluster.slurm_parameters": (
-                "reproduce/cluster.html#slurm_parameters",
-                "mvad/reproduce/cluster.py",
-            ),
-            "mvad.reproduce.cluster.travelling": (
-                "reproduce/cluster.html#travelling",
-                "mvad/reproduce/cluster.py",
-            ),
-            "mvad.reproduce.cluster.wants": (
-                "reproduce/cluster.html#wants",
-                "mvad/reproduce/cluster.py",
-            ),
-            "mvad.reproduce.cluster.worker_environment": (
-                "reproduce/cluster.html#worker_environment",
-                "mvad/reproduce/cluster.py",
-            ),
-        },
         "mvad.reproduce.compare": {
             "mvad.reproduce.compare.Comparison": (
                 "reproduce/compare.html#comparison",
@@ -6053,27 +6015,86 @@ d = {
                 "mvad/reproduce/matrix.py",
             ),
         },
+        "mvad.reproduce.plan": {
+            "mvad.reproduce.plan.Reproduction": (
+                "reproduce/plan.html#reproduction",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan.Reproduction.every": (
+                "reproduce/plan.html#reproduction.every",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan.Reproduction.failures": (
+                "reproduce/plan.html#reproduction.failures",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan.Reproduction.ok": (
+                "reproduce/plan.html#reproduction.ok",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan.Reproduction.records": (
+                "reproduce/plan.html#reproduction.records",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan.Reproduction.records_of": (
+                "reproduce/plan.html#reproduction.records_of",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan._categories": (
+                "reproduce/plan.html#_categories",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan._check_used": (
+                "reproduce/plan.html#_check_used",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan._code_of": (
+                "reproduce/plan.html#_code_of",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan._folder": (
+                "reproduce/plan.html#_folder",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan._from_records": (
+                "reproduce/plan.html#_from_records",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan._make_data": (
+                "reproduce/plan.html#_make_data",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan._read_note": (
+                "reproduce/plan.html#_read_note",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan._runs_of": (
+                "reproduce/plan.html#_runs_of",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan.only_runner": (
+                "reproduce/plan.html#only_runner",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan.plan": ("reproduce/plan.html#plan", "mvad/reproduce/plan.py"),
+            "mvad.reproduce.plan.read_reproduction": (
+                "reproduce/plan.html#read_reproduction",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan.reproduce": (
+                "reproduce/plan.html#reproduce",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan.with_earlier": (
+                "reproduce/plan.html#with_earlier",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan.write_note": (
+                "reproduce/plan.html#write_note",
+                "mvad/reproduce/plan.py",
+            ),
+        },
         "mvad.reproduce.report": {
-            "mvad.reproduce.report.Example": (
-                "reproduce/report.html#example",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report._arrays_of": (
-                "reproduce/report.html#_arrays_of",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report._example": (
-                "reproduce/report.html#_example",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report._from_records": (
-                "reproduce/report.html#_from_records",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report._half": (
-                "reproduce/report.html#_half",
-                "mvad/reproduce/report.py",
-            ),
             "mvad.reproduce.report._numbers": (
                 "reproduce/report.html#_numbers",
                 "mvad/reproduce/report.py",
@@ -6084,10 +6105,6 @@ d = {
             ),
             "mvad.reproduce.report.cell": (
                 "reproduce/report.html#cell",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.choose_examples": (
-                "reproduce/report.html#choose_examples",
                 "mvad/reproduce/report.py",
             ),
             "mvad.reproduce.report.cloud_figure": (
@@ -6111,10 +6128,6 @@ d = {
                 "reproduce/report.html#label",
                 "mvad/reproduce/report.py",
             ),
-            "mvad.reproduce.report.load_examples": (
-                "reproduce/report.html#load_examples",
-                "mvad/reproduce/report.py",
-            ),
             "mvad.reproduce.report.long_table": (
                 "reproduce/report.html#long_table",
                 "mvad/reproduce/report.py",
@@ -6127,24 +6140,8 @@ d = {
                 "reproduce/report.html#matrix_html",
                 "mvad/reproduce/report.py",
             ),
-            "mvad.reproduce.report.read_reproduction": (
-                "reproduce/report.html#read_reproduction",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.remember": (
-                "reproduce/report.html#remember",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.report": (
-                "reproduce/report.html#report",
-                "mvad/reproduce/report.py",
-            ),
             "mvad.reproduce.report.rows_html": (
                 "reproduce/report.html#rows_html",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.save_examples": (
-                "reproduce/report.html#save_examples",
                 "mvad/reproduce/report.py",
             ),
             "mvad.reproduce.report.tag": ("reproduce/report.html#tag", "mvad/reproduce/report.py"),
@@ -6155,245 +6152,6 @@ d = {
             "mvad.reproduce.report.wide_table": (
                 "reproduce/report.html#wide_table",
                 "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.with_earlier": (
-                "reproduce/report.html#with_earlier",
-                "mvad/reproduce/report.py",
-            ),
-        },
-        "mvad.reproduce.runner": {
-            "mvad.reproduce.runner.Outcome": (
-                "reproduce/runner.html#outcome",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.Outcome.failure": (
-                "reproduce/runner.html#outcome.failure",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.ProgressFile": (
-                "reproduce/runner.html#progressfile",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.ProgressFile.__init__": (
-                "reproduce/runner.html#progressfile.__init__",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.ProgressFile.update": (
-                "reproduce/runner.html#progressfile.update",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.Reproduction": (
-                "reproduce/runner.html#reproduction",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.Reproduction.failures": (
-                "reproduce/runner.html#reproduction.failures",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.Reproduction.ok": (
-                "reproduce/runner.html#reproduction.ok",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.Reproduction.records": (
-                "reproduce/runner.html#reproduction.records",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.Reproduction.records_of": (
-                "reproduce/runner.html#reproduction.records_of",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.Run": ("reproduce/runner.html#run", "mvad/reproduce/runner.py"),
-            "mvad.reproduce.runner.Run.__str__": (
-                "reproduce/runner.html#run.__str__",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.Run.data": (
-                "reproduce/runner.html#run.data",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.Run.settings": (
-                "reproduce/runner.html#run.settings",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._at_most": (
-                "reproduce/runner.html#_at_most",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._categories": (
-                "reproduce/runner.html#_categories",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._check_executor": (
-                "reproduce/runner.html#_check_executor",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._child": (
-                "reproduce/runner.html#_child",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._data_hash": (
-                "reproduce/runner.html#_data_hash",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._executor": (
-                "reproduce/runner.html#_executor",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._failed": (
-                "reproduce/runner.html#_failed",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._follow_parent": (
-                "reproduce/runner.html#_follow_parent",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._heard": (
-                "reproduce/runner.html#_heard",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._imports": (
-                "reproduce/runner.html#_imports",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._in_child": (
-                "reproduce/runner.html#_in_child",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._in_processes": (
-                "reproduce/runner.html#_in_processes",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._in_sequence": (
-                "reproduce/runner.html#_in_sequence",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._job": (
-                "reproduce/runner.html#_job",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._loader": (
-                "reproduce/runner.html#_loader",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._logged_kernel": (
-                "reproduce/runner.html#_logged_kernel",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._note": (
-                "reproduce/runner.html#_note",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._papermill": (
-                "reproduce/runner.html#_papermill",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._progress_of": (
-                "reproduce/runner.html#_progress_of",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._reason": (
-                "reproduce/runner.html#_reason",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._title": (
-                "reproduce/runner.html#_title",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner._write": (
-                "reproduce/runner.html#_write",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.address": (
-                "reproduce/runner.html#address",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.category_files": (
-                "reproduce/runner.html#category_files",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.code_hash": (
-                "reproduce/runner.html#code_hash",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.execute": (
-                "reproduce/runner.html#execute",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.failed_before": (
-                "reproduce/runner.html#failed_before",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.fingerprint": (
-                "reproduce/runner.html#fingerprint",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.hold": (
-                "reproduce/runner.html#hold",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.kernel_environment": (
-                "reproduce/runner.html#kernel_environment",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.live_bar": (
-                "reproduce/runner.html#live_bar",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.notebook_folder": (
-                "reproduce/runner.html#notebook_folder",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.notebook_of": (
-                "reproduce/runner.html#notebook_of",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.only_runner": (
-                "reproduce/runner.html#only_runner",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.plain_code": (
-                "reproduce/runner.html#plain_code",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.plan": (
-                "reproduce/runner.html#plan",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.read_progress": (
-                "reproduce/runner.html#read_progress",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.report_progress": (
-                "reproduce/runner.html#report_progress",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.reproduce": (
-                "reproduce/runner.html#reproduce",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.run_all": (
-                "reproduce/runner.html#run_all",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.run_environment": (
-                "reproduce/runner.html#run_environment",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.run_notebook": (
-                "reproduce/runner.html#run_notebook",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.shares": (
-                "reproduce/runner.html#shares",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.stripped": (
-                "reproduce/runner.html#stripped",
-                "mvad/reproduce/runner.py",
-            ),
-            "mvad.reproduce.runner.valid_record": (
-                "reproduce/runner.html#valid_record",
-                "mvad/reproduce/runner.py",
             ),
         },
         "mvad.reproduce.site": {
@@ -6782,6 +6540,302 @@ d = {
                 "reproduce/verdicts.html#score_groups",
                 "mvad/reproduce/verdicts.py",
             ),
+        },
+        "mvad.runs.examples": {
+            "mvad.runs.examples.Example": ("runs/examples.html#example", "mvad/runs/examples.py"),
+            "mvad.runs.examples._arrays_of": (
+                "runs/examples.html#_arrays_of",
+                "mvad/runs/examples.py",
+            ),
+            "mvad.runs.examples._example": ("runs/examples.html#_example", "mvad/runs/examples.py"),
+            "mvad.runs.examples._half": ("runs/examples.html#_half", "mvad/runs/examples.py"),
+            "mvad.runs.examples.choose_examples": (
+                "runs/examples.html#choose_examples",
+                "mvad/runs/examples.py",
+            ),
+            "mvad.runs.examples.load_examples": (
+                "runs/examples.html#load_examples",
+                "mvad/runs/examples.py",
+            ),
+            "mvad.runs.examples.save_examples": (
+                "runs/examples.html#save_examples",
+                "mvad/runs/examples.py",
+            ),
+        },
+        "mvad.runs.execute": {
+            "mvad.runs.execute._at_most": ("runs/execute.html#_at_most", "mvad/runs/execute.py"),
+            "mvad.runs.execute._failed": ("runs/execute.html#_failed", "mvad/runs/execute.py"),
+            "mvad.runs.execute._logged_kernel": (
+                "runs/execute.html#_logged_kernel",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute._note": ("runs/execute.html#_note", "mvad/runs/execute.py"),
+            "mvad.runs.execute._quiet": ("runs/execute.html#_quiet", "mvad/runs/execute.py"),
+            "mvad.runs.execute._reason": ("runs/execute.html#_reason", "mvad/runs/execute.py"),
+            "mvad.runs.execute.begin_in_kernel": (
+                "runs/execute.html#begin_in_kernel",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute.execute": ("runs/execute.html#execute", "mvad/runs/execute.py"),
+            "mvad.runs.execute.failed_before": (
+                "runs/execute.html#failed_before",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute.hold": ("runs/execute.html#hold", "mvad/runs/execute.py"),
+            "mvad.runs.execute.kernel_environment": (
+                "runs/execute.html#kernel_environment",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute.papermill": ("runs/execute.html#papermill", "mvad/runs/execute.py"),
+            "mvad.runs.execute.parameters_of_run": (
+                "runs/execute.html#parameters_of_run",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute.part_of": ("runs/execute.html#part_of", "mvad/runs/execute.py"),
+            "mvad.runs.execute.progress_file": (
+                "runs/execute.html#progress_file",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute.run_environment": (
+                "runs/execute.html#run_environment",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute.run_notebook": (
+                "runs/execute.html#run_notebook",
+                "mvad/runs/execute.py",
+            ),
+        },
+        "mvad.runs.executors": {
+            "mvad.runs.executors.InProcesses": (
+                "runs/executors.html#inprocesses",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.InProcesses.execute_all": (
+                "runs/executors.html#inprocesses.execute_all",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.InSequence": (
+                "runs/executors.html#insequence",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.InSequence.execute_all": (
+                "runs/executors.html#insequence.execute_all",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.RayCluster": (
+                "runs/executors.html#raycluster",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.RayCluster._outcome": (
+                "runs/executors.html#raycluster._outcome",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.RayCluster.check": (
+                "runs/executors.html#raycluster.check",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.RayCluster.execute_all": (
+                "runs/executors.html#raycluster.execute_all",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.SlurmCluster": (
+                "runs/executors.html#slurmcluster",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.SlurmCluster._outcome": (
+                "runs/executors.html#slurmcluster._outcome",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.SlurmCluster.check": (
+                "runs/executors.html#slurmcluster.check",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.SlurmCluster.execute_all": (
+                "runs/executors.html#slurmcluster.execute_all",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._Cluster": (
+                "runs/executors.html#_cluster",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._Cluster.per_run": (
+                "runs/executors.html#_cluster.per_run",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._follow_parent": (
+                "runs/executors.html#_follow_parent",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._gpus_here": (
+                "runs/executors.html#_gpus_here",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._needs_package": (
+                "runs/executors.html#_needs_package",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.as_job": ("runs/executors.html#as_job", "mvad/runs/executors.py"),
+            "mvad.runs.executors.check_nodes": (
+                "runs/executors.html#check_nodes",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.connect": (
+                "runs/executors.html#connect",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.executor_for": (
+                "runs/executors.html#executor_for",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.outcome_of": (
+                "runs/executors.html#outcome_of",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.run_all": (
+                "runs/executors.html#run_all",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.run_job": (
+                "runs/executors.html#run_job",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.shares": ("runs/executors.html#shares", "mvad/runs/executors.py"),
+            "mvad.runs.executors.slurm_parameters": (
+                "runs/executors.html#slurm_parameters",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.worker_environment": (
+                "runs/executors.html#worker_environment",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.worker_function": (
+                "runs/executors.html#worker_function",
+                "mvad/runs/executors.py",
+            ),
+        },
+        "mvad.runs.progress": {
+            "mvad.runs.progress.Ledger": ("runs/progress.html#ledger", "mvad/runs/progress.py"),
+            "mvad.runs.progress.Ledger.__post_init__": (
+                "runs/progress.html#ledger.__post_init__",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Ledger._open_phases": (
+                "runs/progress.html#ledger._open_phases",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Ledger._seconds_left": (
+                "runs/progress.html#ledger._seconds_left",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Ledger._tick": (
+                "runs/progress.html#ledger._tick",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Ledger.close_bar": (
+                "runs/progress.html#ledger.close_bar",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Ledger.move": (
+                "runs/progress.html#ledger.move",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Ledger.next_cell": (
+                "runs/progress.html#ledger.next_cell",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Ledger.open_bar": (
+                "runs/progress.html#ledger.open_bar",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Ledger.rest": (
+                "runs/progress.html#ledger.rest",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Ledger.update": (
+                "runs/progress.html#ledger.update",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.ProgressFile": (
+                "runs/progress.html#progressfile",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.ProgressFile.__init__": (
+                "runs/progress.html#progressfile.__init__",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.ProgressFile.write": (
+                "runs/progress.html#progressfile.write",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Watch": ("runs/progress.html#watch", "mvad/runs/progress.py"),
+            "mvad.runs.progress.Watch.__init__": (
+                "runs/progress.html#watch.__init__",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Watch.begins": (
+                "runs/progress.html#watch.begins",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Watch.done": (
+                "runs/progress.html#watch.done",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Watch.state": (
+                "runs/progress.html#watch.state",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress._write": ("runs/progress.html#_write", "mvad/runs/progress.py"),
+            "mvad.runs.progress.as_duration": (
+                "runs/progress.html#as_duration",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.keep_timings": (
+                "runs/progress.html#keep_timings",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.progress_line": (
+                "runs/progress.html#progress_line",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.read_progress": (
+                "runs/progress.html#read_progress",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.read_timings": (
+                "runs/progress.html#read_timings",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.report_progress": (
+                "runs/progress.html#report_progress",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.show_progress": (
+                "runs/progress.html#show_progress",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.timings_file": (
+                "runs/progress.html#timings_file",
+                "mvad/runs/progress.py",
+            ),
+        },
+        "mvad.runs.run": {
+            "mvad.runs.run.Outcome": ("runs/run.html#outcome", "mvad/runs/run.py"),
+            "mvad.runs.run.Outcome.failure": ("runs/run.html#outcome.failure", "mvad/runs/run.py"),
+            "mvad.runs.run.Run": ("runs/run.html#run", "mvad/runs/run.py"),
+            "mvad.runs.run.Run.__str__": ("runs/run.html#run.__str__", "mvad/runs/run.py"),
+            "mvad.runs.run.Run.data": ("runs/run.html#run.data", "mvad/runs/run.py"),
+            "mvad.runs.run.Run.settings": ("runs/run.html#run.settings", "mvad/runs/run.py"),
+            "mvad.runs.run._imports": ("runs/run.html#_imports", "mvad/runs/run.py"),
+            "mvad.runs.run.address": ("runs/run.html#address", "mvad/runs/run.py"),
+            "mvad.runs.run.category_files": ("runs/run.html#category_files", "mvad/runs/run.py"),
+            "mvad.runs.run.code_hash": ("runs/run.html#code_hash", "mvad/runs/run.py"),
+            "mvad.runs.run.data_hash": ("runs/run.html#data_hash", "mvad/runs/run.py"),
+            "mvad.runs.run.fingerprint": ("runs/run.html#fingerprint", "mvad/runs/run.py"),
+            "mvad.runs.run.notebook_folder": ("runs/run.html#notebook_folder", "mvad/runs/run.py"),
+            "mvad.runs.run.notebook_of": ("runs/run.html#notebook_of", "mvad/runs/run.py"),
+            "mvad.runs.run.plain_code": ("runs/run.html#plain_code", "mvad/runs/run.py"),
+            "mvad.runs.run.run_cells": ("runs/run.html#run_cells", "mvad/runs/run.py"),
+            "mvad.runs.run.valid_record": ("runs/run.html#valid_record", "mvad/runs/run.py"),
         },
         "mvad.runs.verbs": {
             "mvad.runs.verbs._cache_for": ("runs/verbs.html#_cache_for", "mvad/runs/verbs.py"),

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mvad.reproduce.runner import plain_code
+from mvad.runs.run import plain_code
 
 LIMIT = 2_000_000  # bytes of a notebook with its outputs
 WIDGET = "application/vnd.jupyter.widget-view+json"  # shows nothing without its kernel

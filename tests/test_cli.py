@@ -213,7 +213,7 @@ def test_interrupted_it_says_so_and_leaves_no_kernel(toy):
 
 
 def test_one_runner_a_folder(toy):
-    from mvad.reproduce.runner import only_runner
+    from mvad.reproduce.plan import only_runner
 
     with only_runner(toy / "shared"):
         assert "another runner works in this folder" in refusal(

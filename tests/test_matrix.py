@@ -19,8 +19,8 @@ from mvad.reproduce.matrix import (
     matrix_section,
     read_matrix,
 )
-from mvad.reproduce.report import report
-from mvad.reproduce.runner import reproduce
+from mvad.reproduce.plan import reproduce
+from mvad.reproduce.site import write_site
 from mvad.reproduce.specs import MATRIX_METRICS, OFFERS, matrix_spec
 
 asked = os.environ.get("MVAD_MATRIX", "")
@@ -48,7 +48,7 @@ def test_matrix(spec, tmp_path):
     )
     assert (
         'id="cross"'
-        in (report(done).parent / "tables" / f"{spec.name.replace('/', '-')}.html").read_text()
+        in (write_site(done).parent / "tables" / f"{spec.name.replace('/', '-')}.html").read_text()
     )
     assert read_matrix(tmp_path / "tables" / f"{spec.name.replace('/', '-')}.json") == data
 

@@ -12,7 +12,7 @@ import nbrun  # noqa: F401  its engine runs a notebook in this process
 import pytest
 
 from mvad.data.layout import make
-from mvad.reproduce.runner import reproduce
+from mvad.reproduce.plan import reproduce
 from mvad.reproduce.tables import SPECS, missing, table
 
 SUBSET = "cfm/8 mafr/4 crd/7 idif/2 modmap/6"

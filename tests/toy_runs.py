@@ -202,7 +202,7 @@ def worker_of(folder: Path):
 def undisturbed(folder: Path, *categories: str, seeds: tuple = (0,)) -> list[dict]:
     "The records that runs leave when nothing happens to them; executed in this process."
     import nbrun  # noqa: F401  its engine
-    from mvad.reproduce.runner import reproduce
+    from mvad.reproduce.plan import reproduce
     from mvad.reproduce.tables import SPECS
 
     release(folder)

@@ -63,7 +63,9 @@ def default_categories(words: Sequence[str], scale: str, roots: Mapping[str, str
 # %% ../../nbs/cli/53d_reproduce.ipynb #597d84f8
 def print_plan(specs, out: str, which: Mapping, retry_failed: bool = False) -> int:
     """How many runs each table needs, how many that are together, and which are there already."""
-    from mvad.reproduce.runner import failed_before, plan, valid_record
+    from mvad.reproduce.plan import plan
+    from mvad.runs.execute import failed_before
+    from mvad.runs.run import valid_record
 
     plans = plan(specs, Path(out).expanduser().resolve(), **which)
     for name, runs in plans.items():
@@ -166,8 +168,8 @@ def reproduce_command(
     out: Annotated[str, option("records, notebooks and report.html (default: out)")] = "out",
 ) -> int:
     """Run what tables need, print them beside the paper's numbers, write report.html."""
-    from mvad.reproduce.report import report, with_earlier
-    from mvad.reproduce.runner import reproduce
+    from mvad.reproduce.plan import reproduce, with_earlier
+    from mvad.reproduce.site import write_site
 
     specs = specs_of(tables)
     if dataset:
@@ -198,7 +200,7 @@ def reproduce_command(
     )
     for spec in specs:
         print_table(spec, done)
-    print(f"\nreport: {report(with_earlier(done))}")
+    print(f"\nreport: {write_site(with_earlier(done))}")
     every = dict.fromkeys(o for outcomes in done.outcomes.values() for o in outcomes)
     print_outcomes(list(every), done.ok)
     return 0 if done.ok else 1

@@ -175,7 +175,8 @@ def report_command(
     ] = None,
 ) -> int:
     """Build the report of an output folder again, or compare two."""
-    from mvad.reproduce.report import read_reproduction, report
+    from mvad.reproduce.plan import read_reproduction
+    from mvad.reproduce.site import write_site
 
     if folders[0] == "compare":
         return _compare(folders[1:], table, page or "compare.html")
@@ -185,14 +186,14 @@ def report_command(
     if page:
         fix = "the report is written into the output folder"
         raise MvadError("--page belongs to `mvad report compare`", fix=fix)
-    print(f"report: {report(read_reproduction(folders[0], list(table)))}")
+    print(f"report: {write_site(read_reproduction(folders[0], list(table)))}")
     return 0
 
 
 def _compare(folders: Words, table: Words, page: str) -> int:
     """Two folders, as text on stdout and as a page."""
     from mvad.reproduce.compare import as_text, compare, write_comparison
-    from mvad.reproduce.report import read_reproduction
+    from mvad.reproduce.plan import read_reproduction
 
     if len(folders) != 2:
         found = " ".join(folders) or "none"

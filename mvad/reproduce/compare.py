@@ -12,7 +12,7 @@ import numpy as np
 from ..core.sample import MvadError
 from .exports import title
 from .report import esc, label, rows_html, tag
-from .runner import Reproduction
+from .plan import Reproduction
 from .site import STYLE, Site, page_html, tracer
 from .tables import MEASURED, Row, TableSpec, table
 from .verdicts import CannotJudge, paired_difference

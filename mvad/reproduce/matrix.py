@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ..core.sample import MvadError
 from .report import esc, matrix_html, rows_html, tag
-from .runner import Reproduction
+from .plan import Reproduction
 from .specs import DATASETS, LEFT_OUT, MATRIX_METRICS, OFFERS, Row, TableSpec
 
 # %% auto #0

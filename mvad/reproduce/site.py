@@ -13,24 +13,20 @@ import numpy as np
 from .exports import KINDS, heading, title, write_exports
 from mvad.reproduce.report import (
     BADGES,
-    EXAMPLES,
     PAPERS,
-    Example,
     cloud_figure,
     curve_figure,
     esc,
     gallery,
     label,
-    load_examples,
     long_table,
     matrix_html,
-    remember,
     rows_html,
     tag,
     verdict_html,
     wide_table,
 )
-from .runner import KEEP, LOG, Outcome, Reproduction
+from .plan import Reproduction, write_note
 from mvad.reproduce.tables import (
     Row,
     TableSpec,
@@ -40,6 +36,8 @@ from mvad.reproduce.tables import (
     value_of,
 )
 from .verdicts import SHOWS, Verdict, judge
+from ..runs.examples import EXAMPLES, Example, load_examples
+from ..runs.run import LOG, NOTEBOOK, Outcome
 
 # %% auto #0
 __all__ = [
@@ -386,7 +384,7 @@ def write_run(site: Site, o: Outcome) -> Path:
     at = lambda p: os.path.relpath(p, path.parent)
     tables = [s for s in site.r.specs if o in site.r.outcomes[s.name]]
     links = [("Index", at(site.r.out / INDEX)), *((heading(s), at(site.table(s))) for s in tables)]
-    keep, kept = o.folder / KEEP, sorted(o.folder.glob("*.record.json"))
+    keep, kept = o.folder / NOTEBOOK, sorted(o.folder.glob("*.record.json"))
     links += [
         (text, at(f))
         for text, f in (
@@ -916,7 +914,7 @@ def _failures(site: Site) -> str:
 def write_site(r: Reproduction) -> Path:
     "Write all pages of a reproduction into its folder, the index last; returns the index's path."
     site, judged = Site(r), {}
-    remember(r)
+    write_note(r)
     write_assets(r.out)
     for spec in r.specs:
         judged[spec.name] = judge(spec, site.records(r.outcomes[spec.name]))

@@ -5559,16 +5559,16 @@ d = {
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif._voxel": ("papers/idif.html#_voxel", "mvad/papers/idif.py"),
-            "mvad.papers.idif.combine_maps": (
-                "papers/idif.html#combine_maps",
-                "mvad/papers/idif.py",
-            ),
             "mvad.papers.idif.euler_to_matrix": (
                 "papers/idif.html#euler_to_matrix",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.initial_angles": (
                 "papers/idif.html#initial_angles",
+                "mvad/papers/idif.py",
+            ),
+            "mvad.papers.idif.merge_streams": (
+                "papers/idif.html#merge_streams",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.multi_view_distillation_loss": (

@@ -68,7 +68,7 @@ __all__ = [
     "IDIFNet",
     "student_optimiser",
     "stack_images",
-    "combine_maps",
+    "merge_streams",
     "predict_streams",
     "IDIF",
     "score_missing_views",
@@ -792,7 +792,7 @@ def stack_images(
     return torch.from_numpy(np.stack(images)), tuple(streams)
 
 
-def combine_maps(
+def merge_streams(
     s: IDIFSettings, maps: Float[np.ndarray, "n H W"], streams: Sequence[int]
 ) -> Prediction:
     """Maps of the streams that are there as a `Prediction`; zeros for missing views.
@@ -800,7 +800,7 @@ def combine_maps(
     A view's map is the largest of its modalities', its score the mean of its `top` largest
     pixels (A24); the sample's score is A25's.
 
-    >>> combine_maps(IDIFSettings(views=3), np.ones((2, 8, 8)), (0, 2)).view_scores
+    >>> merge_streams(IDIFSettings(views=3), np.ones((2, 8, 8)), (0, 2)).view_scores
     array([1., 0., 1.])
     """
     full = np.zeros((s.streams, *maps.shape[1:]), np.float32)
@@ -940,7 +940,6 @@ def _training_images(d: IDIF, samples: Sequence[Sample]) -> Float[np.ndarray, "N
     return np.stack(images)
 
 
-# %% ../../nbs/papers/43_idif.ipynb #b1921818
 @torch.no_grad()
 def predict_streams(
     d: IDIF, images: Float[Tensor, "n 3 H W"], streams: Sequence[int], asked=None, teacher=None
@@ -961,7 +960,7 @@ def predict_streams(
     else:
         maps = product_map(teacher, student)
     maps = upsample(maps, tuple(images.shape[2:])).cpu().numpy()
-    return combine_maps(s, maps, [streams[i] for i in asked])
+    return merge_streams(s, maps, [streams[i] for i in asked])
 
 
 # %% ../../nbs/papers/43_idif.ipynb #9ad4132c

@@ -1,4 +1,5 @@
-# make demo   set up, then reproduce CFM's Table 6 on the embedded data
+# make demo   set up, then reproduce CFM's Table 6 on the embedded data (CPU=1: PyTorch without its GPU libraries)
+# make check  under three minutes: layout, lint, structure, export, types, and the notebooks that you changed
 # make test   set up, then everything that CI checks
 # make lab    the notebooks in JupyterLab        make export   notebooks -> library, after editing
 # make outputs [NB=nbs/...]   run notebooks at laptop scale and store what they show        make clean
@@ -12,13 +13,19 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 CONSTRAINTS ?=
 # what an installation was seen to take, with its temporary files
-NEEDS_MB := 8500
+NEEDS_MB := $(if $(CPU),3500,8500)
 CATEGORIES ?= puck tile
+SCALE ?= laptop
+# make check: notebooks that differ from this commit are run
+BASE ?= HEAD
+# with CPU=1: where PyTorch's wheels without GPU libraries are
+CPU ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST ?=
 NB ?=
 say = @printf '\n== %s  %s\n' "$$(date +%H:%M:%S)"
 
-.PHONY: demo test lab export outputs setup clean
+.PHONY: demo check test lab export outputs setup clean
 
 setup: $(READY)
 
@@ -33,6 +40,7 @@ $(READY): settings.ini setup.py
 	$(say) "installing into $(VENV) (about 3 minutes, 8 GB: torch brings its GPU libraries)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
+	$(if $(CPU),$(BIN)/python -m pip install --index-url $(TORCH_INDEX) torch torchvision)
 	$(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[dev]'
 	@# open3d brings dash, whose old extension makes JupyterLab ask for a rebuild over every page: do not ask
 	@mkdir -p $(VENV)/etc/jupyter/labconfig
@@ -42,7 +50,19 @@ $(READY): settings.ini setup.py
 
 demo: $(READY)
 	$(say) "CFM, Table 6, on embedded data: $(CATEGORIES)"
-	$(BIN)/mvad reproduce cfm/6 --category $(CATEGORIES) --seed 0 --out out/demo
+	$(BIN)/mvad reproduce cfm/6 --scale $(SCALE) --category $(CATEGORIES) --seed 0 --out out/demo
+
+check: $(READY)
+	$(say) "layout and lint"
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(say) "types of the verbs"
+	$(BIN)/mypy --config-file tests/mypy.ini
+	$(say) "structure, export, imports"
+	$(BIN)/python -m pytest -q tests/test_structure.py tests/test_export.py tests/test_imports.py tests/test_outputs.py
+	$(say) "notebooks that differ from $(BASE)"
+	$(BIN)/python tests/touched.py $(BASE)
+	$(say) "all checks passed; make test runs everything"
 
 # The gates "export changes nothing" and "clean changes nothing" are tests too (tests/test_export.py): they work on a copy.
 test: $(READY)

@@ -9,6 +9,17 @@ What stands here is imported when it is first used: `import mvad` takes neither 
 
 __version__ = "0.1.0"
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what is imported lazily below, for editors and type checkers
+    from .core.detector import Detector, Prediction
+    from .core.evaluate import Result, evaluate
+    from .core.registry import list_datasets, list_detectors
+    from .core.sample import Camera, MvadError, Sample, View
+    from .data.base import Dataset
+    from .encoders.features import Encoder
+    from .runs.verbs import create_detector, load_data, load_detector
+
 _PLACES = {
     "list_detectors": "core.registry",
     "list_datasets": "core.registry",
@@ -26,7 +37,23 @@ _PLACES = {
     "Dataset": "data.base",
     "Encoder": "encoders.features",
 }
-__all__ = list(_PLACES)
+__all__ = [
+    "Camera",
+    "Dataset",
+    "Detector",
+    "Encoder",
+    "MvadError",
+    "Prediction",
+    "Result",
+    "Sample",
+    "View",
+    "create_detector",
+    "evaluate",
+    "list_datasets",
+    "list_detectors",
+    "load_data",
+    "load_detector",
+]
 
 
 def __getattr__(name):

@@ -2396,6 +2396,52 @@ d = {
             "mvad.data.check._row": ("data/check.html#_row", "mvad/data/check.py"),
             "mvad.data.check.check": ("data/check.html#check", "mvad/data/check.py"),
         },
+        "mvad.data.depth_maps": {
+            "mvad.data.depth_maps._checked_matrix": (
+                "data/depth_maps.html#_checked_matrix",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps._folder_jobs": (
+                "data/depth_maps.html#_folder_jobs",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps._pixels_off": (
+                "data/depth_maps.html#_pixels_off",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps._read_rows": (
+                "data/depth_maps.html#_read_rows",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps.depth_to_xyz_files": (
+                "data/depth_maps.html#depth_to_xyz_files",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps.depth_to_xyz_job": (
+                "data/depth_maps.html#depth_to_xyz_job",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps.read_depth": (
+                "data/depth_maps.html#read_depth",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps.read_intrinsics": (
+                "data/depth_maps.html#read_intrinsics",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps.read_pose": (
+                "data/depth_maps.html#read_pose",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps.xyz_to_depth_files": (
+                "data/depth_maps.html#xyz_to_depth_files",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps.xyz_to_depth_job": (
+                "data/depth_maps.html#xyz_to_depth_job",
+                "mvad/data/depth_maps.py",
+            ),
+        },
         "mvad.data.dtd": {
             "mvad.data.dtd.DTD": ("data/dtd.html#dtd", "mvad/data/dtd.py"),
             "mvad.data.dtd.DTD.categories_in": (
@@ -2799,12 +2845,16 @@ d = {
                 "data/multiview.html#rendered",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview.Rendered._record": (
-                "data/multiview.html#rendered._record",
-                "mvad/data/multiview.py",
-            ),
             "mvad.data.multiview.Rendered.categories_in": (
                 "data/multiview.html#rendered.categories_in",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview.Rendered.headers": (
+                "data/multiview.html#rendered.headers",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview.Rendered.read": (
+                "data/multiview.html#rendered.read",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview.Rendered.scan": (
@@ -2823,33 +2873,60 @@ d = {
                 "data/multiview.html#rendering.__post_init__",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview._base_camera": (
-                "data/multiview.html#_base_camera",
+            "mvad.data.multiview.Rendering.require_settings": (
+                "data/multiview.html#rendering.require_settings",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview._below": ("data/multiview.html#_below", "mvad/data/multiview.py"),
+            "mvad.data.multiview._Sheet": ("data/multiview.html#_sheet", "mvad/data/multiview.py"),
+            "mvad.data.multiview._Sheet.silhouette": (
+                "data/multiview.html#_sheet.silhouette",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._Source": (
+                "data/multiview.html#_source",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._Source.scale": (
+                "data/multiview.html#_source.scale",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._Source.splits": (
+                "data/multiview.html#_source.splits",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._bounding_box": (
+                "data/multiview.html#_bounding_box",
+                "mvad/data/multiview.py",
+            ),
             "mvad.data.multiview._differences": (
                 "data/multiview.html#_differences",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview._draw": ("data/multiview.html#_draw", "mvad/data/multiview.py"),
-            "mvad.data.multiview._folder_jobs": (
-                "data/multiview.html#_folder_jobs",
+            "mvad.data.multiview._far_camera": (
+                "data/multiview.html#_far_camera",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview._headers": (
-                "data/multiview.html#_headers",
+            "mvad.data.multiview._find_record": (
+                "data/multiview.html#_find_record",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview._matrix": (
-                "data/multiview.html#_matrix",
+            "mvad.data.multiview._is_finite": (
+                "data/multiview.html#_is_finite",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview._places": (
-                "data/multiview.html#_places",
+            "mvad.data.multiview._naming": (
+                "data/multiview.html#_naming",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview._read": ("data/multiview.html#_read", "mvad/data/multiview.py"),
+            "mvad.data.multiview._near_camera": (
+                "data/multiview.html#_near_camera",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._neighbours": (
+                "data/multiview.html#_neighbours",
+                "mvad/data/multiview.py",
+            ),
             "mvad.data.multiview._read_view": (
                 "data/multiview.html#_read_view",
                 "mvad/data/multiview.py",
@@ -2858,8 +2935,16 @@ d = {
                 "data/multiview.html#_render_jobs",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview._scan_of": (
-                "data/multiview.html#_scan_of",
+            "mvad.data.multiview._rendered_folders": (
+                "data/multiview.html#_rendered_folders",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._sample_files": (
+                "data/multiview.html#_sample_files",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._single_view": (
+                "data/multiview.html#_single_view",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview._surface_depth": (
@@ -2870,13 +2955,12 @@ d = {
                 "data/multiview.html#_without_plane",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview.around": ("data/multiview.html#around", "mvad/data/multiview.py"),
             "mvad.data.multiview.azimuths": (
                 "data/multiview.html#azimuths",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview.bridged": (
-                "data/multiview.html#bridged",
+            "mvad.data.multiview.bridge_gaps": (
+                "data/multiview.html#bridge_gaps",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview.category_scale": (
@@ -2885,14 +2969,6 @@ d = {
             ),
             "mvad.data.multiview.decode_depth": (
                 "data/multiview.html#decode_depth",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.depth_job": (
-                "data/multiview.html#depth_job",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.depth_to_xyz_files": (
-                "data/multiview.html#depth_to_xyz_files",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview.draw_sheet": (
@@ -2907,36 +2983,24 @@ d = {
                 "data/multiview.html#fill_pinholes",
                 "mvad/data/multiview.py",
             ),
+            "mvad.data.multiview.find_holes": (
+                "data/multiview.html#find_holes",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview.fit_camera": (
+                "data/multiview.html#fit_camera",
+                "mvad/data/multiview.py",
+            ),
             "mvad.data.multiview.grid_normals": (
                 "data/multiview.html#grid_normals",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.grid_triangles": (
-                "data/multiview.html#grid_triangles",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.intrinsics_of": (
-                "data/multiview.html#intrinsics_of",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview.object_scale": (
                 "data/multiview.html#object_scale",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview.read_depth": (
-                "data/multiview.html#read_depth",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.read_intrinsics": (
-                "data/multiview.html#read_intrinsics",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.read_pose": (
-                "data/multiview.html#read_pose",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.read_views": (
-                "data/multiview.html#read_views",
+            "mvad.data.multiview.read_view_index": (
+                "data/multiview.html#read_view_index",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview.render_cameras": (
@@ -2959,33 +3023,20 @@ d = {
                 "data/multiview.html#rotations",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview.see_through": (
-                "data/multiview.html#see_through",
-                "mvad/data/multiview.py",
-            ),
             "mvad.data.multiview.show_views": (
                 "data/multiview.html#show_views",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview.splats": ("data/multiview.html#splats", "mvad/data/multiview.py"),
-            "mvad.data.multiview.triangle_pixels": (
-                "data/multiview.html#triangle_pixels",
+            "mvad.data.multiview.splat_points": (
+                "data/multiview.html#splat_points",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview.write_rendered": (
-                "data/multiview.html#write_rendered",
+            "mvad.data.multiview.write_views": (
+                "data/multiview.html#write_views",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview.xyz_job": (
-                "data/multiview.html#xyz_job",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.xyz_to_depth_files": (
-                "data/multiview.html#xyz_to_depth_files",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.zbuffer": (
-                "data/multiview.html#zbuffer",
+            "mvad.data.multiview.z_buffer": (
+                "data/multiview.html#z_buffer",
                 "mvad/data/multiview.py",
             ),
         },

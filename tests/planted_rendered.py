@@ -153,8 +153,8 @@ FAULTS = {
     "views.json without cameras": (
         index_without_cameras,
         f"{BAD}/views.json",
-        "lacks keys",
-        "expected world_to_camera",
+        "lacks world_to_camera",
+        "expected keys name, K, world_to_camera",
     ),
     "views.json torn": (index_that_is_torn, f"{BAD}/views.json", "found"),
     "a camera of two rows": (camera_with_two_rows, f"{BAD}/views.json", "bad K", "shape (3, 3)"),

@@ -13,17 +13,14 @@ from mvad.core.geometry import project, remove_background, valid_points
 from mvad.core.sample import Camera, Sample, View
 from mvad.data.base import read_xyz_tiff
 from mvad.data.check import check
-from mvad.data.multiview import (
-    Rendered,
+from mvad.data.depth_maps import (
     depth_to_xyz_files,
-    intrinsics_of,
     read_depth,
     read_intrinsics,
     read_pose,
-    render_dataset,
-    render_views,
     xyz_to_depth_files,
 )
+from mvad.data.multiview import Rendered, fit_camera, render_dataset, render_views
 from mvad.data.mvtec3d import preprocess, write_mvtec3d
 
 DATA = Path(
@@ -148,7 +145,7 @@ SENSOR = dict(threshold=0.005, distance=0.010, ransac_n=3)  # see test_real_kine
 def test_boxes_from_five_sides(name):
     view = remove_background(scan(name), fit="cloud", **SENSOR)
     np.testing.assert_allclose(
-        intrinsics_of(view).K, [[525, 0, 319.5], [0, 525, 239.5], [0, 0, 1]], atol=0.1
+        fit_camera(view).K, [[525, 0, 319.5], [0, 525, 239.5], [0, 0, 1]], atol=0.1
     )
     start = time.process_time()
     views, coverage = render_views(view, projection="camera", scale=500.0)

@@ -250,7 +250,7 @@ def convert_depth(
     jobs: Workers = None,
 ) -> int:
     """Depth maps (16-bit PNG or .npy) to xyz."""
-    from mvad.data.multiview import depth_to_xyz_files, read_intrinsics
+    from mvad.data.depth_maps import depth_to_xyz_files, read_intrinsics
 
     done = depth_to_xyz_files(
         root,
@@ -279,7 +279,7 @@ def convert_xyz(
     jobs: Workers = None,
 ) -> int:
     """xyz (TIFF) to depth maps."""
-    from mvad.data.multiview import read_intrinsics, xyz_to_depth_files
+    from mvad.data.depth_maps import read_intrinsics, xyz_to_depth_files
 
     done = xyz_to_depth_files(
         root,
@@ -337,7 +337,6 @@ def render_command(
     views: Annotated[int, option("how many (default 5)", WHAT)] = 5,
     tilt: Annotated[float, option("of the outer views, in degrees (default 20)", WHAT)] = 20.0,
     size: Annotated[int, option("pixels (default 256)", WHAT)] = 256,
-    raster: Annotated[Literal["splat", "mesh"], option("how points become pixels", WHAT)] = "splat",
     remove_plane: Annotated[
         Literal["border", "cloud", "belt"] | None,
         option("take the table out first, if it is still there; belt: Eyecandies' way", WHAT),
@@ -358,7 +357,6 @@ def render_command(
         views=views,
         tilt=tilt,
         size=size,
-        raster=raster,
     )
     print(f"{views} views of each scan: {out}")
     for what, number in told.items():

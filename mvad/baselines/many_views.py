@@ -300,7 +300,9 @@ def auroc_rows(scores: Sequence[Mapping], size=None) -> list[dict]:
     """
     out = []
     common = dict(metric="S-AUROC", estimator="exact", size=size)
-    for branch in dict.fromkeys(k for s in scores for k in s if k not in ("id", "defect")):
+    for branch in dict.fromkeys(name for s in scores for name in s):
+        if branch in ("id", "defect"):
+            continue
         known = [s for s in scores if branch in s]
         for defect in ["all", *sorted({s["defect"] for s in known} - {"good"})]:
             some = [s for s in known if defect == "all" or s["defect"] in ("good", defect)]

@@ -717,7 +717,8 @@ class IDIFNet(nn.Module):
         f_s = f - f_c[:, None]
         if not self.IVC:
             return FusedFeatures(f_c, f_s, None, self.mix(f_s), l_ib)
-        bias, size = None, f.shape[3:]
+        bias = None
+        size = f.shape[3:]
         if self.near:
             bias = proximity_bias(self.STN.theta(views).detach(), self.IVC.grid, size, self.near)
         voxel = self.IVC(f_s, views, keep, bias)
@@ -843,7 +844,8 @@ def _train_student(
 
     Neither teacher nor head runs in a step. `options` go to `train`.
     """
-    s, V = d.settings, images.shape[1]
+    s = d.settings
+    V = images.shape[1]
     flat = images.reshape(-1, *images.shape[2:])
     clean = cached_levels(d.teacher, flat, folder=d.folder, progress=options["progress"])
     d.scale = LevelScale(clean if s.standardise else ())
@@ -951,7 +953,8 @@ def predict_streams(
 
     Example: predict_streams(detector, *stack_images(detector.settings, prepared)).score
     """
-    s, asked = d.settings, list(range(len(streams)) if asked is None else asked)
+    s = d.settings
+    asked = list(range(len(streams)) if asked is None else asked)
     teacher = teacher_levels(d, images[asked]) if teacher is None else teacher
     levels, _ = d.student(images[None].to(d.device), streams, [t.shape[2:] for t in teacher])
     student = [level[0, asked] for level in levels]
@@ -1105,7 +1108,8 @@ def score_missing_views(
     from tqdm.auto import tqdm
 
     detector.state()  # an error, where nothing was learned
-    s, out = detector.settings, []
+    s = detector.settings
+    out = []
     for sample in tqdm(samples, desc="missing views", disable=not progress):
         sample = detector.prepare(sample)
         order = missing_view_order(sample.id, s.views, seed)
@@ -1116,7 +1120,7 @@ def score_missing_views(
             gap = drop_views(sample, order[:k])
             for name, fill in fills.items():
                 x, given = stack_images(s, fill(gap) if fill else gap)
-                asked, teacher = None, None
+                asked = teacher = None
                 if not score_filled:
                     asked = [i for i, n in enumerate(given) if n % s.views in gap.present]
                     rows = [streams.index(given[i]) for i in asked]

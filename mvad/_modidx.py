@@ -5180,6 +5180,10 @@ d = {
         },
         "mvad.papers.cfm": {
             "mvad.papers.cfm.CFM": ("papers/cfm.html#cfm", "mvad/papers/cfm.py"),
+            "mvad.papers.cfm.CFM.adjust_settings": (
+                "papers/cfm.html#cfm.adjust_settings",
+                "mvad/papers/cfm.py",
+            ),
             "mvad.papers.cfm.CFM.lift": ("papers/cfm.html#cfm.lift", "mvad/papers/cfm.py"),
             "mvad.papers.cfm.CFM.lift_for_training": (
                 "papers/cfm.html#cfm.lift_for_training",
@@ -5197,41 +5201,75 @@ d = {
                 "mvad/papers/cfm.py",
             ),
             "mvad.papers.cfm.Mappings.fit": ("papers/cfm.html#mappings.fit", "mvad/papers/cfm.py"),
+            "mvad.papers.cfm.Mappings.predict": (
+                "papers/cfm.html#mappings.predict",
+                "mvad/papers/cfm.py",
+            ),
             "mvad.papers.cfm.Mappings.psi": ("papers/cfm.html#mappings.psi", "mvad/papers/cfm.py"),
+            "mvad.papers.cfm.Mappings.restore": (
+                "papers/cfm.html#mappings.restore",
+                "mvad/papers/cfm.py",
+            ),
             "mvad.papers.cfm.Mappings.scaled": (
                 "papers/cfm.html#mappings.scaled",
                 "mvad/papers/cfm.py",
             ),
-            "mvad.papers.cfm.Mappings.ways": (
-                "papers/cfm.html#mappings.ways",
+            "mvad.papers.cfm.Mappings.state": (
+                "papers/cfm.html#mappings.state",
                 "mvad/papers/cfm.py",
             ),
             "mvad.papers.cfm.WholeMap": ("papers/cfm.html#wholemap", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm._restore": ("papers/cfm.html#_restore", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm._state": ("papers/cfm.html#_state", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.author_files": ("papers/cfm.html#author_files", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.both_ways": ("papers/cfm.html#both_ways", "mvad/papers/cfm.py"),
+            "mvad.papers.cfm.accelerate_network": (
+                "papers/cfm.html#accelerate_network",
+                "mvad/papers/cfm.py",
+            ),
             "mvad.papers.cfm.crossmodal_loss": (
                 "papers/cfm.html#crossmodal_loss",
                 "mvad/papers/cfm.py",
             ),
-            "mvad.papers.cfm.frozen_bytes": ("papers/cfm.html#frozen_bytes", "mvad/papers/cfm.py"),
+            "mvad.papers.cfm.encoder_bytes": (
+                "papers/cfm.html#encoder_bytes",
+                "mvad/papers/cfm.py",
+            ),
+            "mvad.papers.cfm.fit_channel_scales": (
+                "papers/cfm.html#fit_channel_scales",
+                "mvad/papers/cfm.py",
+            ),
             "mvad.papers.cfm.inference_cost": (
                 "papers/cfm.html#inference_cost",
                 "mvad/papers/cfm.py",
             ),
-            "mvad.papers.cfm.load_from_authors": (
-                "papers/cfm.html#load_from_authors",
+            "mvad.papers.cfm.lift_whole_map": (
+                "papers/cfm.html#lift_whole_map",
                 "mvad/papers/cfm.py",
             ),
-            "mvad.papers.cfm.networks_of": ("papers/cfm.html#networks_of", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.save_as_authors": (
-                "papers/cfm.html#save_as_authors",
+            "mvad.papers.cfm.mapping_networks": (
+                "papers/cfm.html#mapping_networks",
                 "mvad/papers/cfm.py",
             ),
-            "mvad.papers.cfm.settings_for": ("papers/cfm.html#settings_for", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.whole_map": ("papers/cfm.html#whole_map", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.whole_ways": ("papers/cfm.html#whole_ways", "mvad/papers/cfm.py"),
+            "mvad.papers.cfm.predict_pixels": (
+                "papers/cfm.html#predict_pixels",
+                "mvad/papers/cfm.py",
+            ),
+            "mvad.papers.cfm.predict_whole_map": (
+                "papers/cfm.html#predict_whole_map",
+                "mvad/papers/cfm.py",
+            ),
+            "mvad.papers.cfm.tensors_of": ("papers/cfm.html#tensors_of", "mvad/papers/cfm.py"),
+        },
+        "mvad.papers.cfm_released": {
+            "mvad.papers.cfm_released.author_files": (
+                "papers/cfm_released.html#author_files",
+                "mvad/papers/cfm_released.py",
+            ),
+            "mvad.papers.cfm_released.load_from_authors": (
+                "papers/cfm_released.html#load_from_authors",
+                "mvad/papers/cfm_released.py",
+            ),
+            "mvad.papers.cfm_released.save_as_authors": (
+                "papers/cfm_released.html#save_as_authors",
+                "mvad/papers/cfm_released.py",
+            ),
         },
         "mvad.papers.crd": {
             "mvad.papers.crd.BranchModels": ("papers/crd.html#branchmodels", "mvad/papers/crd.py"),

@@ -163,6 +163,40 @@ def test_imports_run_one_way():
     assert not wrong, wrong
 
 
+def test_no_import_circle():
+    "Modules that import each other, also inside functions, cannot be read one after the other."
+    from graphlib import CycleError, TopologicalSorter
+
+    graph = {}
+    for path in MODULES:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        graph[module] = imports_of(path) - {module}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as e:
+        raise AssertionError(" -> ".join(e.args[1])) from None
+
+
+# what a lesson may use beside what its room's modules may: samples to show, runs, tables
+LESSONS_MAY = {
+    "core": {"data"},
+    "encoders": {"data", "baselines", "papers"},
+    "baselines": {"data", "runs"},
+    "papers": {"data", "runs", "reproduce"},
+}
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_lessons_import_one_way(room):
+    allowed = {room} | MAY_IMPORT[room] | LESSONS_MAY.get(room, set())
+    wrong = []
+    for path in (p for p in NOTEBOOKS if p.parent.name == room):
+        code = "\n".join(c["source"] for c in cells_of(path) if c["cell_type"] == "code")
+        used = set(re.findall(r"^\s*(?:from|import) mvad\.(\w+)", code, re.M))
+        wrong += [f"{name(path)} uses {other}" for other in used & set(MAY_IMPORT) - allowed]
+    assert not wrong, wrong
+
+
 PICKLES = {
     "pickle",
     "dill",

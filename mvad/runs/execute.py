@@ -181,7 +181,7 @@ def run_notebook(
     if progress and engine is None:
         n = sum(c.cell_type == "code" for c in nb.cells) + 1  # the one that is put in front
         told = (str(output.parent), str(progress), n, str(timings))
-        first = f"from mvad.runs.execute import begin_in_kernel\nheld = begin_in_kernel(*{told!r})"
+        first = f"from mvad.runs.execute import begin_in_kernel\n_held = begin_in_kernel(*{told!r})"
         nb.cells.insert(0, nbformat.v4.new_code_cell(first, metadata={"tags": ["runner"]}))
     nbformat.write(nb, source)
     how = {"engine_name": engine} if engine else {}

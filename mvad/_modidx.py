@@ -5951,8 +5951,20 @@ d = {
                 "reproduce/compare.html#comparison.largest",
                 "mvad/reproduce/compare.py",
             ),
-            "mvad.reproduce.compare._chance": (
-                "reproduce/compare.html#_chance",
+            "mvad.reproduce.compare.Comparison.specs": (
+                "reproduce/compare.html#comparison.specs",
+                "mvad/reproduce/compare.py",
+            ),
+            "mvad.reproduce.compare._between": (
+                "reproduce/compare.html#_between",
+                "mvad/reproduce/compare.py",
+            ),
+            "mvad.reproduce.compare._grid": (
+                "reproduce/compare.html#_grid",
+                "mvad/reproduce/compare.py",
+            ),
+            "mvad.reproduce.compare._interval": (
+                "reproduce/compare.html#_interval",
                 "mvad/reproduce/compare.py",
             ),
             "mvad.reproduce.compare._key": (
@@ -5963,12 +5975,8 @@ d = {
                 "reproduce/compare.html#_name",
                 "mvad/reproduce/compare.py",
             ),
-            "mvad.reproduce.compare._number": (
-                "reproduce/compare.html#_number",
-                "mvad/reproduce/compare.py",
-            ),
-            "mvad.reproduce.compare._rows": (
-                "reproduce/compare.html#_rows",
+            "mvad.reproduce.compare._runs_link": (
+                "reproduce/compare.html#_runs_link",
                 "mvad/reproduce/compare.py",
             ),
             "mvad.reproduce.compare._summary": (
@@ -5979,16 +5987,16 @@ d = {
                 "reproduce/compare.html#_told",
                 "mvad/reproduce/compare.py",
             ),
-            "mvad.reproduce.compare.as_text": (
-                "reproduce/compare.html#as_text",
-                "mvad/reproduce/compare.py",
-            ),
             "mvad.reproduce.compare.compare": (
                 "reproduce/compare.html#compare",
                 "mvad/reproduce/compare.py",
             ),
             "mvad.reproduce.compare.compare_table": (
                 "reproduce/compare.html#compare_table",
+                "mvad/reproduce/compare.py",
+            ),
+            "mvad.reproduce.compare.comparison_text": (
+                "reproduce/compare.html#comparison_text",
                 "mvad/reproduce/compare.py",
             ),
             "mvad.reproduce.compare.differences": (
@@ -6001,12 +6009,16 @@ d = {
             ),
         },
         "mvad.reproduce.exports": {
-            "mvad.reproduce.exports._plain": (
-                "reproduce/exports.html#_plain",
+            "mvad.reproduce.exports._heads": (
+                "reproduce/exports.html#_heads",
                 "mvad/reproduce/exports.py",
             ),
             "mvad.reproduce.exports._tex_cell": (
                 "reproduce/exports.html#_tex_cell",
+                "mvad/reproduce/exports.py",
+            ),
+            "mvad.reproduce.exports._tex_line": (
+                "reproduce/exports.html#_tex_line",
                 "mvad/reproduce/exports.py",
             ),
             "mvad.reproduce.exports._tex_long": (
@@ -6029,16 +6041,12 @@ d = {
                 "reproduce/exports.html#as_markdown",
                 "mvad/reproduce/exports.py",
             ),
-            "mvad.reproduce.exports.columns_of": (
-                "reproduce/exports.html#columns_of",
+            "mvad.reproduce.exports.as_tex": (
+                "reproduce/exports.html#as_tex",
                 "mvad/reproduce/exports.py",
             ),
             "mvad.reproduce.exports.heading": (
                 "reproduce/exports.html#heading",
-                "mvad/reproduce/exports.py",
-            ),
-            "mvad.reproduce.exports.tex": (
-                "reproduce/exports.html#tex",
                 "mvad/reproduce/exports.py",
             ),
             "mvad.reproduce.exports.title": (
@@ -6050,29 +6058,106 @@ d = {
                 "mvad/reproduce/exports.py",
             ),
         },
+        "mvad.reproduce.html": {
+            "mvad.reproduce.html.Cell": ("reproduce/html.html#cell", "mvad/reproduce/html.py"),
+            "mvad.reproduce.html.Fact": ("reproduce/html.html#fact", "mvad/reproduce/html.py"),
+            "mvad.reproduce.html.Grid": ("reproduce/html.html#grid", "mvad/reproduce/html.py"),
+            "mvad.reproduce.html._best": ("reproduce/html.html#_best", "mvad/reproduce/html.py"),
+            "mvad.reproduce.html._numbers": (
+                "reproduce/html.html#_numbers",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html._templates": (
+                "reproduce/html.html#_templates",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html._uri": ("reproduce/html.html#_uri", "mvad/reproduce/html.py"),
+            "mvad.reproduce.html.anchor": ("reproduce/html.html#anchor", "mvad/reproduce/html.py"),
+            "mvad.reproduce.html.cloud_figure": (
+                "reproduce/html.html#cloud_figure",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.curve_figure": (
+                "reproduce/html.html#curve_figure",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.figure_html": (
+                "reproduce/html.html#figure_html",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.gallery_grid": (
+                "reproduce/html.html#gallery_grid",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.head_cells": (
+                "reproduce/html.html#head_cells",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.image_uri": (
+                "reproduce/html.html#image_uri",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.long_grid": (
+                "reproduce/html.html#long_grid",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.map_label": (
+                "reproduce/html.html#map_label",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.map_uri": (
+                "reproduce/html.html#map_uri",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.matrix_grid": (
+                "reproduce/html.html#matrix_grid",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.method_title": (
+                "reproduce/html.html#method_title",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.no_trace": (
+                "reproduce/html.html#no_trace",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.number_cell": (
+                "reproduce/html.html#number_cell",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.render": ("reproduce/html.html#render", "mvad/reproduce/html.py"),
+            "mvad.reproduce.html.style_sheet": (
+                "reproduce/html.html#style_sheet",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.verdict_values": (
+                "reproduce/html.html#verdict_values",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html.wide_grid": (
+                "reproduce/html.html#wide_grid",
+                "mvad/reproduce/html.py",
+            ),
+        },
         "mvad.reproduce.matrix": {
-            "mvad.reproduce.matrix._by_row": (
-                "reproduce/matrix.html#_by_row",
+            "mvad.reproduce.matrix._costs_grid": (
+                "reproduce/matrix.html#_costs_grid",
                 "mvad/reproduce/matrix.py",
             ),
-            "mvad.reproduce.matrix._cells": (
-                "reproduce/matrix.html#_cells",
-                "mvad/reproduce/matrix.py",
-            ),
-            "mvad.reproduce.matrix._costs": (
-                "reproduce/matrix.html#_costs",
-                "mvad/reproduce/matrix.py",
-            ),
-            "mvad.reproduce.matrix._costs_html": (
-                "reproduce/matrix.html#_costs_html",
+            "mvad.reproduce.matrix._data_line": (
+                "reproduce/matrix.html#_data_line",
                 "mvad/reproduce/matrix.py",
             ),
             "mvad.reproduce.matrix._mean": (
                 "reproduce/matrix.html#_mean",
                 "mvad/reproduce/matrix.py",
             ),
-            "mvad.reproduce.matrix.command_of": (
-                "reproduce/matrix.html#command_of",
+            "mvad.reproduce.matrix._of_row": (
+                "reproduce/matrix.html#_of_row",
+                "mvad/reproduce/matrix.py",
+            ),
+            "mvad.reproduce.matrix._values": (
+                "reproduce/matrix.html#_values",
                 "mvad/reproduce/matrix.py",
             ),
             "mvad.reproduce.matrix.cross_matrix": (
@@ -6083,12 +6168,20 @@ d = {
                 "reproduce/matrix.html#kept_matrix",
                 "mvad/reproduce/matrix.py",
             ),
+            "mvad.reproduce.matrix.matrix_command": (
+                "reproduce/matrix.html#matrix_command",
+                "mvad/reproduce/matrix.py",
+            ),
             "mvad.reproduce.matrix.matrix_data": (
                 "reproduce/matrix.html#matrix_data",
                 "mvad/reproduce/matrix.py",
             ),
-            "mvad.reproduce.matrix.matrix_section": (
-                "reproduce/matrix.html#matrix_section",
+            "mvad.reproduce.matrix.matrix_html": (
+                "reproduce/matrix.html#matrix_html",
+                "mvad/reproduce/matrix.py",
+            ),
+            "mvad.reproduce.matrix.mean_costs": (
+                "reproduce/matrix.html#mean_costs",
                 "mvad/reproduce/matrix.py",
             ),
             "mvad.reproduce.matrix.read_matrix": (
@@ -6183,70 +6276,10 @@ d = {
                 "mvad/reproduce/plan.py",
             ),
         },
-        "mvad.reproduce.report": {
-            "mvad.reproduce.report._numbers": (
-                "reproduce/report.html#_numbers",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report._uri": (
-                "reproduce/report.html#_uri",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.cell": (
-                "reproduce/report.html#cell",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.cloud_figure": (
-                "reproduce/report.html#cloud_figure",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.curve_figure": (
-                "reproduce/report.html#curve_figure",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.esc": ("reproduce/report.html#esc", "mvad/reproduce/report.py"),
-            "mvad.reproduce.report.gallery": (
-                "reproduce/report.html#gallery",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.image_uri": (
-                "reproduce/report.html#image_uri",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.label": (
-                "reproduce/report.html#label",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.long_table": (
-                "reproduce/report.html#long_table",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.map_uri": (
-                "reproduce/report.html#map_uri",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.matrix_html": (
-                "reproduce/report.html#matrix_html",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.rows_html": (
-                "reproduce/report.html#rows_html",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.tag": ("reproduce/report.html#tag", "mvad/reproduce/report.py"),
-            "mvad.reproduce.report.verdict_html": (
-                "reproduce/report.html#verdict_html",
-                "mvad/reproduce/report.py",
-            ),
-            "mvad.reproduce.report.wide_table": (
-                "reproduce/report.html#wide_table",
-                "mvad/reproduce/report.py",
-            ),
-        },
         "mvad.reproduce.site": {
             "mvad.reproduce.site.Site": ("reproduce/site.html#site", "mvad/reproduce/site.py"),
-            "mvad.reproduce.site.Site.outcomes": (
-                "reproduce/site.html#site.outcomes",
+            "mvad.reproduce.site.Site.link": (
+                "reproduce/site.html#site.link",
                 "mvad/reproduce/site.py",
             ),
             "mvad.reproduce.site.Site.page": (
@@ -6261,87 +6294,99 @@ d = {
                 "reproduce/site.html#site.records",
                 "mvad/reproduce/site.py",
             ),
-            "mvad.reproduce.site.Site.runs_of": (
-                "reproduce/site.html#site.runs_of",
+            "mvad.reproduce.site.Site.runs_by_variant": (
+                "reproduce/site.html#site.runs_by_variant",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site.Site.runs_of_row": (
+                "reproduce/site.html#site.runs_of_row",
                 "mvad/reproduce/site.py",
             ),
             "mvad.reproduce.site.Site.table": (
                 "reproduce/site.html#site.table",
                 "mvad/reproduce/site.py",
             ),
+            "mvad.reproduce.site.Site.variant_link": (
+                "reproduce/site.html#site.variant_link",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._about": ("reproduce/site.html#_about", "mvad/reproduce/site.py"),
+            "mvad.reproduce.site._costs_grid": (
+                "reproduce/site.html#_costs_grid",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._counted": (
+                "reproduce/site.html#_counted",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._cross": ("reproduce/site.html#_cross", "mvad/reproduce/site.py"),
+            "mvad.reproduce.site._device": (
+                "reproduce/site.html#_device",
+                "mvad/reproduce/site.py",
+            ),
             "mvad.reproduce.site._examples": (
                 "reproduce/site.html#_examples",
                 "mvad/reproduce/site.py",
             ),
-            "mvad.reproduce.site._facts": ("reproduce/site.html#_facts", "mvad/reproduce/site.py"),
-            "mvad.reproduce.site._failures": (
-                "reproduce/site.html#_failures",
+            "mvad.reproduce.site._matrices": (
+                "reproduce/site.html#_matrices",
                 "mvad/reproduce/site.py",
             ),
-            "mvad.reproduce.site._how": ("reproduce/site.html#_how", "mvad/reproduce/site.py"),
             "mvad.reproduce.site._measured": (
                 "reproduce/site.html#_measured",
                 "mvad/reproduce/site.py",
             ),
-            "mvad.reproduce.site._ours": ("reproduce/site.html#_ours", "mvad/reproduce/site.py"),
+            "mvad.reproduce.site._metric_heads": (
+                "reproduce/site.html#_metric_heads",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._numbers": (
+                "reproduce/site.html#_numbers",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._output": (
+                "reproduce/site.html#_output",
+                "mvad/reproduce/site.py",
+            ),
             "mvad.reproduce.site._pictures": (
                 "reproduce/site.html#_pictures",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._run_facts": (
+                "reproduce/site.html#_run_facts",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._runs_grid": (
+                "reproduce/site.html#_runs_grid",
                 "mvad/reproduce/site.py",
             ),
             "mvad.reproduce.site._runs_list": (
                 "reproduce/site.html#_runs_list",
                 "mvad/reproduce/site.py",
             ),
-            "mvad.reproduce.site._tables_list": (
-                "reproduce/site.html#_tables_list",
+            "mvad.reproduce.site._shared_facts": (
+                "reproduce/site.html#_shared_facts",
                 "mvad/reproduce/site.py",
             ),
-            "mvad.reproduce.site._values": (
-                "reproduce/site.html#_values",
+            "mvad.reproduce.site._table_line": (
+                "reproduce/site.html#_table_line",
                 "mvad/reproduce/site.py",
             ),
-            "mvad.reproduce.site._variant_link": (
-                "reproduce/site.html#_variant_link",
+            "mvad.reproduce.site._text": ("reproduce/site.html#_text", "mvad/reproduce/site.py"),
+            "mvad.reproduce.site._twin": ("reproduce/site.html#_twin", "mvad/reproduce/site.py"),
+            "mvad.reproduce.site._values_grid": (
+                "reproduce/site.html#_values_grid",
                 "mvad/reproduce/site.py",
             ),
-            "mvad.reproduce.site.anchor": ("reproduce/site.html#anchor", "mvad/reproduce/site.py"),
-            "mvad.reproduce.site.costs_section": (
-                "reproduce/site.html#costs_section",
+            "mvad.reproduce.site._versions": (
+                "reproduce/site.html#_versions",
                 "mvad/reproduce/site.py",
             ),
-            "mvad.reproduce.site.cross_section": (
-                "reproduce/site.html#cross_section",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.figure_html": (
-                "reproduce/site.html#figure_html",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.matrix_section": (
-                "reproduce/site.html#matrix_section",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.notebook_html": (
-                "reproduce/site.html#notebook_html",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.numbers_section": (
-                "reproduce/site.html#numbers_section",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.page_html": (
-                "reproduce/site.html#page_html",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.pictures_section": (
-                "reproduce/site.html#pictures_section",
+            "mvad.reproduce.site.notebook_cells": (
+                "reproduce/site.html#notebook_cells",
                 "mvad/reproduce/site.py",
             ),
             "mvad.reproduce.site.tracer": ("reproduce/site.html#tracer", "mvad/reproduce/site.py"),
-            "mvad.reproduce.site.verdicts_section": (
-                "reproduce/site.html#verdicts_section",
-                "mvad/reproduce/site.py",
-            ),
             "mvad.reproduce.site.write_assets": (
                 "reproduce/site.html#write_assets",
                 "mvad/reproduce/site.py",
@@ -6354,16 +6399,16 @@ d = {
                 "reproduce/site.html#write_run",
                 "mvad/reproduce/site.py",
             ),
+            "mvad.reproduce.site.write_runs_page": (
+                "reproduce/site.html#write_runs_page",
+                "mvad/reproduce/site.py",
+            ),
             "mvad.reproduce.site.write_site": (
                 "reproduce/site.html#write_site",
                 "mvad/reproduce/site.py",
             ),
             "mvad.reproduce.site.write_table": (
                 "reproduce/site.html#write_table",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.write_trace": (
-                "reproduce/site.html#write_trace",
                 "mvad/reproduce/site.py",
             ),
         },
@@ -6409,6 +6454,10 @@ d = {
                 "mvad/reproduce/specs.py",
             ),
             "mvad.reproduce.specs._yaml": ("reproduce/specs.html#_yaml", "mvad/reproduce/specs.py"),
+            "mvad.reproduce.specs.dataset_title": (
+                "reproduce/specs.html#dataset_title",
+                "mvad/reproduce/specs.py",
+            ),
             "mvad.reproduce.specs.matrix_spec": (
                 "reproduce/specs.html#matrix_spec",
                 "mvad/reproduce/specs.py",

@@ -16,15 +16,15 @@ from mvad.reproduce.matrix import (
     cross_matrix,
     kept_matrix,
     matrix_data,
-    matrix_section,
+    matrix_html,
     read_matrix,
 )
 from mvad.reproduce.plan import reproduce
 from mvad.reproduce.site import write_site
-from mvad.reproduce.specs import MATRIX_METRICS, OFFERS, matrix_spec
+from mvad.reproduce.specs import MATRIX_DATASETS, MATRIX_METRICS, matrix_spec
 
 asked = os.environ.get("MVAD_MATRIX", "")
-SPECS = [matrix_spec(d) for d in (OFFERS if asked == "all" else asked.split())] or [
+SPECS = [matrix_spec(d) for d in (MATRIX_DATASETS if asked == "all" else asked.split())] or [
     replace(s := matrix_spec("mvtec"), rows=s.rows[:1])
 ]
 
@@ -57,7 +57,7 @@ def test_the_kept_matrix_is_whole():
     "What the index shows: every line of the specification, with numbers, how they were computed, and no line that failed."
     data = kept_matrix()
     if data is None:
-        assert "not been computed yet" in matrix_section()
+        assert "not been computed yet" in matrix_html()
         return
     rows = {(r["dataset"], r["method"], r["variant"]): r for r in data["rows"]}
     assert set(rows) == {(r.dataset, r.method, r.variant) for r in matrix_spec().rows}

@@ -192,7 +192,7 @@ def report_command(
 
 def _compare(folders: Words, table: Words, page: str) -> int:
     """Two folders, as text on stdout and as a page."""
-    from mvad.reproduce.compare import as_text, compare, write_comparison
+    from mvad.reproduce.compare import compare, comparison_text, write_comparison
     from mvad.reproduce.plan import read_reproduction
 
     if len(folders) != 2:
@@ -200,6 +200,6 @@ def _compare(folders: Words, table: Words, page: str) -> int:
         expected = "mvad report compare A B"
         raise MvadError("a comparison is of two output folders", found=found, expected=expected)
     found = compare(*(read_reproduction(folder, list(table)) for folder in folders))
-    print(as_text(found))
+    print(comparison_text(found))
     print(f"\npage: {write_comparison(found, page)}")
     return 0

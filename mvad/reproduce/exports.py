@@ -4,95 +4,75 @@
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #9fb5cad1
 from __future__ import annotations
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 import numpy as np
-from .tables import RESERVED, TableSpec
+from ..core.files import write_text
+from .specs import RESERVED, TableSpec
+from .tables import as_word, filled_columns
 
 # %% auto #0
 __all__ = [
     "TEX",
     "TEX_LABELS",
     "KINDS",
-    "columns_of",
     "heading",
     "title",
     "as_csv",
     "as_markdown",
-    "tex",
+    "as_tex",
     "as_latex",
     "write_exports",
 ]
 
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #ceb12bdf
-def columns_of(df) -> list[str]:
-    "The columns worth printing: paper and ours always, the others where they hold anything."
-    return [
-        c
-        for c in df.columns
-        if c in ("paper", "ours") or any(isinstance(v, str) or not np.isnan(v) for v in df[c])
-    ]
-
-
 def heading(spec: TableSpec) -> str:
-    "What a table is called: its paper and its number there, or its own title."
+    """What a table is called: its paper and its number there, or its own title."""
+    if spec.paper not in RESERVED:
+        return spec.title
     number = spec.name.partition("/")[2]
-    return (
-        f"{spec.paper.upper()}, {'Fig. ' + number[3:] if number.startswith('fig') else 'Table ' + number}"
-        if spec.paper in RESERVED
-        else spec.title
-    )
+    kind = f"Fig. {number[3:]}" if number.startswith("fig") else f"Table {number}"
+    return f"{spec.paper.upper()}, {kind}"
 
 
 def title(spec: TableSpec) -> str:
-    "Its heading and what it is about."
+    """Its heading and what it is about."""
     return f"{heading(spec)}: {spec.title}" if spec.paper in RESERVED else spec.title
 
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #f7fae5eb
 def as_csv(spec: TableSpec, df) -> str:
-    "One line a row and metric; numbers in full, words as words, nothing where there is nothing."
+    """One line a row and metric; numbers in full, words as words, nothing where nothing is."""
     estimators = {m.name: m.estimator for m in spec.metrics}
-    out = df[columns_of(df)].reset_index()
+    out = df[filled_columns(df)].reset_index()
     out.insert(0, "table", spec.name)
     out.insert(3, "estimator", out.metric.map(estimators))
     return out.to_csv(index=False, lineterminator="\n", float_format="%.6g")
 
 
-# %% ../../nbs/reproduce/52a_exports.ipynb #bf0d20b7
-def _plain(v) -> str:
-    return v if isinstance(v, str) else "" if np.isnan(v) else f"{v:.3f}"
+def _heads(columns: Iterable[str], spread: str = "± seeds") -> list[str]:
+    return [spread if c == "spread" else c for c in columns]
 
 
 def as_markdown(spec: TableSpec, df) -> str:
-    "A pipe table under its title, and the lines that belong below it."
+    """A pipe table under its title, and the lines that belong below it."""
 
-    def line(cells: Sequence[str]) -> str:
+    def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
 
-    columns = columns_of(df)
-    head = ["", "metric", *("± seeds" if c == "spread" else c for c in columns)]
-    rows = [line([str(r), m, *(_plain(df.loc[(r, m), c]) for c in columns)]) for r, m in df.index]
+    columns = filled_columns(df)
+    lines = [f"**{title(spec)}**", "", line(["", "metric", *_heads(columns)])]
+    lines.append(line(["---", "---", *["---:"] * len(columns)]))
+    for r, m in df.index:
+        lines.append(line([str(r), m, *(as_word(df.loc[(r, m), c]) for c in columns)]))
     notes = "".join(f"\n* {n}" for n in df.attrs.get("notes", []))
-    return (
-        "\n".join(
-            [
-                f"**{title(spec)}**",
-                "",
-                line(head),
-                line(["---", "---", *["---:"] * len(columns)]),
-                *rows,
-            ]
-        )
-        + f"\n{notes}\n"
-    )
+    return "\n".join(lines) + f"\n{notes}\n"
 
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #d0f81f2f
-TEX = {
+TEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
-    **{c: "\\" + c for c in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
@@ -116,87 +96,66 @@ TEX_LABELS = {
 }
 
 
-def tex(text) -> str:
-    "Text from anywhere, safe within LaTeX."
+def as_tex(text) -> str:
+    """Text from anywhere, safe within LaTeX."""
     return "".join(TEX.get(c, c) for c in str(text))
 
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #5f2acfa7
 def _tex_cell(v, spread: float = float("nan")) -> str:
     if isinstance(v, str):
-        return rf"\emph{{{tex(v)}}}"
-    return (
-        "--" if np.isnan(v) else f"{v:.3f}" + ("" if np.isnan(spread) else rf" $\pm$ {spread:.3f}")
-    )
+        return rf"\emph{{{as_tex(v)}}}"
+    if np.isnan(v):
+        return "--"
+    return f"{v:.3f}" + ("" if np.isnan(spread) else rf" $\pm$ {spread:.3f}")
 
 
-def _tex_wide(df) -> tuple[str, list[str], list[list[str]]]:
-    "(column letters, lines of the head, rows) with the metrics side by side, each as paper and ours."
+def _tex_line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _tex_wide(df) -> tuple[str, list[str], list[str]]:
+    """(column letters, head, rows) with the metrics side by side, each as paper and ours."""
     metrics = list(dict.fromkeys(df.index.get_level_values("metric")))
-    head = [
-        "& " + " & ".join(rf"\multicolumn{{2}}{{c}}{{{tex(m)}}}" for m in metrics) + r" \\",
-        " ".join(rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(metrics))),
-        "& " + " & ".join(["paper & ours"] * len(metrics)) + r" \\",
-    ]
-    rows = [
-        [
-            TEX_LABELS.get(r, tex(r)),
-            *(
-                x
-                for m in metrics
-                for x in (
-                    _tex_cell(df.loc[(r, m), "paper"]),
-                    _tex_cell(df.loc[(r, m), "ours"], df.loc[(r, m), "spread"]),
-                )
-            ),
-        ]
-        for r in dict.fromkeys(df.index.get_level_values("row"))
-    ]
-    return "l" + "rr" * len(metrics), head, rows
+    n = len(metrics)
+    names = [rf"\multicolumn{{2}}{{c}}{{{as_tex(m)}}}" for m in metrics]
+    rules = [rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(n)]
+    head = [_tex_line(["", *names]), " ".join(rules), _tex_line(["", *["paper", "ours"] * n])]
+    rows = []
+    for r in dict.fromkeys(df.index.get_level_values("row")):
+        cells = [TEX_LABELS.get(r, as_tex(r))]
+        for m in metrics:
+            x = df.loc[(r, m)]
+            cells += [_tex_cell(x["paper"]), _tex_cell(x["ours"], x["spread"])]
+        rows.append(_tex_line(cells))
+    return "l" + "rr" * n, head, rows
 
 
-def _tex_long(df) -> tuple[str, list[str], list[list[str]]]:
-    "(column letters, lines of the head, rows) with a line a row and metric, the categories across."
-    columns = columns_of(df)
-    head = [
-        "& metric & "
-        + " & ".join(r"$\pm$ seeds" if c == "spread" else tex(c) for c in columns)
-        + r" \\"
-    ]
-    return (
-        "ll" + "r" * len(columns),
-        head,
-        [
-            [TEX_LABELS.get(r, tex(r)), tex(m), *(_tex_cell(df.loc[(r, m), c]) for c in columns)]
-            for r, m in df.index
-        ],
-    )
+def _tex_long(df) -> tuple[str, list[str], list[str]]:
+    """(column letters, head, rows) with a line a row and metric, the categories across."""
+    columns = filled_columns(df)
+    names = [as_tex(c) for c in _heads(columns)]
+    rows = []
+    for r, m in df.index:
+        cells = [_tex_cell(df.loc[(r, m), c]) for c in columns]
+        rows.append(_tex_line([TEX_LABELS.get(r, as_tex(r)), as_tex(m), *cells]))
+    return "ll" + "r" * len(columns), [_tex_line(["", "metric", *names])], rows
 
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #2e45a9c4
 def as_latex(spec: TableSpec, df) -> str:
-    "A `table` environment for booktabs; its notes as small print below. Needs \\usepackage{booktabs}."
+    """A `table` environment for booktabs; its notes as small print below."""
     letters, head, rows = (_tex_long if spec.twin else _tex_wide)(df)
-    notes = " ".join(tex(n) for n in df.attrs.get("notes", []))
-    return "\n".join(
-        [
-            "% \\usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{tex(title(spec))}.}}",
-            rf"\label{{tab:{spec.name.replace('/', '-')}}}",
-            rf"\begin{{tabular}}{{{letters}}}",
-            r"\toprule",
-            *head,
-            r"\midrule",
-            *(" & ".join(r) + r" \\" for r in rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            *([rf"\par\smallskip\footnotesize {notes}"] if notes else []),
-            r"\end{table}",
-            "",
-        ]
-    )
+    notes = " ".join(as_tex(n) for n in df.attrs.get("notes", []))
+    below = rf"\par\smallskip\footnotesize {notes}" if notes else ""
+    lines = ["% \\usepackage{booktabs}", r"\begin{table}", r"\centering"]
+    lines += [
+        rf"\caption{{{as_tex(title(spec))}.}}",
+        rf"\label{{tab:{spec.name.replace('/', '-')}}}",
+    ]
+    lines += [rf"\begin{{tabular}}{{{letters}}}", r"\toprule", *head, r"\midrule", *rows]
+    lines += [r"\bottomrule", r"\end{tabular}", *filter(None, [below]), r"\end{table}", ""]
+    return "\n".join(lines)
 
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #6a440eb1
@@ -204,11 +163,9 @@ KINDS: dict[str, Callable] = {"tex": as_latex, "csv": as_csv, "md": as_markdown}
 
 
 def write_exports(folder: str | Path, spec: TableSpec, df) -> list[Path]:
-    "`cfm-6.tex`, `cfm-6.csv` and `cfm-6.md` in a folder, by rename."
-    from mvad.core.files import by_rename
-
-    paths = [Path(folder) / f"{spec.name.replace('/', '-')}.{suffix}" for suffix in KINDS]
-    for path, write in zip(paths, KINDS.values()):
-        with by_rename(path) as part:
-            part.write_text(write(spec, df), encoding="utf-8")
+    """`cfm-6.tex`, `cfm-6.csv` and `cfm-6.md` in a folder, by rename."""
+    paths = []
+    for suffix, write in KINDS.items():
+        paths.append(Path(folder) / f"{spec.name.replace('/', '-')}.{suffix}")
+        write_text(paths[-1], write(spec, df))
     return paths

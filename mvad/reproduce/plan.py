@@ -4,7 +4,8 @@
 
 # %% ../../nbs/reproduce/51_plan.ipynb #b2dd1394
 from __future__ import annotations
-import json, os
+import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass

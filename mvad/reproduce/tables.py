@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 import numpy as np
-from ..core.registry import method_entries
+from ..core.registry import list_detectors, method_entry
 from ..core.sample import MvadError
-from .specs import DATASETS, MISPRINTS, RESERVED, SPECS, TABLES
-from .specs import Metric, Row, TableSpec, matrix_spec
+from .specs import MISPRINTS, RESERVED, SPECS, TABLES
+from .specs import Metric, Row, TableSpec, dataset_title, matrix_spec
 
 # %% auto #0
 __all__ = [
@@ -104,7 +105,7 @@ def means_apart(
 
 
 def printed_mean(table: str, row: str, metric: str, category: str = "mean") -> float:
-    """One printed cell, by default the mean or the only category there is; NaN where it is empty."""
+    """One printed cell, by default the mean or the only category there is; NaN where empty."""
     cells = _printed(table.split("/")[0])[table, row, metric]
     if category not in cells and len(cells) == 1:
         return next(iter(cells.values()))
@@ -113,7 +114,7 @@ def printed_mean(table: str, row: str, metric: str, category: str = "mean") -> f
 
 # %% ../../nbs/reproduce/50_tables.ipynb #bd6b190e
 def verify() -> tuple[list[str], list[str]]:
-    """Printed means that the printed cells do not give: lines on known misprints, and on unknown ones."""
+    """Printed means that the printed cells do not give: (known misprints, unknown ones)."""
     known = [f"{table}: {row}, {m}: {why}" for (table, row, m), why in MISPRINTS.items()]
     unknown = []
     for paper in RESERVED:
@@ -126,18 +127,16 @@ def verify() -> tuple[list[str], list[str]]:
 
 # %% ../../nbs/reproduce/50_tables.ipynb #d381a81a
 def variants_of(method: str) -> tuple[str, ...]:
-    """The variants that `method` can train; none where there is no such method."""
-    from importlib import import_module
-
-    for entry in method_entries():
-        if entry.name == method:
-            cls = entry.load()
-            return tuple(getattr(import_module(cls.__module__), "VARIANTS", cls.VARIANTS))
-    return ()
+    """The variants of a method that can be trained; none of one that the registry does not know."""
+    if method not in list_detectors():
+        return ()
+    detector = method_entry(method).load()
+    module = import_module(detector.__module__)
+    return tuple(getattr(module, "VARIANTS", None) or detector.VARIANTS)
 
 
 def missing(spec: TableSpec, have: dict[str, Sequence[str]] | None = None) -> tuple[str, ...]:
-    """The variants of a table that no notebook can train yet; `have` overrides what the notebooks say."""
+    """The variants of a table that cannot be trained; `have` overrides what the methods say."""
     if have is None:
         have = {m: variants_of(m) for m, _ in spec.runs()}
     return tuple(v for m, v in spec.runs() if v not in have.get(m, ()))
@@ -188,7 +187,7 @@ def shared_setting(records: Sequence[dict], key: str):
 
 
 def check_comparable(spec: TableSpec, records: Sequence[dict]) -> None:
-    """Refuse records that no single table can show: other data sets than its own are never mixed."""
+    """Refuse records that no single table can show: data sets not its own are never mixed."""
     for key in ("data", "protocol", "scale"):
         shared_setting(records, key)
     if not {r["run"]["dataset"] for r in records} <= set(spec.datasets):
@@ -271,7 +270,7 @@ MACHINES = {"cfm": "an NVIDIA GeForce RTX 4090"}  # where a paper measured its s
 
 
 def _names(datasets: Iterable[str]) -> str:
-    return " and ".join(DATASETS.get(d, "other data") for d in datasets)
+    return " and ".join(dataset_title(d) for d in datasets)
 
 
 def _data_note(spec: TableSpec, records: Sequence[dict]) -> list[str]:
@@ -308,7 +307,7 @@ def _estimator_note(spec: TableSpec, estimator: str | None) -> list[str]:
 
 # %% ../../nbs/reproduce/50_tables.ipynb #909da99b
 def chance_of(spec: TableSpec, records: Sequence[dict], metric: str) -> float | None:
-    """What chance reaches in a metric, mean over the records of a table's rows; None if not recorded."""
+    """What chance reaches in a metric, mean over the records of a table's rows, or None."""
     asked = {(r.method, r.variant, r.branch) for r in spec.rows if r.variant}
     found = []
     for record in records:

@@ -79,7 +79,7 @@ def save_examples(
     curves: bool = True,
     progress: bool = True,
 ) -> Path:
-    """Predict `samples` once more and write a few with their maps, and PRO curves, to `out`/maps.npz.
+    """Predict `samples` once more; a few with their maps, and PRO curves, go to `out`/maps.npz.
 
     Args:
         per_defect: how many samples of each type are kept.

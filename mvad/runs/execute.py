@@ -4,7 +4,14 @@
 
 # %% ../../nbs/runs/48_execute.ipynb #1a87eaa9
 from __future__ import annotations
-import json, logging, os, re, shutil, signal, threading, time
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -83,7 +90,7 @@ def hold(folder: str | Path, seconds: float = 120.0) -> ExitStack | None:
 
 
 def begin_in_kernel(folder: str, progress: str, cells: int, timings: str):
-    """What the first cell of a run does: hold the folder, report progress. Returns what must be kept."""
+    """What the first cell of a run does: hold the folder, report progress; keep the result."""
     return hold(folder), report_progress(progress, cells, timings)
 
 
@@ -101,7 +108,8 @@ def papermill():
 def _logged_kernel(log: Path, started: list) -> type:
     """A kernel manager whose kernel prints into a file instead of over the progress bar.
 
-    That is what it prints outside the notebook (libraries, a crash). Its process id goes into `started`.
+    That is what it prints outside the notebook (libraries, a crash). Its process id goes into
+    `started`.
     """
     from jupyter_client import AsyncKernelManager
 

@@ -4,7 +4,11 @@
 
 # %% ../../nbs/runs/47_run.ipynb #61533dfc
 from __future__ import annotations
-import ast, hashlib, json, os, re
+import ast
+import hashlib
+import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -33,7 +37,7 @@ __all__ = [
 
 # %% ../../nbs/runs/47_run.ipynb #9551d8f3
 def notebook_folder() -> Path:
-    """Where the notebooks are: `MVAD_NOTEBOOKS`, the checkout's `nbs/`, or the installed package's copy."""
+    """Where the notebooks are: `MVAD_NOTEBOOKS`, the checkout's `nbs/`, or the package's copy."""
     import mvad
 
     package = Path(mvad.__file__).resolve().parent
@@ -128,7 +132,7 @@ NO_NUMBERS = ("mvad.runs", "mvad.reproduce")  # rooms whose code changes no resu
 
 @cache
 def _imports(source: str, package: str) -> frozenset[str]:
-    """The mvad modules that a piece of code names in its imports, relative ones starting at `package`."""
+    """The mvad modules that code names in its imports, relative ones starting at `package`."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -183,8 +187,8 @@ def code_hash(notebook: Path, also: Sequence[str] = ()) -> str:
 def category_files(root: str | Path, category: str) -> list[Path]:
     """The files of a category.
 
-    Those in its folder, or, where a data set keeps images and lists apart (Real-IAD), in the folders
-    and lists of its name one or two levels down.
+    Those in its folder, or, where a data set keeps images and lists apart (Real-IAD), in the
+    folders and lists of its name one or two levels down.
     """
     root = Path(root)
     found = [root / category]
@@ -213,7 +217,7 @@ def fingerprint(root: str | Path, category: str) -> str:
 
 
 def data_hash(run: Run) -> str:
-    """What stands for the data in an address: the generator and its code, or the fingerprint of files."""
+    """What stands for the data in an address: the generator and its code, or a fingerprint."""
     from mvad.data import synthetic
     from mvad.data.base import dataset_class
     from mvad.data.embedded import embedded_size

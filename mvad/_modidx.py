@@ -4366,8 +4366,8 @@ d = {
                 "encoders/features.html#fpfhencoder",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.FPFHEncoder._one": (
-                "encoders/features.html#fpfhencoder._one",
+            "mvad.encoders.features.FPFHEncoder._encode_one": (
+                "encoders/features.html#fpfhencoder._encode_one",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.FPFHEncoder.encode": (
@@ -4534,8 +4534,28 @@ d = {
                 "encoders/features.html#_build",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features._check": (
+                "encoders/features.html#_check",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._check_features": (
+                "encoders/features.html#_check_features",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._check_network": (
+                "encoders/features.html#_check_network",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._download_first": (
+                "encoders/features.html#_download_first",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features._file_sha256": (
                 "encoders/features.html#_file_sha256",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._first_names": (
+                "encoders/features.html#_first_names",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features._load": (
@@ -4544,14 +4564,6 @@ d = {
             ),
             "mvad.encoders.features._slope": (
                 "encoders/features.html#_slope",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.check_features": (
-                "encoders/features.html#check_features",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.check_network": (
-                "encoders/features.html#check_network",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.content_hash": (
@@ -4574,8 +4586,16 @@ d = {
                 "encoders/features.html#encoder_settings",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.evict": (
-                "encoders/features.html#evict",
+            "mvad.encoders.features.evict_oldest": (
+                "encoders/features.html#evict_oldest",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.features_from_tensors": (
+                "encoders/features.html#features_from_tensors",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.features_to_tensors": (
+                "encoders/features.html#features_to_tensors",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.file_sha256": (
@@ -4586,8 +4606,8 @@ d = {
                 "encoders/features.html#fpfh",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.from_tensors": (
-                "encoders/features.html#from_tensors",
+            "mvad.encoders.features.is_reachable": (
+                "encoders/features.html#is_reachable",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.is_transformer": (
@@ -4610,8 +4630,8 @@ d = {
                 "encoders/features.html#normals_of",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.pack": (
-                "encoders/features.html#pack",
+            "mvad.encoders.features.pack_entry": (
+                "encoders/features.html#pack_entry",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.pca_rgb": (
@@ -4622,24 +4642,24 @@ d = {
                 "encoders/features.html#pretrained_file",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.prune": (
-                "encoders/features.html#prune",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.reachable": (
-                "encoders/features.html#reachable",
+            "mvad.encoders.features.prune_network": (
+                "encoders/features.html#prune_network",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.read_arrays": (
                 "encoders/features.html#read_arrays",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.read_weights": (
-                "encoders/features.html#read_weights",
+            "mvad.encoders.features.read_state_dict": (
+                "encoders/features.html#read_state_dict",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.scaled_histograms": (
-                "encoders/features.html#scaled_histograms",
+            "mvad.encoders.features.rename_to_timm": (
+                "encoders/features.html#rename_to_timm",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.scale_histograms": (
+                "encoders/features.html#scale_histograms",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.setting_field": (
@@ -4658,24 +4678,16 @@ d = {
                 "encoders/features.html#source_image",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.thinned": (
-                "encoders/features.html#thinned",
+            "mvad.encoders.features.thin_cloud": (
+                "encoders/features.html#thin_cloud",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.timm_names": (
-                "encoders/features.html#timm_names",
+            "mvad.encoders.features.timm_weights_file": (
+                "encoders/features.html#timm_weights_file",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.to_tensors": (
-                "encoders/features.html#to_tensors",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.unpack": (
-                "encoders/features.html#unpack",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.weights_file": (
-                "encoders/features.html#weights_file",
+            "mvad.encoders.features.unpack_entry": (
+                "encoders/features.html#unpack_entry",
                 "mvad/encoders/features.py",
             ),
         },
@@ -5167,6 +5179,10 @@ d = {
             ),
             "mvad.encoders.pyramid.TeacherSettings.name": (
                 "encoders/pyramid.html#teachersettings.name",
+                "mvad/encoders/pyramid.py",
+            ),
+            "mvad.encoders.pyramid._read_levels": (
+                "encoders/pyramid.html#_read_levels",
                 "mvad/encoders/pyramid.py",
             ),
             "mvad.encoders.pyramid.cached_levels": (

@@ -76,7 +76,7 @@ class ChannelScale:
         return (features - mean) / deviation
 
     def state(self, key: str = "{}") -> dict[str, Tensor]:
-        "Its tensors for a checkpoint: `key` with `mean` and `deviation` in its braces; none without statistics."
+        "Its tensors for a checkpoint: `mean` and `deviation` stand in the braces of `key`."
         if self.mean is None:
             return {}
         return {key.format("mean"): self.mean, key.format("deviation"): self.deviation}
@@ -122,7 +122,7 @@ class PyramidScale:
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> PyramidScale:
-        "The scale that `state` put into `tensors` behind `prefix`; one without levels where there is none."
+        "The scale that `state` put into `tensors` behind `prefix`; unscaled where there is none."
         n_levels = sum(key.startswith(f"{prefix}mean_") for key in tensors)
         keys = [f"{prefix}{{}}_{i}" for i in range(n_levels)]
         return cls([ChannelScale.restore(tensors, key) for key in keys])

@@ -936,28 +936,28 @@ d = {
                 "core/crossmodal.html#modulator.forward",
                 "mvad/core/crossmodal.py",
             ),
-            "mvad.core.crossmodal._Known": (
-                "core/crossmodal.html#_known",
+            "mvad.core.crossmodal._KnownGradients": (
+                "core/crossmodal.html#_knowngradients",
                 "mvad/core/crossmodal.py",
             ),
-            "mvad.core.crossmodal._Known.backward": (
-                "core/crossmodal.html#_known.backward",
+            "mvad.core.crossmodal._KnownGradients.backward": (
+                "core/crossmodal.html#_knowngradients.backward",
                 "mvad/core/crossmodal.py",
             ),
-            "mvad.core.crossmodal._Known.forward": (
-                "core/crossmodal.html#_known.forward",
+            "mvad.core.crossmodal._KnownGradients.forward": (
+                "core/crossmodal.html#_knowngradients.forward",
                 "mvad/core/crossmodal.py",
             ),
             "mvad.core.crossmodal._blocks": (
                 "core/crossmodal.html#_blocks",
                 "mvad/core/crossmodal.py",
             ),
-            "mvad.core.crossmodal._both_blocks": (
-                "core/crossmodal.html#_both_blocks",
+            "mvad.core.crossmodal._check_pointwise": (
+                "core/crossmodal.html#_check_pointwise",
                 "mvad/core/crossmodal.py",
             ),
-            "mvad.core.crossmodal._first_layer": (
-                "core/crossmodal.html#_first_layer",
+            "mvad.core.crossmodal._paired_blocks": (
+                "core/crossmodal.html#_paired_blocks",
                 "mvad/core/crossmodal.py",
             ),
             "mvad.core.crossmodal.cosine_loss": (
@@ -1071,6 +1071,10 @@ d = {
                 "core/detector.html#prediction.__post_init__",
                 "mvad/core/detector.py",
             ),
+            "mvad.core.detector._checked_maps": (
+                "core/detector.html#_checked_maps",
+                "mvad/core/detector.py",
+            ),
             "mvad.core.detector._fitted": ("core/detector.html#_fitted", "mvad/core/detector.py"),
             "mvad.core.detector._readable": (
                 "core/detector.html#_readable",
@@ -1140,7 +1144,10 @@ d = {
                 "core/evaluate.html#runsettings.data",
                 "mvad/core/evaluate.py",
             ),
-            "mvad.core.evaluate._Seen": ("core/evaluate.html#_seen", "mvad/core/evaluate.py"),
+            "mvad.core.evaluate._Evaluated": (
+                "core/evaluate.html#_evaluated",
+                "mvad/core/evaluate.py",
+            ),
             "mvad.core.evaluate._Spool": ("core/evaluate.html#_spool", "mvad/core/evaluate.py"),
             "mvad.core.evaluate._Spool.__enter__": (
                 "core/evaluate.html#_spool.__enter__",
@@ -1162,12 +1169,37 @@ d = {
                 "core/evaluate.html#_spool.put",
                 "mvad/core/evaluate.py",
             ),
-            "mvad.core.evaluate._areas": ("core/evaluate.html#_areas", "mvad/core/evaluate.py"),
+            "mvad.core.evaluate._as_json": ("core/evaluate.html#_as_json", "mvad/core/evaluate.py"),
+            "mvad.core.evaluate._assigned": (
+                "core/evaluate.html#_assigned",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate._assigned_with": (
+                "core/evaluate.html#_assigned_with",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate._branch_scores": (
+                "core/evaluate.html#_branch_scores",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate._check_branch": (
+                "core/evaluate.html#_check_branch",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate._checked_sample": (
+                "core/evaluate.html#_checked_sample",
+                "mvad/core/evaluate.py",
+            ),
             "mvad.core.evaluate._image_metrics": (
                 "core/evaluate.html#_image_metrics",
                 "mvad/core/evaluate.py",
             ),
-            "mvad.core.evaluate._masks": ("core/evaluate.html#_masks", "mvad/core/evaluate.py"),
+            "mvad.core.evaluate._limit_name": (
+                "core/evaluate.html#_limit_name",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate._lines": ("core/evaluate.html#_lines", "mvad/core/evaluate.py"),
+            "mvad.core.evaluate._mask": ("core/evaluate.html#_mask", "mvad/core/evaluate.py"),
             "mvad.core.evaluate._measured": (
                 "core/evaluate.html#_measured",
                 "mvad/core/evaluate.py",
@@ -1180,17 +1212,22 @@ d = {
                 "core/evaluate.html#_pixel_parts",
                 "mvad/core/evaluate.py",
             ),
-            "mvad.core.evaluate._rows": ("core/evaluate.html#_rows", "mvad/core/evaluate.py"),
-            "mvad.core.evaluate._scores_of": (
-                "core/evaluate.html#_scores_of",
+            "mvad.core.evaluate._plain_values": (
+                "core/evaluate.html#_plain_values",
                 "mvad/core/evaluate.py",
             ),
-            "mvad.core.evaluate._seen": ("core/evaluate.html#_seen", "mvad/core/evaluate.py"),
-            "mvad.core.evaluate._set_with": (
-                "core/evaluate.html#_set_with",
+            "mvad.core.evaluate._region_areas": (
+                "core/evaluate.html#_region_areas",
                 "mvad/core/evaluate.py",
             ),
-            "mvad.core.evaluate._text": ("core/evaluate.html#_text", "mvad/core/evaluate.py"),
+            "mvad.core.evaluate._return_freed_memory": (
+                "core/evaluate.html#_return_freed_memory",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate._rows_and_areas": (
+                "core/evaluate.html#_rows_and_areas",
+                "mvad/core/evaluate.py",
+            ),
             "mvad.core.evaluate._union": ("core/evaluate.html#_union", "mvad/core/evaluate.py"),
             "mvad.core.evaluate.activation_bytes": (
                 "core/evaluate.html#activation_bytes",
@@ -1205,10 +1242,6 @@ d = {
                 "mvad/core/evaluate.py",
             ),
             "mvad.core.evaluate.evaluate": ("core/evaluate.html#evaluate", "mvad/core/evaluate.py"),
-            "mvad.core.evaluate.give_back": (
-                "core/evaluate.html#give_back",
-                "mvad/core/evaluate.py",
-            ),
             "mvad.core.evaluate.make_record": (
                 "core/evaluate.html#make_record",
                 "mvad/core/evaluate.py",
@@ -1632,12 +1665,12 @@ d = {
                 "core/pseudo_anomaly.html#proceduraltextures.__init__",
                 "mvad/core/pseudo_anomaly.py",
             ),
-            "mvad.core.pseudo_anomaly._axis": (
-                "core/pseudo_anomaly.html#_axis",
-                "mvad/core/pseudo_anomaly.py",
-            ),
             "mvad.core.pseudo_anomaly._bricks": (
                 "core/pseudo_anomaly.html#_bricks",
+                "mvad/core/pseudo_anomaly.py",
+            ),
+            "mvad.core.pseudo_anomaly._cell_and_place": (
+                "core/pseudo_anomaly.html#_cell_and_place",
                 "mvad/core/pseudo_anomaly.py",
             ),
             "mvad.core.pseudo_anomaly._cells": (
@@ -1680,8 +1713,8 @@ d = {
                 "core/pseudo_anomaly.html#_scales",
                 "mvad/core/pseudo_anomaly.py",
             ),
-            "mvad.core.pseudo_anomaly._step": (
-                "core/pseudo_anomaly.html#_step",
+            "mvad.core.pseudo_anomaly._soft_step": (
+                "core/pseudo_anomaly.html#_soft_step",
                 "mvad/core/pseudo_anomaly.py",
             ),
             "mvad.core.pseudo_anomaly._stripes": (
@@ -1961,6 +1994,10 @@ d = {
         },
         "mvad.core.training": {
             "mvad.core.training._batches": ("core/training.html#_batches", "mvad/core/training.py"),
+            "mvad.core.training._header_text": (
+                "core/training.html#_header_text",
+                "mvad/core/training.py",
+            ),
             "mvad.core.training._raw_header": (
                 "core/training.html#_raw_header",
                 "mvad/core/training.py",
@@ -2026,10 +2063,6 @@ d = {
                 "mvad/core/volume.py",
             ),
             "mvad.core.volume.ScoreVolume": ("core/volume.html#scorevolume", "mvad/core/volume.py"),
-            "mvad.core.volume.ScoreVolume.at": (
-                "core/volume.html#scorevolume.at",
-                "mvad/core/volume.py",
-            ),
             "mvad.core.volume.ScoreVolume.dense": (
                 "core/volume.html#scorevolume.dense",
                 "mvad/core/volume.py",
@@ -2040,6 +2073,10 @@ d = {
             ),
             "mvad.core.volume.ScoreVolume.score": (
                 "core/volume.html#scorevolume.score",
+                "mvad/core/volume.py",
+            ),
+            "mvad.core.volume.ScoreVolume.scores_at": (
+                "core/volume.html#scorevolume.scores_at",
                 "mvad/core/volume.py",
             ),
             "mvad.core.volume.VolumeMetrics": (
@@ -2065,10 +2102,6 @@ d = {
             "mvad.core.volume.VolumePRO": ("core/volume.html#volumepro", "mvad/core/volume.py"),
             "mvad.core.volume.VolumePRO.__init__": (
                 "core/volume.html#volumepro.__init__",
-                "mvad/core/volume.py",
-            ),
-            "mvad.core.volume.VolumePRO._add_air": (
-                "core/volume.html#volumepro._add_air",
                 "mvad/core/volume.py",
             ),
             "mvad.core.volume.VolumePRO.aupro": (
@@ -2109,9 +2142,16 @@ d = {
                 "core/volume.html#voxelgrid.scatter_max",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume._labelled": ("core/volume.html#_labelled", "mvad/core/volume.py"),
+            "mvad.core.volume._labelled_voxels": (
+                "core/volume.html#_labelled_voxels",
+                "mvad/core/volume.py",
+            ),
             "mvad.core.volume._maximum_by_index": (
                 "core/volume.html#_maximum_by_index",
+                "mvad/core/volume.py",
+            ),
+            "mvad.core.volume._metric_name": (
+                "core/volume.html#_metric_name",
                 "mvad/core/volume.py",
             ),
             "mvad.core.volume._permuted": ("core/volume.html#_permuted", "mvad/core/volume.py"),

@@ -4,14 +4,17 @@
 
 # %% ../../nbs/core/08_crossmodal.ipynb #2cbb8d27
 from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
 from .geometry import SparseOperator
-from .sample import MvadError
+from .sample import MvadError, require, require_known
 
 # %% auto #0
 __all__ = [
@@ -28,23 +31,29 @@ __all__ = [
 
 # %% ../../nbs/core/08_crossmodal.ipynb #66dcedf1
 class MappingMLP(nn.Module):
-    "c_in -> hidden -> ... -> c_out with GELU between (CFM section 3.2; MODMAP Eq. 6, 7). `depth` hidden-to-hidden layers: 1, or 5 for the deep net."
+    """c_in -> hidden -> ... -> c_out with GELU between (CFM section 3.2; MODMAP Eq. 6, 7).
+
+    `hidden`: by default the mean of `c_in` and `c_out`. `depth`: hidden-to-hidden layers, 1, or 5
+    for the deep net.
+
+    >>> MappingMLP(8, 4)(torch.zeros(10, 8)).shape
+    torch.Size([10, 4])
+    """
 
     def __init__(self, c_in: int, c_out: int, hidden: int | None = None, depth: int = 1):
         super().__init__()
         hidden = hidden or (c_in + c_out) // 2
         self.input = nn.Linear(c_in, hidden)
-        self.between = (
-            ["projection"]
-            if depth == 1
-            else [f"projection_{'abcdefghijklmnopqrstuvwxyz'[i]}" for i in range(depth)]
-        )
+        self.between = [f"projection_{chr(ord('a') + i)}" for i in range(depth)]
+        if depth == 1:
+            self.between = ["projection"]
         for name in self.between:
             self.add_module(name, nn.Linear(hidden, hidden))
         self.output = nn.Linear(hidden, c_out)
 
     @property
     def first(self) -> nn.Linear:
+        "The first linear layer."
         return self.input
 
     def rest(self, z: Float[Tensor, "*P hidden"]) -> Float[Tensor, "*P c_out"]:
@@ -54,12 +63,17 @@ class MappingMLP(nn.Module):
         return self.output(F.gelu(z))
 
     def forward(self, x: Float[Tensor, "*P c_in"]) -> Float[Tensor, "*P c_out"]:
+        "Each feature mapped by itself."
         return self.rest(self.input(x))
 
 
 # %% ../../nbs/core/08_crossmodal.ipynb #fc4babb4
 class MappingEncoderDecoder(nn.Module):
-    "The MLP encoder-decoder of CFM's Table 8: widths c, c/2, c/4, c/4, c/2, c_out with GELU between."
+    """The MLP encoder-decoder of CFM's Table 8: widths c, c/2, c/4, c/4, c/2, c_out, GELU between.
+
+    >>> MappingEncoderDecoder(16, 8)(torch.zeros(10, 16)).shape
+    torch.Size([10, 8])
+    """
 
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
@@ -68,37 +82,42 @@ class MappingEncoderDecoder(nn.Module):
 
     @property
     def first(self) -> nn.Linear:
+        "The first linear layer."
         return self.layers[0]
 
     def rest(self, z: Float[Tensor, "*P hidden"]) -> Float[Tensor, "*P c_out"]:
+        "Everything after the first linear layer."
         for layer in self.layers[1:]:
             z = layer(F.gelu(z))
         return z
 
     def forward(self, x: Float[Tensor, "*P c_in"]) -> Float[Tensor, "*P c_out"]:
+        "Each feature mapped by itself."
         return self.rest(self.first(x))
 
 
 # %% ../../nbs/core/08_crossmodal.ipynb #43b11f50
 class MappingConv(nn.Module):
-    "The convolutional encoder-decoder of CFM's Table 8, on whole maps of any size: conv 3x3, conv 3x3, max-pool, conv 3x3, transposed conv 2x2; ReLU but at the end."
+    """The convolutional encoder-decoder of CFM's Table 8, on whole maps of any size.
+
+    conv 3x3, conv 3x3, max-pool, conv 3x3, transposed conv 2x2; ReLU but at the end.
+
+    >>> MappingConv(6, 4)(torch.zeros(1, 6, 7, 5)).shape
+    torch.Size([1, 4, 7, 5])
+    """
 
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
-        self.down = nn.Sequential(
-            nn.Conv2d(c_in, c_in, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(c_in, c_in, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2, ceil_mode=True),
-        )
-        self.up = nn.Sequential(
-            nn.Conv2d(c_in, c_in, 3, padding=1),
-            nn.ReLU(),
-            nn.ConvTranspose2d(c_in, c_out, 2, stride=2),
-        )
+
+        def conv():
+            return nn.Conv2d(c_in, c_in, 3, padding=1)
+
+        pool, up = nn.MaxPool2d(2, ceil_mode=True), nn.ConvTranspose2d
+        self.down = nn.Sequential(conv(), nn.ReLU(), conv(), nn.ReLU(), pool)
+        self.up = nn.Sequential(conv(), nn.ReLU(), up(c_in, c_out, 2, stride=2))
 
     def forward(self, x: Float[Tensor, "B c_in H W"]) -> Float[Tensor, "B c_out H W"]:
+        "The mapped maps; what an odd size adds is cut off."
         return self.up(self.down(x))[..., : x.shape[2], : x.shape[3]]
 
 
@@ -109,38 +128,40 @@ def cosine_loss(
     eps: float = 1e-6,
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Float[Tensor, ""]:
-    "1 - cos between rows, averaged or summed (CFM Eq. 2 with eps 1e-6, MODMAP Eq. 8 with 1e-8)."
-    if pred.shape != target.shape:
-        raise MvadError(
-            "prediction and target differ in shape",
-            found=tuple(pred.shape),
-            expected=tuple(target.shape),
-        )
-    if reduction not in ("mean", "sum"):
-        raise MvadError("unknown reduction", found=reduction, expected="mean or sum")
+    """1 - cos between rows, averaged or summed (CFM Eq. 2, eps 1e-6; MODMAP Eq. 8, eps 1e-8).
+
+    >>> cosine_loss(torch.tensor([[2.0, 0]]), torch.tensor([[0, 3.0]])).item()
+    1.0
+    """
+    found, expected = tuple(pred.shape), tuple(target.shape)
+    what = "prediction and target differ in shape"
+    require(found == expected, what, found=found, expected=expected)
+    require_known("reduction", reduction, ("mean", "sum"))
     distance = 1 - F.cosine_similarity(pred, target, dim=-1, eps=eps)
     return distance.mean() if reduction == "mean" else distance.sum()
 
 
 # %% ../../nbs/core/08_crossmodal.ipynb #ce1953eb
-def _first_layer(net: nn.Module) -> nn.Linear:
-    "The first linear layer of a network that maps each feature by itself; an error for others."
-    if not hasattr(net, "first"):
-        raise MvadError(
-            "only a network that maps each feature by itself can swap with the interpolation",
-            found=type(net).__name__,
-            expected="MappingMLP, MappingEncoderDecoder or alike",
-        )
-    return net.first
+def _check_pointwise(net: nn.Module) -> None:
+    "Raise `MvadError` for a network that does not map each feature by itself."
+    what = "only a network that maps each feature by itself can swap with the interpolation"
+    expected = "MappingMLP, MappingEncoderDecoder or alike"
+    require(hasattr(net, "first"), what, found=type(net).__name__, expected=expected)
 
 
 def mapped(
     net: nn.Module, features: Float[Tensor, "n c_in"], operator: SparseOperator | None = None
 ) -> Float[Tensor, "P c_out"]:
-    """`net(operator(features))`, computed with the first linear layer before the operator and its bias after it: exact, and cheap where n is small.
+    """`net(operator(features))`, the first linear layer before the operator and its bias after it.
 
-    Works for every network that acts on single features and has `first` and `rest`; differentiable in network and features."""
-    _first_layer(net)
+    Exact, and cheap where n is small. Works for every network that acts on single features and has
+    `first` and `rest`; differentiable in network and features.
+
+    >>> A = SparseOperator.from_weights([[0, 1]] * 9, [[0.5, 0.5]] * 9, n=2)
+    >>> mapped(MappingMLP(8, 4), torch.zeros(2, 8), A).shape
+    torch.Size([9, 4])
+    """
+    _check_pointwise(net)
     if operator is None:
         return net(features)
     return net.rest(operator(F.linear(features, net.first.weight)) + net.first.bias)
@@ -150,34 +171,28 @@ def mapped(
 def _blocks(
     operator: SparseOperator | None, n: int, device: torch.device, chunk: int | None
 ) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
-    "Blocks of pixels, each with the function that lifts native features to it; without an operator the features are per pixel already."
+    """Blocks of pixels, each with the function that lifts native features to it.
+
+    Without an operator the features are per pixel already.
+    """
     chunk = chunk or (2048 if device.type == "cpu" else 32768)
     if operator is not None:
         yield from operator.chunks(chunk)
-    else:
-        yield from (
-            (part, lambda x, part=part: x[part])
-            for a in range(0, n, chunk)
-            for part in [slice(a, min(a + chunk, n))]
-        )
+        return
+    for start in range(0, n, chunk):
+        part = slice(start, min(start + chunk, n))
+        yield part, lambda x, part=part: x[part]
 
 
-def _both_blocks(net, features, operator, target, target_operator, chunk):
-    pixels = [
-        a.shape[0] if a is not None else len(f)
-        for a, f in ((operator, features), (target_operator, target))
-    ]
-    if pixels[0] != pixels[1]:
-        raise MvadError(
-            "prediction and target have different numbers of pixels",
-            found=pixels[0],
-            expected=pixels[1],
-        )
-    _first_layer(net)
-    return pixels[0], zip(
-        _blocks(operator, pixels[0], features.device, chunk),
-        _blocks(target_operator, pixels[0], features.device, chunk),
-    )
+def _paired_blocks(net, features, operator, target, target_operator, chunk):
+    "The number of pixels, and pairs of blocks of the features and of the target."
+    _check_pointwise(net)
+    n = operator.shape[0] if operator is not None else len(features)
+    n_target = target_operator.shape[0] if target_operator is not None else len(target)
+    what = "prediction and target have different numbers of pixels"
+    require(n == n_target, what, found=n, expected=n_target)
+    blocks = [_blocks(A, n, features.device, chunk) for A in (operator, target_operator)]
+    return n, zip(*blocks)
 
 
 # %% ../../nbs/core/08_crossmodal.ipynb #8214318c
@@ -191,8 +206,13 @@ def mapped_scores(
     compare: Callable[[Tensor, Tensor], Tensor],
     chunk: int | None = None,
 ) -> Float[Tensor, "P"]:
-    "`compare(mapped(net, features, operator), target_operator(target))` per pixel, computed in blocks of `chunk` pixels without gradient."
-    n, blocks = _both_blocks(net, features, operator, target, target_operator, chunk)
+    """`compare(mapped(net, features, operator), target_operator(target))` per pixel.
+
+    Computed in blocks of `chunk` pixels, without gradient.
+
+    Example: `mapped_scores(net, F_3d, cloud_to_image, F_2d, image_to_image, discrepancy)`
+    """
+    n, blocks = _paired_blocks(net, features, operator, target, target_operator, chunk)
     z, scores = F.linear(features, net.first.weight), features.new_empty(n)
     for (part, A), (_, B) in blocks:
         scores[part] = compare(net.rest(A(z) + net.first.bias), B(target))
@@ -200,7 +220,7 @@ def mapped_scores(
 
 
 # %% ../../nbs/core/08_crossmodal.ipynb #2d37549a
-class _Known(torch.autograd.Function):
+class _KnownGradients(torch.autograd.Function):
     "A number whose gradients have been computed already."
 
     @staticmethod
@@ -225,45 +245,50 @@ def mapped_loss(
     divisor: int | None = None,
     chunk: int | None = None,
 ) -> Float[Tensor, ""]:
-    """`loss(mapped(net, features, operator), target_operator(target))` as a mean over pixels, in blocks of `chunk` pixels. Differentiable in the network, not in the features.
+    """`loss(mapped(net, features, operator), target_operator(target))` as a mean over pixels.
 
-    `loss` takes `reduction="sum"`; `divisor` replaces the number of pixels, for a mean over several calls."""
-    n, blocks = _both_blocks(net, features, operator, target, target_operator, chunk)
-    params = (
-        [p for p in net.parameters() if p.requires_grad and p is not net.first.weight]
-        if torch.is_grad_enabled()
-        else []
-    )
-    learns_first = torch.is_grad_enabled() and net.first.weight.requires_grad
-    z = F.linear(features.detach(), net.first.weight.detach()).requires_grad_(learns_first)
+    Computed in blocks of `chunk` pixels. Differentiable in the network, not in the features.
+    `loss` takes `reduction="sum"`; `divisor` replaces the number of pixels, for a mean over several
+    calls.
+
+    Example: `mapped_loss(net, F_3d, cloud_to_image, F_2d, image_to_image).backward()`
+    """
+    n, blocks = _paired_blocks(net, features, operator, target, target_operator, chunk)
+    first = net.first.weight
+    learns = torch.is_grad_enabled()
+    learns_first = learns and first.requires_grad
+    params = [p for p in net.parameters() if learns and p.requires_grad and p is not first]
+    z = F.linear(features.detach(), first.detach()).requires_grad_(learns_first)
     wanted = params + [z] * learns_first
     grads, value = [torch.zeros_like(p) for p in wanted], features.new_zeros(())
     for (_, A), (_, B) in blocks:
-        part = loss(net.rest(A(z) + net.first.bias), B(target.detach()), reduction="sum") / (
-            divisor or n
-        )
+        part = loss(net.rest(A(z) + net.first.bias), B(target.detach()), reduction="sum")
+        part = part / (divisor or n)
         value += part.detach()
         if wanted:
             torch._foreach_add_(grads, list(torch.autograd.grad(part, wanted)))
     if learns_first:
-        params.append(net.first.weight)
+        params.append(first)
         grads[-1] = grads[-1].T @ features.detach()
-    return _Known.apply(value, grads, *params) if params else value
+    return _KnownGradients.apply(value, grads, *params) if params else value
 
 
 # %% ../../nbs/core/08_crossmodal.ipynb #728d3819
 class Modulator(nn.Module):
-    """Scale and shift of features for an ordered pair of views (MODMAP Eq. 3-5), optionally for one of `n_classes` object classes.
+    """Scale and shift of features for an ordered pair of views (MODMAP Eq. 3-5).
 
-    gamma = 1 + delta with (delta, beta) from a layer that starts at zero: before any step the features pass unchanged."""
+    gamma = 1 + delta with (delta, beta) from a layer that starts at zero: before any step the
+    features pass unchanged. With `n_classes`, also for one of that many object classes.
+
+    >>> Modulator(n_views=5, channels=8)(torch.ones(11, 8), 0, 3).shape
+    torch.Size([11, 8])
+    """
 
     def __init__(self, n_views: int, channels: int, hidden: int = 128, n_classes: int = 0):
         super().__init__()
         self.n_views, self.n_classes = n_views, n_classes
-        self.input, self.output = (
-            nn.Linear(2 * n_views + n_classes, hidden),
-            nn.Linear(hidden, 2 * channels),
-        )
+        self.input = nn.Linear(2 * n_views + n_classes, hidden)
+        self.output = nn.Linear(hidden, 2 * channels)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
@@ -273,26 +298,21 @@ class Modulator(nn.Module):
         target: Int[Tensor, "*B"] | int,
         category: Int[Tensor, "*B"] | int | None = None,
     ) -> tuple[Float[Tensor, "*B c"], Float[Tensor, "*B c"]]:
-        "gamma and beta for views `source` and `target`, numbers or tensors that broadcast: two look-ups and one small layer."
-        picks = [(source, 0, self.n_views), (target, self.n_views, self.n_views)] + (
-            [(category, 2 * self.n_views, self.n_classes)] if self.n_classes else []
-        )
-        if (category is not None) != bool(self.n_classes):
-            raise MvadError(
-                "category does not fit this modulator",
-                found=category,
-                expected=f"one of {self.n_classes} classes" if self.n_classes else "none",
-            )
-        columns = self.input.weight.T
-        a = self.input.bias
-        for number, offset, size in picks:
+        "gamma and beta for views `source` and `target`: numbers, or tensors that broadcast."
+        n, classes = self.n_views, self.n_classes
+        fits = (category is not None) == bool(classes)
+        expected = f"one of {classes} classes" if classes else "none"
+        what = "category does not fit this modulator"
+        require(fits, what, found=category, expected=expected)
+        picks = [(source, 0, n), (target, n, n)]
+        if classes:
+            picks.append((category, 2 * n, classes))
+        columns, a = self.input.weight.T, self.input.bias
+        for number, offset, size in picks:  # a matrix times a one-hot vector: a look-up
             number = torch.as_tensor(number, device=columns.device)
             if number.numel() and not 0 <= int(number.min()) <= int(number.max()) < size:
-                raise MvadError(
-                    "no such view or class",
-                    found=f"{int(number.min())} to {int(number.max())}",
-                    expected=f"0 to {size - 1}",
-                )
+                found = f"{int(number.min())} to {int(number.max())}"
+                raise MvadError("no such view or class", found=found, expected=f"0 to {size - 1}")
             a = a + F.embedding(number + offset, columns)
         delta, beta = self.output(F.gelu(a)).chunk(2, -1)
         return 1 + delta, beta
@@ -304,5 +324,6 @@ class Modulator(nn.Module):
         target: Int[Tensor, "*B"] | int,
         category: Int[Tensor, "*B"] | int | None = None,
     ) -> Float[Tensor, "*B T c"]:
+        "gamma * features + beta."
         gamma, beta = self.coefficients(source, target, category)
         return gamma[..., None, :] * features + beta[..., None, :]

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .sample import MvadError, PreparedSample, Sample, did_you_mean, require_known
+from .sample import MvadError, PreparedSample, Sample, did_you_mean, require, require_known
 from .training import checkpoint_header, load_checkpoint, save_checkpoint, tensor_bytes
 
 # %% auto #0
@@ -36,74 +36,72 @@ __all__ = [
 # %% ../../nbs/core/05_detector.ipynb #249071f0
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    "What a detector says about one sample: a map per view, a score (larger = more anomalous), and both again for each branch."
+    """What a detector says about one sample.
 
-    maps: Float[np.ndarray, "V H W"]
-    score: float
+    Raises `MvadError` for maps of another shape, NaN or infinity, and scores without maps.
+
+    >>> Prediction(np.zeros((1, 4, 5)), score=0.3).maps.dtype
+    dtype('float32')
+    """
+
+    maps: Float[np.ndarray, "V H W"]  # larger = more anomalous
+    score: float  # of the whole sample
     branches: dict[str, Float[np.ndarray, "V H W"]] = field(default_factory=dict)
     branch_scores: dict[str, float] = field(default_factory=dict)
     volume: object | None = None  # a method's own 3D result, if it has one: a `ScoreVolume`
-    view_scores: Float[np.ndarray, "V"] | None = (
-        None  # one score per view; None means the maximum of each map
-    )
+    view_scores: Float[np.ndarray, "V"] | None = None  # None: the maximum of each map
 
     def __post_init__(self):
-        for name, maps in {"maps": self.maps, **self.branches}.items():
-            a = np.asarray(maps, np.float32)
-            if a.ndim != 3:
-                raise MvadError(
-                    f"prediction '{name}' must hold one map per view",
-                    found=a.shape,
-                    expected="(V, H, W)",
-                )
-            if not np.isfinite(a).all():
-                raise MvadError(
-                    f"prediction '{name}' holds NaN or infinity", expected="finite values"
-                )
-            if name == "maps":
-                object.__setattr__(self, "maps", a)
-            else:
-                self.branches[name] = a
-        if set(self.branch_scores) - set(self.branches):
-            raise MvadError(
-                "a branch score without its map",
-                found=sorted(self.branch_scores),
-                expected=sorted(self.branches),
-            )
+        object.__setattr__(self, "maps", _checked_maps("maps", self.maps))
+        for name, maps in self.branches.items():
+            self.branches[name] = _checked_maps(name, maps)
+        found, expected = sorted(self.branch_scores), sorted(self.branches)
+        what = "a branch score without its map"
+        require(set(found) <= set(expected), what, found=found, expected=expected)
         object.__setattr__(self, "score", float(self.score))
+
+
+def _checked_maps(name: str, maps) -> Float[np.ndarray, "V H W"]:
+    maps = np.asarray(maps, np.float32)
+    what = f"prediction '{name}' must hold one map per view"
+    require(maps.ndim == 3, what, found=maps.shape, expected="(V, H, W)")
+    what = f"prediction '{name}' holds NaN or infinity"
+    require(bool(np.isfinite(maps).all()), what, expected="finite values")
+    return maps
 
 
 # %% ../../nbs/core/05_detector.ipynb #b0aa7cfb
 def _fitted(value, hint):
-    "`value` as the annotation `hint` wants it (a list becomes a tuple, an int a float); TypeError if it does not fit."
+    """`value` as the annotation `hint` wants it: a list becomes a tuple, an int a float.
+
+    Raises `TypeError` if it does not fit.
+    """
     kind, args = typing.get_origin(hint), typing.get_args(hint)
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if hint in (typing.Any, object):
         return value
     if kind in (typing.Union, types.UnionType):
-        for a in sorted(
-            args, key=lambda a: a is not type(value)
-        ):  # an exact match first, so that 1 stays an int in `float | int`
+        # an exact match first, so that 1 stays an int in `float | int`
+        for arg in sorted(args, key=lambda arg: arg is not type(value)):
             try:
-                return _fitted(value, a)
+                return _fitted(value, arg)
             except TypeError:
                 pass
     elif kind is typing.Literal:
-        if any(value == a and type(value) is type(a) for a in args):
+        if any(value == arg and type(value) is type(arg) for arg in args):
             return value
     elif kind in (tuple, list) and isinstance(value, (tuple, list)):
         if kind is list or args[-1] is ...:
             return kind(_fitted(v, args[0]) for v in value)
         if len(args) == len(value):
-            return tuple(_fitted(v, a) for v, a in zip(value, args))
+            return tuple(_fitted(v, arg) for v, arg in zip(value, args))
     elif kind is dict and isinstance(value, Mapping):
         return {_fitted(k, args[0]): _fitted(v, args[1]) for k, v in value.items()}
     elif hint is type(None) and value is None:
         return None
-    elif (
-        hint is float and isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    ):
+    elif hint is float and number:
         return float(value)
-    elif hint is int and isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+    elif hint is int and number and isinstance(value, (int, np.integer)):
         return int(value)
     elif hint in (tuple, list) and isinstance(value, (tuple, list)):
         return hint(value)
@@ -117,44 +115,33 @@ S = typing.TypeVar("S")
 
 
 def settings_from(cls: type[S], given: Mapping[str, object] | S | None = None, **more) -> S:
-    "The frozen settings dataclass `cls` from a mapping (or another instance, or nothing) and keywords; unknown names and wrong types are refused."
-    if given is not None and not isinstance(given, (Mapping, cls)):
-        raise MvadError(
-            f"cannot read {cls.__name__}",
-            found=type(given).__name__,
-            expected=f"a mapping or a {cls.__name__}",
-        )
-    given = (
-        {f.name: getattr(given, f.name) for f in dataclasses.fields(given)}
-        if isinstance(given, cls)
-        else dict(given or {})
-    )
-    given |= more
-    names = [f.name for f in dataclasses.fields(cls)]
-    for name in given:
-        if name not in names:
-            raise MvadError(
-                f"unknown setting '{name}' of {cls.__name__}",
-                expected="one of " + ", ".join(names),
-                fix=did_you_mean(name, names),
-            )
+    """The frozen settings dataclass `cls` from a mapping, another instance or nothing.
+
+    Keywords `more` go over it. Raises `MvadError` for unknown names, wrong types, what is missing.
+
+    Example: `settings_from(CFM.Settings, {"epochs": 3}, seed=1)`
+    """
+    if isinstance(given, cls):
+        given = {f.name: getattr(given, f.name) for f in dataclasses.fields(given)}
+    readable, found = given is None or isinstance(given, Mapping), type(given).__name__
+    expected = f"a mapping or a {cls.__name__}"
+    require(readable, f"cannot read {cls.__name__}", found=found, expected=expected)
+    given = {**(given or {}), **more}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls, localns=vars(typing))
     for name, value in given.items():
+        if name not in fields:
+            details = dict(expected="one of " + ", ".join(fields), fix=did_you_mean(name, fields))
+            raise MvadError(f"unknown setting '{name}' of {cls.__name__}", **details)
         try:
             given[name] = _fitted(value, hints[name])
         except TypeError:
-            raise MvadError(
-                f"setting '{name}' of {cls.__name__} has a wrong value",
-                found=f"{value!r} ({type(value).__name__})",
-                expected=_readable(hints[name]),
-            ) from None
-    missing = [
-        f.name
-        for f in dataclasses.fields(cls)
-        if f.name not in given and f.default is f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise MvadError(f"{cls.__name__} needs more settings", expected=", ".join(missing))
+            found, expected = f"{value!r} ({type(value).__name__})", _readable(hints[name])
+            what = f"setting '{name}' of {cls.__name__} has a wrong value"
+            raise MvadError(what, found=found, expected=expected) from None
+    needed = [f for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [f.name for f in needed if f.name not in given]
+    require(not missing, f"{cls.__name__} needs more settings", expected=", ".join(missing))
     return cls(**given)
 
 
@@ -165,14 +152,10 @@ def _readable(hint) -> str:
     if kind is typing.Literal:
         return " or ".join(map(repr, args))
     if kind in (typing.Union, types.UnionType):
-        return " or ".join(_readable(a) for a in args)
-    return (
-        "None"
-        if hint is type(None)
-        else hint.__name__
-        if isinstance(hint, type) and not args
-        else str(hint)
-    )
+        return " or ".join(map(_readable, args))
+    if hint is type(None):
+        return "None"
+    return hint.__name__ if isinstance(hint, type) and not args else str(hint)
 
 
 # %% ../../nbs/core/05_detector.ipynb #b0b0b002
@@ -298,9 +281,7 @@ class Detector(Configurable, Checkpointed):
 
     `name` is what it is called in files and records, `Settings` its frozen dataclass.
 
-    Example:
-        >>> detector = CFM(CFM.settings_for("laptop")).fit(train)
-        >>> detector.predict(test[0]).score
+    Example: `CFM(CFM.settings_for("laptop")).fit(train).predict(test[0]).score`
     """
 
     def __init__(self, settings=None, *, device: str | torch.device = "cpu", **changes):
@@ -326,7 +307,10 @@ class Detector(Configurable, Checkpointed):
         return sample
 
     def prepare(self, sample: Sample) -> PreparedSample:
-        "What `predict_prepared` takes: `transform` of a sample, once. Raises `MvadError` for one that was prepared before."
+        """What `predict_prepared` takes: `transform` of a sample, once.
+
+        Raises `MvadError` for one that was prepared before.
+        """
         if isinstance(sample, PreparedSample):
             return PreparedSample.of(sample)
         return PreparedSample.of(self.transform(sample))
@@ -360,12 +344,10 @@ class Detector(Configurable, Checkpointed):
 
 # %% ../../nbs/core/05_detector.ipynb #f84fc911
 def require_good(sample: Sample) -> Sample:
-    "The sample, if it may be trained on: labelled good or not labelled at all."
-    if sample.label:
-        raise MvadError(
-            "a defective sample among those to learn from",
-            file=sample.id,
-            found=sample.defect,
-            expected="good samples only",
-        )
+    """The sample, if it may be trained on: labelled good or not labelled at all.
+
+    Example: `features = [extract(require_good(sample)) for sample in samples]`
+    """
+    what, expected = "a defective sample among those to learn from", "good samples only"
+    require(not sample.label, what, file=sample.id, found=sample.defect, expected=expected)
     return sample

@@ -61,15 +61,10 @@ def _without_repeats(values: Float[np.ndarray, "n"]) -> tuple[np.ndarray, np.nda
 class ScoreSet:
     """A growing multiset of finite scores that counts exactly.
 
-    Fed in any portions and any order, sorted when asked.
-
     Memory: 4 bytes a float32 score (8 a float64 one), 12 in all for a value that comes very
-    often; about twice that for a moment while sorting.
-
-    Args:
-        bits: From 9 to 32, bounds the memory for good: scores are cut to that many leading bits
-            of a float32, so at most 2**bits values exist, tied where they were close.
-        buffer: So many scores wait before they are sorted in.
+    often; about twice that for a moment while sorting. `bits` (9 to 32) bounds it for good: scores
+    are cut to that many leading bits of a float32, so at most 2**bits values exist, tied where
+    they were close. `buffer` scores wait before they are sorted in.
 
     >>> ScoreSet().add(np.array([1.0, 2.0])).add(np.array([2.0])).n
     3
@@ -468,9 +463,8 @@ def normalised_area(
 class StreamingPRO:
     """PRO curve, AUPRO, P-AUROC and P-AP of images that arrive one at a time.
 
-    Equal to the one-shot functions. Memory: a `ScoreSet` of the good scores (4 bytes a float32
-    pixel, exact zeros and other repeats nearly free) and 4 bytes a defective pixel. `bits` bounds
-    the former; `bounds` and `auroc_bounds` then enclose the exact values.
+    Memory: a `ScoreSet` of the good scores (4 bytes a float32 pixel, exact zeros nearly free) and
+    4 bytes a defective pixel. `bits` bounds the former; `bounds` then encloses the exact values.
 
     >>> StreamingPRO().update(np.eye(4), np.eye(4, dtype=bool)).aupro(0.3)
     1.0

@@ -915,7 +915,7 @@ def _still_figure(shown: _Picture, limits: tuple, threshold: float, max_points: 
 
 # %% ../../nbs/core/07_show.ipynb #efe03529
 def _empty_canvas():
-    "A plotly figure for the explorer: traces of the image, its scores, the defect's outline, points."
+    "The explorer's plotly figure, empty: traces of image, scores, the defect's outline, points."
     import plotly.graph_objects as go
 
     scores = dict(hovertemplate="u %{x}, v %{y}<br>score %{z:.3g}<extra></extra>", opacity=0)

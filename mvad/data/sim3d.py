@@ -9,17 +9,17 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
-from ..core.geometry import back_project, valid_points, project
-from ..core.sample import Camera, MvadError, Sample, View
-from ..core.volume import VoxelGrid, DefectVolume, grid_around, world_points
+from ..core.files import by_rename, write_text
+from ..core.geometry import back_project, project, valid_points
+from ..core.sample import Camera, Sample, View, require_known
+from ..core.volume import DefectVolume, VoxelGrid, grid_around, world_points
 from mvad.data.base import (
-    BadIndex,
     DatasetError,
     DTypeError,
     EmptyCategory,
@@ -45,7 +45,7 @@ from mvad.data.base import (
     write_npy,
     write_png,
 )
-from ..core.files import by_rename, write_text
+from .images import require_keys
 from .layout import Item, Layout
 from mvad.data.synthetic import (
     CATEGORIES,
@@ -62,191 +62,154 @@ from mvad.data.synthetic import (
 
 # %% auto #0
 __all__ = [
-    "KINDS",
-    "GREY",
+    "WRITTEN_DEFECTS",
     "write_volume",
     "read_volume",
-    "description",
-    "fill",
-    "matching",
-    "read_depth",
-    "z_of_range",
-    "read_camera",
-    "cad",
-    "posed",
+    "layout_description",
+    "fill_pattern",
+    "match_files",
+    "read_stored_depth",
+    "range_to_depth",
+    "read_calibration",
+    "cad_model",
+    "place_object",
     "real_scene",
     "synthetic_scene",
-    "scanned",
-    "rendered",
+    "scan_scene",
+    "render_synthetic",
     "flaw_voxels",
-    "seen_labels",
+    "labels_in_view",
     "SiM3DLayout",
-    "kind_of",
-    "instances",
-    "exposures_in",
-    "pairs_in",
-    "view_fault",
-    "calibration_of",
+    "instance_kind",
+    "find_instances",
+    "find_exposures",
+    "pair_views",
+    "find_calibration",
+    "scan_class",
     "SiM3D",
-    "scan",
-    "read_view",
-    "read",
-    "read_all",
-    "volume",
-    "headers",
-    "content",
-    "view_gap",
+    "view_gaps",
     "reprojection_error",
 ]
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #f82c8e7d
 def write_volume(path: str | Path, volume: DefectVolume) -> None:
-    """Write a volume as .npz without pickle; equal volumes give equal bytes."""
+    """Write a volume as .npz without pickle; equal volumes give equal bytes.
+
+    >>> write_volume("puck_05_bad/volume.npz", volume)
+    """
+    origin, size = np.asarray(volume.origin, np.float64), np.float64(volume.size)
     with by_rename(path) as p, open(p, "wb") as f:
-        np.savez_compressed(
-            f,
-            labels=volume.labels,
-            origin=np.asarray(volume.origin, np.float64),
-            size=np.float64(volume.size),
-        )
+        np.savez_compressed(f, labels=volume.labels, origin=origin, size=size)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #d9d272cc
-def _arrays(path: Path, names: list[str], grid: Path | None) -> dict[str, np.ndarray]:
-    """Labels, origin and size under the given names: from an .npz, or from a .npy of labels and the JSON file `grid`."""
+def _read_arrays(path: Path, grid: Path | None) -> tuple[dict[str, np.ndarray], Path]:
+    """The arrays of an .npz, or those of the JSON file `grid` and "" for the labels of a .npy.
+
+    With the file that a missing array would have to be in.
+    """
     if path.suffix == ".npy":
-        found = {
-            names[0]: read_npy(path, 3),
-            **{k: np.asarray(v) for k, v in (read_json(grid) if grid else {}).items()},
-        }
-        path = grid or path
-    else:
-        with reading(path, "volume"), np.load(path, allow_pickle=False) as f:
-            found = {n: f[n] for n in f.files}
-    if lacking := [n for n in names if n not in found]:
-        raise BadIndex(
-            "this volume lacks arrays",
-            file=path,
-            found=", ".join(found),
-            expected=", ".join(lacking),
-        )
-    return {n: found[n] for n in names}
+        arrays = {k: np.asarray(v) for k, v in (read_json(grid) if grid else {}).items()}
+        return arrays | {"": read_npy(path, 3)}, grid or path
+    with reading(path, "volume"), np.load(path, allow_pickle=False) as f:
+        return {name: f[name] for name in f.files}, path
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #43e44fff
 def read_volume(
     path: str | Path, keys: dict | None = None, grid: str | Path | None = None
 ) -> DefectVolume:
-    """Read a volume: .npz, or .npy of labels with the JSON file `grid`; `keys` names the arrays and their `unit` in metres.
+    """A volume from an .npz, or from a .npy of labels with the JSON file `grid`.
 
-    Raises `UnreadableFile`, `BadIndex`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`.
+    `keys` names the arrays labels, origin and size, and their `unit` in metres. Raises
+    `UnreadableFile`, `BadIndex`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`.
+
+    >>> read_volume("volume.npz", {"unit": 0.001}).labels.sum()
     """
     keys = {"labels": "labels", "origin": "origin", "size": "size", "unit": 1.0, **(keys or {})}
-    labels, origin, size = _arrays(
-        Path(path), [keys[k] for k in ("labels", "origin", "size")], grid and Path(grid)
-    ).values()
+    arrays, file = _read_arrays(Path(path), grid and Path(grid))
+    names = ["" if "" in arrays else keys["labels"], keys["origin"], keys["size"]]
+    require_keys(arrays, names, "this volume", file)
+    labels, origin, size = (arrays[name] for name in names)
     if labels.dtype.kind not in "bui":
-        raise DTypeError(
-            "labels are neither bool nor integer", file=path, found=labels.dtype, expected="bool"
-        )
+        what = "labels are neither bool nor integer"
+        raise DTypeError(what, file=path, found=labels.dtype, expected="bool")
     if labels.ndim != 3 or origin.shape != (3,) or size.size != 1:
-        raise ShapeMismatch(
-            "this is no grid",
-            file=path,
-            found=f"labels {labels.shape}, origin {origin.shape}, size {size.shape}",
-            expected="(X, Y, Z), (3,) and one number",
-        )
+        found = f"labels {labels.shape}, origin {origin.shape}, size {size.shape}"
+        expected = "(X, Y, Z), (3,) and one number"
+        raise ShapeMismatch("this is no grid", file=path, found=found, expected=expected)
     if not (np.isfinite(origin).all() and np.isfinite(size).all() and size > 0):
-        raise InvalidDepth(
-            "this is no grid",
-            file=path,
-            found=f"origin {origin}, size {size}",
-            expected="finite numbers, size > 0",
-        )
-    return DefectVolume(
-        origin.astype(float) * keys["unit"], float(size.item()) * keys["unit"], labels > 0
-    )
+        found, expected = f"origin {origin}, size {size}", "finite numbers, size > 0"
+        raise InvalidDepth("this is no grid", file=path, found=found, expected=expected)
+    unit = keys["unit"]
+    return DefectVolume(origin.astype(float) * unit, float(size.item()) * unit, labels > 0)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #411829e4
-_NEEDED = (
-    "real",
-    "synth",
-    "real_name",
-    "synth_name",
-    "dev_name",
-    "bad_name",
-    "exposure",
-    "views",
-    "depth",
-    "calibration",
-    "volume",
-)
+_RECIPE_KEYS = ("real", "synth", "real_name", "synth_name", "dev_name", "bad_name", "exposure")
+_RECIPE_KEYS += ("views", "depth", "calibration", "volume")
 
 
-def description() -> dict:
-    """The part `files` of the recipe `sim3d`.
+def layout_description() -> dict:
+    """The part `files` of the recipe `sim3d`. Raises `BadIndex` where it lacks keys.
 
-    Raises `BadIndex` where it lacks keys.
+    >>> layout_description()["exposure"]
     """
     files = recipe("sim3d").get("files") or {}
-    if lacking := [k for k in _NEEDED if k not in files]:
-        raise BadIndex(
-            "the recipe's `files` lacks keys",
-            file="sim3d.yaml",
-            found=f"no {', '.join(lacking)}",
-            expected=", ".join(_NEEDED),
-        )
+    require_keys(files, _RECIPE_KEYS, "the recipe's `files`", "sim3d.yaml")
     return files
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #d4ad7fc4
-def fill(pattern: str, **names: str) -> str:
-    """The pattern with its placeholders `<name>` replaced."""
-    for k, value in names.items():
-        pattern = pattern.replace(f"<{k}>", str(value))
+def fill_pattern(pattern: str, **names: str) -> str:
+    """The pattern with its placeholders `<name>` replaced.
+
+    >>> fill_pattern("rgb/<view>_<exposure>.png", exposure="2")
+    'rgb/<view>_2.png'
+    """
+    for name, value in names.items():
+        pattern = pattern.replace(f"<{name}>", str(value))
     return pattern
 
 
-def matching(folder: Path, pattern: str, what: str = "view") -> dict[str, Path]:
-    """Id -> file for all files below `folder` that a pattern with the placeholder `<what>` names, in natural order."""
+def match_files(folder: Path, pattern: str, what: str = "view") -> dict[str, Path]:
+    """The files below `folder` that a pattern names, by what stands for `<what>` in them.
+
+    In natural order.
+
+    >>> match_files(Path("puck_real"), "rgb/<view>_2.png")["10"].name
+    '10_2.png'
+    """
     place, name = os.path.split(pattern)
-    free = "(.+)".join(re.escape(part) for part in name.split(f"<{what}>"))
-    return {
-        m[1]: p for p in visible(folder / place) if (m := re.fullmatch(free, p.name)) and m.groups()
-    }
+    free = re.compile("(.+)".join(re.escape(part) for part in name.split(f"<{what}>")))
+    found = {}
+    for p in visible(folder / place):
+        match = free.fullmatch(p.name)
+        if match and match.groups():
+            found[match[1]] = p
+    return found
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #59881b9f
 def _npy_depth(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A scan's depth as stored and where it was measured: +inf means nothing."""
     a = read_npy(path, 2)
     if a.dtype.name not in ("float32", "float64"):
-        raise DTypeError(
-            "depth map has the wrong number type",
-            file=path,
-            found=a.dtype,
-            expected="float32 or float64",
-            fix="the file may have been re-encoded",
-        )
-    if n := int(np.isnan(a).sum()):
+        raise _wrong_type(path, a.dtype)
+    _refuse_nan(path, a, "+inf where nothing was measured")
+    negative = int((a < 0).sum())
+    if negative:
+        found = f"{negative} values < 0, the least {a.min():.3g}"
+        expected = "positive depth, +inf where nothing was measured"
         raise InvalidDepth(
-            "depth map holds NaN",
-            file=path,
-            found=f"{n} NaN",
-            expected="+inf where nothing was measured",
-        )
-    if n := int((a < 0).sum()):
-        raise InvalidDepth(
-            "depth map holds negative values",
-            file=path,
-            found=f"{n} values < 0, the least {a.min():.3g}",
-            expected="positive depth, +inf where nothing was measured",
+            "depth map holds negative values", file=path, found=found, expected=expected
         )
     return a, np.isfinite(a) & (a > 0)
 
 
 def _exr_depth(path: Path, channel: str) -> tuple[np.ndarray, np.ndarray]:
+    """A rendering's depth and where it is the object's: the background has the maximum."""
     channels = read_exr(path)
     if len(channels) > 1 and channel not in channels:
         raise ShapeMismatch(
@@ -257,48 +220,58 @@ def _exr_depth(path: Path, channel: str) -> tuple[np.ndarray, np.ndarray]:
             fix="name the channel in the recipe (files.depth.exr_channel)",
         )
     a = channels.get(channel, next(iter(channels.values())))
-    if n := int(np.isnan(a).sum()):
-        raise InvalidDepth(
-            "depth map holds NaN",
-            file=path,
-            found=f"{n} NaN",
-            expected="the maximum on the background, negatives where invalid",
-        )
+    _refuse_nan(path, a, "the maximum on the background, negatives where invalid")
     return a, (a > 0) & (a < a.max())
 
 
+def _refuse_nan(path: Path, a: np.ndarray, expected: str) -> None:
+    n = int(np.isnan(a).sum())
+    if n:
+        raise InvalidDepth("depth map holds NaN", file=path, found=f"{n} NaN", expected=expected)
+
+
+def _wrong_type(path: Path, found) -> DTypeError:
+    return DTypeError(
+        "depth map has the wrong number type",
+        file=path,
+        found=found,
+        expected="float32 or float64",
+        fix="the file may have been re-encoded",
+    )
+
+
 # %% ../../nbs/data/25_sim3d.ipynb #77a80a00
-def read_depth(
+def read_stored_depth(
     path: str | Path, *, channel: str = "B", min_valid: float = 0.01
 ) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
     """A depth map as stored (.npy or .exr), 0 where nothing was measured, and the valid mask.
 
-    Raises `UnreadableFile`, `DTypeError`, `ShapeMismatch`, and `InvalidDepth` for NaN,
-    negative values (.npy) or fewer than the share `min_valid` of pixels.
+    Raises `UnreadableFile`, `DTypeError`, `ShapeMismatch`, and `InvalidDepth` for NaN, negative
+    values (.npy) or fewer than the share `min_valid` of pixels.
+
+    >>> depth, valid = read_stored_depth("plastic_stool_real/depth/1.npy")
     """
     path = Path(path)
     a, valid = _exr_depth(path, channel) if path.suffix.lower() == ".exr" else _npy_depth(path)
     if valid.mean() < min_valid or not valid.any():
-        raise InvalidDepth(
-            "depth map is (nearly) empty",
-            file=path,
-            found=f"{int(valid.sum())} of {valid.size} pixels measured",
-            expected=f"at least {min_valid:.0%} of them",
-        )
+        found = f"{int(valid.sum())} of {valid.size} pixels measured"
+        expected = f"at least {min_valid:.0%} of them"
+        raise InvalidDepth("depth map is (nearly) empty", file=path, found=found, expected=expected)
     return np.where(valid, a, 0).astype(np.float32), valid
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #32d1601d
-def z_of_range(distance: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.ndarray, "H W"]:
-    """Depth along the optical axis from the distance along each pixel's ray."""
-    return (
-        distance
-        / np.linalg.norm(back_project(np.ones(distance.shape), camera).astype(np.float64), axis=0)
-    ).astype(np.float32)
+def range_to_depth(distance: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.ndarray, "H W"]:
+    """Depth along the optical axis from the distance along each pixel's ray.
+
+    >>> range_to_depth(np.ones((480, 640)), camera)
+    """
+    rays = back_project(np.ones(distance.shape), camera).astype(np.float64)
+    return (distance / np.linalg.norm(rays, axis=0)).astype(np.float32)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #7f9651fb
-def _matrix(path: Path, view: str) -> np.ndarray:
+def _read_matrix(path: Path, view: str) -> np.ndarray:
     """A matrix from .txt, .npy or .json; a JSON object maps view ids to matrices."""
     if path.suffix == ".npy":
         return read_npy(path, 2).astype(float)
@@ -306,46 +279,37 @@ def _matrix(path: Path, view: str) -> np.ndarray:
         value = read_json(path) if path.suffix == ".json" else np.loadtxt(path, ndmin=2)
         if isinstance(value, dict):
             if view not in value:
-                raise ViewMismatch(
-                    "calibration lacks a view",
-                    file=path,
-                    found=", ".join(sorted(value, key=natural)),
-                    expected=view,
-                )
+                found = ", ".join(sorted(value, key=natural))
+                what = "calibration lacks a view"
+                raise ViewMismatch(what, file=path, found=found, expected=view)
             value = value[view]
         return np.asarray(value, float)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #4d82d18d
-def read_camera(intrinsics: Path, pose: Path, view: str, rules: dict) -> Camera:
+def read_calibration(intrinsics: Path, pose: Path, view: str, rules: dict) -> Camera:
     """The camera of a view; `rules` is the recipe's `files.calibration`.
 
     Raises `ShapeMismatch`, `ViewMismatch`, `DatasetError`.
+
+    >>> read_calibration(folder / "K.txt", folder / "pose_7.txt", "7", rules)
     """
-    K, M = _matrix(intrinsics, view), _matrix(pose, view)
+    K, M = _read_matrix(intrinsics, view), _read_matrix(pose, view)
     if K.shape != (3, 3):
-        raise ShapeMismatch(
-            "intrinsics are no 3 x 3 matrix", file=intrinsics, found=K.shape, expected=(3, 3)
-        )
+        what = "intrinsics are no 3 x 3 matrix"
+        raise ShapeMismatch(what, file=intrinsics, found=K.shape, expected=(3, 3))
     if M.shape not in ((3, 4), (4, 4)):
-        raise ShapeMismatch(
-            "pose has the wrong shape", file=pose, found=M.shape, expected="(4, 4) or (3, 4)"
-        )
+        what = "pose has the wrong shape"
+        raise ShapeMismatch(what, file=pose, found=M.shape, expected="(4, 4) or (3, 4)")
     if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and (K[2] == (0, 0, 1)).all()):
-        raise DatasetError(
-            "these are no intrinsics",
-            file=intrinsics,
-            found=K.tolist(),
-            expected="positive focal lengths, last row 0 0 1",
-        )
+        found, expected = K.tolist(), "positive focal lengths, last row 0 0 1"
+        what = "these are no intrinsics"
+        raise DatasetError(what, file=intrinsics, found=found, expected=expected)
     R = M[:3, :3]
     if not np.isfinite(M).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
-        raise DatasetError(
-            "pose is no rotation and translation",
-            file=pose,
-            found=f"R = {R.round(3).tolist()}",
-            expected="an orthonormal right-handed R",
-        )
+        found, expected = f"R = {R.round(3).tolist()}", "an orthonormal right-handed R"
+        what = "pose is no rotation and translation"
+        raise DatasetError(what, file=pose, found=found, expected=expected)
     E = np.eye(4)
     E[:3] = M[:3]
     E[:3, 3] *= rules["unit"]
@@ -354,26 +318,24 @@ def read_camera(intrinsics: Path, pose: Path, view: str, rules: dict) -> Camera:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #dcf72213
-KINDS = tuple(d for d in DEFECTS if d != "hidden")
-GREY = np.array(
-    [0.45, 0.50, 0.05]
-)  # how much of red, green, blue a monochrome camera with a yellow filter sees; it tells the paints of all categories apart
+WRITTEN_DEFECTS = tuple(d for d in DEFECTS if d != "hidden")
+# how much of red, green and blue a monochrome camera with a yellow filter sees: under it the
+# paints of all categories differ
+_GREY = np.array([0.45, 0.50, 0.05])
 
 
 def _seed(*words) -> np.random.SeedSequence:
-    return np.random.SeedSequence(
-        [SERIES]
-        + [
-            int.from_bytes(hashlib.sha256(str(w).encode()).digest()[:4], "big")
-            for w in ("sim3d", *words)
-        ]
-    )
+    digests = [hashlib.sha256(str(w).encode()).digest()[:4] for w in ("sim3d", *words)]
+    return np.random.SeedSequence([SERIES] + [int.from_bytes(d, "big") for d in digests])
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #bad6d724
 @lru_cache(maxsize=4)
-def cad(category: str) -> Object:
-    """The one model of a class."""
+def cad_model(category: str) -> Object:
+    """The one model of a class.
+
+    >>> cad_model("puck").vertices.shape
+    """
     return good_object(CATEGORIES[category], _seed(category, "cad"))
 
 
@@ -382,8 +344,13 @@ def _turn(angle: float) -> np.ndarray:
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-def posed(o: Object, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) -> Scene:
-    """The object turned by `angle` radians and shifted; the pose that its own look would draw is undone beforehand."""
+def place_object(o: Object, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) -> Scene:
+    """The object turned by `angle` (radians) and shifted (metres).
+
+    The pose that its own look would draw is undone beforehand.
+
+    >>> place_object(cad_model("puck"), angle=np.pi / 2).vertices
+    """
     look = look_of(o)
     wanted = o.vertices @ _turn(angle).T + np.asarray(shift)
     return Scene(replace(o, vertices=(wanted - look.shift) @ _turn(look.yaw)))
@@ -391,91 +358,96 @@ def posed(o: Object, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) -> Scene:
 
 # %% ../../nbs/data/25_sim3d.ipynb #e3b5d008
 def real_scene(category: str, split: str, defect: str, index: int) -> Scene:
-    """An instance on the table: the class's model in its own paint, light, size and pose, with its defect."""
+    """An instance on the table: the class's model in its own paint, light, size and pose.
+
+    >>> real_scene("puck", "test", "dent", 0)
+    """
     words = (category, split, defect, index)
-    o = replace(cad(category), look=_seed(*words, "look"))
+    o = replace(cad_model(category), look=_seed(*words, "look"))
     rng = np.random.default_rng(_seed(*words, "pose"))
     if defect != "good":
         o = spoil(o, defect, _seed(*words, "flaw"))
     o = replace(o, vertices=o.vertices * (1 + 0.002 * rng.normal()))
-    return posed(o, np.radians(1) * rng.normal(), (*rng.normal(0, 0.0004, 2), 0))
+    return place_object(o, np.radians(1) * rng.normal(), (*rng.normal(0, 0.0004, 2), 0))
 
 
 def synthetic_scene(category: str) -> Scene:
-    """The CAD model as a renderer shows it: another grain, paler paints, light from above, exactly in place."""
-    o = cad(category)
-    scene = posed(
-        replace(
-            o,
-            recipe=replace(
-                o.recipe, texture="brushed" if o.recipe.texture != "brushed" else "marble"
-            ),
-        )
-    )
-    scene.look = replace(
-        scene.look,
-        body=np.full(3, 0.72),
-        paints=0.30 + 0.45 * scene.look.paints,
-        bright=1.0,
-        light=np.array([0, 0, 1.0]),
-        grain=0,
-    )
+    """The CAD model as a renderer shows it, exactly in place.
+
+    Another grain, paler paints, light from above.
+
+    >>> synthetic_scene("puck").object.recipe.texture
+    """
+    o = cad_model(category)
+    texture = "marble" if o.recipe.texture == "brushed" else "brushed"
+    scene = place_object(replace(o, recipe=replace(o.recipe, texture=texture)))
+    paints = 0.30 + 0.45 * scene.look.paints
+    above = np.array([0, 0, 1.0])
+    body = np.full(3, 0.72)
+    scene.look = replace(scene.look, body=body, paints=paints, bright=1.0, light=above, grain=0)
     return scene
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #8aaf0360
 def _grey(rgb: np.ndarray) -> np.ndarray:
-    return np.repeat(np.clip(np.tensordot(GREY, rgb, 1), 0, 1)[None], 3, 0).astype(np.float32)
+    return np.repeat(np.clip(np.tensordot(_GREY, rgb, 1), 0, 1)[None], 3, 0).astype(np.float32)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #be6cc56c
-def scanned(
+def scan_scene(
     scene: Scene, views: int, pixels: int, seed: np.random.SeedSequence, table: bool = False
 ) -> list[View]:
-    """Grey images and noisy depth from `rig(views, pixels)`, with ground truth; depth of the table only if asked for."""
-    seen = [
-        render(scene, c, pixels, s, table, str(i + 1))
-        for i, (c, s) in enumerate(zip(rig(views, pixels), seed.spawn(views)))
-    ]
-    return [replace(v, rgb=_grey(v.rgb), normals=None) for v in seen]
+    """Grey images and noisy depth from `rig(views, pixels)`, with ground truth.
+
+    Depth of the table only if asked for.
+
+    >>> scan_scene(real_scene("puck", "test", "dent", 0), 12, 100, np.random.SeedSequence(0))
+    """
+    scanned = []
+    for i, (camera, noise) in enumerate(zip(rig(views, pixels), seed.spawn(views)), 1):
+        v = render(scene, camera, pixels, noise, background=table, name=str(i))
+        scanned.append(replace(v, rgb=_grey(v.rgb), normals=None))
+    return scanned
 
 
-def rendered(scene: Scene, views: int, pixels: int) -> list[View]:
-    """Grey images without background and exact depth of the object from `rig(views, pixels)`."""
-    out = []
+def render_synthetic(scene: Scene, views: int, pixels: int) -> list[View]:
+    """Grey images without background and exact depth of the object from `rig(views, pixels)`.
+
+    >>> render_synthetic(synthetic_scene("puck"), 12, 100)
+    """
+    rendered = []
     for i, camera in enumerate(rig(views, pixels)):
         hits, E = scene.cast(camera, pixels), camera.world_to_camera
-        image = render(scene, camera, pixels, _seed("render", i), False).rgb
-        depth = np.where(hits["on"], (hits["points"] @ E[:3, :3].T + E[:3, 3])[..., 2], 0).astype(
-            np.float32
+        on = hits["on"]
+        image = render(scene, camera, pixels, _seed("render", i), background=False).rgb
+        z = (hits["points"] @ E[:3, :3].T + E[:3, 3])[..., 2]
+        depth = np.where(on, z, 0).astype(np.float32)
+        view = View(
+            _grey(image) * on,
+            xyz=back_project(depth, camera),
+            valid=on,
+            depth=depth,
+            gt=np.zeros_like(on),
+            camera=camera,
+            name=str(i + 1),
         )
-        out.append(
-            View(
-                _grey(image) * hits["on"],
-                xyz=back_project(depth, camera),
-                valid=hits["on"],
-                depth=depth,
-                gt=np.zeros_like(hits["on"]),
-                camera=camera,
-                name=str(i + 1),
-            )
-        )
-    return out
+        rendered.append(view)
+    return rendered
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #4a79e96e
 def flaw_voxels(scene: Scene, grid: VoxelGrid) -> DefectVolume:
-    """The voxels that the flawed surface of a scene's object touches."""
+    """The voxels that the flawed surface of a scene's object touches.
+
+    >>> flaw_voxels(real_scene("puck", "test", "dent", 0), grid).labels.sum()
+    """
     o = scene.object
     triangles = o.triangles[(o.flaw[o.triangles] > 0.5).any(1)]
     labels = np.zeros(int(np.prod(grid.shape)), bool)
     if len(triangles):
         corners = scene.vertices[triangles]
-        k = int(
-            np.ceil(
-                np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2).max() / (grid.size / 2)
-            )
-        )
+        longest = np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2).max()
+        k = int(np.ceil(longest / (grid.size / 2)))
         i, j = (x.ravel() for x in np.mgrid[: k + 1, : k + 1])
         w = np.stack([i, j, k - i - j], 1)[i + j <= k] / k  # barycentric lattice
         points = np.einsum("qc,tcd->tqd", w, corners).reshape(-1, 3)
@@ -485,8 +457,11 @@ def flaw_voxels(scene: Scene, grid: VoxelGrid) -> DefectVolume:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #eb2f9751
-def seen_labels(volume: DefectVolume, view: View) -> Bool[np.ndarray, "H W"]:
-    """The view's pixels whose point lies in a labelled voxel."""
+def labels_in_view(volume: DefectVolume, view: View) -> Bool[np.ndarray, "H W"]:
+    """The view's pixels whose point lies in a labelled voxel.
+
+    >>> labels_in_view(volume, view).sum()
+    """
     index, inside = volume.grid.index(world_points(view))
     pixels = valid_points(view.xyz, view.valid)[1][inside]
     out = np.zeros(view.size, bool)
@@ -495,260 +470,376 @@ def seen_labels(volume: DefectVolume, view: View) -> Bool[np.ndarray, "H W"]:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #35e506b6
-def _write_view(
-    folder: Path, view: View, where: dict, exposure: str, far: float, channels: str = ""
-) -> None:
-    """The two files of a view; `far` stands where nothing was measured."""
-    image, depth = (
-        folder / fill(where[k], view=view.name, exposure=exposure) for k in ("images", "depth")
-    )
+def _write_view(home: Path, view: View, files: dict, setup: str) -> None:
+    """The two files of a view of an instance: scanned (real) or rendered (synth)."""
+    names = {"view": view.name, "exposure": files["exposure"]}
+    image, depth = (home / fill_pattern(files[setup][k], **names) for k in ("images", "depth"))
     write_png(image, view.rgb[0])
-    stored = np.where(view.valid, view.depth, far).astype(np.float32)
-    write_exr(depth, {c: stored for c in channels}) if channels else write_npy(depth, stored)
+    nothing = np.inf if setup == "real" else 1e10  # what stands where nothing was measured
+    stored = np.where(view.valid, view.depth, nothing).astype(np.float32)
+    if setup == "real":
+        write_npy(depth, stored)
+    else:
+        write_exr(depth, dict.fromkeys("BGR", stored))
 
 
-def _text(matrix: np.ndarray) -> str:
+def _matrix_text(matrix: np.ndarray) -> str:
     return "".join(" ".join(f"{x:.17g}" for x in row) + "\n" for row in matrix)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #c8bed94c
 class SiM3DLayout(Layout):
-    """Embedded objects as SiM3D: `views` cameras, volumes whose longest side has `voxels`, depth of the table only with `table`."""
+    """Embedded objects as SiM3D: `views` cameras, volumes whose longest side has `voxels`.
+
+    Depth of the table only with `table`. Example: `make("sim3d", "/tmp/sim3d")`
+    """
 
     splits = ("train", "dev", "test")
+    # good, and of each defect: the benchmark has about 40 a class
     counts = {
         "smoke": {"dev": (2, 1), "test": (3, 1)},
         "laptop": {"dev": (4, 1), "test": (12, 4)},
-    }  # good, and of each defect: the benchmark has about 40 a class
+    }
 
     def __init__(
         self, size: str = "small", views: int = 12, voxels: int | None = None, table: bool = False
     ):
         super().__init__(size)
-        self.views = views
+        self.views, self.table = views, table
         self.voxels = voxels or {"smoke": 64, "laptop": 128}[self.size]
-        self.table = table
 
     def items(self, category: str) -> list[Item]:
-        out = [Item(category, "train", "good", 0)]
+        """The training object, then those of dev and test, good ones first."""
+        items = [Item(category, "train", "good", 0)]
         for split, (good, each) in self.counts[self.size].items():
-            out += [
-                Item(category, split, d, i)
-                for d in ("good", *KINDS)
-                for i in range(good if d == "good" else each)
-            ]
-        return out
+            items += [Item(category, split, "good", i) for i in range(good)]
+            items += [Item(category, split, d, i) for d in WRITTEN_DEFECTS for i in range(each)]
+        return items
 
     def instance(self, item: Item) -> str:
         """The name of an object's folder."""
         if item.split == "train":
             return f"{item.category}_real"
         number = [i for i in self.items(item.category) if i.split == item.split].index(item) + 1
-        return f"{item.category}_{'dev_' * (item.split == 'dev')}{number:02d}{'_bad' * (item.defect != 'good')}"
+        dev = "dev_" if item.split == "dev" else ""
+        return f"{item.category}_{dev}{number:02d}{'' if item.defect == 'good' else '_bad'}"
+
+    def scene(self, item: Item) -> Scene:
+        """The instance on its table."""
+        return real_scene(item.category, item.split, item.defect, item.index)
+
+    def sample(self, item: Item) -> Sample:
+        """The scanned instance with all that the generator knows, ground truth included."""
+        noise = _seed(item.id, "sensor")
+        views = scan_scene(self.scene(item), self.views, self.pixels, noise, self.table)
+        return Sample(item.id, item.category, item.split, item.defect, tuple(views))
+
+    def synthetic(self, category: str) -> Sample:
+        """The training instance as rendered from its model."""
+        views = render_synthetic(synthetic_scene(category), self.views, self.pixels)
+        return Sample(f"{category}/train/good/synth", category, "train", "good", tuple(views))
+
+    def grid(self, category: str) -> VoxelGrid:
+        """The class's grid: around its model."""
+        return grid_around(cad_model(category).vertices, self.voxels)
+
+    def volume(self, item: Item) -> DefectVolume:
+        """The ground truth of an instance."""
+        return flaw_voxels(self.scene(item), self.grid(item.category))
+
+    def write(self, root: Path, item: Item) -> None:
+        """An instance's files; of the training object, those of its rendering as well."""
+        _write_instance(self, Path(root) / item.category, item)
+
+    def finish(self, root: Path, items: list[Item]) -> None:
+        """The cameras of each class: intrinsics, and a pose a view, camera to world."""
+        cameras = rig(self.views, self.pixels)
+        for category in {i.category for i in items}:
+            _write_cameras(Path(root) / category, cameras)
 
 
-# %% ../../nbs/data/25_sim3d.ipynb #f71e1809
-def _sample(self: SiM3DLayout, item: Item) -> Sample:
-    """The scanned instance with all that the generator knows of it, ground truth in each view included."""
-    scene = real_scene(item.category, item.split, item.defect, item.index)
-    return Sample(
-        item.id,
-        item.category,
-        item.split,
-        item.defect,
-        tuple(scanned(scene, self.views, self.pixels, _seed(item.id, "sensor"), self.table)),
-    )
-
-
-def _synthetic(self: SiM3DLayout, category: str) -> Sample:
-    """The training instance as rendered from its model."""
-    return Sample(
-        f"{category}/train/good/synth",
-        category,
-        "train",
-        "good",
-        tuple(rendered(synthetic_scene(category), self.views, self.pixels)),
-    )
-
-
-def _grid(self: SiM3DLayout, category: str) -> VoxelGrid:
-    """The class's grid: around its model."""
-    return grid_around(cad(category).vertices, self.voxels)
-
-
-def _volume(self: SiM3DLayout, item: Item) -> DefectVolume:
-    """The ground truth of an instance."""
-    return flaw_voxels(
-        real_scene(item.category, item.split, item.defect, item.index), self.grid(item.category)
-    )
-
-
-SiM3DLayout.sample = _sample
-SiM3DLayout.synthetic = _synthetic
-SiM3DLayout.grid = _grid
-SiM3DLayout.volume = _volume
-
-
-# %% ../../nbs/data/25_sim3d.ipynb #7904629f
-def _write(self: SiM3DLayout, root: Path, item: Item) -> None:
-    """An instance's files; of the training object, those of its rendering as well."""
-    home, files, name = Path(root) / item.category, description(), self.instance(item)
-    for v in self.sample(item).views:
-        _write_view(home / name, v, files["real"], files["exposure"], np.inf)
+# %% ../../nbs/data/25_sim3d.ipynb #020851f1
+def _write_instance(layout: SiM3DLayout, home: Path, item: Item) -> None:
+    """An instance's views, and its volume if it is bad; the training object's rendering, too."""
+    files, name = layout_description(), layout.instance(item)
+    for v in layout.sample(item).views:
+        _write_view(home / name, v, files, "real")
     if item.split == "train":
-        for v in self.synthetic(item.category).views:
-            _write_view(
-                home / f"{item.category}_synth", v, files["synth"], files["exposure"], 1e10, "BGR"
-            )
+        for v in layout.synthetic(item.category).views:
+            _write_view(home / f"{item.category}_synth", v, files, "synth")
     elif item.defect != "good":
-        write_volume(home / fill(files["volume"]["file"], instance=name), self.volume(item))
+        path = home / fill_pattern(files["volume"]["file"], instance=name)
+        write_volume(path, layout.volume(item))
 
 
-def _finish(self: SiM3DLayout, root: Path, items: list[Item]) -> None:
-    """The cameras of each class: intrinsics, and a pose a view, camera to world."""
-    files = description()["calibration"]
-    for home in sorted({Path(root) / i.category for i in items}):
-        for k, camera in enumerate(rig(self.views, self.pixels)):
-            write_text(home / fill(files["intrinsics"], view=k + 1), _text(camera.K))
-            write_text(
-                home / fill(files["poses"], view=k + 1),
-                _text(np.linalg.inv(camera.world_to_camera)),
-            )
-
-
-SiM3DLayout.write, SiM3DLayout.finish = _write, _finish
+def _write_cameras(home: Path, cameras: list[Camera]) -> None:
+    files = layout_description()["calibration"]
+    for k, camera in enumerate(cameras, 1):
+        write_text(home / fill_pattern(files["intrinsics"], view=k), _matrix_text(camera.K))
+        pose = np.linalg.inv(camera.world_to_camera)
+        write_text(home / fill_pattern(files["poses"], view=k), _matrix_text(pose))
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #90489247
-def kind_of(name: str, category: str, files: dict) -> str:
-    """real, synth, dev or test: what an instance's folder is."""
+def instance_kind(name: str, category: str, files: dict) -> str:
+    """What an instance's folder is: real, synth, dev or test.
+
+    >>> instance_kind("puck_01_bad", "puck", layout_description())
+    'test'
+    """
     rest = name.lower().removeprefix(category.lower())
     return next((k for k in ("real", "synth", "dev") if files[f"{k}_name"] in rest), "test")
 
 
-def instances(folder: Path, files: dict) -> dict[str, list[Path]]:
-    """The instances of a class by kind: folders that hold images or depth maps, or bear the class's name."""
-    places = {os.path.dirname(files[k][r]) for k in ("real", "synth") for r in ("images", "depth")}
-    out = {}
+def find_instances(folder: Path, files: dict) -> dict[str, list[Path]]:
+    """The instances of a class by kind.
+
+    They are the folders that hold images or depth maps, or bear the class's name.
+
+    >>> find_instances(root / "puck", layout_description())["test"]
+    """
+    patterns = [files[setup][role] for setup in ("real", "synth") for role in ("images", "depth")]
+    places = {os.path.dirname(pattern) for pattern in patterns}
+    found = {}
     for p in visible(folder):
-        if p.is_dir() and (
-            p.name.startswith(f"{folder.name}_") or any((p / place).is_dir() for place in places)
-        ):
-            out.setdefault(kind_of(p.name, folder.name, files), []).append(p)
-    return out
+        named = p.name.startswith(f"{folder.name}_")
+        if p.is_dir() and (named or any((p / place).is_dir() for place in places)):
+            found.setdefault(instance_kind(p.name, folder.name, files), []).append(p)
+    return found
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #86f349a9
-def exposures_in(folder: Path, images: str) -> list[str]:
-    """The exposures of which an instance has images."""
-    place, name = os.path.split(images)
-    free = re.escape(name).replace("<view>", ".+").replace("<exposure>", "(.+?)")
-    return sorted(
-        {m[1] for p in visible(folder / place) if (m := re.fullmatch(free, p.name)) and m.groups()},
-        key=natural,
-    )
+def find_exposures(folder: Path, images: str) -> list[str]:
+    """The exposures of which an instance has images.
 
-
-def _unpaired(
-    folder: Path,
-    role: str,
-    pattern: str,
-    partners: dict[str, Path],
-    alone: list[str],
-    fix: str | None,
-) -> PairingError:
-    found = f"no such file ({len(alone)} such: {', '.join(alone[:5])}{', ...' * (len(alone) > 5)})"
-    return PairingError(
-        f"a view has no {'image' if role == 'rgb' else 'depth map'}",
-        file=folder / fill(pattern, view=alone[0]),
-        found=found,
-        expected=f"the partner of {partners[alone[0]].name}",
-        fix=fix,
-    )
+    >>> find_exposures(root / "puck/puck_real", "rgb/<view>_<exposure>.png")
+    """
+    name = re.escape(os.path.basename(images)).replace("<view>", ".+")
+    free = re.compile(name.replace("<exposure>", "(.+?)"))
+    matches = [free.fullmatch(p.name) for p in visible(folder / os.path.dirname(images))]
+    return sorted({m[1] for m in matches if m and m.groups()}, key=natural)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #7a730f5f
-def pairs_in(
+def pair_views(
     folder: Path, where: dict, exposure: str
 ) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
-    """View id -> {rgb, depth} of an instance, in natural order, and what has no partner."""
-    patterns = {"rgb": fill(where["images"], exposure=exposure), "depth": where["depth"]}
-    found, faults = {role: matching(folder, p) for role, p in patterns.items()}, []
+    """View id -> {rgb, depth} of an instance, in natural order, and what has no partner.
+
+    >>> pairs, faults = pair_views(root / "puck/puck_real", layout_description()["real"], "2")
+    """
+    patterns = {
+        "rgb": fill_pattern(where["images"], exposure=exposure),
+        "depth": where["depth"],
+    }
+    found = {role: match_files(folder, pattern) for role, pattern in patterns.items()}
+    faults = []
     for role, other in (("rgb", "depth"), ("depth", "rgb")):
-        if alone := sorted(found[other].keys() - found[role].keys(), key=natural):
-            there = exposures_in(folder, where["images"]) if role == "rgb" else []
-            faults.append(
-                _unpaired(
-                    folder,
-                    role,
-                    patterns[role],
-                    found[other],
-                    alone,
-                    f"exposures here: {', '.join(there)}" if there else None,
-                )
-            )
+        alone = sorted(found[other].keys() - found[role].keys(), key=natural)
+        if not alone:
+            continue
+        there = find_exposures(folder, where["images"]) if role == "rgb" else []
+        more = ", ..." if len(alone) > 5 else ""
+        fault = PairingError(
+            f"a view has no {'image' if role == 'rgb' else 'depth map'}",
+            file=folder / fill_pattern(patterns[role], view=alone[0]),
+            found=f"no such file ({len(alone)} such: {', '.join(alone[:5])}{more})",
+            expected=f"the partner of {found[other][alone[0]].name}",
+            fix=f"exposures here: {', '.join(there)}" if there else None,
+        )
+        faults.append(fault)
     both = sorted(found["rgb"].keys() & found["depth"].keys(), key=natural)
-    return {v: {r: found[r][v] for r in found} for v in both}, faults
+    return {v: {role: found[role][v] for role in found} for v in both}, faults
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #1d29bfa1
-def _usual(view_sets: list[tuple[str, ...]]) -> tuple[str, ...]:
+def _usual_views(view_sets: list[tuple[str, ...]]) -> tuple[str, ...]:
     """The most frequent set of views; of equally frequent ones the largest."""
-    return max(Counter(view_sets).items(), key=lambda c: (c[1], len(c[0])))[0] if view_sets else ()
+    counts = Counter(view_sets)
+    return max(counts, key=lambda views: (counts[views], len(views)), default=())
 
 
-def view_fault(found, expected, file: Path, what: str) -> ViewMismatch | None:
+def _view_fault(found, expected, file: Path, what: str) -> ViewMismatch | None:
     """The error for view ids that differ from those expected, or None."""
-    missing, extra = (
-        sorted(set(a) - set(b), key=natural) for a, b in ((expected, found), (found, expected))
-    )
-    if not missing and not extra:
+    missing = sorted(set(expected) - set(found), key=natural)
+    extra = sorted(set(found) - set(expected), key=natural)
+    differences = []
+    for word, ids in {"missing": missing, "extra": extra}.items():
+        if ids:
+            more = " ..." if len(ids) > 12 else ""
+            differences.append(f"{word} {', '.join(ids[:12])}{more}")
+    if not differences:
         return None
-    told = "; ".join(
-        f"{word} {', '.join(ids[:12])}{' ...' if len(ids) > 12 else ''}"
-        for word, ids in (("missing", missing), ("extra", extra))
-        if ids
-    )
     return ViewMismatch(
         f"{what} has other views than the class",
         file=file,
-        found=told,
+        found="; ".join(differences),
         expected=f"{len(expected)} views: {', '.join(expected[:36])}",
     )
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #7a48b4ca
-def calibration_of(
+def find_calibration(
     folder: Path, views: tuple[str, ...], rules: dict
 ) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
-    """View id -> {intrinsics, pose} of a class, empty where nothing is calibrated, and what is wrong."""
-    given = {
-        role: matching(folder, rules[k])
-        if "<view>" in rules[k]
-        else {v: folder / rules[k] for v in views if (folder / rules[k]).is_file()}
-        for role, k in (("intrinsics", "intrinsics"), ("pose", "poses"))
-    }
+    """View id -> {intrinsics, pose} of a class, and what is wrong; empty without a calibration.
+
+    >>> cameras, faults = find_calibration(root / "puck", views, rules)
+    """
+    patterns = {"intrinsics": rules["intrinsics"], "pose": rules["poses"]}
+    given, faults = {}, []
+    for role, pattern in patterns.items():
+        shared = folder / pattern  # one file for all views
+        if "<view>" in pattern:
+            given[role] = match_files(folder, pattern)
+        else:
+            given[role] = dict.fromkeys(views, shared) if shared.is_file() else {}
     if not any(given.values()):
         return {}, []
-    faults = [
-        f
-        for role, k in (("intrinsics", "intrinsics"), ("pose", "poses"))
-        if (f := view_fault(given[role], views, folder / rules[k], "calibration"))
-    ]
-    return {
-        v: {r: given[r][v] for r in given} for v in views if all(v in g for g in given.values())
-    }, faults
+    for role, pattern in patterns.items():
+        fault = _view_fault(given[role], views, folder / pattern, "calibration")
+        faults += [fault] if fault else []
+    whole = [v for v in views if all(v in files for files in given.values())]
+    return {v: {role: files[v] for role, files in given.items()} for v in whole}, faults
+
+
+# %% ../../nbs/data/25_sim3d.ipynb #464a90e8
+def _is_bad(folder: Path, files: dict) -> bool:
+    return files["bad_name"] in folder.name.lower().removeprefix(folder.parent.name.lower())
+
+
+def _count_faults(folder: Path, kind: str, found: list[Path], files: dict) -> list[DatasetError]:
+    """Exactly one training instance; test instances of both sorts."""
+    bad = sum(_is_bad(p, files) for p in found)
+    if kind in ("real", "synth") and len(found) != 1:
+        names, word = ", ".join(p.name for p in found), files[f"{kind}_name"]
+        fault = DatasetError(
+            "a class has one training instance",
+            file=folder,
+            found=names or f"no folder with {word} in its name",
+            expected=f"{folder.name}_{word}",
+        )
+        return [fault]
+    if kind == "test" and bad in (0, len(found)):
+        fault = EmptyCategory(
+            "the test instances are all of one sort",
+            file=folder,
+            found=f"{len(found) - bad} good, {bad} bad",
+            expected=f"at least one of each; {files['bad_name']} in the name of the anomalous",
+        )
+        return [fault]
+    return []
+
+
+def scan_class(
+    folder: Path, kind: str, files: dict, exposure: str
+) -> Iterator[Record | DatasetError]:
+    """The instances of a class that are real, synth, dev or test, and what is wrong in the class.
+
+    Warns where the class has another number of views than the benchmark.
+
+    >>> list(scan_class(root / "puck", "test", layout_description(), "2"))
+    """
+    instances, pairs = find_instances(folder, files), {}
+    for k, found in instances.items():
+        where = files["synth" if k == "synth" else "real"]
+        pairs |= {p: pair_views(p, where, exposure) for p in found}
+    views = _usual_views([tuple(views) for views, _ in pairs.values() if views])
+    if views and len(views) not in files["views"]:
+        usual = " or ".join(map(str, files["views"]))
+        told = f"sim3d: {folder.name} has {len(views)} views; the benchmark has {usual}"
+        warnings.warn(told, stacklevel=5)
+    cameras, faults = {}, []
+    if views:
+        cameras, faults = find_calibration(folder, views, files["calibration"])
+    found = instances.get(kind, [])
+    for p in found:
+        here, wrong = pairs[p]
+        fault = None if wrong else _view_fault(here, views, p, "instance")
+        if wrong or fault:
+            yield from wrong or [fault]
+        else:
+            yield _make_record(p, kind, {v: f | cameras.get(v, {}) for v, f in here.items()}, files)
+    yield from faults + _count_faults(folder, kind, found, files)
+
+
+def _make_record(folder: Path, kind: str, views: dict[str, dict[str, Path]], files: dict) -> Record:
+    category, split = folder.parent.name, "train" if kind in ("real", "synth") else kind
+    defect = "bad" if _is_bad(folder, files) else "good"
+    names = {"instance": folder.name, "class": category}
+    volume = folder.parent / fill_pattern(files["volume"]["file"], **names)
+    grid = files["volume"].get("grid")
+    info = {
+        "views": tuple(views),
+        "volume": volume if volume.is_file() else None,
+        "grid": folder.parent / fill_pattern(grid, **names) if grid else None,
+    }
+    name = f"{category}/{split}/{defect}/{folder.name}"
+    return Record(name, category, split, defect, tuple(views.values()), info)
+
+
+# %% ../../nbs/data/25_sim3d.ipynb #365d1888
+def _require_size(path: Path, found: tuple, expected: tuple) -> None:
+    if tuple(found) != tuple(expected):
+        what = "depth map has another size than its image"
+        raise ShapeMismatch(what, file=path, found=found, expected=expected)
+
+
+class _InstanceFiles(FileDataset):
+    """What can be said of an instance without decoding its views: headers, volume, content."""
+
+    files: dict  # the layout's description
+
+    def volume(self, record: Record) -> DefectVolume | None:
+        """The ground truth of an instance in voxels, or None where there is no file.
+
+        Raises `LabelMaskConflict`, `MissingMask`, and what `read_volume` raises.
+        """
+        path, keys = record.info["volume"], self.files["volume"]
+        if path is None:
+            return None
+        keys = {k: keys[k] for k in ("labels", "origin", "size", "unit") if k in keys}
+        volume = read_volume(path, keys, record.info["grid"])
+        n = int(volume.labels.sum())
+        if record.defect == "good" and n:
+            what, expected = "a good instance's volume marks a defect", "none, or no volume"
+            raise LabelMaskConflict(what, file=path, found=f"{n} voxels", expected=expected)
+        if record.defect != "good" and not n:
+            what, found = "an anomalous instance's volume is empty", "0 labelled voxels"
+            raise MissingMask(what, file=path, found=found, expected="at least 1")
+        return volume
+
+    def headers(self, record: Record) -> None:
+        """Check sizes and number types of all files, and the volume."""
+        for files in record.files:
+            path = files["depth"]
+            image, depth = header(files["rgb"]), header(path)
+            if path.suffix == ".npy" and depth.channels != 1:
+                what, found = "array has the wrong number of axes", (*depth.size, depth.channels)
+                raise ShapeMismatch(what, file=path, found=found, expected="2 axes")
+            if depth.dtype not in ("float32", "float64"):
+                raise _wrong_type(path, depth.dtype)
+            _require_size(path, depth.size, image.size)
+        self.volume(record)
+
+    def content(self, record: Record, masks: bool = True) -> str:
+        """The hash of an instance: of its files, and of its volume if `masks`."""
+        views, path = super().content(record, masks), record.info["volume"]
+        if not (masks and path):
+            return views
+        return hashlib.sha1(f"{views} {file_hash(path)}".encode()).hexdigest()
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #4a0b5c84
-class SiM3D(FileDataset):
-    """Multi-view instances of one class.
+class SiM3D(_InstanceFiles):
+    """Multi-view instances of one class: train, test, and dev where it is there.
 
-    `train` is one good instance: scanned (`setup="real"`) or rendered (`setup="synth"`); then
-    `test`, and `dev` where it is there.
+    `train` is one good instance: scanned (`setup="real"`) or rendered (`setup="synth"`).
+    `exposure`: the suffix of the images. `masks`: give each view the ground truth that the volume
+    implies. `prepare`: applied to each view once it is read. `volume(record)` is the ground truth
+    in voxels.
 
-    `exposure`: the suffix of the images. `masks`: give each view the ground truth that the
-    volume implies. `prepare`: applied to each view once it is read.
+    >>> SiM3D("/data/sim3d", "plastic_stool", setup="synth")[0].views[0].depth.shape
     """
 
     name, expects = "sim3d", "folders such as plastic_stool/plastic_stool_real/depth"
@@ -765,265 +856,83 @@ class SiM3D(FileDataset):
         prepare: Callable[[View], View] | None = None,
         faults: list | None = None,
     ):
-        if setup not in ("real", "synth"):
-            raise MvadError("unknown setup", found=setup, expected="real or synth")
-        self.files, self.setup, self.masks, self.prepare = description(), setup, masks, prepare
+        self.setup = require_known("setup", setup, ("real", "synth"))
+        self.files, self.masks, self.prepare = layout_description(), masks, prepare
         self.exposure = str(self.files["exposure"] if exposure is None else exposure)
         super().__init__(root, category, split, faults=faults)
 
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
-        files = description()
-        return [p.name for p in visible(home) if p.is_dir() and instances(p, files)]
+        """The folders of `home` with instances."""
+        files = layout_description()
+        return [p.name for p in visible(home) if p.is_dir() and find_instances(p, files)]
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
-        """`train` is that of the setup; `train_synth` names the rendered instance whatever the setup, so that a check reads it too."""
-        kinds = instances(Path(home) / category, description())
-        return (
-            ["train"] * ("real" in kinds or "synth" in kinds)
-            + ["train_synth"] * ("synth" in kinds)
-            + [k for k in ("dev", "test") if k in kinds]
-        )
+        """The splits; `train_synth` names the rendering, so that a check reads it too."""
+        kinds = find_instances(Path(home) / category, layout_description())
+        splits = ["train"] if "real" in kinds or "synth" in kinds else []
+        splits += ["train_synth"] if "synth" in kinds else []
+        return splits + [k for k in ("dev", "test") if k in kinds]
 
+    def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
+        """The instances of a split, and what is wrong in the class."""
+        kind = {"train": self.setup, "train_synth": "synth"}.get(split, split)
+        yield from scan_class(home / category, kind, self.files, self.exposure)
 
-# %% ../../nbs/data/25_sim3d.ipynb #77eeb4f5
-def scan(self: SiM3D, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-    """The records of a split, and what is wrong in the class."""
-    folder, kinds = home / category, instances(home / category, self.files)
-    pairs = {
-        p: pairs_in(p, self.files["synth" if k == "synth" else "real"], self.exposure)
-        for k, found in kinds.items()
-        for p in found
-    }
-    views = _usual([tuple(v) for v, _ in pairs.values() if v])
-    if views and len(views) not in self.files["views"]:
-        warnings.warn(
-            f"sim3d: {category} has {len(views)} views; the benchmark has {' or '.join(map(str, self.files['views']))}",
-            stacklevel=4,
-        )
-    cameras, faults = (
-        calibration_of(folder, views, self.files["calibration"]) if views else ({}, [])
-    )
-    kind = {"train": self.setup, "train_synth": "synth"}.get(split, split)
-    found = kinds.get(kind, [])
-    for p in found:
-        here, wrong = pairs[p]
-        if not wrong and (f := view_fault(here, views, p, "instance")):
-            wrong = [f]
-        yield from wrong
-        if not wrong:
-            yield self.record(p, kind, here, cameras)
-    yield from faults
-    yield from _census(folder, category, kind, found, self.files)
+    def read_view(self, record: Record, which: int) -> View:
+        """View number `which`, from 0 in natural order of the ids, prepared if asked for."""
+        view = _read_view(record.files[which], record.info["views"][which], self.files)
+        if self.masks and view.camera is not None:
+            if record.defect == "good":
+                view = replace(view, gt=np.zeros(view.size, bool))
+            elif record.info["volume"]:
+                view = replace(view, gt=labels_in_view(self.volume(record), view))
+        return view if self.prepare is None else self.prepare(view)
 
+    def read(self, record: Record) -> Sample:
+        """Decode all views of an instance; errors say what is wrong in its files."""
+        views = tuple(self.read_view(record, i) for i in range(len(record.files)))
+        return Sample(record.id, record.category, record.split, record.defect, views)
 
-# %% ../../nbs/data/25_sim3d.ipynb #464a90e8
-def _bad(p: Path, files: dict) -> bool:
-    return files["bad_name"] in p.name.lower().removeprefix(p.parent.name.lower())
-
-
-def _census(
-    folder: Path, category: str, kind: str, found: list[Path], files: dict
-) -> Iterator[DatasetError]:
-    """Exactly one training instance; test instances of both sorts."""
-    bad = sum(_bad(p, files) for p in found)
-    if kind in ("real", "synth") and len(found) != 1:
-        yield DatasetError(
-            "a class has one training instance",
-            file=folder,
-            found=", ".join(p.name for p in found)
-            or f"no folder with {files[f'{kind}_name']} in its name",
-            expected=f"{category}_{files[f'{kind}_name']}",
-        )
-    if kind == "test" and bad in (0, len(found)):
-        yield EmptyCategory(
-            "the test instances are all of one sort",
-            file=folder,
-            found=f"{len(found) - bad} good, {bad} bad",
-            expected=f"at least one of each; {files['bad_name']} in the name of the anomalous",
-        )
-
-
-# %% ../../nbs/data/25_sim3d.ipynb #f1afc689
-def _record(self: SiM3D, folder: Path, kind: str, pairs: dict, cameras: dict) -> Record:
-    category = folder.parent.name
-    split = "train" if kind in ("real", "synth") else kind
-    defect = "bad" if _bad(folder, self.files) else "good"
-    volume, grid = (
-        folder.parent / fill(p, instance=folder.name, **{"class": category}) if p else None
-        for p in map(self.files["volume"].get, ("file", "grid"))
-    )
-    return Record(
-        f"{category}/{split}/{defect}/{folder.name}",
-        category,
-        split,
-        defect,
-        tuple({**files, **cameras.get(v, {})} for v, files in pairs.items()),
-        {"views": tuple(pairs), "volume": volume if volume.is_file() else None, "grid": grid},
-    )
-
-
-SiM3D.scan, SiM3D.record = scan, _record
+    def read_all(self, record: Record) -> None:
+        """Read the views one by one and forget them: together they may not fit into memory."""
+        for i in range(len(record.files)):
+            self.read_view(record, i)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #f0039f26
-def read_view(self: SiM3D, record: Record, which: int) -> View:
-    """View number `which` (0-based, in natural order of the ids), prepared if there is a `prepare`."""
-    files, name, rules = record.files[which], record.info["views"][which], self.files["depth"]
-    camera = (
-        read_camera(files["intrinsics"], files["pose"], name, self.files["calibration"])
-        if "pose" in files
-        else None
-    )
-    rgb = read_rgb(files["rgb"])
-    if (rgb != rgb[:1]).any():
-        rgb = np.repeat(np.tensordot([0.299, 0.587, 0.114], rgb, 1)[None], 3, 0).clip(
-            0, 1
-        )  # a colour file, read as grey
-    depth, valid = read_depth(files["depth"], channel=rules["exr_channel"])
-    if depth.shape != rgb.shape[1:]:
-        raise ShapeMismatch(
-            "depth map has another size than its image",
-            file=files["depth"],
-            found=depth.shape,
-            expected=rgb.shape[1:],
-        )
+def _read_view(paths: dict[str, Path], name: str, files: dict) -> View:
+    """A view's image and depth, with its points where it is calibrated."""
+    rules, path = files["depth"], paths["depth"]
+    camera = None
+    if "pose" in paths:
+        places = paths["intrinsics"], paths["pose"]
+        camera = read_calibration(*places, name, files["calibration"])
+    rgb = read_rgb(paths["rgb"])
+    if (rgb != rgb[:1]).any():  # a colour file, read as grey
+        rgb = np.repeat(np.tensordot([0.299, 0.587, 0.114], rgb, 1)[None], 3, 0).clip(0, 1)
+    depth, valid = read_stored_depth(path, channel=rules["exr_channel"])
+    _require_size(path, depth.shape, rgb.shape[1:])
     depth = depth * np.float32(rules["unit"])
     if rules["is"] == "range":
         if camera is None:
-            raise DatasetError(
-                "ranges cannot become depth without intrinsics",
-                file=files["depth"],
-                found="no calibration",
-                expected="files.calibration in the recipe",
-            )
-        depth = z_of_range(depth, camera)
-    view = View(
-        rgb,
-        xyz=None if camera is None else back_project(depth, camera),
-        valid=valid,
-        depth=depth,
-        camera=camera,
-        name=name,
-    )
-    if self.masks and camera is not None and (record.defect == "good" or record.info["volume"]):
-        view = replace(
-            view,
-            gt=np.zeros(view.size, bool)
-            if record.defect == "good"
-            else seen_labels(self.volume(record), view),
-        )
-    return view if self.prepare is None else self.prepare(view)
-
-
-# %% ../../nbs/data/25_sim3d.ipynb #54550a4c
-def read(self: SiM3D, record: Record) -> Sample:
-    """All views of an instance.
-
-    Raises the errors of `mvad.data.base` for what is wrong in its files.
-    """
-    return Sample(
-        record.id,
-        record.category,
-        record.split,
-        record.defect,
-        tuple(self.read_view(record, i) for i in range(len(record.files))),
-    )
-
-
-def read_all(self: SiM3D, record: Record) -> None:
-    """Read the views one by one and forget them: 36 views of 12 megapixels do not fit into memory together."""
-    for i in range(len(record.files)):
-        self.read_view(record, i)
-
-
-SiM3D.read_view, SiM3D.read, SiM3D.read_all = read_view, read, read_all
-
-
-# %% ../../nbs/data/25_sim3d.ipynb #365d1888
-def volume(self: SiM3D, record: Record) -> DefectVolume | None:
-    """The ground truth of an instance, or None where there is no file.
-
-    Raises `LabelMaskConflict`, `MissingMask`.
-    """
-    path = record.info["volume"]
-    if path is None:
-        return None
-    v = read_volume(
-        path,
-        {
-            k: self.files["volume"][k]
-            for k in ("labels", "origin", "size", "unit")
-            if k in self.files["volume"]
-        },
-        record.info["grid"],
-    )
-    n = int(v.labels.sum())
-    if record.defect == "good" and n:
-        raise LabelMaskConflict(
-            "a good instance's volume marks a defect",
-            file=path,
-            found=f"{n} voxels",
-            expected="none, or no volume",
-        )
-    if record.defect != "good" and not n:
-        raise MissingMask(
-            "an anomalous instance's volume is empty",
-            file=path,
-            found="0 labelled voxels",
-            expected="at least 1",
-        )
-    return v
-
-
-# %% ../../nbs/data/25_sim3d.ipynb #ffdfaf31
-def headers(self: SiM3D, record: Record) -> None:
-    """Sizes and number types of all files, and the volume.
-
-    Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`.
-    """
-    for files in record.files:
-        image, depth = header(files["rgb"]), header(path := files["depth"])
-        if path.suffix == ".npy" and depth.channels != 1:
-            raise ShapeMismatch(
-                "array has the wrong number of axes",
-                file=path,
-                found=(*depth.size, depth.channels),
-                expected="2 axes",
-            )
-        if depth.dtype not in ("float32", "float64"):
-            raise DTypeError(
-                "depth map has the wrong number type",
-                file=path,
-                found=depth.dtype,
-                expected="float32 or float64",
-                fix="the file may have been re-encoded",
-            )
-        if depth.size != image.size:
-            raise ShapeMismatch(
-                "depth map has another size than its image",
-                file=path,
-                found=depth.size,
-                expected=image.size,
-            )
-    self.volume(record)
-
-
-def content(self: SiM3D, record: Record, masks: bool = True) -> str:
-    """The hash of an instance: of its files, and of its volume if `masks`."""
-    views, path = FileDataset.content(self, record, masks), record.info["volume"]
-    return (
-        hashlib.sha1(f"{views} {file_hash(path)}".encode()).hexdigest() if masks and path else views
-    )
-
-
-SiM3D.volume, SiM3D.headers, SiM3D.content = volume, headers, content
+            found, expected = "no calibration", "files.calibration in the recipe"
+            what = "ranges cannot become depth without intrinsics"
+            raise DatasetError(what, file=path, found=found, expected=expected)
+        depth = range_to_depth(depth, camera)
+    xyz = None if camera is None else back_project(depth, camera)
+    return View(rgb, xyz=xyz, valid=valid, depth=depth, camera=camera, name=name)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #20f76748
-def view_gap(a: View, b: View, most: int = 5000) -> Float[np.ndarray, "K"]:
-    """How far (metres, along b's axis) points of `a` (at most `most`) lie from the surface that `b` measured where they land; bilinear between pixels that are all valid."""
+def view_gaps(a: View, b: View, most: int = 5000) -> Float[np.ndarray, "K"]:
+    """How far (metres, along b's axis) points of `a` lie from the surface that `b` measured.
+
+    At most `most` points; b's depth is bilinear between pixels that are all valid.
+
+    >>> np.median(view_gaps(sample.views[0], sample.views[1]))
+    """
     p = world_points(a)
     uv, z = project(p[:: max(len(p) // most, 1)], b.camera)
     (h, w), low = b.size, np.floor(uv)
@@ -1041,19 +950,24 @@ def view_gap(a: View, b: View, most: int = 5000) -> Float[np.ndarray, "K"]:
 
 # %% ../../nbs/data/25_sim3d.ipynb #02b6c702
 def reprojection_error(
-    dataset, longest: int = 256, grid: VoxelGrid | None = None, neighbours: int = 4
+    dataset: Sequence[Sample],
+    longest: int = 256,
+    grid: VoxelGrid | None = None,
+    neighbours: int = 4,
 ) -> float:
-    """Median distance, in voxels, between the surfaces that neighbouring views of the first sample see; `grid`: by default that around its points.
+    """Median distance, in voxels, between the surfaces that neighbouring views see.
 
-    Infinite where nothing overlaps.
+    Of the first sample. `grid`: by default that around its points, with `longest` voxels along its
+    longest side. Infinite where nothing overlaps.
+
+    >>> reprojection_error(SiM3D("/data/sim3d", "plastic_stool"))
     """
     views = [v for v in dataset[0].views if v is not None]
     grid = grid or grid_around(np.concatenate([world_points(v) for v in views]), longest)
     eyes = np.array([np.linalg.inv(v.camera.world_to_camera)[:3, 3] for v in views])
-    nearest = np.linalg.norm(eyes[:, None] - eyes, axis=2).argsort(1, kind="stable")[
-        :, 1 : neighbours + 1
-    ]
-    gaps = np.concatenate(
-        [np.zeros(0), *(view_gap(v, views[j]) for v, row in zip(views, nearest) for j in row)]
-    )
+    order = np.linalg.norm(eyes[:, None] - eyes, axis=2).argsort(1, kind="stable")
+    gaps = [np.zeros(0)]
+    for v, nearest in zip(views, order[:, 1 : neighbours + 1]):
+        gaps += [view_gaps(v, views[j]) for j in nearest]
+    gaps = np.concatenate(gaps)
     return float(np.median(gaps)) / grid.size if len(gaps) else float("inf")

@@ -4099,6 +4099,60 @@ d = {
                 "mvad/encoders/channels.py",
             ),
         },
+        "mvad.encoders.depth_images": {
+            "mvad.encoders.depth_images._corner_patches": (
+                "encoders/depth_images.html#_corner_patches",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images._mean_point": (
+                "encoders/depth_images.html#_mean_point",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.close_mask": (
+                "encoders/depth_images.html#close_mask",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.empty_corners": (
+                "encoders/depth_images.html#empty_corners",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.fill_zeros": (
+                "encoders/depth_images.html#fill_zeros",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.modality_image": (
+                "encoders/depth_images.html#modality_image",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.nearest_pixels": (
+                "encoders/depth_images.html#nearest_pixels",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.normals_to_colours": (
+                "encoders/depth_images.html#normals_to_colours",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.object_depth": (
+                "encoders/depth_images.html#object_depth",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.plane_distance": (
+                "encoders/depth_images.html#plane_distance",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.resize_8bit": (
+                "encoders/depth_images.html#resize_8bit",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.resize_view": (
+                "encoders/depth_images.html#resize_view",
+                "mvad/encoders/depth_images.py",
+            ),
+            "mvad.encoders.depth_images.table_distance": (
+                "encoders/depth_images.html#table_distance",
+                "mvad/encoders/depth_images.py",
+            ),
+        },
         "mvad.encoders.dino_depth": {
             "mvad.encoders.dino_depth.DepthViT": (
                 "encoders/dino_depth.html#depthvit",
@@ -5525,16 +5579,11 @@ d = {
                 "papers/crd.html#projection.forward",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd._corner_patches": (
-                "papers/crd.html#_corner_patches",
-                "mvad/papers/crd.py",
-            ),
             "mvad.papers.crd._held_back": ("papers/crd.html#_held_back", "mvad/papers/crd.py"),
             "mvad.papers.crd._maps_of_view": (
                 "papers/crd.html#_maps_of_view",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd._mean_point": ("papers/crd.html#_mean_point", "mvad/papers/crd.py"),
             "mvad.papers.crd._one_or_list": ("papers/crd.html#_one_or_list", "mvad/papers/crd.py"),
             "mvad.papers.crd._project_all": ("papers/crd.html#_project_all", "mvad/papers/crd.py"),
             "mvad.papers.crd._require_depth": (
@@ -5549,18 +5598,12 @@ d = {
                 "papers/crd.html#branch_losses",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.close_mask": ("papers/crd.html#close_mask", "mvad/papers/crd.py"),
             "mvad.papers.crd.combine_maps": ("papers/crd.html#combine_maps", "mvad/papers/crd.py"),
             "mvad.papers.crd.conv_sequence": (
                 "papers/crd.html#conv_sequence",
                 "mvad/papers/crd.py",
             ),
             "mvad.papers.crd.down_and_up": ("papers/crd.html#down_and_up", "mvad/papers/crd.py"),
-            "mvad.papers.crd.empty_corners": (
-                "papers/crd.html#empty_corners",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.fill_zeros": ("papers/crd.html#fill_zeros", "mvad/papers/crd.py"),
             "mvad.papers.crd.fit_branches": ("papers/crd.html#fit_branches", "mvad/papers/crd.py"),
             "mvad.papers.crd.fuse_level": ("papers/crd.html#fuse_level", "mvad/papers/crd.py"),
             "mvad.papers.crd.inverted_bottleneck_projection": (
@@ -5572,29 +5615,6 @@ d = {
                 "mvad/papers/crd.py",
             ),
             "mvad.papers.crd.mean_levels": ("papers/crd.html#mean_levels", "mvad/papers/crd.py"),
-            "mvad.papers.crd.modality_image": (
-                "papers/crd.html#modality_image",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.nearest_pixels": (
-                "papers/crd.html#nearest_pixels",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.normals_to_colours": (
-                "papers/crd.html#normals_to_colours",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.object_depth": ("papers/crd.html#object_depth", "mvad/papers/crd.py"),
-            "mvad.papers.crd.plane_distance": (
-                "papers/crd.html#plane_distance",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.resize_8bit": ("papers/crd.html#resize_8bit", "mvad/papers/crd.py"),
-            "mvad.papers.crd.resize_view": ("papers/crd.html#resize_view", "mvad/papers/crd.py"),
-            "mvad.papers.crd.table_distance": (
-                "papers/crd.html#table_distance",
-                "mvad/papers/crd.py",
-            ),
         },
         "mvad.papers.crd_released": {
             "mvad.papers.crd_released._used": (

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from mvad.baselines.reverse_distillation import (
     OCBE,
     ReverseDecoder,
@@ -22,7 +22,6 @@ from mvad.baselines.reverse_distillation import (
 )
 from ..core.anomaly_map import gaussian_smooth
 from ..core.detector import Configurable, Detector, Prediction, require_good
-from ..core.geometry import fit_plane, valid_points
 from mvad.core.sample import (
     MvadError,
     PreparedSample,
@@ -33,27 +32,15 @@ from mvad.core.sample import (
 )
 from ..core.training import seeded, train
 from ..encoders.channels import ChannelScale, PyramidScale
-from ..encoders.features import Folder, normals_of
+from ..encoders.depth_images import MODALITIES, modality_image, resize_view
+from ..encoders.features import Folder
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
 # %% auto #0
 __all__ = [
-    "MODALITIES",
-    "NORMAL_SIGNS",
     "BY_PROTOCOL",
     "CRD_SCALES",
     "CRD_VARIANTS",
-    "resize_8bit",
-    "nearest_pixels",
-    "normals_to_colours",
-    "resize_view",
-    "plane_distance",
-    "close_mask",
-    "fill_zeros",
-    "empty_corners",
-    "table_distance",
-    "object_depth",
-    "modality_image",
     "conv_sequence",
     "down_and_up",
     "Projection",
@@ -74,210 +61,6 @@ __all__ = [
     "CrossmodalDetector",
     "CRD",
 ]
-
-# %% ../../nbs/papers/42_crd.ipynb #94af27d7
-MODALITIES = ("rgb", "depth", "normals")
-
-
-def resize_8bit(
-    image: Float[np.ndarray, "c H W"], size: tuple[int, int]
-) -> Float[np.ndarray, "c h w"]:
-    """An image in [0, 1] with 8 bits a channel at another size, 8 bits again.
-
-    PIL's bilinear filter, antialiased, channel by channel.
-
-    Example:
-        >>> resize_8bit(np.ones((3, 9, 7), np.float32), (4, 5)).shape
-        (3, 4, 5)
-    """
-    from PIL import Image
-
-    channels = np.round(image * 255).astype(np.uint8)
-    small = [Image.fromarray(c).resize(size[::-1], Image.BILINEAR) for c in channels]
-    return np.stack([np.asarray(c) for c in small]).astype(np.float32) / 255
-
-
-def nearest_pixels(a: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
-    """An array at another size by the nearest pixel above and to the left, as OpenCV takes it.
-
-    None stays None.
-
-    Example:
-        >>> nearest_pixels(np.arange(16).reshape(4, 4), (2, 2)).tolist()
-        [[0, 2], [8, 10]]
-    """
-    if a is None:
-        return None
-    rows = (np.arange(size[0]) * (a.shape[-2] / size[0])).astype(int)
-    columns = (np.arange(size[1]) * (a.shape[-1] / size[1])).astype(int)
-    return a[..., rows[:, None], columns]
-
-
-# %% ../../nbs/papers/42_crd.ipynb #8d5073d7
-# from our camera frame to the colours of Eyecandies' normal maps
-NORMAL_SIGNS = np.array([1, -1, -1], np.float32).reshape(3, 1, 1)
-
-
-def normals_to_colours(normals: Float[np.ndarray, "3 H W"]) -> Float[np.ndarray, "3 H W"]:
-    """Normals as Eyecandies colours them, in [0, 1]."""
-    return np.clip((NORMAL_SIGNS * normals + 1) / 2, 0, 1)
-
-
-def resize_view(view: View, size: int) -> View:
-    """The view at `size` x `size` (CRD Sec. 5.1), aspect ratio not kept.
-
-    Colours, normals and mask are bilinear, the mask cut at 1/2; points are the nearest.
-
-    Example:
-        >>> resize_view(View(np.zeros((3, 90, 120))), 64).size
-        (64, 64)
-    """
-    hw = (size, size)
-    if view.size == hw:
-        return view
-    gt, normals = view.gt, view.normals
-    if gt is not None:
-        gt = resize_8bit(gt[None].astype(np.float32), hw)[0] > 0.5
-    if normals is not None:
-        normals = NORMAL_SIGNS * (2 * resize_8bit(normals_to_colours(normals), hw) - 1)
-    camera = view.camera and view.camera.scaled(size / view.size[1], size / view.size[0])
-    points = {k: nearest_pixels(getattr(view, k), hw) for k in ("xyz", "valid", "depth")}
-    rgb = resize_8bit(view.rgb, hw)
-    return replace(view, rgb=rgb, gt=gt, normals=normals, camera=camera, **points)
-
-
-# %% ../../nbs/papers/42_crd.ipynb #836b13ad
-def _corner_patches(xyz: Float[np.ndarray, "3 H W"], side: int = 3) -> list[np.ndarray]:
-    "The top left, top right, bottom left and bottom right corner."
-    first, last = slice(side), slice(-side, None)
-    return [xyz[:, rows, columns] for rows in (first, last) for columns in (first, last)]
-
-
-def _mean_point(patch: Float[np.ndarray, "3 h w"]) -> Float[np.ndarray, "3"]:
-    "The mean of a patch's points; the camera's origin if it has none."
-    return patch.reshape(3, -1).sum(1, dtype=np.float64) / max(np.count_nonzero(patch[2]), 1e-12)
-
-
-def plane_distance(
-    xyz: Float[np.ndarray, "3 H W"], anchors: Float[np.ndarray, "3 3"]
-) -> Float[np.ndarray, "H W"]:
-    """Unsigned distance (metres) to the plane through three points; NaN where they are no plane.
-
-    Example:
-        >>> plane_distance(np.full((3, 1, 1), 2.0), np.eye(3)).round(2).item()
-        2.89
-    """
-    a, b, c = anchors.astype(np.float64)
-    n = np.cross(b - a, c - a)
-    with np.errstate(invalid="ignore"):
-        return np.abs(np.tensordot(n / np.linalg.norm(n), xyz - a[:, None, None], 1))
-
-
-# %% ../../nbs/papers/42_crd.ipynb #56130b11
-def close_mask(mask: Bool[np.ndarray, "H W"], iterations: int = 3) -> Bool[np.ndarray, "H W"]:
-    """Morphological closing with 3 x 3 ones: so many dilations, then as many erosions.
-
-    What is outside the image never counts.
-    """
-    from scipy.ndimage import maximum_filter, minimum_filter
-
-    side = 2 * iterations + 1
-    grown = maximum_filter(mask.astype(np.uint8), side, mode="constant", cval=0)
-    return minimum_filter(grown, side, mode="constant", cval=1).astype(bool)
-
-
-def fill_zeros(z: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
-    """Each zero pixel becomes the mean of its positive neighbours (3 x 3), 0 if there is none.
-
-    Example:
-        >>> fill_zeros(np.eye(3))[0].round(3).tolist()
-        [1.0, 1.0, 1.0]
-    """
-
-    def neighbour_sum(a):
-        p = np.pad(a, 1)
-        p = p[:-2] + p[1:-1] + p[2:]
-        return p[:, :-2] + p[:, 1:-1] + p[:, 2:]
-
-    count = neighbour_sum((z > 0).astype(np.float64))
-    return np.where(z == 0, neighbour_sum(z) / (count + 1e-12), z)
-
-
-# %% ../../nbs/papers/42_crd.ipynb #b660e00c
-def empty_corners(xyz: Float[np.ndarray, "3 H W"], side: int = 3) -> int:
-    """How many of the three corners that the released preparation reads have no point.
-
-    1 spoils the plane, 2 leave none.
-    """
-    return sum(not patch[2].any() for patch in _corner_patches(xyz, side)[:3])
-
-
-def table_distance(
-    xyz: Float[np.ndarray, "3 H W"], fallback: bool = False, side: int = 3
-) -> Float[np.ndarray, "H W"]:
-    """Distance of each point to the table, metres: the plane through three corners, as released.
-
-    With the `fallback`: through any three corners, else by RANSAC; without a point on the border,
-    infinitely far.
-    """
-    patches = _corner_patches(xyz, side)
-    if not fallback or not empty_corners(xyz, side):
-        return plane_distance(xyz, np.stack([_mean_point(p) for p in patches[:3]]))
-    z = xyz[2]
-    if not any(edge.any() for edge in (z[0], z[-1], z[:, 0], z[:, -1])):
-        return np.full(z.shape, np.inf)
-    anchors = [_mean_point(p) for p in patches if p[2].any()]
-    if len(anchors) > 2:
-        return plane_distance(xyz, np.stack(anchors[:3]))
-    plane = fit_plane(valid_points(xyz, z != 0)[0], threshold=0.002, min_width=0.0)
-    return plane.distance(xyz.reshape(3, -1).T).reshape(z.shape)
-
-
-# %% ../../nbs/papers/42_crd.ipynb #bd4a10d6
-def object_depth(
-    xyz: Float[np.ndarray, "3 H W"], prep: str = "released", fallback: bool = False
-) -> Float[np.ndarray, "H W"]:
-    """The depth image in [0, 1], 0 where there is nothing.
-
-    "released": plane, closing, min-max to 0.1 ... 0.9 of the sample, two filling passes. "plain":
-    min-max of all points, nothing removed. `fallback`: see `table_distance`.
-
-    Example:
-        >>> ramp = np.stack([np.zeros((4, 4)), np.zeros((4, 4)), 1 + np.arange(16.0).reshape(4, 4)])
-        >>> depth = object_depth(ramp, "plain")
-        >>> print(f"{depth.min():.1f} to {depth.max():.1f}")
-        0.1 to 0.9
-    """
-    z = xyz[2].astype(np.float64)
-    if prep == "released":
-        z = z * close_mask((table_distance(xyz, fallback) > 0.005) & (z != 0))
-    there = z != 0
-    low, high = (z[there].min(), z[there].max()) if there.any() else (1000.0, 0.0)
-    z = np.where(there, 0.1 + 0.8 * (z - low) / max(high - low, 1e-12), 0)
-    if prep == "released":
-        z = fill_zeros(fill_zeros(z))
-    return z.astype(np.float32)
-
-
-# %% ../../nbs/papers/42_crd.ipynb #5988bc9a
-def modality_image(
-    view: View, modality: str, prep: str = "released", fallback: bool = False
-) -> Float[np.ndarray, "3 H W"]:
-    """What the teacher sees of a prepared view, in [0, 1].
-
-    Its colours, its depth image on three channels, or its normals as Eyecandies colours them.
-    Raises `MvadError` where depth or normals are asked of a view without points.
-    """
-    if modality == "rgb":
-        return view.rgb
-    if modality == "normals" and view.normals is not None:
-        return normals_to_colours(view.normals)
-    if view.xyz is None:
-        what = f"a {modality} branch needs points"
-        raise MvadError(what, file=view.name or None, found="no xyz", expected="rgb and xyz")
-    if modality == "normals":
-        return normals_to_colours(normals_of(view.xyz, view.valid)) * view.valid
-    return np.repeat(object_depth(view.xyz, prep, fallback)[None], 3, 0)
 
 
 # %% ../../nbs/papers/42_crd.ipynb #5d5f96e7

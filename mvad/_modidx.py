@@ -2180,80 +2180,38 @@ d = {
             ),
         },
         "mvad.data.archives": {
-            "mvad.data.archives.Limits": ("data/archives.html#limits", "mvad/data/archives.py"),
-            "mvad.data.archives.Limits.check": (
-                "data/archives.html#limits.check",
-                "mvad/data/archives.py",
-            ),
-            "mvad.data.archives.Member": ("data/archives.html#member", "mvad/data/archives.py"),
-            "mvad.data.archives.UnsafeArchive": (
-                "data/archives.html#unsafearchive",
-                "mvad/data/archives.py",
-            ),
-            "mvad.data.archives._Plan": ("data/archives.html#_plan", "mvad/data/archives.py"),
-            "mvad.data.archives._Plan.__init__": (
-                "data/archives.html#_plan.__init__",
-                "mvad/data/archives.py",
-            ),
-            "mvad.data.archives._Plan.add": (
-                "data/archives.html#_plan.add",
-                "mvad/data/archives.py",
-            ),
-            "mvad.data.archives._Plan.link": (
-                "data/archives.html#_plan.link",
-                "mvad/data/archives.py",
-            ),
-            "mvad.data.archives._Plan.no": ("data/archives.html#_plan.no", "mvad/data/archives.py"),
-            "mvad.data.archives._Plan.place": (
-                "data/archives.html#_plan.place",
-                "mvad/data/archives.py",
-            ),
-            "mvad.data.archives._TarInfo": ("data/archives.html#_tarinfo", "mvad/data/archives.py"),
-            "mvad.data.archives._TarInfo._proc_member": (
-                "data/archives.html#_tarinfo._proc_member",
-                "mvad/data/archives.py",
-            ),
             "mvad.data.archives._algorithm": (
                 "data/archives.html#_algorithm",
                 "mvad/data/archives.py",
             ),
-            "mvad.data.archives._beside": ("data/archives.html#_beside", "mvad/data/archives.py"),
-            "mvad.data.archives._fill": ("data/archives.html#_fill", "mvad/data/archives.py"),
-            "mvad.data.archives._open_tar": (
-                "data/archives.html#_open_tar",
+            "mvad.data.archives._check_name": (
+                "data/archives.html#_check_name",
                 "mvad/data/archives.py",
             ),
-            "mvad.data.archives._plan": ("data/archives.html#_plan", "mvad/data/archives.py"),
-            "mvad.data.archives._room": ("data/archives.html#_room", "mvad/data/archives.py"),
-            "mvad.data.archives._tar_members": (
-                "data/archives.html#_tar_members",
+            "mvad.data.archives._check_room": (
+                "data/archives.html#_check_room",
                 "mvad/data/archives.py",
             ),
-            "mvad.data.archives._write": ("data/archives.html#_write", "mvad/data/archives.py"),
-            "mvad.data.archives._zip_members": (
-                "data/archives.html#_zip_members",
+            "mvad.data.archives._extract": ("data/archives.html#_extract", "mvad/data/archives.py"),
+            "mvad.data.archives._opened": ("data/archives.html#_opened", "mvad/data/archives.py"),
+            "mvad.data.archives._temporary_beside": (
+                "data/archives.html#_temporary_beside",
                 "mvad/data/archives.py",
             ),
-            "mvad.data.archives.inspect": ("data/archives.html#inspect", "mvad/data/archives.py"),
-            "mvad.data.archives.members": ("data/archives.html#members", "mvad/data/archives.py"),
-            "mvad.data.archives.safe_name": (
-                "data/archives.html#safe_name",
+            "mvad.data.archives.list_archive": (
+                "data/archives.html#list_archive",
                 "mvad/data/archives.py",
             ),
-            "mvad.data.archives.unpack": ("data/archives.html#unpack", "mvad/data/archives.py"),
+            "mvad.data.archives.unpack_archive": (
+                "data/archives.html#unpack_archive",
+                "mvad/data/archives.py",
+            ),
             "mvad.data.archives.unpack_dataset": (
                 "data/archives.html#unpack_dataset",
                 "mvad/data/archives.py",
             ),
         },
         "mvad.data.base": {
-            "mvad.data.base.BadIndex": ("data/base.html#badindex", "mvad/data/base.py"),
-            "mvad.data.base.ChecksumMismatch": (
-                "data/base.html#checksummismatch",
-                "mvad/data/base.py",
-            ),
-            "mvad.data.base.CountMismatch": ("data/base.html#countmismatch", "mvad/data/base.py"),
-            "mvad.data.base.DTypeError": ("data/base.html#dtypeerror", "mvad/data/base.py"),
             "mvad.data.base.Dataset": ("data/base.html#dataset", "mvad/data/base.py"),
             "mvad.data.base.Dataset.__getitem__": (
                 "data/base.html#dataset.__getitem__",
@@ -2271,6 +2229,10 @@ d = {
                 "data/base.html#dataset.categories",
                 "mvad/data/base.py",
             ),
+            "mvad.data.base.Dataset.content": (
+                "data/base.html#dataset.content",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base.Dataset.expected_counts": (
                 "data/base.html#dataset.expected_counts",
                 "mvad/data/base.py",
@@ -2285,22 +2247,42 @@ d = {
                 "data/base.html#datasetnotfound",
                 "mvad/data/base.py",
             ),
-            "mvad.data.base.DuplicateSample": (
-                "data/base.html#duplicatesample",
-                "mvad/data/base.py",
-            ),
             "mvad.data.base.EmptyCategory": ("data/base.html#emptycategory", "mvad/data/base.py"),
-            "mvad.data.base.EmptyForeground": (
-                "data/base.html#emptyforeground",
-                "mvad/data/base.py",
-            ),
             "mvad.data.base.FileDataset": ("data/base.html#filedataset", "mvad/data/base.py"),
             "mvad.data.base.FileDataset.__init__": (
                 "data/base.html#filedataset.__init__",
                 "mvad/data/base.py",
             ),
+            "mvad.data.base.FileDataset._known": (
+                "data/base.html#filedataset._known",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base.FileDataset.categories": (
+                "data/base.html#filedataset.categories",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base.FileDataset.categories_in": (
                 "data/base.html#filedataset.categories_in",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base.FileDataset.expected_counts": (
+                "data/base.html#filedataset.expected_counts",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base.FileDataset.find_root": (
+                "data/base.html#filedataset.find_root",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base.FileDataset.headers": (
+                "data/base.html#filedataset.headers",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base.FileDataset.how_to_get": (
+                "data/base.html#filedataset.how_to_get",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base.FileDataset.read_all": (
+                "data/base.html#filedataset.read_all",
                 "mvad/data/base.py",
             ),
             "mvad.data.base.FileDataset.scan": (
@@ -2312,16 +2294,7 @@ d = {
                 "mvad/data/base.py",
             ),
             "mvad.data.base.Header": ("data/base.html#header", "mvad/data/base.py"),
-            "mvad.data.base.IncompleteViews": (
-                "data/base.html#incompleteviews",
-                "mvad/data/base.py",
-            ),
             "mvad.data.base.InvalidDepth": ("data/base.html#invaliddepth", "mvad/data/base.py"),
-            "mvad.data.base.LabelMaskConflict": (
-                "data/base.html#labelmaskconflict",
-                "mvad/data/base.py",
-            ),
-            "mvad.data.base.MissingMask": ("data/base.html#missingmask", "mvad/data/base.py"),
             "mvad.data.base.PairingError": ("data/base.html#pairingerror", "mvad/data/base.py"),
             "mvad.data.base.Record": ("data/base.html#record", "mvad/data/base.py"),
             "mvad.data.base.Record.label": ("data/base.html#record.label", "mvad/data/base.py"),
@@ -2339,51 +2312,34 @@ d = {
             "mvad.data.base.Records.labels": ("data/base.html#records.labels", "mvad/data/base.py"),
             "mvad.data.base.Records.only": ("data/base.html#records.only", "mvad/data/base.py"),
             "mvad.data.base.Records.select": ("data/base.html#records.select", "mvad/data/base.py"),
-            "mvad.data.base.ShapeMismatch": ("data/base.html#shapemismatch", "mvad/data/base.py"),
-            "mvad.data.base.UnknownCategory": (
-                "data/base.html#unknowncategory",
-                "mvad/data/base.py",
-            ),
-            "mvad.data.base.UnknownSplit": ("data/base.html#unknownsplit", "mvad/data/base.py"),
-            "mvad.data.base.UnreadableFile": ("data/base.html#unreadablefile", "mvad/data/base.py"),
-            "mvad.data.base.ViewMismatch": ("data/base.html#viewmismatch", "mvad/data/base.py"),
-            "mvad.data.base._by_stem": ("data/base.html#_by_stem", "mvad/data/base.py"),
             "mvad.data.base._exr_header": ("data/base.html#_exr_header", "mvad/data/base.py"),
-            "mvad.data.base._hash": ("data/base.html#_hash", "mvad/data/base.py"),
+            "mvad.data.base._file_hash": ("data/base.html#_file_hash", "mvad/data/base.py"),
+            "mvad.data.base._files_of_role": ("data/base.html#_files_of_role", "mvad/data/base.py"),
             "mvad.data.base._image_header": ("data/base.html#_image_header", "mvad/data/base.py"),
-            "mvad.data.base._known": ("data/base.html#_known", "mvad/data/base.py"),
             "mvad.data.base._npy_header": ("data/base.html#_npy_header", "mvad/data/base.py"),
             "mvad.data.base._pil": ("data/base.html#_pil", "mvad/data/base.py"),
-            "mvad.data.base._recipe": ("data/base.html#_recipe", "mvad/data/base.py"),
+            "mvad.data.base._read_recipe": ("data/base.html#_read_recipe", "mvad/data/base.py"),
             "mvad.data.base._tiff_header": ("data/base.html#_tiff_header", "mvad/data/base.py"),
             "mvad.data.base.array_hash": ("data/base.html#array_hash", "mvad/data/base.py"),
-            "mvad.data.base.categories": ("data/base.html#categories", "mvad/data/base.py"),
-            "mvad.data.base.close": ("data/base.html#close", "mvad/data/base.py"),
-            "mvad.data.base.content": ("data/base.html#content", "mvad/data/base.py"),
             "mvad.data.base.copy_file": ("data/base.html#copy_file", "mvad/data/base.py"),
             "mvad.data.base.data_hash": ("data/base.html#data_hash", "mvad/data/base.py"),
             "mvad.data.base.dataset_class": ("data/base.html#dataset_class", "mvad/data/base.py"),
-            "mvad.data.base.decode": ("data/base.html#decode", "mvad/data/base.py"),
-            "mvad.data.base.expected_counts": (
-                "data/base.html#expected_counts",
-                "mvad/data/base.py",
-            ),
+            "mvad.data.base.decode_fully": ("data/base.html#decode_fully", "mvad/data/base.py"),
+            "mvad.data.base.few_shot": ("data/base.html#few_shot", "mvad/data/base.py"),
             "mvad.data.base.file_hash": ("data/base.html#file_hash", "mvad/data/base.py"),
-            "mvad.data.base.find_duplicates": (
-                "data/base.html#find_duplicates",
+            "mvad.data.base.has_header": ("data/base.html#has_header", "mvad/data/base.py"),
+            "mvad.data.base.list_categories": (
+                "data/base.html#list_categories",
                 "mvad/data/base.py",
             ),
-            "mvad.data.base.find_root": ("data/base.html#find_root", "mvad/data/base.py"),
-            "mvad.data.base.header": ("data/base.html#header", "mvad/data/base.py"),
-            "mvad.data.base.headers": ("data/base.html#headers", "mvad/data/base.py"),
-            "mvad.data.base.how_to_get": ("data/base.html#how_to_get", "mvad/data/base.py"),
-            "mvad.data.base.inside": ("data/base.html#inside", "mvad/data/base.py"),
+            "mvad.data.base.list_folder": ("data/base.html#list_folder", "mvad/data/base.py"),
             "mvad.data.base.load_dataset": ("data/base.html#load_dataset", "mvad/data/base.py"),
-            "mvad.data.base.natural": ("data/base.html#natural", "mvad/data/base.py"),
+            "mvad.data.base.natural_key": ("data/base.html#natural_key", "mvad/data/base.py"),
             "mvad.data.base.pair_by_stem": ("data/base.html#pair_by_stem", "mvad/data/base.py"),
-            "mvad.data.base.read_all": ("data/base.html#read_all", "mvad/data/base.py"),
+            "mvad.data.base.path_below": ("data/base.html#path_below", "mvad/data/base.py"),
             "mvad.data.base.read_depth_png": ("data/base.html#read_depth_png", "mvad/data/base.py"),
             "mvad.data.base.read_exr": ("data/base.html#read_exr", "mvad/data/base.py"),
+            "mvad.data.base.read_header": ("data/base.html#read_header", "mvad/data/base.py"),
             "mvad.data.base.read_json": ("data/base.html#read_json", "mvad/data/base.py"),
             "mvad.data.base.read_mask": ("data/base.html#read_mask", "mvad/data/base.py"),
             "mvad.data.base.read_npy": ("data/base.html#read_npy", "mvad/data/base.py"),
@@ -2394,9 +2350,8 @@ d = {
             "mvad.data.base.recipe": ("data/base.html#recipe", "mvad/data/base.py"),
             "mvad.data.base.recipe_folder": ("data/base.html#recipe_folder", "mvad/data/base.py"),
             "mvad.data.base.recipes": ("data/base.html#recipes", "mvad/data/base.py"),
-            "mvad.data.base.verify": ("data/base.html#verify", "mvad/data/base.py"),
             "mvad.data.base.verify_archive": ("data/base.html#verify_archive", "mvad/data/base.py"),
-            "mvad.data.base.visible": ("data/base.html#visible", "mvad/data/base.py"),
+            "mvad.data.base.with_file": ("data/base.html#with_file", "mvad/data/base.py"),
             "mvad.data.base.write_exr": ("data/base.html#write_exr", "mvad/data/base.py"),
             "mvad.data.base.write_jpeg": ("data/base.html#write_jpeg", "mvad/data/base.py"),
             "mvad.data.base.write_npy": ("data/base.html#write_npy", "mvad/data/base.py"),
@@ -2406,7 +2361,10 @@ d = {
         },
         "mvad.data.check": {
             "mvad.data.check.Fault": ("data/check.html#fault", "mvad/data/check.py"),
-            "mvad.data.check.Fault.of": ("data/check.html#fault.of", "mvad/data/check.py"),
+            "mvad.data.check.Fault.from_error": (
+                "data/check.html#fault.from_error",
+                "mvad/data/check.py",
+            ),
             "mvad.data.check.Report": ("data/check.html#report", "mvad/data/check.py"),
             "mvad.data.check.Report.__str__": (
                 "data/check.html#report.__str__",
@@ -2425,15 +2383,16 @@ d = {
                 "data/check.html#_batch.__init__",
                 "mvad/data/check.py",
             ),
+            "mvad.data.check._batch_key": ("data/check.html#_batch_key", "mvad/data/check.py"),
             "mvad.data.check._changed": ("data/check.html#_changed", "mvad/data/check.py"),
+            "mvad.data.check._check_sum": ("data/check.html#_check_sum", "mvad/data/check.py"),
             "mvad.data.check._count": ("data/check.html#_count", "mvad/data/check.py"),
             "mvad.data.check._duplicates": ("data/check.html#_duplicates", "mvad/data/check.py"),
-            "mvad.data.check._key": ("data/check.html#_key", "mvad/data/check.py"),
-            "mvad.data.check._listed": ("data/check.html#_listed", "mvad/data/check.py"),
-            "mvad.data.check._look": ("data/check.html#_look", "mvad/data/check.py"),
-            "mvad.data.check._look_at_all": ("data/check.html#_look_at_all", "mvad/data/check.py"),
-            "mvad.data.check._open": ("data/check.html#_open", "mvad/data/check.py"),
-            "mvad.data.check._row": ("data/check.html#_row", "mvad/data/check.py"),
+            "mvad.data.check._examine": ("data/check.html#_examine", "mvad/data/check.py"),
+            "mvad.data.check._examine_all": ("data/check.html#_examine_all", "mvad/data/check.py"),
+            "mvad.data.check._open_split": ("data/check.html#_open_split", "mvad/data/check.py"),
+            "mvad.data.check._read_sums": ("data/check.html#_read_sums", "mvad/data/check.py"),
+            "mvad.data.check._table_row": ("data/check.html#_table_row", "mvad/data/check.py"),
             "mvad.data.check.check": ("data/check.html#check", "mvad/data/check.py"),
         },
         "mvad.data.depth_maps": {
@@ -2542,8 +2501,24 @@ d = {
                 "data/eyecandies.html#eyecandies.__init__",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies.Eyecandies._record": (
+                "data/eyecandies.html#eyecandies._record",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies.Eyecandies.categories_in": (
                 "data/eyecandies.html#eyecandies.categories_in",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies.Eyecandies.headers": (
+                "data/eyecandies.html#eyecandies.headers",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies.Eyecandies.read": (
+                "data/eyecandies.html#eyecandies.read",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies.Eyecandies.read_all": (
+                "data/eyecandies.html#eyecandies.read_all",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies.Eyecandies.scan": (
@@ -2586,40 +2561,42 @@ d = {
                 "data/eyecandies.html#organising.__post_init__",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.Still": ("data/eyecandies.html#still", "mvad/data/eyecandies.py"),
-            "mvad.data.eyecandies.Still.__init__": (
-                "data/eyecandies.html#still.__init__",
+            "mvad.data.eyecandies.StillScene": (
+                "data/eyecandies.html#stillscene",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.Still.cast": (
-                "data/eyecandies.html#still.cast",
+            "mvad.data.eyecandies.StillScene.__init__": (
+                "data/eyecandies.html#stillscene.__init__",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies._agree": (
-                "data/eyecandies.html#_agree",
+            "mvad.data.eyecandies.StillScene.cast": (
+                "data/eyecandies.html#stillscene.cast",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._bound": (
+                "data/eyecandies.html#_bound",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._check_png_header": (
+                "data/eyecandies.html#_check_png_header",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._organise_jobs": (
                 "data/eyecandies.html#_organise_jobs",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies._record": (
-                "data/eyecandies.html#_record",
+            "mvad.data.eyecandies._organise_one": (
+                "data/eyecandies.html#_organise_one",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._split_folder": (
                 "data/eyecandies.html#_split_folder",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.belt_of": (
-                "data/eyecandies.html#belt_of",
+            "mvad.data.eyecandies._write_annotation": (
+                "data/eyecandies.html#_write_annotation",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.camera_of": (
-                "data/eyecandies.html#camera_of",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.candy": ("data/eyecandies.html#candy", "mvad/data/eyecandies.py"),
             "mvad.data.eyecandies.candy_camera": (
                 "data/eyecandies.html#candy_camera",
                 "mvad/data/eyecandies.py",
@@ -2628,75 +2605,84 @@ d = {
                 "data/eyecandies.html#candy_mask",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies.check_mask_agrees": (
+                "data/eyecandies.html#check_mask_agrees",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies.check_png_end": (
                 "data/eyecandies.html#check_png_end",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.group_files": (
-                "data/eyecandies.html#group_files",
+            "mvad.data.eyecandies.depth_from_raw": (
+                "data/eyecandies.html#depth_from_raw",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.headers": (
-                "data/eyecandies.html#headers",
+            "mvad.data.eyecandies.depth_to_raw": (
+                "data/eyecandies.html#depth_to_raw",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.in_frame": (
-                "data/eyecandies.html#in_frame",
+            "mvad.data.eyecandies.fit_belt": (
+                "data/eyecandies.html#fit_belt",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.items_of": (
-                "data/eyecandies.html#items_of",
+            "mvad.data.eyecandies.group_by_index": (
+                "data/eyecandies.html#group_by_index",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.label_of": (
-                "data/eyecandies.html#label_of",
+            "mvad.data.eyecandies.layout_spec": (
+                "data/eyecandies.html#layout_spec",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.layout_files": (
-                "data/eyecandies.html#layout_files",
+            "mvad.data.eyecandies.normals_from_colours": (
+                "data/eyecandies.html#normals_from_colours",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.lit": ("data/eyecandies.html#lit", "mvad/data/eyecandies.py"),
-            "mvad.data.eyecandies.metres": (
-                "data/eyecandies.html#metres",
+            "mvad.data.eyecandies.normals_to_colours": (
+                "data/eyecandies.html#normals_to_colours",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies.organise": (
                 "data/eyecandies.html#organise",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.organise_one": (
-                "data/eyecandies.html#organise_one",
+            "mvad.data.eyecandies.points_in_frame": (
+                "data/eyecandies.html#points_in_frame",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.pack_normals": (
-                "data/eyecandies.html#pack_normals",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.quantise": (
-                "data/eyecandies.html#quantise",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.read": ("data/eyecandies.html#read", "mvad/data/eyecandies.py"),
-            "mvad.data.eyecandies.read_all": (
-                "data/eyecandies.html#read_all",
+            "mvad.data.eyecandies.published_camera": (
+                "data/eyecandies.html#published_camera",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies.read_bounds": (
                 "data/eyecandies.html#read_bounds",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies.read_label": (
+                "data/eyecandies.html#read_label",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies.read_pose": (
                 "data/eyecandies.html#read_pose",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.stage": ("data/eyecandies.html#stage", "mvad/data/eyecandies.py"),
-            "mvad.data.eyecandies.unpack_normals": (
-                "data/eyecandies.html#unpack_normals",
+            "mvad.data.eyecandies.read_view": (
+                "data/eyecandies.html#read_view",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.view_of": (
-                "data/eyecandies.html#view_of",
+            "mvad.data.eyecandies.render_candy": (
+                "data/eyecandies.html#render_candy",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies.render_lit": (
+                "data/eyecandies.html#render_lit",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies.sample_items": (
+                "data/eyecandies.html#sample_items",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies.stage_object": (
+                "data/eyecandies.html#stage_object",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies.write_candy": (
@@ -2707,10 +2693,6 @@ d = {
                 "data/eyecandies.html#write_pose",
                 "mvad/data/eyecandies.py",
             ),
-        },
-        "mvad.data.few_shot": {
-            "mvad.data.few_shot.few_shot": ("data/few_shot.html#few_shot", "mvad/data/few_shot.py"),
-            "mvad.data.few_shot.lot": ("data/few_shot.html#lot", "mvad/data/few_shot.py"),
         },
         "mvad.data.images": {
             "mvad.data.images.ImageDataset": (
@@ -2777,18 +2759,37 @@ d = {
                 "data/jobs.html#_attempt.__init__",
                 "mvad/data/jobs.py",
             ),
-            "mvad.data.jobs._end_with": ("data/jobs.html#_end_with", "mvad/data/jobs.py"),
-            "mvad.data.jobs._fill": ("data/jobs.html#_fill", "mvad/data/jobs.py"),
-            "mvad.data.jobs._finished": ("data/jobs.html#_finished", "mvad/data/jobs.py"),
-            "mvad.data.jobs._is_done": ("data/jobs.html#_is_done", "mvad/data/jobs.py"),
-            "mvad.data.jobs._write_journal": ("data/jobs.html#_write_journal", "mvad/data/jobs.py"),
-            "mvad.data.jobs._write_manifest": (
-                "data/jobs.html#_write_manifest",
+            "mvad.data.jobs._Conversion": ("data/jobs.html#_conversion", "mvad/data/jobs.py"),
+            "mvad.data.jobs._Conversion.finished": (
+                "data/jobs.html#_conversion.finished",
                 "mvad/data/jobs.py",
             ),
+            "mvad.data.jobs._Conversion.journal": (
+                "data/jobs.html#_conversion.journal",
+                "mvad/data/jobs.py",
+            ),
+            "mvad.data.jobs._Conversion.refuse_strangers": (
+                "data/jobs.html#_conversion.refuse_strangers",
+                "mvad/data/jobs.py",
+            ),
+            "mvad.data.jobs._Conversion.refuse_vanished": (
+                "data/jobs.html#_conversion.refuse_vanished",
+                "mvad/data/jobs.py",
+            ),
+            "mvad.data.jobs._Conversion.write_journal": (
+                "data/jobs.html#_conversion.write_journal",
+                "mvad/data/jobs.py",
+            ),
+            "mvad.data.jobs._Conversion.write_manifest": (
+                "data/jobs.html#_conversion.write_manifest",
+                "mvad/data/jobs.py",
+            ),
+            "mvad.data.jobs._end_with": ("data/jobs.html#_end_with", "mvad/data/jobs.py"),
+            "mvad.data.jobs._file_stat": ("data/jobs.html#_file_stat", "mvad/data/jobs.py"),
+            "mvad.data.jobs._is_done": ("data/jobs.html#_is_done", "mvad/data/jobs.py"),
+            "mvad.data.jobs._work_off": ("data/jobs.html#_work_off", "mvad/data/jobs.py"),
             "mvad.data.jobs.append_line": ("data/jobs.html#append_line", "mvad/data/jobs.py"),
             "mvad.data.jobs.convert": ("data/jobs.html#convert", "mvad/data/jobs.py"),
-            "mvad.data.jobs.file_stat": ("data/jobs.html#file_stat", "mvad/data/jobs.py"),
             "mvad.data.jobs.read_journal": ("data/jobs.html#read_journal", "mvad/data/jobs.py"),
             "mvad.data.jobs.read_manifest": ("data/jobs.html#read_manifest", "mvad/data/jobs.py"),
             "mvad.data.jobs.run_parallel": ("data/jobs.html#run_parallel", "mvad/data/jobs.py"),
@@ -2796,8 +2797,11 @@ d = {
         },
         "mvad.data.layout": {
             "mvad.data.layout.Item": ("data/layout.html#item", "mvad/data/layout.py"),
+            "mvad.data.layout.Item.from_id": (
+                "data/layout.html#item.from_id",
+                "mvad/data/layout.py",
+            ),
             "mvad.data.layout.Item.id": ("data/layout.html#item.id", "mvad/data/layout.py"),
-            "mvad.data.layout.Item.of": ("data/layout.html#item.of", "mvad/data/layout.py"),
             "mvad.data.layout.Layout": ("data/layout.html#layout", "mvad/data/layout.py"),
             "mvad.data.layout.Layout.__init__": (
                 "data/layout.html#layout.__init__",
@@ -3146,12 +3150,24 @@ d = {
         },
         "mvad.data.mvtec3d": {
             "mvad.data.mvtec3d.MVTec3D": ("data/mvtec3d.html#mvtec3d", "mvad/data/mvtec3d.py"),
+            "mvad.data.mvtec3d.MVTec3D._defect_folders": (
+                "data/mvtec3d.html#mvtec3d._defect_folders",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d.MVTec3D._known": (
                 "data/mvtec3d.html#mvtec3d._known",
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d.MVTec3D.categories_in": (
                 "data/mvtec3d.html#mvtec3d.categories_in",
+                "mvad/data/mvtec3d.py",
+            ),
+            "mvad.data.mvtec3d.MVTec3D.headers": (
+                "data/mvtec3d.html#mvtec3d.headers",
+                "mvad/data/mvtec3d.py",
+            ),
+            "mvad.data.mvtec3d.MVTec3D.read": (
+                "data/mvtec3d.html#mvtec3d.read",
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d.MVTec3D.scan": (
@@ -3178,34 +3194,43 @@ d = {
                 "data/mvtec3d.html#preprocessing.__post_init__",
                 "mvad/data/mvtec3d.py",
             ),
-            "mvad.data.mvtec3d._folder": ("data/mvtec3d.html#_folder", "mvad/data/mvtec3d.py"),
-            "mvad.data.mvtec3d._has_role": ("data/mvtec3d.html#_has_role", "mvad/data/mvtec3d.py"),
+            "mvad.data.mvtec3d._defect_folder": (
+                "data/mvtec3d.html#_defect_folder",
+                "mvad/data/mvtec3d.py",
+            ),
+            "mvad.data.mvtec3d._empty_mask_faults": (
+                "data/mvtec3d.html#_empty_mask_faults",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d._jobs": ("data/mvtec3d.html#_jobs", "mvad/data/mvtec3d.py"),
-            "mvad.data.mvtec3d._lacks_mask": (
-                "data/mvtec3d.html#_lacks_mask",
+            "mvad.data.mvtec3d._preprocess_one": (
+                "data/mvtec3d.html#_preprocess_one",
                 "mvad/data/mvtec3d.py",
             ),
-            "mvad.data.mvtec3d._mask_faults": (
-                "data/mvtec3d.html#_mask_faults",
+            "mvad.data.mvtec3d._records_in": (
+                "data/mvtec3d.html#_records_in",
                 "mvad/data/mvtec3d.py",
             ),
-            "mvad.data.mvtec3d._pairs": ("data/mvtec3d.html#_pairs", "mvad/data/mvtec3d.py"),
-            "mvad.data.mvtec3d._process": ("data/mvtec3d.html#_process", "mvad/data/mvtec3d.py"),
             "mvad.data.mvtec3d._write_sample": (
                 "data/mvtec3d.html#_write_sample",
                 "mvad/data/mvtec3d.py",
             ),
-            "mvad.data.mvtec3d.check_sizes": (
-                "data/mvtec3d.html#check_sizes",
+            "mvad.data.mvtec3d.is_cloud_padded": (
+                "data/mvtec3d.html#is_cloud_padded",
                 "mvad/data/mvtec3d.py",
             ),
-            "mvad.data.mvtec3d.foreground": (
-                "data/mvtec3d.html#foreground",
+            "mvad.data.mvtec3d.object_mask": (
+                "data/mvtec3d.html#object_mask",
                 "mvad/data/mvtec3d.py",
             ),
-            "mvad.data.mvtec3d.headers": ("data/mvtec3d.html#headers", "mvad/data/mvtec3d.py"),
-            "mvad.data.mvtec3d.in_step": ("data/mvtec3d.html#in_step", "mvad/data/mvtec3d.py"),
-            "mvad.data.mvtec3d.pad_to": ("data/mvtec3d.html#pad_to", "mvad/data/mvtec3d.py"),
+            "mvad.data.mvtec3d.pad_like_cloud": (
+                "data/mvtec3d.html#pad_like_cloud",
+                "mvad/data/mvtec3d.py",
+            ),
+            "mvad.data.mvtec3d.pad_to_square": (
+                "data/mvtec3d.html#pad_to_square",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d.padded_side": (
                 "data/mvtec3d.html#padded_side",
                 "mvad/data/mvtec3d.py",
@@ -3214,7 +3239,6 @@ d = {
                 "data/mvtec3d.html#preprocess",
                 "mvad/data/mvtec3d.py",
             ),
-            "mvad.data.mvtec3d.read": ("data/mvtec3d.html#read", "mvad/data/mvtec3d.py"),
             "mvad.data.mvtec3d.toy_scan": ("data/mvtec3d.html#toy_scan", "mvad/data/mvtec3d.py"),
             "mvad.data.mvtec3d.write_mvtec3d": (
                 "data/mvtec3d.html#write_mvtec3d",
@@ -3222,7 +3246,6 @@ d = {
             ),
         },
         "mvad.data.own": {
-            "mvad.data.own.Files": ("data/own.html#files", "mvad/data/own.py"),
             "mvad.data.own.OwnFolder": ("data/own.html#ownfolder", "mvad/data/own.py"),
             "mvad.data.own.OwnFolder.__getitem__": (
                 "data/own.html#ownfolder.__getitem__",
@@ -3241,9 +3264,11 @@ d = {
                 "mvad/data/own.py",
             ),
             "mvad.data.own.OwnFolder.ids": ("data/own.html#ownfolder.ids", "mvad/data/own.py"),
-            "mvad.data.own._samples_in": ("data/own.html#_samples_in", "mvad/data/own.py"),
-            "mvad.data.own.own_files": ("data/own.html#own_files", "mvad/data/own.py"),
-            "mvad.data.own.own_view": ("data/own.html#own_view", "mvad/data/own.py"),
+            "mvad.data.own.SampleFiles": ("data/own.html#samplefiles", "mvad/data/own.py"),
+            "mvad.data.own._check_clouds": ("data/own.html#_check_clouds", "mvad/data/own.py"),
+            "mvad.data.own._views_by_id": ("data/own.html#_views_by_id", "mvad/data/own.py"),
+            "mvad.data.own.find_own_files": ("data/own.html#find_own_files", "mvad/data/own.py"),
+            "mvad.data.own.read_own_view": ("data/own.html#read_own_view", "mvad/data/own.py"),
         },
         "mvad.data.pseudo_depth": {
             "mvad.data.pseudo_depth._check_config": (
@@ -3740,27 +3765,31 @@ d = {
             "mvad.data.sim3d.write_volume": ("data/sim3d.html#write_volume", "mvad/data/sim3d.py"),
         },
         "mvad.data.synthetic": {
-            "mvad.data.synthetic.Look": ("data/synthetic.html#look", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic.NoSuchSpot": (
-                "data/synthetic.html#nosuchspot",
+            "mvad.data.synthetic.Appearance": (
+                "data/synthetic.html#appearance",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic.Object": ("data/synthetic.html#object", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic.Recipe": ("data/synthetic.html#recipe", "mvad/data/synthetic.py"),
+            "mvad.data.synthetic.ObjectRecipe": (
+                "data/synthetic.html#objectrecipe",
+                "mvad/data/synthetic.py",
+            ),
             "mvad.data.synthetic.Scene": ("data/synthetic.html#scene", "mvad/data/synthetic.py"),
             "mvad.data.synthetic.Scene.__init__": (
                 "data/synthetic.html#scene.__init__",
-                "mvad/data/synthetic.py",
-            ),
-            "mvad.data.synthetic.Scene.at": (
-                "data/synthetic.html#scene.at",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic.Scene.cast": (
                 "data/synthetic.html#scene.cast",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic.Size": ("data/synthetic.html#size", "mvad/data/synthetic.py"),
+            "mvad.data.synthetic.Scene.interpolate": (
+                "data/synthetic.html#scene.interpolate",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic.SplitSizes": (
+                "data/synthetic.html#splitsizes",
+                "mvad/data/synthetic.py",
+            ),
             "mvad.data.synthetic.Synthetic": (
                 "data/synthetic.html#synthetic",
                 "mvad/data/synthetic.py",
@@ -3781,82 +3810,120 @@ d = {
                 "data/synthetic.html#synthetic.read",
                 "mvad/data/synthetic.py",
             ),
+            "mvad.data.synthetic.SyntheticObject": (
+                "data/synthetic.html#syntheticobject",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._colours": (
+                "data/synthetic.html#_colours",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._defect_site": (
+                "data/synthetic.html#_defect_site",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._draw_paint": (
+                "data/synthetic.html#_draw_paint",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._draw_wrong_paint": (
+                "data/synthetic.html#_draw_wrong_paint",
+                "mvad/data/synthetic.py",
+            ),
             "mvad.data.synthetic._grid_triangles": (
                 "data/synthetic.html#_grid_triangles",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic._long": ("data/synthetic.html#_long", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic._measured": (
-                "data/synthetic.html#_measured",
+            "mvad.data.synthetic._measure": (
+                "data/synthetic.html#_measure",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic._other_paint": (
-                "data/synthetic.html#_other_paint",
+            "mvad.data.synthetic._outline": (
+                "data/synthetic.html#_outline",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic._paint_of": (
-                "data/synthetic.html#_paint_of",
+            "mvad.data.synthetic._plane_waves": (
+                "data/synthetic.html#_plane_waves",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic._seed": ("data/synthetic.html#_seed", "mvad/data/synthetic.py"),
             "mvad.data.synthetic._seen_once": (
                 "data/synthetic.html#_seen_once",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic._signed_power": (
-                "data/synthetic.html#_signed_power",
+            "mvad.data.synthetic._world_points": (
+                "data/synthetic.html#_world_points",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic._site": ("data/synthetic.html#_site", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic._waves": ("data/synthetic.html#_waves", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic.albedo": ("data/synthetic.html#albedo", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic.body": ("data/synthetic.html#body", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic.contents": (
-                "data/synthetic.html#contents",
+            "mvad.data.synthetic.add_defect": (
+                "data/synthetic.html#add_defect",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic.body_texture": (
+                "data/synthetic.html#body_texture",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic.camera_rig": (
+                "data/synthetic.html#camera_rig",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic.cross_view_errors": (
                 "data/synthetic.html#cross_view_errors",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic.good_object": (
-                "data/synthetic.html#good_object",
+            "mvad.data.synthetic.draw_appearance": (
+                "data/synthetic.html#draw_appearance",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic.look_at": (
                 "data/synthetic.html#look_at",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic.look_of": (
-                "data/synthetic.html#look_of",
+            "mvad.data.synthetic.make_body": (
+                "data/synthetic.html#make_body",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic.make_good_object": (
+                "data/synthetic.html#make_good_object",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic.make_sample": (
                 "data/synthetic.html#make_sample",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic.place": ("data/synthetic.html#place", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic.profile": (
-                "data/synthetic.html#profile",
+            "mvad.data.synthetic.mark_profile": (
+                "data/synthetic.html#mark_profile",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic.render": ("data/synthetic.html#render", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic.rig": ("data/synthetic.html#rig", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic.spoil": ("data/synthetic.html#spoil", "mvad/data/synthetic.py"),
-            "mvad.data.synthetic.tangent": (
-                "data/synthetic.html#tangent",
+            "mvad.data.synthetic.object_seed": (
+                "data/synthetic.html#object_seed",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic.texture": (
-                "data/synthetic.html#texture",
+            "mvad.data.synthetic.place_marks": (
+                "data/synthetic.html#place_marks",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic.render_view": (
+                "data/synthetic.html#render_view",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic.split_contents": (
+                "data/synthetic.html#split_contents",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic.surface_albedo": (
+                "data/synthetic.html#surface_albedo",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic.tangent_coordinates": (
+                "data/synthetic.html#tangent_coordinates",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic.vertex_normals": (
                 "data/synthetic.html#vertex_normals",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic.visibility": (
-                "data/synthetic.html#visibility",
+            "mvad.data.synthetic.vertex_visibility": (
+                "data/synthetic.html#vertex_visibility",
                 "mvad/data/synthetic.py",
             ),
         },

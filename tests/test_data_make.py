@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mvad.data.base import dataset_class, load_dataset
@@ -36,7 +37,8 @@ def test_make_then_check(layout, tmp_path, capsys, monkeypatch):
     home = dataset_class(layout).find_root(root)
     for split in dataset_class(layout).splits(home, category):
         sample = load_dataset(layout, home, category, split)[-1]
-        assert sample.view.size if len(sample.views) == 1 else len(sample.present) > 1
+        views = [sample.views[i] for i in sample.present]
+        assert len(views) == len(sample.views) and all(np.ptp(v.rgb) > 0.1 for v in views)
     assert (
         main(["data", "list", layout, "--root", str(root)]) == 0
         and category in capsys.readouterr().out

@@ -171,7 +171,7 @@ def test_categories_are_added_one_by_one(tmp_path):
     preprocess(raw, out, categories=["globe"], workers=1, progress=False)
     assert json.loads((out / "manifest.json").read_text())["complete"] == ["ball", "globe"]
     assert content(out) == content(preprocess(raw, tmp_path / "both", workers=1, progress=False))
-    with pytest.raises(MvadError, match="did you mean ball"):
+    with pytest.raises(MvadError, match="did you mean 'ball'"):
         preprocess(raw, out, categories=["bal"], progress=False)
 
 
@@ -260,6 +260,6 @@ def test_the_recipe_says_what_the_code_does():
 def test_unknown_parameters(raw, tmp_path):
     with pytest.raises(MvadError, match="original or black"):
         preprocess(raw, tmp_path / "out", rgb="grey")
-    with pytest.raises(MvadError, match="unknown parameter.*thresold.*did you mean threshold"):
+    with pytest.raises(MvadError, match="unknown parameter.*thresold.*did you mean 'threshold'"):
         preprocess(raw, tmp_path / "out", thresold=0.01)
     assert not (tmp_path / "out").exists()

@@ -4,15 +4,18 @@
 
 # %% ../../nbs/data/21a_layout.ipynb #b2d8f5c4
 from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..core.files import locked, write_text
 from ..core.registry import dataset_entry, layout_names
 from ..core.sample import MvadError, Sample, require_known
-from .base import UnknownCategory, UnknownSplit, close, file_hash, visible
-from ..core.files import locked, write_text
+from .base import file_hash, list_folder
 from .jobs import Job, convert
-from .synthetic import CATEGORIES, SIZES as SYNTHETIC_SIZES, VERSION, contents, make_sample
+from .synthetic import CATEGORIES, SIZES as SYNTHETIC_SIZES, VERSION
+from .synthetic import make_sample, split_contents
 
 # %% auto #0
 __all__ = ["SIZES", "SUMS", "Item", "Layout", "layout_class", "files_below", "write_sums", "make"]
@@ -23,7 +26,11 @@ SIZES = {"small": "smoke", "medium": "laptop"}  # of `make`, as the generator na
 
 @dataclass(frozen=True)
 class Item:
-    "One embedded object to be written: the arguments of `make_sample`."
+    """One embedded object to be written: the arguments of `make_sample`.
+
+    >>> Item("puck", "test", "dent", 2).id
+    'puck/test/dent/002'
+    """
 
     category: str
     split: str
@@ -32,42 +39,48 @@ class Item:
 
     @property
     def id(self) -> str:
+        """ "category/split/defect/index"."""
         return f"{self.category}/{self.split}/{self.defect}/{self.index:03d}"
 
     @classmethod
-    def of(cls, id: str) -> Item:
-        return cls(*id.split("/")[:3], int(id.split("/")[3]))
+    def from_id(cls, id: str) -> Item:
+        """The item of that id."""
+        category, split, defect, index = id.split("/")
+        return cls(category, split, defect, int(index))
 
 
 # %% ../../nbs/data/21a_layout.ipynb #b65c1027
 class Layout:
-    "How embedded objects become files of one data set. A subclass defines `write`, and `finish` where lists or calibrations lie beside the objects."
+    """How embedded objects become files of one data set.
+
+    A subclass defines `write`, and `finish` where lists or calibrations lie beside the objects.
+
+    Args:
+        size: small (100 px) or medium (200 px).
+
+    >>> Layout("small").sample(Item("puck", "test", "dent", 0)).view.size
+    (100, 100)
+    """
 
     views = 1
     splits = ("train", "validation", "dev", "test")
     known = tuple(CATEGORIES)
 
     def __init__(self, size: str = "small"):
-        if size not in SIZES:
-            raise MvadError(
-                "unknown size", found=size, expected=" or ".join(SIZES), fix=close(size, SIZES)
-            )
-        self.size = SIZES[size]
+        self.size = SIZES[require_known("size", size, SIZES)]
 
     @property
     def pixels(self) -> int:
+        """The side of an image."""
         return SYNTHETIC_SIZES[self.size].pixels
 
     def items(self, category: str) -> list[Item]:
-        "The objects of a category, in all splits."
-        return [
-            Item(category, split, *which)
-            for split in self.splits
-            for which in contents(split, self.size)
-        ]
+        """The objects of a category, in all splits."""
+        which = [(split, *w) for split in self.splits for w in split_contents(split, self.size)]
+        return [Item(category, *w) for w in which]
 
     def sample(self, item: Item) -> Sample:
-        "The object as the generator makes it, on its table."
+        """The object as the generator makes it, on its table."""
         return make_sample(
             item.category,
             item.split,
@@ -79,11 +92,11 @@ class Layout:
         )
 
     def write(self, root: Path, item: Item) -> None:
-        "Write one object's files, each by rename; equal calls write equal bytes."
+        """Write one object's files, each by rename; equal calls write equal bytes."""
         raise MvadError(f"{type(self).__name__} does not write objects")
 
     def finish(self, root: Path, items: list[Item]) -> None:
-        "Write what lies beside the objects, once all of them are there."
+        """Write what lies beside the objects, once all of them are there."""
 
 
 # %% ../../nbs/data/21a_layout.ipynb #827faea8
@@ -98,9 +111,12 @@ SUMS = "SHA256SUMS"
 
 
 def files_below(root: Path) -> list[Path]:
-    "All files below a folder, in order, hidden ones and the list of checksums left out; links to folders are not followed."
+    """All files below a folder, in order; hidden ones and the list of checksums are left out.
+
+    Links to folders are not followed.
+    """
     out = []
-    for p in visible(root):
+    for p in list_folder(root):
         if p.is_dir() and not p.is_symlink():
             out += files_below(p)
         elif p.name != SUMS:
@@ -109,18 +125,15 @@ def files_below(root: Path) -> list[Path]:
 
 
 def write_sums(root: Path) -> None:
-    "Write `SHA256SUMS` over all files below `root`."
-    write_text(
-        root / SUMS,
-        "".join(
-            f"{file_hash(p, 'sha256')}  {p.relative_to(root).as_posix()}\n"
-            for p in files_below(root)
-        ),
-    )
+    """Write `SHA256SUMS` over all files below `root`."""
+    named = {p.relative_to(root).as_posix(): p for p in files_below(root)}
+    lines = [f"{file_hash(p, 'sha256')}  {name}\n" for name, p in named.items()]
+    write_text(root / SUMS, "".join(lines))
 
 
 # %% ../../nbs/data/21a_layout.ipynb #b1e33ed4
 def _write_item(job: Job, parameters: dict) -> None:
+    """Write one object, in another process."""
     item, root = job.extra
     layout_class(parameters["layout"])(parameters["size"]).write(root, item)
 
@@ -135,40 +148,32 @@ def make(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Write embedded objects under `out` in a data set's official layout; returns `out`. Goes on where it was stopped.
+    """Write embedded objects under `out` in a data set's official layout; returns `out`.
 
-    `size`: small (seconds; 100 px) or medium (200 px, the laptop scale's objects). `categories`: two by default. `splits`: all by default."""
+    It goes on where it was stopped.
+
+    Args:
+        size: small (seconds; 100 px) or medium (200 px, the laptop scale's objects).
+        categories: two by default.
+        splits: all by default.
+
+    Raises:
+        MvadError: for an unknown layout, size, category or split.
+
+    >>> make("realiad", "Real-IAD", categories=["puck"])
+    """
     kind, out = layout_class(layout)(size), Path(out)
     categories = tuple(categories) or kind.known[:2]
-    for c in categories:
-        if c not in kind.known:
-            raise UnknownCategory(
-                "no such embedded category",
-                found=c,
-                expected=", ".join(kind.known),
-                fix=close(c, kind.known),
-            )
-    for s in splits:
-        if s not in kind.splits:
-            raise UnknownSplit(
-                f"{layout} has no such split",
-                found=s,
-                expected=", ".join(kind.splits),
-                fix=close(s, kind.splits),
-            )
+    for category in categories:
+        require_known("embedded category", category, kind.known)
+    for split in splits:
+        require_known(f"split of {layout}", split, kind.splits)
     items = [i for c in categories for i in kind.items(c) if not splits or i.split in splits]
     jobs = [Job(i.id, extra=(i, out)) for i in items]
+    told = {"layout": layout, "size": size, "version": VERSION}
+    how = dict(name="make", parameters=told, workers=workers, progress=progress, manifest=False)
     with locked(out / ".making"):
-        done = convert(
-            jobs,
-            _write_item,
-            out,
-            name="make",
-            parameters={"layout": layout, "size": size, "version": VERSION},
-            workers=workers,
-            progress=progress,
-            manifest=False,
-        )
-        kind.finish(out, [Item.of(i) for i in sorted(done)])
+        done = convert(jobs, _write_item, out, **how)
+        kind.finish(out, [Item.from_id(id) for id in sorted(done)])
         write_sums(out)
     return out

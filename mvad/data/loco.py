@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
+from ..core.files import write_json
 from mvad.data.base import (
     BadIndex,
     DatasetError,

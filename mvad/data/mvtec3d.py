@@ -4,50 +4,37 @@
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #fafbcab2
 from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
 import numpy as np
 from jaxtyping import Bool, Float
-from ..core.sample import MvadError, Sample, View, import_open3d
-from mvad.data.base import (
-    Dataset,
-    DatasetError,
-    EmptyForeground,
-    FileDataset,
-    LabelMaskConflict,
-    MissingMask,
-    Record,
-    ShapeMismatch,
-    close,
-    copy_file,
-    header,
-    pair_by_stem,
-    read_mask,
-    read_rgb,
-    read_xyz_tiff,
-    visible,
-    write_png,
-    write_xyz_tiff,
-)
+
+from ..core.sample import MvadError, Sample, View, import_open3d, require_known
+from .base import Dataset, DatasetError, FileDataset, Record, with_file
+from .base import copy_file, list_folder, pair_by_stem
+from .base import read_header, read_mask, read_rgb, read_xyz_tiff
+from .base import write_png, write_xyz_tiff
 from .jobs import JOURNAL, Job, convert, read_manifest
 from .layout import Item, Layout
 
 # %% auto #0
 __all__ = [
+    "Sizes",
+    "foreground",
     "toy_scan",
     "write_mvtec3d",
     "MVTec3DLayout",
     "padded_side",
-    "pad_to",
-    "check_sizes",
-    "in_step",
+    "pad_to_square",
+    "is_cloud_padded",
+    "pad_like_cloud",
     "MVTec3D",
-    "read",
-    "headers",
     "Preprocessing",
-    "foreground",
+    "object_mask",
     "preprocess",
 ]
 
@@ -60,7 +47,14 @@ def toy_scan(
     size: int | tuple[int, int] = 200,
     category: str = "ball",
 ) -> Sample:
-    "A half-sunk ball on a tilted table, 40 cm away, 1 mm a pixel. `defect`: good, stain (colour), cut (shape). For tests and lessons."
+    """A half-sunk ball on a tilted table, 40 cm away, 1 mm a pixel. For tests and lessons.
+
+    Args:
+        defect: good, stain (colour) or cut (shape).
+
+    >>> toy_scan(0, "cut").view.xyz.shape
+    (3, 200, 200)
+    """
     h, w = (size, size) if isinstance(size, int) else size
     rng = np.random.default_rng([seed, sum(map(ord, defect + split))])
     v, u = np.mgrid[:h, :w].astype(float)
@@ -72,67 +66,47 @@ def toy_scan(
     a, b = (ray**2).sum(0), np.tensordot(centre, ray, 1)
     root = b**2 - a * (centre @ centre - radius**2)
     ball = np.where(root > 0, (b - np.sqrt(np.maximum(root, 0))) / a, np.inf)
-    at = centre[:2] + rng.uniform(-0.4, 0.4, 2) * radius  # where a defect goes
-    spot = (ball < table) & (
-        np.hypot(*((ray * ball.clip(0, 1))[:2] - at[:, None, None])) < radius / 4
-    )
-    depth = np.minimum(ball, table) + (defect == "cut") * spot * 0.008
-    rgb = np.where(ball < table, np.array([0.8, 0.5, 0.2])[:, None, None], 0.35) * rng.uniform(
-        0.9, 1.1
-    ) + rng.normal(0, 0.02, (3, h, w))
+    on_ball = ball < table
+    spot = centre[:2] + rng.uniform(-0.4, 0.4, 2) * radius  # where a defect goes
+    from_spot = (ray * ball.clip(0, 1))[:2] - spot[:, None, None]
+    marked = on_ball & (np.hypot(*from_spot) < radius / 4)
+    depth = np.minimum(ball, table) + (defect == "cut") * marked * 0.008
+    rgb = np.where(on_ball, np.array([0.8, 0.5, 0.2])[:, None, None], 0.35)
+    rgb = rgb * rng.uniform(0.9, 1.1) + rng.normal(0, 0.02, (3, h, w))
     if defect == "stain":
-        rgb = np.where(spot, rgb * 0.3, rgb)
+        rgb = np.where(marked, rgb * 0.3, rgb)
     valid = rng.random((h, w)) > 0.01
-    view = View(
-        np.clip(rgb, 0, 1),
-        xyz=ray * depth + rng.normal(0, 0.0002, (h, w)) * ray,
-        valid=valid,
-        gt=spot if defect != "good" else spot & False,
-    )
+    xyz = ray * depth + rng.normal(0, 0.0002, (h, w)) * ray
+    gt = marked if defect != "good" else marked & False
+    view = View(np.clip(rgb, 0, 1), xyz=xyz, valid=valid, gt=gt)
     return Sample(f"{category}/{split}/{defect}/{seed:03}", category, split, defect, (view,))
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d189dbed
-def _folder(root: Path, sample: Sample | Record) -> tuple[Path, str]:
-    "The defect folder of a sample and its stem."
+def _defect_folder(root: Path, sample: Sample | Record) -> tuple[Path, str]:
+    """The defect folder of a sample and its stem."""
     stem = sample.id.split("/")[-1]
-    for what, name in (
-        ("category", sample.category),
-        ("split", sample.split),
-        ("defect", sample.defect),
-        ("stem", stem),
-    ):
-        if not re.fullmatch(r"\w[\w.-]*", str(name)) or name is None:
-            raise DatasetError(
-                f"the layout has no place for this {what}",
-                file=sample.id,
-                found=repr(name),
-                expected="a plain name",
-            )
+    names = dict(category=sample.category, split=sample.split, defect=sample.defect, stem=stem)
+    for what, name in names.items():
+        if name is None or not re.fullmatch(r"\w[\w.-]*", str(name)):
+            problem = f"the layout has no place for this {what}"
+            raise DatasetError(problem, file=sample.id, found=repr(name), expected="a plain name")
     return Path(root) / sample.category / sample.split / sample.defect, stem
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #e9c49249
 def _write_sample(sample: Sample, root: Path) -> None:
-    (folder, stem), view = _folder(root, sample), sample.view
+    """Write one sample's files, the cloud last."""
+    folder, stem = _defect_folder(root, sample)
+    view, where = sample.view, sample.id
     if view.xyz is None:
-        raise DatasetError(
-            "the layout needs a 3D point for every pixel",
-            file=sample.id,
-            found="a view without xyz",
-        )
+        raise DatasetError("the layout needs 3D points", file=where, found="a view without xyz")
     if view.gt is None and sample.label:
-        raise MissingMask(
-            "an anomalous sample without mask",
-            file=sample.id,
-            found="gt is None",
-            expected="a bool mask",
-        )
+        raise DatasetError("an anomalous sample without mask", file=where, found="gt is None")
     write_png(folder / "rgb" / f"{stem}.png", view.rgb)
     if sample.label or sample.split not in ("train", "validation"):
-        write_png(
-            folder / "gt" / f"{stem}.png", np.zeros(view.size, bool) if view.gt is None else view.gt
-        )
+        gt = np.zeros(view.size, bool) if view.gt is None else view.gt
+        write_png(folder / "gt" / f"{stem}.png", gt)
     write_xyz_tiff(folder / "xyz" / f"{stem}.tiff", view.xyz)
 
 
@@ -146,23 +120,22 @@ def write_mvtec3d(
 ) -> Path:
     """Write single-view samples under `root` in the official layout; returns `root`.
 
-    `skip_existing` leaves finished samples as they are; of a `Dataset` they are not even generated."""
+    Args:
+        skip_existing: leave finished samples as they are; of a `Dataset` they are not even read.
+
+    >>> write_mvtec3d([toy_scan(0), toy_scan(1)], "scans")
+    """
     from tqdm.auto import tqdm
 
-    root, written = Path(root), set()
-    lazy = isinstance(samples, Dataset)
-    for s in tqdm(
-        samples.records if lazy else samples, desc=f"write {root.name}", disable=not progress
-    ):
-        folder, stem = _folder(root, s)
+    root, written, lazy = Path(root), set(), isinstance(samples, Dataset)
+    todo = samples.records if lazy else samples
+    for s in tqdm(todo, desc=f"write {root.name}", disable=not progress):
+        folder, stem = _defect_folder(root, s)
         done = folder / "xyz" / f"{stem}.tiff"
         if done in written:
-            raise DatasetError(
-                "two samples would get one file",
-                file=done,
-                found=s.id,
-                expected="ids that end in different stems",
-            )
+            expected = "ids that end in different stems"
+            problem = "two samples would get one file"
+            raise DatasetError(problem, file=done, found=s.id, expected=expected)
         written.add(done)
         if not (skip_existing and done.exists()):
             _write_sample(samples.read(s) if lazy else s, root)
@@ -171,204 +144,204 @@ def write_mvtec3d(
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #5fa5aa9a
 class MVTec3DLayout(Layout):
-    "Single views with their table, as the sensor sees them; every split of the generator."
+    """Single views with their table, as the sensor sees them; every split of the generator.
+
+    >>> MVTec3DLayout("small").write(Path("scans"), Item("puck", "test", "dent", 0))
+    """
 
     def write(self, root: Path, item: Item) -> None:
+        """Write one object's image, mask and cloud."""
         _write_sample(self.sample(item), root)
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #bb5b1a47
 def padded_side(h: int, w: int, multiple: int = 100) -> int:
-    "The side of the padded square: the longer side, rounded up (CFM facts, 1.1)."
+    """The side of the padded square: the longer side, rounded up (CFM's released preprocessing)."""
     return -(-max(h, w) // multiple) * multiple
 
 
-def pad_to(a: np.ndarray, side: int, mode: str = "constant") -> np.ndarray:
-    "Pad (..., h, w) to (..., side, side); the leading pad is the smaller half. `mode`: constant (zeros) or edge."
+def pad_to_square(a: np.ndarray, side: int, mode: str = "constant") -> np.ndarray:
+    """Pad (..., h, w) to (..., side, side); the leading pad is the smaller half.
+
+    Args:
+        mode: constant (zeros) or edge.
+    """
     pads = [((side - n) // 2, side - n - (side - n) // 2) for n in a.shape[-2:]]
     return np.pad(a, [(0, 0)] * (a.ndim - 2) + pads, mode=mode)
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #911a0114
-def check_sizes(
-    rgb: tuple[int, int], xyz: tuple[int, int], gt: tuple[int, int], files: dict[str, Path]
-) -> bool:
-    "Whether only the cloud was padded. Raises `ShapeMismatch` where image, mask and cloud do not fit together."
+Sizes = dict[str, tuple[int, int]]
+
+
+def is_cloud_padded(sizes: Sizes, files: dict[str, Path]) -> bool:
+    """Whether only the cloud was padded.
+
+    Args:
+        sizes: {rgb, xyz, gt: (H, W)}.
+
+    Raises:
+        DatasetError: where image, mask and cloud do not fit together.
+    """
+    rgb, xyz, gt = sizes["rgb"], sizes["xyz"], sizes["gt"]
     if gt != rgb:
-        raise ShapeMismatch(
-            "mask has another size than its image", file=files["gt"], found=gt, expected=rgb
-        )
+        problem = "mask has another size than its image"
+        raise DatasetError(problem, file=files["gt"], found=gt, expected=rgb)
     side = padded_side(*rgb)
     if xyz not in (rgb, (side, side)):
-        raise ShapeMismatch(
-            "point cloud has another size than its image",
-            file=files["xyz"],
-            found=xyz,
-            expected=f"{rgb}, or {(side, side)} where padded",
-        )
+        problem = "point cloud has another size than its image"
+        expected = f"{rgb}, or {(side, side)} where padded"
+        raise DatasetError(problem, file=files["xyz"], found=xyz, expected=expected)
     return xyz != rgb
 
 
-def in_step(
+def pad_like_cloud(
     rgb: Float[np.ndarray, "3 h w"],
     xyz: Float[np.ndarray, "3 H W"],
     gt: Bool[np.ndarray, "h w"],
     files: dict[str, Path],
 ) -> tuple[np.ndarray, np.ndarray]:
-    "rgb and gt at the size of the cloud: as they are, or padded by their border where only the cloud was padded. Raises `ShapeMismatch`."
-    if not check_sizes(rgb.shape[-2:], xyz.shape[-2:], gt.shape, files):
+    """rgb and gt at the size of the cloud: as they are, or padded by their border.
+
+    Raises:
+        DatasetError: where image, mask and cloud do not fit together.
+    """
+    sizes = {"rgb": rgb.shape[-2:], "xyz": xyz.shape[-2:], "gt": gt.shape}
+    if not is_cloud_padded(sizes, files):
         return rgb, gt
     side = xyz.shape[-1]
-    return pad_to(rgb, side, "edge"), pad_to(gt, side, "edge")
+    return pad_to_square(rgb, side, "edge"), pad_to_square(gt, side, "edge")
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #fc71d386
 _ROLES = {"rgb": (".png",), "xyz": (".tiff", ".tif"), "gt": (".png",)}
 
 
-def _pairs(folder: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-    "The samples of one defect folder, or what is wrong with it."
+def _records_in(folder: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
+    """The samples of one defect folder, or what is wrong with it."""
+    where = {role: (folder / role, suffixes) for role, suffixes in _ROLES.items()}
+    defect = folder.name
     try:
-        pairs = pair_by_stem(
-            {role: (folder / role, suffixes) for role, suffixes in _ROLES.items()}, optional=("gt",)
-        )
+        for stem, files in pair_by_stem(where, optional=("gt",)).items():
+            yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, (files,))
     except DatasetError as e:
         yield e
-        return
-    for stem, files in pairs.items():
-        yield Record(
-            f"{category}/{split}/{folder.name}/{stem}", category, split, folder.name, (files,)
-        )
 
 
-def _lacks_mask(x: Record | DatasetError) -> bool:
-    return isinstance(x, Record) and bool(x.label) and "gt" not in x.files[0]
-
-
-def _mask_faults(found: Sequence[Record | DatasetError]) -> Iterator[DatasetError]:
-    "Defective samples without mask, and good ones whose mask marks something."
-    if lacking := [x.id for x in found if _lacks_mask(x)]:
-        yield MissingMask(
-            "anomalous samples without mask",
-            file=lacking[0],
-            found=f"{len(lacking)} such: {', '.join(lacking[:5])}",
-            expected="gt/<stem>.png for each",
-        )
-    for mask in (
-        x.files[0]["gt"]
-        for x in found
-        if isinstance(x, Record) and not x.label and "gt" in x.files[0]
-    ):
+def _empty_mask_faults(masks: Iterable[Path]) -> Iterator[DatasetError]:
+    """What is wrong with the masks of good samples: they must not mark anything."""
+    for mask in masks:
         try:
             n = int(read_mask(mask).sum())
         except DatasetError as e:
             yield e
             continue
         if n:
-            yield LabelMaskConflict(
-                "a good sample's mask marks a defect",
-                file=mask,
-                found=f"{n} pixels > 0",
-                expected="none, or no mask",
-                fix="is it in the wrong folder?",
+            problem, fix = "a good sample's mask marks a defect", "is it in the wrong folder?"
+            expected = "none, or no mask"
+            yield DatasetError(
+                problem, file=mask, found=f"{n} pixels > 0", expected=expected, fix=fix
             )
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #383f6f9b
-def _has_role(folder: Path) -> bool:
-    return any((folder / role).is_dir() for role in _ROLES)
-
-
 class MVTec3D(FileDataset):
-    "One category and split of a tree in the MVTec 3D-AD layout, raw or preprocessed. Splits: train, validation, test, and others that are there (dev)."
+    """One category and split of a tree in the MVTec 3D-AD layout, raw or preprocessed.
+
+    Splits: train, validation, test, and others that are there (dev).
+
+    >>> MVTec3D("mvtec_3d_anomaly_detection", "bagel", "test")[0].view.xyz.shape
+    (3, 800, 800)
+    """
 
     name, expects = "mvtec3d", "folders such as bagel/train/good/rgb"
 
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
-        return [
-            p.name
-            for p in visible(home)
-            if p.is_dir()
-            and any(d.is_dir() for role in ("rgb", "xyz") for d in p.glob(f"*/*/{role}"))
-        ]
+        """The folders with images or clouds at the place where the layout has them."""
+
+        def holds_scans(folder):
+            return any(d.is_dir() for role in ("rgb", "xyz") for d in folder.glob(f"*/*/{role}"))
+
+        return [p.name for p in list_folder(home) if p.is_dir() and holds_scans(p)]
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
-        return [p.name for p in visible(home / category) if any(map(_has_role, visible(p)))]
+        """The splits of a category that hold scans."""
+        return [p.name for p in list_folder(home / category) if cls._defect_folders(p)]
+
+    @staticmethod
+    def _defect_folders(split: Path) -> list[Path]:
+        return [d for d in list_folder(split) if any((d / role).is_dir() for role in _ROLES)]
 
     def _known(self, home: Path, category: str, split: str) -> None:
         self.manifest = read_manifest(home)
-        if (
-            (self.manifest or (home / JOURNAL).exists())
-            and category in self.categories_in(home)
-            and category not in (self.manifest or {}).get("complete", [])
-        ):
+        begun = self.manifest or (home / JOURNAL).exists()
+        complete = (self.manifest or {}).get("complete", [])
+        if begun and category in self.categories_in(home) and category not in complete:
             raise DatasetError(
                 f"mvtec3d: the preprocessing of {category} was not finished",
                 file=home,
-                found="no manifest" if not self.manifest else "a manifest without it",
+                found="a manifest without it" if self.manifest else "no manifest",
                 expected="the category among the complete ones",
                 fix="run it again: it goes on where it stopped",
             )
         super()._known(home, category, split)
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-        found = [
-            x
-            for folder in visible(home / category / split)
-            if _has_role(folder)
-            for x in _pairs(folder, category, split)
-        ]
-        yield from (x for x in found if not _lacks_mask(x))
-        yield from _mask_faults(found)
+        """The samples of a split, and what is wrong with their pairs and masks."""
+        lacking, good_masks = [], []
+        for folder in self._defect_folders(home / category / split):
+            for x in _records_in(folder, category, split):
+                if isinstance(x, Record) and x.label and "gt" not in x.files[0]:
+                    lacking.append(x.id)
+                    continue
+                if isinstance(x, Record) and not x.label and "gt" in x.files[0]:
+                    good_masks.append(x.files[0]["gt"])
+                yield x
+        if lacking:
+            problem, expected = "anomalous samples without mask", "gt/<stem>.png for each"
+            found = f"{len(lacking)} such: {', '.join(lacking[:5])}"
+            yield DatasetError(problem, file=lacking[0], found=found, expected=expected)
+        yield from _empty_mask_faults(good_masks)
 
+    def read(self, record: Record) -> Sample:
+        """The sample of a record. Raises `DatasetError` for what is wrong in its files."""
+        files, r = record.files[0], record
+        rgb = read_rgb(files["rgb"])
+        # a small object on a removed table is legitimate
+        xyz, valid = read_xyz_tiff(files["xyz"], min_valid=0 if self.manifest else 0.01)
+        gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
+        rgb, gt = pad_like_cloud(rgb, xyz, gt, files)
+        if r.label and not gt.any():
+            raise DatasetError(
+                "an anomalous sample's mask is empty",
+                file=files["gt"],
+                found="no pixel > 0",
+                expected="at least one",
+                fix="is it a good sample, or the mask of another one?",
+            )
+        view = View(rgb, xyz=xyz, valid=valid, gt=gt)
+        return Sample(r.id, r.category, r.split, r.defect, (view,))
 
-# %% ../../nbs/data/22_mvtec3d.ipynb #002dbd00
-def read(self: MVTec3D, record: Record) -> Sample:
-    "Read a sample's files. Raises the errors of `mvad.data.base` for what is wrong in them."
-    files = record.files[0]
-    rgb = read_rgb(files["rgb"])
-    xyz, valid = read_xyz_tiff(
-        files["xyz"], min_valid=0 if self.manifest else 0.01
-    )  # a small object on a removed table is legitimate
-    rgb, gt = in_step(
-        rgb, xyz, read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool), files
-    )
-    if record.label and not gt.any():
-        raise LabelMaskConflict(
-            "an anomalous sample's mask is empty",
-            file=files["gt"],
-            found="no pixel > 0",
-            expected="at least one",
-            fix="is it a good sample, or the mask of another one?",
-        )
-    return Sample(
-        record.id,
-        record.category,
-        record.split,
-        record.defect,
-        (View(rgb, xyz=xyz, valid=valid, gt=gt),),
-    )
-
-
-def headers(self: MVTec3D, record: Record) -> None:
-    "Sizes of image, mask and cloud by their headers; a preprocessed cloud may be padded."
-    sizes = {role: header(p).size for role, p in record.files[0].items()}
-    check_sizes(sizes["rgb"], sizes["xyz"], sizes.get("gt", sizes["rgb"]), record.files[0])
-
-
-MVTec3D.read, MVTec3D.headers = read, headers
+    def headers(self, record: Record) -> None:
+        """Compare the sizes of image, mask and cloud by their headers; a cloud may be padded."""
+        sizes = {role: read_header(p).size for role, p in record.files[0].items()}
+        is_cloud_padded({"gt": sizes["rgb"]} | sizes, record.files[0])
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d9996377
 @dataclass(frozen=True)
 class Preprocessing:
-    "The parameters of `preprocess`; lengths in metres, defaults from the CFM facts, 1.1."
+    """The parameters of `preprocess`; lengths in metres, defaults as in CFM's released code.
 
-    rgb: str = "original"  # or "black": background of the image black, image and mask padded like the cloud (M3DM's current script)
+    >>> Preprocessing(distance=0.003).threshold
+    0.004
+    """
+
+    rgb: str = "original"  # or "black": the image's background too, and all three padded alike
     seed: int = 0  # of RANSAC
-    fit: str = "border"  # the plane is fitted to the border, or to the whole "cloud" where the border shows more than the table
+    fit: str = "border"  # or "cloud", where the border shows more than the table
     border: int = 10  # width in pixels of the frame that shows the table
     threshold: float = 0.004  # RANSAC inlier distance
     ransac_n: int = 50  # points a draw
@@ -380,81 +353,78 @@ class Preprocessing:
     version: int = 1
 
     def __post_init__(self):
-        if self.rgb not in ("original", "black"):
-            raise MvadError("unknown rgb convention", found=self.rgb, expected="original or black")
-        if self.fit not in ("border", "cloud"):
-            raise MvadError("unknown fit", found=self.fit, expected="border or cloud")
+        require_known("rgb convention", self.rgb, ("original", "black"))
+        require_known("fit", self.fit, ("border", "cloud"))
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d195c69c
-def foreground(
+def object_mask(
     view: View, p: Preprocessing = Preprocessing()
 ) -> tuple[Bool[np.ndarray, "H W"], np.ndarray]:
-    "The pixels of the object and the plane (a, b, c, d) that was removed. Raises `MvadError` without a plane, `EmptyForeground` without an object."
-    from mvad.core.geometry import (
-        border_points,
-        fit_plane,
-        largest_cluster,
-        valid_points,
-        remove_plane,
-    )
+    """The pixels of the object, and the plane (a, b, c, d) that was removed.
 
+    Raises:
+        MvadError: where no plane fits.
+        DatasetError: where nothing is left without it.
+
+    >>> mask, plane = object_mask(toy_scan(0).view)
+    """
+    from mvad.core import geometry as g
+
+    on_border = p.fit == "border"
     points = (
-        border_points(view.xyz, view.valid, p.border)
-        if p.fit == "border"
-        else valid_points(view.xyz, view.valid)[0]
+        g.border_points(view.xyz, view.valid, p.border)
+        if on_border
+        else g.valid_points(view.xyz, view.valid)[0]
     )
-    plane = fit_plane(
+    plane = g.fit_plane(
         points, threshold=p.threshold, ransac_n=p.ransac_n, iterations=p.iterations, seed=p.seed
     )
-    rest = remove_plane(view, plane, p.distance)
-    points, pixels = valid_points(rest.xyz, rest.valid)
+    rest = g.remove_plane(view, plane, p.distance)
+    points, pixels = g.valid_points(rest.xyz, rest.valid)
     if len(points) < p.min_points:
-        raise EmptyForeground(
-            "no object is left without the table",
-            found=f"{len(points)} of {view.valid.sum()} points",
-            expected=f"at least {p.min_points} that are {p.distance * 1000:g} mm off the plane",
-        )
+        found = f"{len(points)} of {view.valid.sum()} points"
+        expected = f"at least {p.min_points} that are {p.distance * 1000:g} mm off the plane"
+        raise DatasetError("no object is left without the table", found=found, expected=expected)
     mask = np.zeros(view.valid.size, bool)
-    mask[pixels[largest_cluster(points, p.eps, p.min_points)]] = True
+    mask[pixels[g.largest_cluster(points, p.eps, p.min_points)]] = True
     return mask.reshape(view.size), np.append(plane.normal, plane.d)
 
 
+foreground = object_mask  # the name of before, until the loaders use the new one
+
+
 # %% ../../nbs/data/22_mvtec3d.ipynb #bc508270
-def _process(job: Job, parameters: dict) -> dict:
-    "Preprocess one sample; the cloud is written last. Returns what the manifest says about it."
+def _preprocess_one(job: Job, parameters: dict) -> dict:
+    """Preprocess one sample; the cloud is written last. Returns what the manifest says of it."""
     import_open3d()  # a missing library concerns all samples, not this one
     files, out, p = job.inputs, job.outputs, Preprocessing(**parameters)
     rgb, (xyz, valid) = read_rgb(files["rgb"]), read_xyz_tiff(files["xyz"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
-    if check_sizes(rgb.shape[1:], xyz.shape[1:], gt.shape, files):
-        raise ShapeMismatch(
+    size = rgb.shape[1:]
+    if is_cloud_padded({"rgb": size, "xyz": xyz.shape[1:], "gt": gt.shape}, files):
+        raise DatasetError(
             "point cloud has another size than its image",
             file=files["xyz"],
             found=xyz.shape[1:],
-            expected=rgb.shape[1:],
+            expected=size,
             fix="was this tree preprocessed before? start from the raw one",
         )
     try:
-        mask, plane = foreground(View(rgb, xyz=xyz, valid=valid), p)
+        mask, plane = object_mask(View(rgb, xyz=xyz, valid=valid), p)
     except MvadError as e:
-        raise (type(e) if isinstance(e, DatasetError) else DatasetError)(
-            e.what, file=files["xyz"], found=e.found, expected=e.expected, fix=e.fix
-        ) from e
-    side = padded_side(*mask.shape, p.multiple)
+        raise with_file(e, files["xyz"]) from e
+    side = padded_side(*size, p.multiple)
     if p.rgb == "original":
         for role in files.keys() - {"xyz"}:
             copy_file(files[role], out[role])
     else:
-        write_png(out["rgb"], pad_to(rgb * ~(valid & ~mask), side))
+        write_png(out["rgb"], pad_to_square(rgb * ~(valid & ~mask), side))
         if "gt" in files:
-            write_png(out["gt"], pad_to(gt, side))
-    write_xyz_tiff(out["xyz"], pad_to(xyz * mask, side))
-    return {
-        "side": side,
-        "foreground": round(float(mask.mean()), 6),
-        "plane": [round(float(x), 6) for x in plane],
-    }
+            write_png(out["gt"], pad_to_square(gt, side))
+    write_xyz_tiff(out["xyz"], pad_to_square(xyz * mask, side))
+    plane = [round(float(x), 6) for x in plane]
+    return {"side": side, "foreground": round(float(mask.mean()), 6), "plane": plane}
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d5cebe66
@@ -462,58 +432,50 @@ def preprocess(
     root: str | Path,
     out: str | Path,
     *,
-    rgb: str = "original",
     categories: Sequence[str] | None = None,
-    seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
     **parameters,
 ) -> Path:
-    """Copy a raw tree to a preprocessed one at `out` (CFM facts, 1.1) and return `out`. Goes on where an earlier call stopped.
+    """Copy a raw tree to a preprocessed one at `out` and return `out`.
 
-    Further `parameters` are fields of `Preprocessing`. A sample that fails does not stop the others; at the end an error names it."""
-    for name in parameters.keys() - Preprocessing.__dataclass_fields__.keys():
-        raise MvadError(
-            f"unknown parameter {name}",
-            expected=", ".join(Preprocessing.__dataclass_fields__),
-            fix=close(name, Preprocessing.__dataclass_fields__),
-        )
-    p, home, out = (
-        Preprocessing(rgb=rgb, seed=seed, **parameters),
-        MVTec3D.find_root(root),
-        Path(out),
-    )
+    It goes on where an earlier call stopped. A sample that fails does not stop the others; at the
+    end an error names it.
+
+    Args:
+        parameters: fields of `Preprocessing`.
+
+    >>> preprocess("mvtec_3d_anomaly_detection", "mvtec3d_ready", categories=["bagel"])
+    """
+    for name in parameters:
+        require_known("parameter", name, Preprocessing.__dataclass_fields__)
+    p, home, out = Preprocessing(**parameters), MVTec3D.find_root(root), Path(out)
     if read_manifest(home) or (home / JOURNAL).exists():
-        raise DatasetError(
-            "this tree is preprocessed already", file=home, fix="start from the raw one"
-        )
+        fix = "start from the raw one"
+        raise DatasetError("this tree is preprocessed already", file=home, fix=fix)
     if out.resolve() == home.resolve():
-        raise DatasetError(
-            "preprocess does not work in place", file=out, fix="choose another folder"
-        )
+        fix = "choose another folder"
+        raise DatasetError("preprocess does not work in place", file=out, fix=fix)
     jobs = _jobs(home, out, MVTec3D.categories_in(home) if categories is None else categories)
-    convert(
-        jobs,
-        _process,
-        out,
-        name="preprocess",
-        parameters=asdict(p),
-        workers=workers,
-        progress=progress,
-    )
-    for f in (
-        f for c in {j.group for j in jobs} for f in visible(home / c / "calibration") if f.is_file()
-    ):
-        copy_file(f, out / f.relative_to(home))
+    which = dict(name="preprocess", parameters=asdict(p), workers=workers, progress=progress)
+    convert(jobs, _preprocess_one, out, **which)
+    for category in {j.group for j in jobs}:
+        for f in list_folder(home / category / "calibration"):
+            if f.is_file():
+                copy_file(f, out / f.relative_to(home))
     return out
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #6edc531b
 def _jobs(home: Path, out: Path, categories: Sequence[str]) -> list[Job]:
-    "The samples of all splits, with their files and where these go. All pairing and mask checks run here, before any work."
-    return [
-        Job(r.id, dict(r.files[0]), {k: out / f.relative_to(home) for k, f in r.files[0].items()})
-        for category in categories
-        for split in MVTec3D.splits(home, category) or ["train"]
-        for r in MVTec3D(home, category, split).records
-    ]
+    """The samples of all splits, with their files and where these go.
+
+    All checks of pairs and masks run here, before any work.
+    """
+    jobs = []
+    for category in categories:
+        for split in MVTec3D.splits(home, category) or ["train"]:
+            for r in MVTec3D(home, category, split).records:
+                goes_to = {k: out / f.relative_to(home) for k, f in r.files[0].items()}
+                jobs.append(Job(r.id, dict(r.files[0]), goes_to))
+    return jobs

@@ -4,157 +4,136 @@
 
 # %% ../../nbs/data/28c_own.ipynb #a3e5f99f
 from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
 from ..core.sample import MvadError, Sample, View
-from mvad.data.base import (
-    DatasetNotFound,
-    EmptyCategory,
-    PairingError,
-    ShapeMismatch,
-    ViewMismatch,
-    natural,
-    read_rgb,
-    read_xyz_tiff,
-    visible,
-)
+from .base import DatasetError, DatasetNotFound, EmptyCategory, PairingError
+from .base import list_folder, read_rgb, read_xyz_tiff
 
 # %% auto #0
-__all__ = ["IMAGES", "CLOUDS", "Files", "own_files", "own_view", "OwnFolder"]
+__all__ = ["SampleFiles", "find_own_files", "read_own_view", "OwnFolder"]
 
 # %% ../../nbs/data/28c_own.ipynb #ed132f0f
-IMAGES, CLOUDS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), (".tif", ".tiff")
+_IMAGES, _CLOUDS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class Files:
-    "The files of one sample, a view each; no clouds: `xyz` is empty."
+class SampleFiles:
+    """The files of one sample, a view each; `xyz` is empty where there are no clouds."""
 
     id: str
     rgb: tuple[Path, ...]
     xyz: tuple[Path, ...] = ()
 
 
-def _samples_in(place: Path, suffixes: Sequence[str], what: str) -> dict[str, tuple[Path, ...]]:
-    "{id: the files of its views} of a file, a folder of files or a folder of folders."
+def _views_by_id(place: Path, suffixes: Sequence[str], what: str) -> dict[str, tuple[Path, ...]]:
+    """{id: the files of its views} of a file, a folder of files or a folder of folders."""
     if place.is_file():
         return {place.stem: (place,)}
     if not place.is_dir():
-        raise DatasetNotFound(
-            f"there are no {what} here",
-            file=place,
-            found="nothing",
-            expected="a file, a folder of files, or a folder of folders",
-            fix="check the path",
-        )
-    there = sorted(visible(place), key=lambda p: natural(p.name))
-    files, folders = (
-        [p for p in there if p.suffix.lower() in suffixes],
-        [p for p in there if p.is_dir()],
-    )
+        expected = "a file, a folder of files, or a folder of folders"
+        fix = "check the path"
+        raise DatasetNotFound(f"there are no {what} here", file=place, expected=expected, fix=fix)
+    files = [p for p in list_folder(place) if p.suffix.lower() in suffixes]
+    folders = [p for p in list_folder(place) if p.is_dir()]
     if files and folders:
-        raise PairingError(
-            f"{what} and folders side by side",
-            file=place,
-            found=f"{files[0].name} and {folders[0].name}/",
-            expected="one or the other",
-            fix="one image a sample: files only; several views a sample: a folder for each",
-        )
-    out = {p.stem: (p,) for p in files} or {
-        f.name: tuple(
-            p
-            for p in sorted(visible(f), key=lambda p: natural(p.name))
-            if p.suffix.lower() in suffixes
-        )
-        for f in folders
-    }
-    if empty := [k for k, v in out.items() if not v]:
-        raise EmptyCategory(
-            f"a folder without {what}", file=place / empty[0], expected=" or ".join(suffixes)
-        )
-    if not out:
-        raise EmptyCategory(f"no {what} in this folder", file=place, expected=" or ".join(suffixes))
-    if len(out) < len(files):
-        raise PairingError(
-            "two files of one name",
-            file=place,
-            found=f"{len(files)} files, {len(out)} names",
-            expected="each name once",
-        )
-    return out
+        found = f"{files[0].name} and {folders[0].name}/"
+        fix = "one image a sample: files only; several views a sample: a folder for each"
+        raise PairingError(f"{what} and folders side by side", file=place, found=found, fix=fix)
+    views = {p.stem: (p,) for p in files}
+    if len(views) < len(files):
+        found = f"{len(files)} files, {len(views)} names"
+        raise PairingError("two files of one name", file=place, found=found)
+    for folder in folders:
+        views[folder.name] = tuple(p for p in list_folder(folder) if p.suffix.lower() in suffixes)
+        if not views[folder.name]:
+            expected = " or ".join(suffixes)
+            raise EmptyCategory(f"a folder without {what}", file=folder, expected=expected)
+    if not views:
+        expected = " or ".join(suffixes)
+        raise EmptyCategory(f"no {what} in this folder", file=place, expected=expected)
+    return views
 
 
 # %% ../../nbs/data/28c_own.ipynb #bfea4089
-def own_files(rgb: str | Path, xyz: str | Path | None = None) -> list[Files]:
-    "The samples below `rgb`, with the clouds below `xyz` by the same names."
-    images = _samples_in(Path(rgb).expanduser(), IMAGES, "images")
-    counts = {k: len(v) for k, v in images.items()}
-    if odd := next((k for k, n in counts.items() if n != next(iter(counts.values()))), None):
-        raise ViewMismatch(
-            "a sample with another number of views than the first",
-            file=images[odd][0].parent,
-            found=counts[odd],
-            expected=next(iter(counts.values())),
-            fix="all samples of a method have the same views",
-        )
+def find_own_files(rgb: str | Path, xyz: str | Path | None = None) -> list[SampleFiles]:
+    """The samples below `rgb`, with the clouds below `xyz` by the same names.
+
+    Raises `DatasetError` where they do not fit together.
+
+    >>> find_own_files("photos", "clouds")[0].id
+    """
+    rgb = Path(rgb).expanduser()
+    images = _views_by_id(rgb, _IMAGES, "images")
+    n = len(next(iter(images.values())))
+    for views in images.values():
+        if len(views) != n:
+            problem = "a sample with another number of views than the first"
+            fix = "all samples of a method have the same views"
+            place = views[0].parent
+            raise DatasetError(problem, file=place, found=len(views), expected=n, fix=fix)
     if xyz is None:
-        return [Files(k, v) for k, v in images.items()]
-    clouds = _samples_in(Path(xyz).expanduser(), CLOUDS, "clouds")
-    if len(images) == len(clouds) == 1 and Path(rgb).is_file():
+        return [SampleFiles(id, views) for id, views in images.items()]
+    clouds = _views_by_id(Path(xyz).expanduser(), _CLOUDS, "clouds")
+    if rgb.is_file() and len(clouds) == 1:
         clouds = dict(zip(images, clouds.values()))  # two files that were both named
-    for k, views in images.items():
-        if k not in clouds:
-            raise PairingError(
-                "an image without its cloud",
-                file=views[0],
-                found=f"no {k} below {xyz}",
-                expected=f"{k}.tiff",
-                fix="the names must agree",
-            )
-        if [p.stem for p in views] != [p.stem for p in clouds[k]] and not Path(rgb).is_file():
-            raise PairingError(
-                "views without their clouds",
-                file=views[0].parent,
-                found=", ".join(p.name for p in clouds[k]),
-                expected=", ".join(f"{p.stem}.tiff" for p in views),
-            )
-    if lost := set(clouds) - set(images):
-        raise PairingError(
-            "a cloud without its image",
-            file=clouds[min(lost)][0],
-            found=min(lost),
-            expected="an image of that name",
-        )
-    return [Files(k, v, clouds[k]) for k, v in images.items()]
+    else:
+        _check_clouds(images, clouds)
+    return [SampleFiles(id, views, clouds[id]) for id, views in images.items()]
+
+
+def _check_clouds(images: dict[str, tuple], clouds: dict[str, tuple]) -> None:
+    """Raise `PairingError` unless each image has a cloud of its name, and each cloud an image."""
+    for id, views in images.items():
+        if id not in clouds:
+            found, expected = f"no {id}", f"{id}.tiff"
+            problem = "an image without its cloud"
+            raise PairingError(problem, file=views[0], found=found, expected=expected)
+        if [p.stem for p in views] != [p.stem for p in clouds[id]]:
+            found, place = ", ".join(p.name for p in clouds[id]), views[0].parent
+            expected = ", ".join(f"{p.stem}.tiff" for p in views)
+            problem = "views without their clouds"
+            raise PairingError(problem, file=place, found=found, expected=expected)
+    for id in sorted(clouds.keys() - images.keys()):
+        expected = "an image of that name"
+        raise PairingError("a cloud without its image", file=clouds[id][0], expected=expected)
 
 
 # %% ../../nbs/data/28c_own.ipynb #51234846
-def own_view(rgb: Path, xyz: Path | None = None, remove_plane: bool = False) -> View:
-    "One view from disk; image and cloud must agree in size."
+def read_own_view(rgb: Path, xyz: Path | None = None, remove_plane: bool = False) -> View:
+    """One view from disk. Raises `DatasetError`, also where image and cloud differ in size."""
     image = read_rgb(rgb)
     if xyz is None:
         return View(image, name=rgb.stem)
     points, valid = read_xyz_tiff(xyz, missing="nan")
     if image.shape[1:] != points.shape[1:]:
-        raise ShapeMismatch(
-            "image and point cloud differ in size",
-            file=xyz,
-            found=points.shape[1:],
-            expected=f"{image.shape[1:]}, the size of {rgb}",
-            fix="they must be registered pixel by pixel",
-        )
+        problem, found = "image and point cloud differ in size", points.shape[1:]
+        expected = f"{image.shape[1:]}, the size of {rgb}"
+        fix = "they must be registered pixel by pixel"
+        raise DatasetError(problem, file=xyz, found=found, expected=expected, fix=fix)
     view = View(image, xyz=points, valid=valid, name=rgb.stem)
     if not remove_plane:
         return view
-    from mvad.data.mvtec3d import foreground
+    from mvad.data.mvtec3d import object_mask
 
-    keep, _ = foreground(view)
+    keep, _ = object_mask(view)
     return replace(view, xyz=points * keep, valid=valid & keep)
 
 
 class OwnFolder(Sequence):
-    "The samples of plain folders, read when they are asked for; unlabelled."
+    """The samples of plain folders, read when they are asked for; unlabelled.
+
+    Args:
+        rgb: a file, a folder of images, or a folder of folders, one for each sample's views.
+        xyz: the clouds, laid out alike.
+        remove_plane: take the table out of the clouds, as the papers do.
+
+    >>> OwnFolder("photos", "clouds")[0].view.xyz.shape
+    (3, 480, 640)
+    """
 
     def __init__(
         self,
@@ -166,15 +145,10 @@ class OwnFolder(Sequence):
         split: str = "predict",
     ):
         if remove_plane and xyz is None:
-            raise MvadError(
-                "a plane can only be taken out of points", found="no clouds", expected="xyz as well"
-            )
-        self.files, self.remove_plane, self.category, self.split = (
-            own_files(rgb, xyz),
-            remove_plane,
-            category,
-            split,
-        )
+            problem = "a plane can only be taken out of points"
+            raise MvadError(problem, found="no clouds", expected="xyz as well")
+        self.files, self.remove_plane = find_own_files(rgb, xyz), remove_plane
+        self.category, self.split = category, split
 
     def __len__(self) -> int:
         return len(self.files)
@@ -183,20 +157,16 @@ class OwnFolder(Sequence):
         if isinstance(key, slice):
             return [self[i] for i in range(*key.indices(len(self)))]
         f = self.files[key]
-        return Sample(
-            f.id,
-            self.category,
-            self.split,
-            None,
-            tuple(
-                own_view(r, x, self.remove_plane)
-                for r, x in zip(f.rgb, f.xyz or (None,) * len(f.rgb))
-            ),
-        )
+        pairs = zip(f.rgb, f.xyz or (None,) * len(f.rgb))
+        views = tuple(read_own_view(rgb, xyz, self.remove_plane) for rgb, xyz in pairs)
+        return Sample(f.id, self.category, self.split, None, views)
 
     @property
     def ids(self) -> list[str]:
+        """The names of the samples."""
         return [f.id for f in self.files]
 
     def __repr__(self) -> str:
-        return f"OwnFolder({len(self)} samples of {len(self.files[0].rgb)} view(s), {'RGB + xyz' if self.files[0].xyz else 'RGB'})"
+        first = self.files[0]
+        what = "RGB + xyz" if first.xyz else "RGB"
+        return f"OwnFolder({len(self)} samples of {len(first.rgb)} view(s), {what})"

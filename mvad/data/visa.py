@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 import numpy as np
 from ..core.sample import require_known
+from ..core.files import write_text
 from mvad.data.base import (
     BadIndex,
     DatasetError,

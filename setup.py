@@ -1,4 +1,6 @@
-"""Build script. Names, versions and dependencies are read from settings.ini, nothing is stated twice."""
+"""Build script. Names, versions and dependencies are read from settings.ini, nothing is stated
+twice.
+"""
 
 from configparser import ConfigParser
 from pathlib import Path
@@ -16,14 +18,18 @@ def words(key: str) -> list[str]:
 
 
 def files_of(folder: str, pattern: str = "*") -> list[str]:
-    "Files below a folder, relative to it; what starts with `_` or `.` is private or left over and stays behind."
+    """Files below a folder, relative to it.
+
+    What starts with `_` or `.` is private or left over and stays behind.
+    """
     found = (
         p.relative_to(HERE / folder) for p in sorted((HERE / folder).rglob(pattern)) if p.is_file()
     )
     return [p.as_posix() for p in found if not any(part.startswith(("_", ".")) for part in p.parts)]
 
 
-# Notebooks and recipes stand at the top level of a checkout and travel inside the package in a wheel.
+# Notebooks and recipes stand at the top level of a checkout and travel inside the package in a
+# wheel.
 travelling = {"mvad._nbs": ("nbs", "*.ipynb"), "mvad._recipes": ("data_recipes", "*")}
 travelling = {
     name: (folder, files_of(folder, pattern))
@@ -38,9 +44,9 @@ setup(
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
-    long_description=(HERE / "README.md").read_text(encoding="utf-8")
-    if (HERE / "README.md").exists()
-    else "",
+    long_description=(
+        (HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else ""
+    ),
     long_description_content_type="text/markdown",
     author=cfg["author"],
     author_email=cfg["author_email"],

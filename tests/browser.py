@@ -1,4 +1,7 @@
-"""Headless Chromium and JupyterLab for tests, both from what is installed; nothing is downloaded."""
+"""Headless Chromium and JupyterLab for tests, both from what is installed.
+
+Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,9 @@ def requests(page) -> list[str]:
 
 @contextlib.contextmanager
 def jupyter_lab(folder: Path) -> Iterator[str]:
-    "A JupyterLab of its own over a folder, with no user's settings: gives an address to which /lab/tree/NAME?token can be added."
+    """A JupyterLab of its own over a folder, with no user's settings:
+    gives an address to which /lab/tree/NAME?token can be added.
+    """
     with tempfile.TemporaryDirectory(prefix="mvad-lab-", ignore_cleanup_errors=True) as private:
         config = Path(private) / "config"
         (config / "labconfig").mkdir(parents=True)
@@ -171,7 +176,10 @@ def wait_for(address: str, server: subprocess.Popen, log: Path, seconds: float =
 
 
 def run_all(page, address: str, notebook: str):
-    "Open a notebook in the running lab, wait for its kernel and run all cells; returns before they are done."
+    """Open a notebook in the running lab, wait for its kernel and run all cells.
+
+    Returns before they are done.
+    """
     page.get(f"{address}/lab/tree/{notebook}?token=mvad&reset")
     until(page, "!!(window.jupyterapp && document.querySelector('.jp-Notebook .jp-CodeCell'))", 90)
     until(

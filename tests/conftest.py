@@ -1,4 +1,6 @@
-"""One setting for all tests: the checkout's own library, no user's cache, no window, no network by accident."""
+"""One setting for all tests:
+the checkout's own library, no user's cache, no window, no network by accident.
+"""
 
 import os
 import shutil
@@ -108,7 +110,9 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def reproduced(installed, tmp_path_factory) -> tuple[Path, str]:
-    "The installed command reproduced CFM's Table 6 at smoke scale: the folder with its report, and what it printed."
+    """The installed command reproduced CFM's Table 6 at smoke scale:
+    the folder with its report, and what it printed.
+    """
     folder = tmp_path_factory.mktemp("reproduced")
     done = start(
         [

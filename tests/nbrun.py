@@ -1,7 +1,9 @@
 """Run a notebook inside this very process: a papermill engine on IPython's shell.
 
-A kernel costs seconds for each notebook and hides what runs from coverage; here torch is imported once for all of them.
-With `library="mvad"` an `#| export` cell is not run but imported from the library, so that the cells below it test what users get.
+A kernel costs seconds for each notebook and hides what runs from coverage; here torch is imported
+once for all of them.
+With `library="mvad"` an `#| export` cell is not run but imported from the library, so that the
+cells below it test what users get.
 
     run("nbs/core/01_sample.ipynb", parameters={...}, library="mvad", drop=("lesson",))
 """
@@ -34,7 +36,9 @@ def directives(source: str) -> dict[str, str]:
 
 
 class _Bound(ast.NodeVisitor):
-    "Collects the names that a cell binds at its top level, those inside if, with, for and try included."
+    """Collects the names that a cell binds at its top level, those inside if, with, for and try
+    included.
+    """
 
     def __init__(self):
         self.names = []
@@ -70,7 +74,9 @@ def bound_names(source: str) -> list[str]:
 
 
 def transform(nb, library: str | None = None, drop: tuple[str, ...] = ()):
-    "Change the notebook in place: cells that must not run are emptied, exported cells become imports."
+    """Change the notebook in place:
+    cells that must not run are emptied, exported cells become imports.
+    """
     module = None
     for cell in nb.cells:
         if cell.cell_type != "code":
@@ -138,7 +144,10 @@ def run(
     drop: tuple[str, ...] = (),
     output=None,
 ):
-    "Run one notebook in an empty folder; an error in a cell raises papermill's PapermillExecutionError."
+    """Run one notebook in an empty folder.
+
+    An error in a cell raises papermill's PapermillExecutionError.
+    """
     with tempfile.TemporaryDirectory(prefix="mvad-notebook-") as folder:
         return papermill.execute_notebook(
             str(Path(path).resolve()),

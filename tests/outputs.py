@@ -1,6 +1,8 @@
-"""Stored outputs: run notebooks at laptop scale and keep what they show, with a hash of the code that showed it.
+"""Stored outputs: run notebooks at laptop scale and keep what they show, with a hash of the code
+that showed it.
 
-python tests/outputs.py [NOTEBOOK...]        run and store (all notebooks without arguments; `make outputs`)
+python tests/outputs.py [NOTEBOOK...]        run and store (all notebooks without arguments; `make
+outputs`)
 python tests/outputs.py --stale              only name the notebooks whose code changed since
 """
 
@@ -52,7 +54,9 @@ def state(nb: dict) -> str:
 
 
 def kept(output: dict) -> dict | None:
-    "What a reader needs of one output: no progress bars, no warnings; of a widget its still picture, if it has one."
+    """What a reader needs of one output:
+    no progress bars, no warnings; of a widget its still picture, if it has one.
+    """
     if output["output_type"] == "stream":
         return output if output["name"] == "stdout" else None
     if WIDGET not in output.get("data", {}):
@@ -62,7 +66,9 @@ def kept(output: dict) -> dict | None:
 
 
 def store(path: Path):
-    "Run a notebook in a kernel of its own, in an empty folder, and write its outputs into it in one step."
+    """Run a notebook in a kernel of its own, in an empty folder, and write its outputs into it in
+    one step.
+    """
     import papermill
 
     nb = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,6 @@
-"""What can be wrong with a tree in the MVTec 3D-AD layout: {fault: (how it is planted, what its line must say)}."""
+"""What can be wrong with a tree in the MVTec 3D-AD layout:
+{fault: (how it is planted, what its line must say)}.
+"""
 
 import shutil
 

@@ -1,4 +1,7 @@
-"Faults that a person can make in a Real-IAD tree, and what the check must say of each. See test_planted_faults.py."
+"""Faults that a person can make in a Real-IAD tree, and what the check must say of each.
+
+See test_planted_faults.py.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"Faults that a person can make in a Real-IAD D3 tree, and what the check must say of each. See test_planted_faults.py."
+"""Faults that a person can make in a Real-IAD D3 tree, and what the check must say of each.
+
+See test_planted_faults.py.
+"""
 
 from pathlib import Path
 

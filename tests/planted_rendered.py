@@ -1,4 +1,6 @@
-"Faults that a person can make in a tree of rendered views, and what the check must say of each. See test_planted_faults.py."
+"""Faults that a person can make in a tree of rendered views, and what the check must say of each.
+See test_planted_faults.py.
+"""
 
 import json
 import shutil

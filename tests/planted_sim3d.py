@@ -1,4 +1,6 @@
-"""What can be wrong with a tree in the SiM3D layout: {fault: (how it is planted, what its line must say)}."""
+"""What can be wrong with a tree in the SiM3D layout:
+{fault: (how it is planted, what its line must say)}.
+"""
 
 import shutil
 

@@ -1,4 +1,6 @@
-"Faults to plant in a freshly made VisA tree: how to spoil it, and what the line of the check must say (file, found, expected)."
+"""Faults to plant in a freshly made VisA tree:
+how to spoil it, and what the line of the check must say (file, found, expected).
+"""
 
 from pathlib import Path
 

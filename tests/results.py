@@ -1,4 +1,6 @@
-"""The README's table of results, made from the committed records: python tests/results.py prints it."""
+"""The README's table of results, made from the committed records:
+python tests/results.py prints it.
+"""
 
 COLUMNS = ("colour", "dent", "bump", "hole", "mismatch", "hidden", "all")
 CFM = {"psi_2d": "CFM, psi_2d alone", "psi_3d": "CFM, psi_3d alone", "product": "CFM, product"}

@@ -1,4 +1,7 @@
-"Bad data: one clear error that names the file, what was found and what was expected; nothing half-written."
+"""Bad data: one clear error that names the file, what was found and what was expected.
+
+Nothing half-written.
+"""
 
 import errno
 import os

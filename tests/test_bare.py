@@ -1,4 +1,6 @@
-"""Set-up where nothing is: a minimal Debian without a compiler, and wheels for every Python that is named."""
+"""Set-up where nothing is:
+a minimal Debian without a compiler, and wheels for every Python that is named.
+"""
 
 import os
 import shutil

@@ -1,6 +1,8 @@
-"""What a user sees, in a real browser: the explorer in JupyterLab, and the report without a network.
+"""What a user sees, in a real browser:
+the explorer in JupyterLab, and the report without a network.
 
-Screenshots lie in $MVAD_SCREENSHOTS, or in pytest's temporary folder."""
+Screenshots lie in $MVAD_SCREENSHOTS, or in pytest's temporary folder.
+"""
 
 import base64
 import io
@@ -19,17 +21,32 @@ EYE = f"JSON.stringify({FIGURE}._fullLayout.scene._scene.getCamera().eye)"
 
 EXPLORE = """
 import numpy as np
-from types import SimpleNamespace as Prediction      # the detectors' own imports torch
+from types import SimpleNamespace as Prediction  # the detectors' own imports torch
 from mvad.core.sample import Sample, View
 from mvad.core.show import explorer
 
 v, u = np.mgrid[:48, :64].astype(np.float32)
-bump = np.exp(-((u - 40)**2 + (v - 20)**2) / 60)
+bump = np.exp(-((u - 40) ** 2 + (v - 20) ** 2) / 60)
+
+
 def seen(height, gt):
     xyz = np.stack([u, v, 60 - height * bump]).astype(np.float32) / 1000
-    return View(rgb=np.stack([u / 64, v / 48, .4 + 0 * u]).astype(np.float32), xyz=xyz, valid=np.ones((48, 64), bool), gt=(bump > .5) & gt)
-samples = [Sample("000", "toy", "test", "good", (seen(4, False),)), Sample("001", "toy", "test", "bump", (seen(12, True),))]
-predictions = [Prediction(maps=(h * bump + .1 * u / 64)[None].astype(np.float32), score=float(h)) for h in (.2, 1.)]
+    return View(
+        rgb=np.stack([u / 64, v / 48, 0.4 + 0 * u]).astype(np.float32),
+        xyz=xyz,
+        valid=np.ones((48, 64), bool),
+        gt=(bump > 0.5) & gt,
+    )
+
+
+samples = [
+    Sample("000", "toy", "test", "good", (seen(4, False),)),
+    Sample("001", "toy", "test", "bump", (seen(12, True),)),
+]
+predictions = [
+    Prediction(maps=(h * bump + 0.1 * u / 64)[None].astype(np.float32), score=float(h))
+    for h in (0.2, 1.0)
+]
 """
 
 
@@ -59,7 +76,10 @@ def pixels(element) -> np.ndarray:
     not (ROOT / "mvad/core/show.py").exists(), reason="mvad.core.show is not exported yet"
 )
 def test_explorer_in_jupyterlab(page, screenshots, tmp_path):
-    "Cells run, the threshold's slider is moved with the keyboard and the picture changes; the cloud turns with the mouse and stays as it was turned."
+    """Cells run, the threshold's slider is moved with the keyboard and the picture changes.
+
+    The cloud turns with the mouse and stays as it was turned.
+    """
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
@@ -79,7 +99,8 @@ def test_explorer_in_jupyterlab(page, screenshots, tmp_path):
         browser.run_all(page, address, "explore.ipynb")
         browser.until(
             page,
-            f"(() => {{const g = {FIGURE}; return !!(g && g._fullLayout && g.data && g.data[0].source)}})()",
+            f"(() => {{const g = {FIGURE}; return !!(g && g._fullLayout && g.data &&"
+            " g.data[0].source)})()",
             120,
         )
         page.execute_script(f"{FIGURE}.scrollIntoView({{block: 'end'}})")
@@ -143,7 +164,9 @@ def report_links(page) -> list[str]:
 
 @pytest.mark.parametrize("width", [1400, 700])
 def test_report_opens_without_a_network(page, screenshots, reproduced, width):
-    "Index, table, runs: nothing is fetched from outside, the maps are drawn, the cloud stands in a scene of its own, and a number of ours leads to its executed notebook."
+    """Index, table, runs: nothing is fetched from outside, the maps are drawn, the cloud stands in
+    a scene of its own, and a number of ours leads to its executed notebook.
+    """
     from selenium.webdriver.common.by import By
 
     out, _ = reproduced
@@ -163,7 +186,8 @@ def test_report_opens_without_a_network(page, screenshots, reproduced, width):
     page.find_element(By.LINK_TEXT, "CFM, Table 6").click()
     browser.until(
         page,
-        "document.readyState === 'complete' && !!document.querySelector('.js-plotly-plot .gl-container canvas, .js-plotly-plot canvas')",
+        "document.readyState === 'complete' && !!document.querySelector('.js-plotly-plot"
+        " .gl-container canvas, .js-plotly-plot canvas')",
         60,
     )
     broken = page.execute_script(

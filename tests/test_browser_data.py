@@ -1,4 +1,6 @@
-"""The clouds and volumes that notebooks store turn with the mouse, without asking the network for anything."""
+"""The clouds and volumes that notebooks store turn with the mouse, without asking the network for
+anything.
+"""
 
 import json
 from pathlib import Path
@@ -8,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURE = "application/vnd.plotly.v1+json"
-CAMERA = "JSON.stringify(document.querySelector('.js-plotly-plot')._fullLayout.scene._scene.getCamera().eye)"
+PLOT = "document.querySelector('.js-plotly-plot')._fullLayout"
+CAMERA = f"JSON.stringify({PLOT}.scene._scene.getCamera().eye)"
 
 
 def clouds() -> dict[str, dict]:
@@ -62,7 +65,8 @@ def test_cloud_turns(name, page, tmp_path):
     page.get((tmp_path / "cloud.html").as_uri())
     browser.until(
         page,
-        "!!(document.querySelector('.js-plotly-plot') && document.querySelector('.js-plotly-plot')._fullLayout?.scene?._scene)",
+        "!!(document.querySelector('.js-plotly-plot') &&"
+        " document.querySelector('.js-plotly-plot')._fullLayout?.scene?._scene)",
         60,
     )
     eye = browser.settled(page, CAMERA, quiet=0.5)

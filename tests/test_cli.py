@@ -1,6 +1,9 @@
-"""The command line as a person meets it: clear errors, runs that are skipped, cut, resumed and never half-written.
+"""The command line as a person meets it:
+clear errors, runs that are skipped, cut, resumed and never half-written.
 
-Most tests put a small notebook in the place of CFM's, through MVAD_NOTEBOOKS, and a tiny folder in the place of its data: what is tested is the runner."""
+Most tests put a small notebook in the place of CFM's, through MVAD_NOTEBOOKS, and a tiny folder in
+the place of its data: what is tested is the runner.
+"""
 
 import json
 import os
@@ -99,7 +102,10 @@ def test_a_foreign_checkpoint_is_refused(toy):
 
 
 def test_a_missing_extra_is_named(toy):
-    program = "import sys; sys.modules['papermill'] = None; from mvad.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    program = (
+        "import sys; sys.modules['papermill'] = None; from mvad.cli.main import main;"
+        " sys.exit(main(sys.argv[1:]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, "reproduce", "cfm/6", "--root", "data"],
         cwd=toy,
@@ -168,7 +174,9 @@ def test_several_at_a_time_share_the_machine(toy, monkeypatch):
 
 
 def test_cfm_killed_in_the_middle_gives_the_record_of_an_uninterrupted_run(reproduced, tmp_path):
-    "The real notebook at smoke scale: two runs with one seed are equal, one of them killed during training and from a wheel the other."
+    """The real notebook at smoke scale:
+    two runs with one seed are equal, one of them killed during training and from a wheel the other.
+    """
     command = [
         *COMMAND,
         "reproduce",
@@ -222,7 +230,10 @@ def test_one_runner_a_folder(toy):
 
 
 def test_a_full_disk_fails_the_run_and_leaves_nothing_half(toy):
-    program = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); from mvad.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); from"
+        " mvad.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     done = subprocess.run(
         [
             sys.executable,
@@ -271,7 +282,9 @@ def test_tables_and_data_are_listed(toy):
 
 
 def test_own_scan_through_train_and_predict(toy):
-    "A checkpoint is trained on the embedded data, and a scan of one's own, a pair of files, is scored with it."
+    """A checkpoint is trained on the embedded data, and a scan of one's own, a pair of files, is
+    scored with it.
+    """
     from mvad.data.base import write_png, write_xyz_tiff
     from mvad.data.synthetic import Synthetic
 

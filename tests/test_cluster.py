@@ -1,6 +1,9 @@
-"""Runs on a cluster: two Ray nodes on this machine, one of which dies; Slurm's jobs as processes of this machine.
+"""Runs on a cluster: two Ray nodes on this machine, one of which dies.
 
-MVAD_LONG=1 pytest tests/test_cluster.py -s       the twelve-run sweep, on one node and on two, and how much faster two are
+Slurm's jobs as processes of this machine.
+
+MVAD_LONG=1 pytest tests/test_cluster.py -s       the twelve-run sweep, on one node and on two, and
+how much faster two are
 """
 
 import json
@@ -127,7 +130,8 @@ def test_how_much_faster_two_nodes_are(toy, ray_nodes, capsys):
     assert records(toy / "on1") == records(toy / "on2") and len(records(toy / "on2")) == 12
     with capsys.disabled():
         print(
-            f"\ntwelve runs of about six seconds: {seconds[0]:.1f} s on one node, {seconds[1]:.1f} s on two, {seconds[0] / seconds[1]:.2f} times as fast"
+            f"\ntwelve runs of about six seconds: {seconds[0]:.1f} s on one node, {seconds[1]:.1f}"
+            f" s on two, {seconds[0] / seconds[1]:.2f} times as fast"
         )
 
 

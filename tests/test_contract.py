@@ -141,7 +141,9 @@ def test_says_where_it_computes(method, learned):
 
 @pytest.mark.parametrize("cls", [CFM, MAFR])
 def test_shrinks_clouds_once(cls, monkeypatch):
-    """Eyecandies come ten times as large: with shrink=.1 the encoder sees a tenth, not a hundredth."""
+    """Eyecandies come ten times as large:
+    with shrink=.1 the encoder sees a tenth, not a hundredth.
+    """
     sample = objects("cfm", "train")[0]
     large = replace(sample, views=(replace(sample.view, xyz=10 * sample.view.xyz),))
     settings = fresh(cls.name).settings

@@ -1,4 +1,6 @@
-"""`mvad data make` writes every layout, `mvad data check` finds nothing wrong with it, and a kill in the middle leaves no trace in the end."""
+"""`mvad data make` writes every layout, `mvad data check` finds nothing wrong with it, and a kill
+in the middle leaves no trace in the end.
+"""
 
 import signal
 import subprocess
@@ -46,7 +48,10 @@ def test_make_then_check(layout, tmp_path, capsys, monkeypatch):
 
 
 def test_killed_and_made_again(tmp_path):
-    "Two workers, killed after some objects; the second run ends with the bytes of an undisturbed one."
+    """Two workers, killed after some objects.
+
+    The second run ends with the bytes of an undisturbed one.
+    """
 
     def command(out):
         return [

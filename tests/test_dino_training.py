@@ -1,4 +1,6 @@
-"""DINO-Depth's training: two processes follow one, a killed run ends as if nothing had happened, one that goes wrong says so."""
+"""DINO-Depth's training:
+two processes follow one, a killed run ends as if nothing had happened, one that goes wrong says so.
+"""
 
 import json
 import os
@@ -14,46 +16,93 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import json, os, signal, sys, time
 import numpy as np, torch
+
 torch.set_num_threads(1)
 from mvad.core.training import load_checkpoint
 from mvad.core.sample import MvadError
 from mvad.encoders import dino_training as d
 
-SETTINGS = d.DinoSettings(dim=16, depth=2, heads=2, global_size=42, local_size=28, local_crops=2, prototypes=32, hidden=24, bottleneck=8, batch_size=4, accumulate=2, steps=20, epoch=2)
+SETTINGS = d.DinoSettings(
+    dim=16,
+    depth=2,
+    heads=2,
+    global_size=42,
+    local_size=28,
+    local_crops=2,
+    prototypes=32,
+    hidden=24,
+    bottleneck=8,
+    batch_size=4,
+    accumulate=2,
+    steps=20,
+    epoch=2,
+)
 MAPS = list(np.random.default_rng(0).random((24, 56, 56), np.float32))
 
-def run(file, **how): return d.train_dino(MAPS, SETTINGS, checkpoint=file + ".safetensors", progress=False, **how)
+
+def run(file, **how):
+    return d.train_dino(MAPS, SETTINGS, checkpoint=file + ".safetensors", progress=False, **how)
+
 
 def apart(a, b):
     "The largest difference between two checkpoints: of losses, of weights."
     a, b = (load_checkpoint(f + ".safetensors", "training")[0] for f in (a, b))
     weights = [k for k in a if k.startswith(("parts.student", "parts.teacher"))]
-    return float((a["losses"] - b["losses"]).abs().max()), max(float((a[k] - b[k]).abs().max()) for k in weights)
+    return float((a["losses"] - b["losses"]).abs().max()), max(
+        float((a[k] - b[k]).abs().max()) for k in weights
+    )
+
 
 def killed(file):
     "A run that is killed after its first checkpoint; how many steps it had made."
     child = os.fork()
     if not child:
         keep = d.save_training
-        def slow(*a): keep(*a); time.sleep(.1)
+
+        def slow(*a):
+            keep(*a)
+            time.sleep(0.1)
+
         d.save_training = slow
-        run(file, every=3); os._exit(0)
-    while not os.path.exists(file + ".safetensors"): time.sleep(.005)
-    os.kill(child, signal.SIGKILL); assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        run(file, every=3)
+        os._exit(0)
+    while not os.path.exists(file + ".safetensors"):
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     return len(load_checkpoint(file + ".safetensors", "training")[0]["losses"])
+
 
 def broken():
     "What a map with an infinite depth leads to."
-    try: d.train_dino([np.full((56, 56), np.inf, np.float32)] * 8, SETTINGS, progress=False)
-    except MvadError as e: return str(e)
+    try:
+        d.train_dino([np.full((56, 56), np.inf, np.float32)] * 8, SETTINGS, progress=False)
+    except MvadError as e:
+        return str(e)
+
 
 os.chdir(sys.argv[1])
 _, history, losses = run("one")
-before = killed("killed"); run("killed")
+before = killed("killed")
+run("killed")
 run("two", devices=2, strategy="ddp_fork")
-run("mixed", devices=2, strategy="ddp_fork", until=9); run("mixed")
-print("RESULT" + json.dumps(dict(losses=losses.tolist(), rows=len(history.rows), before=before, killed=apart("one", "killed"), two=apart("one", "two"), mixed=apart("one", "mixed"),
-                                 broken=broken(), files=sorted(os.listdir()))))
+run("mixed", devices=2, strategy="ddp_fork", until=9)
+run("mixed")
+print(
+    "RESULT"
+    + json.dumps(
+        dict(
+            losses=losses.tolist(),
+            rows=len(history.rows),
+            before=before,
+            killed=apart("one", "killed"),
+            two=apart("one", "two"),
+            mixed=apart("one", "mixed"),
+            broken=broken(),
+            files=sorted(os.listdir()),
+        )
+    )
+)
 """
 
 

@@ -1,4 +1,6 @@
-"""Notebooks are the source: exporting them again, or cleaning them, must change nothing. Checked on a copy."""
+"""Notebooks are the source:
+exporting them again, or cleaning them, must change nothing. Checked on a copy.
+"""
 
 import difflib
 import os
@@ -32,7 +34,10 @@ def nbdev(command: str, folder: Path):
 
 
 def sources(library: Path) -> dict[str, str]:
-    "The exported modules; mvad/__init__.py, which only says where the verbs are, is written by hand."
+    """The exported modules.
+
+    Mvad/__init__.py, which only says where the verbs are, is written by hand.
+    """
     return {
         p.relative_to(library).as_posix(): p.read_text(encoding="utf-8")
         for p in sorted(library.rglob("*.py"))

@@ -1,4 +1,7 @@
-"Eyecandies: what takes several trees or processes. Parts, round trip and pitfalls are tested in the notebook, single faults in planted_eyecandies.py."
+"""Eyecandies: what takes several trees or processes.
+
+Parts, round trip and pitfalls are tested in the notebook, single faults in planted_eyecandies.py.
+"""
 
 import pickle
 import shutil

@@ -18,11 +18,36 @@ MODULES = [
 
 BARE = """
 import socket, sys
-def refuse(*a, **k): raise AssertionError("something asked for the network at import")
+
+
+def refuse(*a, **k):
+    raise AssertionError("something asked for the network at import")
+
+
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import mvad
-heavy = {"numpy", "torch", "torchvision", "timm", "open3d", "sklearn", "scipy", "plotly", "matplotlib", "pandas", "ipywidgets", "nbdev", "fastcore"}
-def taken(): return {m for m in heavy if sys.modules.get(m)}
+
+heavy = {
+    "numpy",
+    "torch",
+    "torchvision",
+    "timm",
+    "open3d",
+    "sklearn",
+    "scipy",
+    "plotly",
+    "matplotlib",
+    "pandas",
+    "ipywidgets",
+    "nbdev",
+    "fastcore",
+}
+
+
+def taken():
+    return {m for m in heavy if sys.modules.get(m)}
+
+
 assert not taken(), f"import mvad takes {taken()}"
 """
 

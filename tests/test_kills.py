@@ -1,6 +1,9 @@
-"""Killed, starved or disturbed, a reproduction goes on: one more call completes it, and its records equal those that it leaves when nothing happens.
+"""Killed, starved or disturbed, a reproduction goes on:
+one more call completes it, and its records equal those that it leaves when nothing happens.
 
-The runs are toys (toy_runs.py); the real CFM is killed in test_cli.py, a training in test_training_faults.py, a node and a worker of a cluster in test_cluster.py."""
+The runs are toys (toy_runs.py); the real CFM is killed in test_cli.py, a training in
+test_training_faults.py, a node and a worker of a cluster in test_cluster.py.
+"""
 
 import json
 import subprocess
@@ -23,7 +26,10 @@ from toy_runs import (
 
 
 def completes(toy: Path, *categories: str, more: tuple = (), seeds: tuple = (0,)) -> dict[str, int]:
-    "One more call completes, with the records of undisturbed runs; how many steps each category did not do again."
+    """One more call completes, with the records of undisturbed runs.
+
+    How many steps each category did not do again.
+    """
     release(toy)
     done = reproduce(toy, *categories, more=(*more, "--seed", *seeds))
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,10 @@
-"""The cross matrix at smoke scale: every method runs on every data set where the specification says it can.
+"""The cross matrix at smoke scale:
+every method runs on every data set where the specification says it can.
 
 CI fills one line. All of them, some ten minutes:
 
-    MVAD_MATRIX=all pytest tests/test_matrix.py                  or, as a user does it: mvad reproduce matrix --scale smoke --category puck
+    MVAD_MATRIX=all pytest tests/test_matrix.py                  or, as a user does it: mvad
+    reproduce matrix --scale smoke --category puck
     MVAD_MATRIX="realiad mvtec" pytest tests/test_matrix.py
 """
 
@@ -54,7 +56,9 @@ def test_matrix(spec, tmp_path):
 
 
 def test_the_kept_matrix_is_whole():
-    "What the index shows: every line of the specification, with numbers, how they were computed, and no line that failed."
+    """What the index shows:
+    every line of the specification, with numbers, how they were computed, and no line that failed.
+    """
     data = kept_matrix()
     if data is None:
         assert "not been computed yet" in matrix_html()

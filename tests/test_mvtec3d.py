@@ -18,7 +18,10 @@ from mvad.data.jobs import JOURNAL
 from mvad.data.mvtec3d import MVTec3D, Preprocessing, preprocess, toy_scan, write_mvtec3d
 
 ROOT = Path(__file__).resolve().parent.parent
-CALL = "import sys; from mvad.data.mvtec3d import preprocess; preprocess(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), progress=False)"
+CALL = (
+    "import sys; from mvad.data.mvtec3d import preprocess; preprocess(sys.argv[1], sys.argv[2],"
+    " workers=int(sys.argv[3]), progress=False)"
+)
 
 
 def content(folder):

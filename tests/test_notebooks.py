@@ -54,7 +54,9 @@ def test_paper_rejects_unknown_scale(path, tmp_path):
 
 
 def test_engine(tmp_path):
-    "The engine itself: exported cells come from the library, dropped cells do not run, a failing cell fails the run."
+    """The engine itself: exported cells come from the library, dropped cells do not run, a failing
+    cell fails the run.
+    """
     import nbformat
 
     def notebook(*cells):
@@ -80,5 +82,6 @@ def test_engine(tmp_path):
         nbrun.run(notebook(*good), {"n": 3})
     assert nbrun.parameters_of(notebook(*good)) == {"n"}
     assert nbrun.bound_names(
-        "import a.b, c as d\nfrom e import f\nif x:\n    g = 1\ndef h(i): j = 1\nk, (l, m) = [n for n in o]"
+        "import a.b, c as d\nfrom e import f\nif x:\n    g = 1\ndef h(i): j = 1\nk, (l, m) = [n for"
+        " n in o]"
     ) == ["a", "d", "f", "g", "h", "k", "l", "m"]

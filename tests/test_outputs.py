@@ -11,7 +11,8 @@ import pytest
 def test_stored_outputs_belong_to_the_code(path):
     nb = json.loads(path.read_text(encoding="utf-8"))
     assert outputs.state(nb) != "stale", (
-        f"the code of {path.name} changed after its outputs were stored: make outputs NB={path.relative_to(outputs.ROOT)}"
+        f"the code of {path.name} changed after its outputs were stored: make outputs"
+        f" NB={path.relative_to(outputs.ROOT)}"
     )
     failed = [
         o["ename"] for c in nb["cells"] for o in c.get("outputs", []) if o["output_type"] == "error"

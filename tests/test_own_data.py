@@ -1,4 +1,6 @@
-"""Own data: the guide's very commands, on files that its first one makes; train and predict of every method from its layout.
+"""Own data: the guide's very commands, on files that its first one makes.
+
+Train and predict of every method from its layout.
 
 CI runs what is quick. All of it, some five minutes:
 
@@ -81,22 +83,26 @@ def test_the_guide_as_it_stands(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_train_then_predict_a_folder(method, tmp_path):
     layout, checkpoint = LAYOUT[method], tmp_path / f"{method}.safetensors"
-    mvad(
-        "data",
-        "make",
-        layout,
-        "--out",
-        tmp_path / "raw",
-        "--category",
-        "puck",
-        "--split",
-        "train",
-        "validation",
-        "test",
-        "--jobs",
-        1,
-    ) if method != "modmap" else mvad(
-        "data", "make", layout, "--out", tmp_path / "raw", "--category", "puck", "--jobs", 1
+    (
+        mvad(
+            "data",
+            "make",
+            layout,
+            "--out",
+            tmp_path / "raw",
+            "--category",
+            "puck",
+            "--split",
+            "train",
+            "validation",
+            "test",
+            "--jobs",
+            1,
+        )
+        if method != "modmap"
+        else mvad(
+            "data", "make", layout, "--out", tmp_path / "raw", "--category", "puck", "--jobs", 1
+        )
     )
     root = tmp_path / "raw"
     if method in ("cfm", "mafr"):

@@ -1,7 +1,10 @@
 """Notebooks in a kernel of their own, as JupyterLab and the shell run them.
 
-First the commands for a GPU that the paper notebooks print, typed as they stand: only device, scale and folders are this machine's. Then every other notebook, cell by cell.
-CI types the one of MAFR and opens the encoders' notebook, for time's sake. All:      MVAD_PAPERMILL=all pytest tests/test_papermill.py"""
+First the commands for a GPU that the paper notebooks print, typed as they stand: only device, scale
+and folders are this machine's. Then every other notebook, cell by cell.
+CI types the one of MAFR and opens the encoders' notebook, for time's sake. All:
+MVAD_PAPERMILL=all pytest tests/test_papermill.py
+"""
 
 import json
 import os
@@ -47,7 +50,9 @@ def test_typed_here(command, tmp_path):
     assert rest[::3] == ["-p"] * len(given) and given["scale"] == "paper"
     raw = (
         given["root"] == "mvtec_3d_anomaly_detection"
-    )  # CRD takes the table away itself, and asks for the split of good objects that the official files have
+        # CRD takes the table away itself, and asks for the split of good objects that the official
+        # files have
+    )
     root = embedded_root(
         DATA[given["root"]],
         ["puck"],

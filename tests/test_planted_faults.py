@@ -1,6 +1,9 @@
-"""`mvad data check --deep` finds what is wrong: one line a fault, which names the file, what was found and what was expected.
+"""`mvad data check --deep` finds what is wrong:
+one line a fault, which names the file, what was found and what was expected.
 
-Each `planted_<layout>.py` beside this file holds a layout's faults. A tree is written once, and damaged in a copy of its own."""
+Each `planted_<layout>.py` beside this file holds a layout's faults. A tree is written once, and
+damaged in a copy of its own.
+"""
 
 import importlib
 import os

@@ -1,4 +1,6 @@
-"""What the README and the index promise: the same opening, links that lead somewhere, and library use that runs as it stands."""
+"""What the README and the index promise:
+the same opening, links that lead somewhere, and library use that runs as it stands.
+"""
 
 import json
 import re

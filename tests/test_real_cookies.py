@@ -1,8 +1,13 @@
-"""An RGB memory bank and reverse distillation on real photographs: cracked cookies against whole ones, not part of the project. Skips where they are absent.
+"""An RGB memory bank and reverse distillation on real photographs:
+cracked cookies against whole ones, not part of the project. Skips where they are absent.
 
-Looks in $MVAD_REAL_DATA, else in ../shared/data beside the project, for cookie_photos in the layout of MVTec AD.
-The settings are the defaults of `MemoryBank` and the laptop scale of `ReverseDistillation`, fixed before the test photographs were first looked at.
-The latter's whole training takes a minute of one core and runs only with MVAD_SLOW=1; the short one that always runs is an eighth of it at half the size."""
+Looks in $MVAD_REAL_DATA, else in ../shared/data beside the project, for cookie_photos in the layout
+of MVTec AD.
+The settings are the defaults of `MemoryBank` and the laptop scale of `ReverseDistillation`, fixed
+before the test photographs were first looked at.
+The latter's whole training takes a minute of one core and runs only with MVAD_SLOW=1; the short one
+that always runs is an eighth of it at half the size.
+"""
 
 from __future__ import annotations
 import os

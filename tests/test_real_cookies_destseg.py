@@ -1,8 +1,12 @@
-"""DeSTSeg on real photographs: learns from whole cookies with painted textures, finds cracked ones. Skips where the photographs are absent.
+"""DeSTSeg on real photographs:
+learns from whole cookies with painted textures, finds cracked ones. Skips where the photographs are
+absent.
 
-What is tested here is the path, at a toy's size, in seconds. The whole training at laptop scale takes minutes; its numbers stand in the notebook baselines/32_destseg:
+What is tested here is the path, at a toy's size, in seconds. The whole training at laptop scale
+takes minutes; its numbers stand in the notebook baselines/32_destseg:
 
-    python tests/test_real_cookies_destseg.py [SEED] [FIGURE.png]"""
+    python tests/test_real_cookies_destseg.py [SEED] [FIGURE.png]
+"""
 
 from __future__ import annotations
 import os
@@ -15,7 +19,9 @@ from mvad.core.evaluate import Result, evaluate
 
 
 def run(seed: int = 0) -> tuple[DeSTSeg, Result]:
-    "Laptop scale, nothing changed: the settings were chosen on the embedded data before a cookie was looked at."
+    """Laptop scale, nothing changed:
+    the settings were chosen on the embedded data before a cookie was looked at.
+    """
     detector = DeSTSeg(settings_for("laptop", seed=seed)).fit(photos("train"))
     return detector, evaluate(detector, photos("test"), memory=False)
 
@@ -30,7 +36,9 @@ def test_path():
             and np.isfinite(p.maps).all()
             and 0 <= p.maps.min() <= p.score <= p.maps.max() <= 1
         )
-    assert {s.defect for s in test} == {"good", "cracked"} and [len(l) for l in d.losses] == [8, 8]
+    assert {s.defect for s in test} == {"good", "cracked"} and [
+        len(steps) for steps in d.losses
+    ] == [8, 8]
 
 
 @pytest.mark.skipif(

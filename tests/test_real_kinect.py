@@ -1,7 +1,10 @@
-"""The table under real boxes: six Kinect scans, not part of the project. Skips where they are absent.
+"""The table under real boxes:
+six Kinect scans, not part of the project. Skips where they are absent.
 
-Looks in $MVAD_REAL_DATA, else in ../shared/data beside the project, for kinect_scenes/{rgb,xyz,label}/NNN.*:
-xyz float32 metres with NaN where nothing was measured; label 0 = no data, 1 = table, above = boxes."""
+Looks in $MVAD_REAL_DATA, else in ../shared/data beside the project, for
+kinect_scenes/{rgb,xyz,label}/NNN.*:
+xyz float32 metres with NaN where nothing was measured; label 0 = no data, 1 = table, above = boxes.
+"""
 
 from __future__ import annotations
 import os
@@ -29,7 +32,8 @@ if not ROOT.is_dir():
         allow_module_level=True,
     )
 
-# One disparity step of this sensor is 2.9 mm z^2, so 5 mm at the far end of the table (1.3 m): votes count within one step, two steps are removed.
+# One disparity step of this sensor is 2.9 mm z^2, so 5 mm at the far end of the table (1.3 m):
+# votes count within one step, two steps are removed.
 SENSOR = dict(fit="cloud", threshold=0.005, distance=0.010, ransac_n=3)
 STRIP = ("020", "028")  # of their border only the bottom ten rows hold points
 
@@ -89,12 +93,15 @@ def test_same_seed_same_plane(name):
 
 @scans
 def test_mvtec_border_fit(name):
-    "MVTec's recipe: good borders leave some of the table, a bare strip gives a wrong plane with many votes, and is refused."
+    """MVTec's recipe: good borders leave some of the table, a bare strip gives a wrong plane with
+    many votes, and is refused.
+    """
     view, table, boxes = scan(name)
     plane = fit_plane(border_points(view.xyz, view.valid), ransac_n=50, min_width=0)
     removed, _ = shares(remove_plane(view, plane), table, boxes)
     print(
-        f"{name}: border fit removes {removed:.2%}, with {plane.share:.0%} agreement and a width of {plane.width * 1000:.0f} mm"
+        f"{name}: border fit removes {removed:.2%}, with {plane.share:.0%} agreement and a width of"
+        f" {plane.width * 1000:.0f} mm"
     )
     if name in STRIP:
         assert removed < 0.2 and plane.share > 0.8

@@ -1,6 +1,9 @@
-"""A real Kinect scan in JupyterLab: its cloud is drawn, starts as the sensor saw it, and turns with the mouse.
+"""A real Kinect scan in JupyterLab:
+its cloud is drawn, starts as the sensor saw it, and turns with the mouse.
 
-Skips where the scans or the browser are absent; screenshots lie in $MVAD_SCREENSHOTS, or in pytest's temporary folder."""
+Skips where the scans or the browser are absent; screenshots lie in $MVAD_SCREENSHOTS, or in
+pytest's temporary folder.
+"""
 
 import base64
 import io
@@ -33,7 +36,9 @@ def pixels(element) -> np.ndarray:
 
 
 def test_a_scan_fits_into_a_notebook():
-    "Two hundred thousand measured points, 6000 of them shown: a fifth of what a notebook may weigh."
+    """Two hundred thousand measured points, 6000 of them shown:
+    a fifth of what a notebook may weigh.
+    """
     view, *_ = scan("000")
     fig = show_cloud(view)
     assert (

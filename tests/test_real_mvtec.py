@@ -1,6 +1,9 @@
-"""The MVTec AD loader on real photographs: cracked and whole cookies, not part of the project. Skips where they are absent.
+"""The MVTec AD loader on real photographs:
+cracked and whole cookies, not part of the project. Skips where they are absent.
 
-Looks in $MVAD_REAL_DATA, else in ../shared/data beside the project, for cookie_photos in the layout of MVTec AD."""
+Looks in $MVAD_REAL_DATA, else in ../shared/data beside the project, for cookie_photos in the layout
+of MVTec AD.
+"""
 
 import os
 from pathlib import Path

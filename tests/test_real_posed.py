@@ -1,7 +1,11 @@
-"""Thirteen posed depth frames of a room and six Kinect scans of boxes, not part of the project. Skips where they are absent.
+"""Thirteen posed depth frames of a room and six Kinect scans of boxes, not part of the project.
+
+Skips where they are absent.
 
 Looks in $MVAD_REAL_DATA, else in ../shared/data beside the project, for
-posed_rgbd/{camera-intrinsics.txt, frame-NNNNNN.depth.png (mm, 0 or 65535 = none), frame-NNNNNN.pose.txt (camera to world)} and kinect_scenes/."""
+posed_rgbd/{camera-intrinsics.txt, frame-NNNNNN.depth.png (mm, 0 or 65535 = none),
+frame-NNNNNN.pose.txt (camera to world)} and kinect_scenes/.
+"""
 
 from __future__ import annotations
 import os
@@ -36,7 +40,8 @@ needs_boxes = pytest.mark.skipif(
     reason=f"no real scans at {BOXES} (set MVAD_REAL_DATA to the folder that holds kinect_scenes)",
 )
 
-SAME = 0.10  # metres: surfaces further apart along the ray are taken for different ones (one hides the other)
+# metres: surfaces further apart along the ray are taken for different ones (one hides the other)
+SAME = 0.10
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,9 @@ def test_depth_to_points_and_back(room):
 
 
 def landed(a, b, camera, clouds, poses) -> tuple[np.ndarray, float]:
-    "Depth in frame b minus depth of a's points there (positive: b sees farther), where both measured; and the share of a's points that fall into b's image."
+    """Depth in frame b minus depth of a's points there (positive:
+    b sees farther), where both measured; and the share of a's points that fall into b's image.
+    """
     points = valid_points(*clouds[a])[0][::6]
     move = np.linalg.inv(poses[b]) @ poses[a]
     uv, z = project(points @ move[:3, :3].T + move[:3, 3], Camera(camera.K))
@@ -76,7 +83,9 @@ def landed(a, b, camera, clouds, poses) -> tuple[np.ndarray, float]:
 
 @needs_room
 def test_a_point_lands_on_its_surface_in_the_other_frames(room):
-    "Measured: in the 139 pairs of frames that share 5,000 points, 86 % of these agree within 10 cm (median over pairs), with a median distance of 12.5 mm, 34 mm in the worst pair."
+    """Measured: in the 139 pairs of frames that share 5,000 points, 86 % of these agree within 10
+    cm (median over pairs), with a median distance of 12.5 mm, 34 mm in the worst pair.
+    """
     _, camera, poses, clouds = room
     rows = []
     for a in clouds:
@@ -98,8 +107,11 @@ def test_a_point_lands_on_its_surface_in_the_other_frames(room):
     rows = np.array(rows)
     share, agree, hidden, through, distance, of_all = np.median(rows, 0)
     print(
-        f"\n{len(rows)} pairs, medians over them: {share:.0%} of a frame's points fall into the other; {agree:.1%} of those agree within {SAME * 100:.0f} cm, {hidden:.1%} are hidden behind "
-        f"something, {through:.1%} lie before what is seen; distance where they agree {1000 * distance:.1f} mm (worst pair {1000 * rows[:, 4].max():.1f}), of all {1000 * of_all:.1f} mm"
+        f"\n{len(rows)} pairs, medians over them: {share:.0%} of a frame's points fall into the"
+        f" other; {agree:.1%} of those agree within {SAME * 100:.0f} cm, {hidden:.1%} are hidden"
+        f" behind something, {through:.1%} lie before what is seen; distance where they agree"
+        f" {1000 * distance:.1f} mm (worst pair {1000 * rows[:, 4].max():.1f}), of all"
+        f" {1000 * of_all:.1f} mm"
     )
     assert len(rows) > 100 and agree > 0.75 and distance < 0.02 and rows[:, 4].max() < 0.04
 
@@ -150,7 +162,9 @@ def test_boxes_from_five_sides(name):
     start = time.process_time()
     views, coverage = render_views(view, projection="camera", scale=500.0)
     print(
-        f"\n{name}: {view.valid.sum()} points, {time.process_time() - start:.2f} s; direct {coverage.direct.round(3)}, holes {coverage.holes.round(3)}, visible {coverage.visible.round(3)}"
+        f"\n{name}: {view.valid.sum()} points, {time.process_time() - start:.2f} s; direct"
+        f" {coverage.direct.round(3)}, holes {coverage.holes.round(3)}, visible"
+        f" {coverage.visible.round(3)}"
     )
     assert (
         coverage.holes[0] < 0.01

@@ -1,4 +1,6 @@
-"""What a cell of nbs/data/26_multiview.ipynb cannot test: time on one core, several processes, a run that is cut short."""
+"""What a cell of nbs/data/26_multiview.ipynb cannot test:
+time on one core, several processes, a run that is cut short.
+"""
 
 import os
 import time
@@ -61,7 +63,10 @@ def test_a_run_cut_short_goes_on(raw, tmp_path, monkeypatch):
 
 
 def test_half_a_second_for_five_views():
-    "A wavy sheet of 57,600 points with normals to estimate; processor time, best of three, so that other work on the machine does not count."
+    """A wavy sheet of 57,600 points with normals to estimate.
+
+    Processor time, best of three, so that other work on the machine does not count.
+    """
     n = 240
     v, u = np.mgrid[:n, :n] / n - 0.5
     z = 0.5 + 0.02 * np.sin(20 * u) * np.cos(15 * v)
@@ -74,6 +79,7 @@ def test_half_a_second_for_five_views():
         views, coverage = render_views(view, size=256)
         seconds.append(time.process_time() - start)
     print(
-        f"{view.valid.sum()} points, five views: {min(seconds):.2f} s; holes {coverage.holes.mean():.2%}"
+        f"{view.valid.sum()} points, five views: {min(seconds):.2f} s; holes"
+        f" {coverage.holes.mean():.2%}"
     )
     assert len(views) == 5 and min(seconds) < 0.5 * float(os.environ.get("MVAD_SLOW_MACHINE", 1))

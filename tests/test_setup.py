@@ -1,4 +1,6 @@
-"""Set-up on machines that lack something: one command is named, or it is installed; nothing happens where all is there."""
+"""Set-up on machines that lack something:
+one command is named, or it is installed; nothing happens where all is there.
+"""
 
 import os
 import shutil
@@ -24,7 +26,9 @@ def fake(folder: Path, name: str, body: str) -> Path:
 def system(
     folder: Path, *lists: str, user: str, missing: str = "libusb-1.0-0", sudo: str = "exit 1"
 ):
-    "Run .ci/system with a Python that reports a missing library, and with apt-get, id and sudo that only write down what they were asked."
+    """Run .ci/system with a Python that reports a missing library, and with apt-get, id and sudo
+    that only write down what they were asked.
+    """
     fake(folder, "apt-get", f'echo "apt-get $*" >> {folder}/asked')
     fake(folder, "id", f"echo {user}")
     fake(folder, "sudo", sudo)
@@ -89,7 +93,8 @@ def test_make_on_a_disk_that_is_too_full(tmp_path):
     fake(
         tmp_path,
         "df",
-        "echo 'Filesystem 1M-blocks Used Available Capacity Mounted'; echo '/dev/vda 250000 249700 300 100% /'",
+        "echo 'Filesystem 1M-blocks Used Available Capacity Mounted'; echo '/dev/vda 250000 249700"
+        " 300 100% /'",
     )
     done = subprocess.run(
         ["make", "setup", f"VENV={tmp_path}/venv"],

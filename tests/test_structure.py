@@ -1,4 +1,6 @@
-"""The promises that a reader relies on: one shape for all notebooks, imports that run one way, no unsafe reading."""
+"""The promises that a reader relies on:
+one shape for all notebooks, imports that run one way, no unsafe reading.
+"""
 
 import ast
 import json
@@ -33,7 +35,8 @@ MAY_IMPORT = {
     "cli": {"reproduce", "runs", "papers", "baselines", "encoders", "data", "core"},
 }
 
-# the sections of a paper notebook, in order, so that who knows one knows them all: a word or two that each heading must hold
+# the sections of a paper notebook, in order, so that who knows one knows them all: a word or two
+# that each heading must hold
 SECTIONS = [
     "parameters",
     "problem in one picture",
@@ -128,7 +131,8 @@ def test_paper_notebook_follows_the_template(path):
     found = iter(headings(path))
     missing = [s for s in SECTIONS if not any(s in heading for heading in found)]
     assert not missing, (
-        f"{name(path)}: sections missing or out of order, from `{missing[0]}` on; found {headings(path)}"
+        f"{name(path)}: sections missing or out of order, from `{missing[0]}` on; found"
+        f" {headings(path)}"
     )
 
 

@@ -1,8 +1,11 @@
-"""Tables from the command's own path at smoke scale: every run ends, every computed row has numbers.
+"""Tables from the command's own path at smoke scale:
+every run ends, every computed row has numbers.
 
-CI computes the tables below, which together train every kind of network of a paper once. All others:
+CI computes the tables below, which together train every kind of network of a paper once. All
+others:
 
-    MVAD_TABLES=all pytest tests/test_tables_smoke.py          or, as a user does it: mvad reproduce all --scale smoke
+    MVAD_TABLES=all pytest tests/test_tables_smoke.py          or, as a user does it: mvad reproduce
+    all --scale smoke
     MVAD_TABLES="cfm/10 mafr/2" pytest tests/test_tables_smoke.py
 """
 
@@ -46,7 +49,9 @@ def test_table(name, tmp_path):
 
 
 def test_own_root_and_own_textures(tmp_path):
-    "A table on a folder in a data set's layout, whose lists lie apart from its images, with defects painted from a folder of textures."
+    """A table on a folder in a data set's layout, whose lists lie apart from its images, with
+    defects painted from a folder of textures.
+    """
     make("realiad", tmp_path / "Real-IAD", categories=["puck"], progress=False)
     make("dtd", tmp_path / "dtd", progress=False)
     done = reproduce(

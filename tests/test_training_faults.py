@@ -1,4 +1,6 @@
-"""What may happen to a long run: it is killed, the disk is full, the folder cannot be written, a parameter is misspelled."""
+"""What may happen to a long run:
+it is killed, the disk is full, the folder cannot be written, a parameter is misspelled.
+"""
 
 from __future__ import annotations
 import os
@@ -24,13 +26,34 @@ TRAINING = """
 import sys, time, torch
 from mvad.core.training import seeded, train
 
-def training(file, pause=0.):
-    with seeded(0): net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Dropout(.2), torch.nn.Linear(16, 1)); data = list(torch.randn(12, 4))
-    adam = torch.optim.Adam(net.parameters(), lr=.02)
-    def step(batch): time.sleep(pause); x = torch.stack(batch); return (net(x) - x.sum(1, keepdim=True)).square().mean()
-    return net, train(step, data, {"net": net}, optimiser=adam, epochs=40, batch_size=5, checkpoint=file, progress=False)
 
-if __name__ == "__main__": training(sys.argv[1], pause=.02)
+def training(file, pause=0.0):
+    with seeded(0):
+        net = torch.nn.Sequential(
+            torch.nn.Linear(4, 16), torch.nn.Dropout(0.2), torch.nn.Linear(16, 1)
+        )
+        data = list(torch.randn(12, 4))
+    adam = torch.optim.Adam(net.parameters(), lr=0.02)
+
+    def step(batch):
+        time.sleep(pause)
+        x = torch.stack(batch)
+        return (net(x) - x.sum(1, keepdim=True)).square().mean()
+
+    return net, train(
+        step,
+        data,
+        {"net": net},
+        optimiser=adam,
+        epochs=40,
+        batch_size=5,
+        checkpoint=file,
+        progress=False,
+    )
+
+
+if __name__ == "__main__":
+    training(sys.argv[1], pause=0.02)
 """
 
 
@@ -113,7 +136,8 @@ def notebook(tmp_path) -> Path:
             "category = ''\nseed = 0\nscale = 'laptop'", metadata={"tags": ["parameters"]}
         ),
         nbformat.v4.new_code_cell(
-            "from mvad.core.evaluate import parameters_of\nrun = parameters_of(globals(), method='cfm')"
+            "from mvad.core.evaluate import parameters_of\nrun = parameters_of(globals(),"
+            " method='cfm')"
         ),
         nbformat.v4.new_code_cell("n = 3; print(run.category, run.seed, run.scale)"),
     ]

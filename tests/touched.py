@@ -1,4 +1,6 @@
-"""Run the notebooks that changed since a commit: python tests/touched.py [COMMIT] (default: HEAD, which means edits)."""
+"""Run the notebooks that changed since a commit:
+python tests/touched.py [COMMIT] (default: HEAD, which means edits).
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""A method that takes a second: a small notebook in the place of CFM's and a tiny folder in the place of its data. What is tested with it is the runner."""
+"""A method that takes a second:
+a small notebook in the place of CFM's and a tiny folder in the place of its data. What is tested
+with it is the runner.
+"""
 
 from __future__ import annotations
 
@@ -31,28 +34,86 @@ WORK = """
 import json, os, random, time
 from pathlib import Path
 from tqdm.auto import tqdm
-if category == "broken": raise ValueError("the lamp broke")
+
+if category == "broken":
+    raise ValueError("the lamp broke")
 if category == "weightless":
     from mvad.core.sample import MvadError
+
     raise MvadError("needs weights DINO ViT-B/8", fix="put them there")
-done = Path(out) / "steps.json"                              # a training that can be resumed
+done = Path(out) / "steps.json"  # a training that can be resumed
 steps = json.loads(done.read_text()) if done.exists() else []
 resumed = len(steps)
-def waits(): return category == "gated" and len(steps) >= 8 and not Path(root, "../go").exists()         # for the test, not longer than five minutes
+
+
+def waits():
+    return (
+        category == "gated" and len(steps) >= 8 and not Path(root, "../go").exists()
+    )  # for the test, not longer than five minutes
+
+
 for i in tqdm(range(len(steps), 30), desc="training", initial=len(steps), total=30):
     late = time.monotonic() + 300
-    while waits() and time.monotonic() < late: time.sleep(.05)
+    while waits() and time.monotonic() < late:
+        time.sleep(0.05)
     steps.append(random.Random(f"{category} {seed} {i}").random())
-    (Path(out) / "steps.tmp").write_text(json.dumps(steps)); os.replace(Path(out) / "steps.tmp", done)
-    time.sleep(.2 if category == "slow" else .001)
+    (Path(out) / "steps.tmp").write_text(json.dumps(steps))
+    os.replace(Path(out) / "steps.tmp", done)
+    time.sleep(0.2 if category == "slow" else 0.001)
 """
 RECORD = """
-objects = [dict(id=f"{category}/{i}", defect=("good", "dent")[i % 2], **{b: steps[i] + (i % 2) * (.4 + .2 * k) for k, b in enumerate(("psi_2d", "psi_3d", "sum", "max", "product"))}) for i in range(20)]
-rows = [dict(branch=b, defect=d, metric=m, estimator=e, size=[8, 8], value=.5 + .08 * k, n_good=10, n_defective=10) for k, b in enumerate(("psi_2d", "psi_3d", "sum", "max", "product"))
-        for d in ("all", "dent") for m, e in (("I-AUROC", "exact"), ("P-AUROC", "exact"), *((f"AUPRO@{l}%", e) for l in (30, 10, 5, 1) for e in ("exact", "sampled")))]
-run = dict(method="cfm", variant=variant, dataset=dataset, data="user" if root else "embedded", category=category, seed=seed, protocol=protocol, scale=scale)
-record = dict(schema=1, run=run, hashes=dict(data="d", settings="s", code="c"), encoders={"2d": "toy"}, rows=rows, scores=objects, measured=dict(seconds=dict(fit=time.time()), resumed=resumed), environment={k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")})
-(Path(out) / "part").write_text(json.dumps(record)); os.replace(Path(out) / "part", Path(out) / "toy.record.json")
+objects = [
+    dict(
+        id=f"{category}/{i}",
+        defect=("good", "dent")[i % 2],
+        **{
+            b: steps[i] + (i % 2) * (0.4 + 0.2 * k)
+            for k, b in enumerate(("psi_2d", "psi_3d", "sum", "max", "product"))
+        },
+    )
+    for i in range(20)
+]
+rows = [
+    dict(
+        branch=b,
+        defect=d,
+        metric=m,
+        estimator=e,
+        size=[8, 8],
+        value=0.5 + 0.08 * k,
+        n_good=10,
+        n_defective=10,
+    )
+    for k, b in enumerate(("psi_2d", "psi_3d", "sum", "max", "product"))
+    for d in ("all", "dent")
+    for m, e in (
+        ("I-AUROC", "exact"),
+        ("P-AUROC", "exact"),
+        *((f"AUPRO@{l}%", e) for l in (30, 10, 5, 1) for e in ("exact", "sampled")),
+    )
+]
+run = dict(
+    method="cfm",
+    variant=variant,
+    dataset=dataset,
+    data="user" if root else "embedded",
+    category=category,
+    seed=seed,
+    protocol=protocol,
+    scale=scale,
+)
+record = dict(
+    schema=1,
+    run=run,
+    hashes=dict(data="d", settings="s", code="c"),
+    encoders={"2d": "toy"},
+    rows=rows,
+    scores=objects,
+    measured=dict(seconds=dict(fit=time.time()), resumed=resumed),
+    environment={k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")},
+)
+(Path(out) / "part").write_text(json.dumps(record))
+os.replace(Path(out) / "part", Path(out) / "toy.record.json")
 """
 
 
@@ -90,7 +151,10 @@ def mvad(*words, cwd: Path, **env) -> subprocess.CompletedProcess:
 
 
 def here(*words) -> subprocess.CompletedProcess:
-    "The command in this very process, which has imported torch already; runs have kernels of their own as always."
+    """The command in this very process, which has imported torch already.
+
+    Runs have kernels of their own as always.
+    """
     from mvad.cli.main import main
 
     with (
@@ -146,7 +210,9 @@ def start(toy: Path, out: str, *words) -> subprocess.Popen:
 
 
 def training(out: Path) -> list[Path]:
-    "The folders of the runs of category `gated` that are in the middle of their training, where they wait until `release`."
+    """The folders of the runs of category `gated` that are in the middle of their training, where
+    they wait until `release`.
+    """
     return [
         p.parent
         for p in out.glob("runs/cfm-ours-gated-*.part/steps.json")

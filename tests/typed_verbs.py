@@ -1,4 +1,6 @@
-"""What a type checker knows of the verbs at the top: `make check` reads this file, nothing runs it."""
+"""What a type checker knows of the verbs at the top:
+`make check` reads this file, nothing runs it.
+"""
 
 from typing_extensions import assert_type
 

@@ -1987,6 +1987,7 @@ d = {
             "mvad.core.show.show_matrix": ("core/show.html#show_matrix", "mvad/core/show.py"),
             "mvad.core.show.show_montage": ("core/show.html#show_montage", "mvad/core/show.py"),
             "mvad.core.show.show_sample": ("core/show.html#show_sample", "mvad/core/show.py"),
+            "mvad.core.show.show_volume": ("core/show.html#show_volume", "mvad/core/show.py"),
             "mvad.core.show.with_figure_style": (
                 "core/show.html#with_figure_style",
                 "mvad/core/show.py",
@@ -2172,7 +2173,6 @@ d = {
                 "core/volume.html#score_volume",
                 "mvad/core/volume.py",
             ),
-            "mvad.core.volume.show_volume": ("core/volume.html#show_volume", "mvad/core/volume.py"),
             "mvad.core.volume.v_aupro": ("core/volume.html#v_aupro", "mvad/core/volume.py"),
             "mvad.core.volume.world_points": (
                 "core/volume.html#world_points",

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from .geometry import valid_points
 from .sample import MvadError, Sample, View, require, require_known
-from .volume import world_points
+from .volume import DefectVolume, ScoreVolume, world_points
 
 # %% auto #0
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "plotly_points",
     "plotly_scene",
     "plotly_cloud",
+    "show_volume",
     "show_cloud",
     "Explorer",
     "explorer",
@@ -678,6 +679,54 @@ def plotly_cloud(traces, scene: dict, title: str = "", **layout):
     layout |= dict(template="none", scene=scene, width=width, height=height)
     layout |= dict(margin=dict(l=0, r=0, t=30, b=0))
     return go.Figure(traces, dict(title=dict(text=title, font=dict(size=13), x=0.01), **layout))
+
+
+# %% ../../nbs/core/07_show.ipynb #a11a319a
+def show_volume(
+    volume: ScoreVolume,
+    truth: DefectVolume | None = None,
+    *,
+    share: float = 0.05,
+    max_points: int = 1500,
+    name: str = "anomaly score",
+    title: str = "",
+):
+    """A plotly figure of the observed voxels, in millimetres of the world frame.
+
+    All of them are small and grey, those in the top `share` coloured by their score, the defective
+    ones of `truth` blue. At most `max_points` of each kind are drawn.
+
+    Example: `show_volume(prediction.volume, dataset.volume(record))`
+    """
+    import plotly.graph_objects as go
+
+    what, found = "nothing to show", "a volume without an observed voxel"
+    require(len(volume.index) > 0, what, found=found, expected="at least one")
+
+    def dots(index, label, **marker):
+        points = (1000 * volume.grid.places(index)).astype(np.float32)
+        return go.Scatter3d(**dict(zip("xyz", points.T)), mode="markers", name=label, marker=marker)
+
+    def thin(index):
+        return index[np.linspace(0, len(index) - 1, min(len(index), max_points)).astype(int)]
+
+    n_top = max(1, min(round(share * len(volume.index)), max_points))
+    top = np.argsort(-volume.values, kind="stable")[:n_top]
+    scores = dict(color=volume.values[top], colorscale=plotly_colours(FIGURE_STYLE.score))
+    scores["colorbar"] = dict(title=dict(text=name, side="right"), thickness=14, len=0.8)
+    traces = [
+        dots(thin(volume.index), "object", size=1.5, color=FIGURE_STYLE.missing),
+        dots(volume.index[top], f"top {100 * share:g} %", size=3.5, symbol="square", **scores),
+    ]
+    if truth is not None and truth.labels.any():
+        blue = dict(size=2.5, symbol="square", color=FIGURE_STYLE.outline, opacity=0.3)
+        traces.append(dots(thin(np.flatnonzero(truth.labels)), "true defect", **blue))
+    span = np.ptp(volume.grid.places(volume.index), axis=0)
+    ratio = np.maximum(span / max(span.max(), 1e-9), 0.05)  # a flat object too is seen whole
+    scene = {f"{axis}axis": dict(title=dict(text=f"{axis} / mm")) for axis in "xyz"}
+    scene |= dict(aspectmode="manual", aspectratio=dict(zip("xyz", ratio.tolist())))
+    legend = dict(x=0, y=1, itemsizing="constant")
+    return plotly_cloud(traces, dict(dragmode="turntable", **scene), title, legend=legend)
 
 
 # %% ../../nbs/core/07_show.ipynb #66340545

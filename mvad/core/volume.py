@@ -31,7 +31,6 @@ __all__ = [
     "v_aupro",
     "chance_floor",
     "VolumeMetrics",
-    "show_volume",
 ]
 
 
@@ -460,53 +459,3 @@ class VolumeMetrics:
                     yield dict(row, metric=metric, value=value)
             if domain == "box":
                 yield dict(row, metric="occupied share", value=real.occupied)
-
-
-# %% ../../nbs/core/04a_volume.ipynb #a11a319a
-def show_volume(
-    volume: ScoreVolume,
-    truth: DefectVolume | None = None,
-    *,
-    share: float = 0.05,
-    max_points: int = 1500,
-    name: str = "anomaly score",
-    title: str = "",
-):
-    """A plotly figure of the observed voxels, in millimetres of the world frame.
-
-    All of them are small and grey, those in the top `share` coloured by their score, the defective
-    ones of `truth` blue. At most `max_points` of each kind are drawn.
-
-    Example: `show_volume(prediction.volume, dataset.volume(record))`
-    """
-    import plotly.graph_objects as go
-
-    from mvad.core.show import FIGURE_STYLE, plotly_cloud, plotly_colours
-
-    what, found = "nothing to show", "a volume without an observed voxel"
-    require(len(volume.index) > 0, what, found=found, expected="at least one")
-
-    def dots(index, label, **marker):
-        points = (1000 * volume.grid.places(index)).astype(np.float32)
-        return go.Scatter3d(**dict(zip("xyz", points.T)), mode="markers", name=label, marker=marker)
-
-    def thin(index):
-        return index[np.linspace(0, len(index) - 1, min(len(index), max_points)).astype(int)]
-
-    n_top = max(1, min(round(share * len(volume.index)), max_points))
-    top = np.argsort(-volume.values, kind="stable")[:n_top]
-    scores = dict(color=volume.values[top], colorscale=plotly_colours(FIGURE_STYLE.score))
-    scores["colorbar"] = dict(title=dict(text=name, side="right"), thickness=14, len=0.8)
-    traces = [
-        dots(thin(volume.index), "object", size=1.5, color=FIGURE_STYLE.missing),
-        dots(volume.index[top], f"top {100 * share:g} %", size=3.5, symbol="square", **scores),
-    ]
-    if truth is not None and truth.labels.any():
-        blue = dict(size=2.5, symbol="square", color=FIGURE_STYLE.outline, opacity=0.3)
-        traces.append(dots(thin(np.flatnonzero(truth.labels)), "true defect", **blue))
-    span = np.ptp(volume.grid.places(volume.index), axis=0)
-    ratio = np.maximum(span / max(span.max(), 1e-9), 0.05)  # a flat object too is seen whole
-    scene = {f"{axis}axis": dict(title=dict(text=f"{axis} / mm")) for axis in "xyz"}
-    scene |= dict(aspectmode="manual", aspectratio=dict(zip("xyz", ratio.tolist())))
-    legend = dict(x=0, y=1, itemsizing="constant")
-    return plotly_cloud(traces, dict(dragmode="turntable", **scene), title, legend=legend)

@@ -357,7 +357,7 @@ def _training_views(
     s = detector.settings
     if s.shots not in (None, len(samples)):
         message = "not the few samples that the settings announce"
-        fix = "mvad.data.few_shot draws them"
+        fix = "mvad.data.base.few_shot draws them"
         raise MvadError(message, found=len(samples), expected=s.shots, fix=fix)
     rng = np.random.default_rng(s.seed)
     views = []

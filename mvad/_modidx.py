@@ -38,6 +38,14 @@ d = {
                 "baselines/destseg.html#destseg",
                 "mvad/baselines/destseg.py",
             ),
+            "mvad.baselines.destseg.DeSTSeg.adjust_settings": (
+                "baselines/destseg.html#destseg.adjust_settings",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.DeSTSeg.class_for": (
+                "baselines/destseg.html#destseg.class_for",
+                "mvad/baselines/destseg.py",
+            ),
             "mvad.baselines.destseg.DeSTSeg.fit": (
                 "baselines/destseg.html#destseg.fit",
                 "mvad/baselines/destseg.py",
@@ -94,64 +102,20 @@ d = {
                 "baselines/destseg.html#destsegsettings.__post_init__",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.LevelScale": (
-                "baselines/destseg.html#levelscale",
+            "mvad.baselines.destseg.DenoisingStudent": (
+                "baselines/destseg.html#denoisingstudent",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.LevelScale.__call__": (
-                "baselines/destseg.html#levelscale.__call__",
+            "mvad.baselines.destseg.DenoisingStudent.__init__": (
+                "baselines/destseg.html#denoisingstudent.__init__",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.LevelScale.__init__": (
-                "baselines/destseg.html#levelscale.__init__",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.LevelScale.restore": (
-                "baselines/destseg.html#levelscale.restore",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.LevelScale.state": (
-                "baselines/destseg.html#levelscale.state",
+            "mvad.baselines.destseg.DenoisingStudent.forward": (
+                "baselines/destseg.html#denoisingstudent.forward",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.PaintingRun": (
                 "baselines/destseg.html#paintingrun",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Pair": (
-                "baselines/destseg.html#pair",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Pair.__init__": (
-                "baselines/destseg.html#pair.__init__",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Pair.build": (
-                "baselines/destseg.html#pair.build",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Pair.encoders": (
-                "baselines/destseg.html#pair.encoders",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Pair.new_student": (
-                "baselines/destseg.html#pair.new_student",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Pair.new_teacher": (
-                "baselines/destseg.html#pair.new_teacher",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Pair.restore": (
-                "baselines/destseg.html#pair.restore",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Pair.state": (
-                "baselines/destseg.html#pair.state",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Pair.transform": (
-                "baselines/destseg.html#pair.transform",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.SegmentationHead": (
@@ -168,18 +132,6 @@ d = {
             ),
             "mvad.baselines.destseg.SegmentationHead.logits": (
                 "baselines/destseg.html#segmentationhead.logits",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Student": (
-                "baselines/destseg.html#student",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Student.__init__": (
-                "baselines/destseg.html#student.__init__",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.Student.forward": (
-                "baselines/destseg.html#student.forward",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.StudentDecoder": (
@@ -206,12 +158,80 @@ d = {
                 "baselines/destseg.html#studentencoder.forward",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.blocks": (
-                "baselines/destseg.html#blocks",
+            "mvad.baselines.destseg.TeacherStudent": (
+                "baselines/destseg.html#teacherstudent",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.both_levels": (
-                "baselines/destseg.html#both_levels",
+            "mvad.baselines.destseg.TeacherStudent.__init__": (
+                "baselines/destseg.html#teacherstudent.__init__",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.TeacherStudent.build": (
+                "baselines/destseg.html#teacherstudent.build",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.TeacherStudent.encoders": (
+                "baselines/destseg.html#teacherstudent.encoders",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.TeacherStudent.new_student": (
+                "baselines/destseg.html#teacherstudent.new_student",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.TeacherStudent.new_teacher": (
+                "baselines/destseg.html#teacherstudent.new_teacher",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.TeacherStudent.restore": (
+                "baselines/destseg.html#teacherstudent.restore",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.TeacherStudent.state": (
+                "baselines/destseg.html#teacherstudent.state",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.TeacherStudent.transform": (
+                "baselines/destseg.html#teacherstudent.transform",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._both_levels": (
+                "baselines/destseg.html#_both_levels",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._branch_maps": (
+                "baselines/destseg.html#_branch_maps",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._channels_last": (
+                "baselines/destseg.html#_channels_last",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._part": (
+                "baselines/destseg.html#_part",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._prediction": (
+                "baselines/destseg.html#_prediction",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._stack_images": (
+                "baselines/destseg.html#_stack_images",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._train_head": (
+                "baselines/destseg.html#_train_head",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._train_student": (
+                "baselines/destseg.html#_train_student",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._training_options": (
+                "baselines/destseg.html#_training_options",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._views_apart": (
+                "baselines/destseg.html#_views_apart",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.conv_norm": (
@@ -222,28 +242,16 @@ d = {
                 "baselines/destseg.html#cosine_distance",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.count": (
-                "baselines/destseg.html#count",
+            "mvad.baselines.destseg.crop_centre": (
+                "baselines/destseg.html#crop_centre",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.cropped": (
-                "baselines/destseg.html#cropped",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.detector_for": (
-                "baselines/destseg.html#detector_for",
+            "mvad.baselines.destseg.describe_textures": (
+                "baselines/destseg.html#describe_textures",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.distillation_loss": (
                 "baselines/destseg.html#distillation_loss",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.fit_head": (
-                "baselines/destseg.html#fit_head",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.fit_student": (
-                "baselines/destseg.html#fit_student",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.focal_loss": (
@@ -254,6 +262,10 @@ d = {
                 "baselines/destseg.html#full_batches",
                 "mvad/baselines/destseg.py",
             ),
+            "mvad.baselines.destseg.head_features": (
+                "baselines/destseg.html#head_features",
+                "mvad/baselines/destseg.py",
+            ),
             "mvad.baselines.destseg.head_input": (
                 "baselines/destseg.html#head_input",
                 "mvad/baselines/destseg.py",
@@ -262,36 +274,20 @@ d = {
                 "baselines/destseg.html#head_optimiser",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.head_sees": (
-                "baselines/destseg.html#head_sees",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.maps_of": (
-                "baselines/destseg.html#maps_of",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.painted": (
-                "baselines/destseg.html#painted",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.prediction": (
-                "baselines/destseg.html#prediction",
+            "mvad.baselines.destseg.paint_defects": (
+                "baselines/destseg.html#paint_defects",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.product_map": (
                 "baselines/destseg.html#product_map",
                 "mvad/baselines/destseg.py",
             ),
+            "mvad.baselines.destseg.resize_masks": (
+                "baselines/destseg.html#resize_masks",
+                "mvad/baselines/destseg.py",
+            ),
             "mvad.baselines.destseg.segmentation_loss": (
                 "baselines/destseg.html#segmentation_loss",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.settings_for": (
-                "baselines/destseg.html#settings_for",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.shrunk": (
-                "baselines/destseg.html#shrunk",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.stage_widths": (
@@ -302,16 +298,16 @@ d = {
                 "baselines/destseg.html#teacher_levels",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.told_textures": (
-                "baselines/destseg.html#told_textures",
-                "mvad/baselines/destseg.py",
-            ),
             "mvad.baselines.destseg.top_mean": (
                 "baselines/destseg.html#top_mean",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.unit": (
-                "baselines/destseg.html#unit",
+            "mvad.baselines.destseg.two_blocks": (
+                "baselines/destseg.html#two_blocks",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.unit_vectors": (
+                "baselines/destseg.html#unit_vectors",
                 "mvad/baselines/destseg.py",
             ),
         },
@@ -518,10 +514,6 @@ d = {
                 "baselines/memory_bank.html#reweighted_distance",
                 "mvad/baselines/memory_bank.py",
             ),
-            "mvad.baselines.memory_bank.settings_for": (
-                "baselines/memory_bank.html#settings_for",
-                "mvad/baselines/memory_bank.py",
-            ),
             "mvad.baselines.memory_bank.with_valid": (
                 "baselines/memory_bank.html#with_valid",
                 "mvad/baselines/memory_bank.py",
@@ -674,10 +666,6 @@ d = {
             ),
             "mvad.baselines.reverse_distillation.level_map": (
                 "baselines/reverse_distillation.html#level_map",
-                "mvad/baselines/reverse_distillation.py",
-            ),
-            "mvad.baselines.reverse_distillation.settings_for": (
-                "baselines/reverse_distillation.html#settings_for",
                 "mvad/baselines/reverse_distillation.py",
             ),
             "mvad.baselines.reverse_distillation.stretch_to_square": (

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mvad.baselines.memory_bank import MemoryBank
-from mvad.baselines.reverse_distillation import ReverseDistillation, settings_for
+from mvad.baselines.reverse_distillation import ReverseDistillation
 from mvad.core.evaluate import Result, evaluate
 from mvad.core.metrics import auroc
 from mvad.core.sample import Sample, View
@@ -111,9 +111,9 @@ def test_padding_is_not_scored(prepared):
 
 
 def test_a_student_taught_for_seconds_tells_most_cookies_apart():
-    detector = ReverseDistillation(settings_for("laptop"), image_size=128, steps=60).fit(
-        photos("train"), progress=False
-    )
+    detector = ReverseDistillation(
+        ReverseDistillation.settings_for("laptop"), image_size=128, steps=60
+    ).fit(photos("train"), progress=False)
     test = photos("test")
     predictions = [detector.predict(s) for s in test]
     assert detector.losses[-5:].mean() < 0.6 * detector.losses[:3].mean() and all(
@@ -130,7 +130,9 @@ def test_a_student_taught_for_seconds_tells_most_cookies_apart():
 )
 def test_a_student_taught_for_a_minute_finds_the_cracks():
     result = evaluate(
-        ReverseDistillation(settings_for("laptop")).fit(photos("train"), progress=False),
+        ReverseDistillation(ReverseDistillation.settings_for("laptop")).fit(
+            photos("train"), progress=False
+        ),
         photos("test"),
         progress=False,
     )

@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import pytest
 from test_real_cookies import photos
-from mvad.baselines.destseg import DeSTSeg, settings_for
+from mvad.baselines.destseg import DeSTSeg
 from mvad.core.evaluate import Result, evaluate
 
 
@@ -22,13 +22,13 @@ def run(seed: int = 0) -> tuple[DeSTSeg, Result]:
     """Laptop scale, nothing changed:
     the settings were chosen on the embedded data before a cookie was looked at.
     """
-    detector = DeSTSeg(settings_for("laptop", seed=seed)).fit(photos("train"))
+    detector = DeSTSeg(DeSTSeg.settings_for("laptop", seed=seed)).fit(photos("train"))
     return detector, evaluate(detector, photos("test"), memory=False)
 
 
 def test_path():
     train, test = photos("train")[:6], [s for s in photos("test")][::12]
-    d = DeSTSeg(settings_for("smoke")).fit(train, progress=False)
+    d = DeSTSeg(DeSTSeg.settings_for("smoke")).fit(train, progress=False)
     for s in test:
         p = d.predict(s)
         assert (

@@ -22,8 +22,8 @@ from ..encoders.features import FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
 __all__ = [
-    "VARIANTS",
-    "SCALES",
+    "MEMORY_BANK_SCALES",
+    "MEMORY_BANK_VARIANTS",
     "nearest_neighbours",
     "random_projection",
     "greedy_coreset",
@@ -37,7 +37,6 @@ __all__ = [
     "Patches",
     "PatchDetector",
     "MemoryBank",
-    "settings_for",
 ]
 
 
@@ -320,6 +319,15 @@ class PatchDetector(Detector):
         return Patches(data[torch.as_tensor(rows, device=self.device)], rows, lift, first.size)
 
 
+# %% ../../nbs/baselines/30_memory_bank.ipynb #1bd1e194
+MEMORY_BANK_SCALES = {
+    "smoke": dict(n_centres=256, radii=(0.008,), image_size=112),
+    "laptop": dict(radii=(0.004, 0.008)),
+    "paper": dict(network="wide_resnet50_2", weights="pretrained"),
+}
+MEMORY_BANK_VARIANTS = {name: dict(features=name) for name in ("rgb", "fpfh", "btf")}
+
+
 # %% ../../nbs/baselines/30_memory_bank.ipynb #3d1c936f
 class MemoryBank(PatchDetector):
     """Nearest neighbours in a bank of good patches: of images (PatchCore), shapes (FPFH), or both.
@@ -333,16 +341,12 @@ class MemoryBank(PatchDetector):
 
     name = "memory_bank"
     Settings = MemoryBankSettings
+    SCALES = MEMORY_BANK_SCALES
+    VARIANTS = MEMORY_BANK_VARIANTS
     bank: Float[Tensor, "m c"] | None = None
     scale: Float[Tensor, "c"] | None = None
 
-    def fit(
-        self,
-        samples: Sequence[Sample],
-        *,
-        progress: bool = True,
-        checkpoint: str | Path | None = None,
-    ) -> MemoryBank:
+    def fit(self, samples: Sequence[Sample], *, progress=True, checkpoint=None) -> MemoryBank:
         """Fill the bank with the patches of good samples and thin it to its coreset.
 
         `checkpoint`: the finished bank is written there, and read instead of made if it is there.
@@ -438,22 +442,3 @@ def _saved_state(detector: MemoryBank, checkpoint: str | Path) -> dict[str, Tens
             fix="delete the file",
         )
     return twin.state()
-
-
-# %% ../../nbs/baselines/30_memory_bank.ipynb #1bd1e194
-VARIANTS = {"rgb": dict(features="rgb"), "fpfh": dict(features="fpfh"), "btf": dict(features="btf")}
-SCALES = {
-    "smoke": dict(n_centres=256, radii=(0.008,), image_size=112),
-    "laptop": dict(radii=(0.004, 0.008)),
-    "paper": dict(network="wide_resnet50_2", weights="pretrained"),
-}
-
-
-def settings_for(
-    scale: str, variant: str = "rgb", protocol: str = "paper", seed: int = 0
-) -> MemoryBankSettings:
-    "The settings of a run; both protocols are the same."
-    for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known:
-            raise MvadError(f"unknown {what} of memory_bank", found=name, expected=", ".join(known))
-    return MemoryBankSettings(**SCALES[scale], **VARIANTS[variant], seed=seed)

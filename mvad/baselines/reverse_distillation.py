@@ -24,8 +24,8 @@ from ..encoders.pyramid import Teacher, cached_levels, pick
 __all__ = [
     "LEVEL_LOSSES",
     "TRAINING_BY_PROTOCOL",
-    "SCALES",
-    "VARIANTS",
+    "REVERSE_DISTILLATION_SCALES",
+    "REVERSE_DISTILLATION_VARIANTS",
     "ResidualBlock",
     "OCBE",
     "ReverseDecoder",
@@ -37,7 +37,6 @@ __all__ = [
     "ReverseDistillationSettings",
     "TaughtDetector",
     "ReverseDistillation",
-    "settings_for",
 ]
 
 
@@ -379,6 +378,20 @@ class TaughtDetector(Detector):
         return cached_levels(self.teacher, images, **options)
 
 
+# %% ../../nbs/baselines/31_reverse_distillation.ipynb #0f6184c3
+REVERSE_DISTILLATION_SCALES = {
+    "smoke": dict(image_size=64, batch_size=4, epochs=2),
+    "laptop": dict(batch_size=4, steps=480),
+    "paper": dict(teacher="wide_resnet50_2"),
+}
+REVERSE_DISTILLATION_VARIANTS = {
+    "rgb": {},
+    "depth": dict(source="depth"),
+    "normals": dict(source="normals"),
+    "pixel": dict(loss="pixel"),
+}
+
+
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #23fe8622
 class ReverseDistillation(TaughtDetector):
     """One teacher, one student, one source (RD4AD; the single branch of CRD).
@@ -393,6 +406,8 @@ class ReverseDistillation(TaughtDetector):
 
     name = "reverse_distillation"
     Settings = ReverseDistillationSettings
+    SCALES = REVERSE_DISTILLATION_SCALES
+    VARIANTS = REVERSE_DISTILLATION_VARIANTS
     student: ReverseStudent | None = None
     losses: Float[np.ndarray, "steps"] = np.zeros(0)
 
@@ -496,32 +511,4 @@ def _train_student(
         progress=progress,
         name=d.name,
         checkpoint=checkpoint,
-    )
-
-
-# %% ../../nbs/baselines/31_reverse_distillation.ipynb #0f6184c3
-SCALES = {
-    "smoke": dict(image_size=64, batch_size=4, epochs=2),
-    "laptop": dict(batch_size=4, steps=480),
-    "paper": dict(teacher="wide_resnet50_2"),
-}
-VARIANTS = {
-    "rgb": {},
-    "depth": dict(source="depth"),
-    "normals": dict(source="normals"),
-    "pixel": dict(loss="pixel"),
-}
-
-
-def settings_for(
-    scale: str, variant: str = "rgb", protocol: str = "paper", seed: int = 0
-) -> ReverseDistillationSettings:
-    "The settings of a run."
-    for what, name, known in (("scale", scale, SCALES), ("variant", variant, VARIANTS)):
-        if name not in known:
-            raise MvadError(
-                f"unknown {what} of reverse distillation", found=name, expected=", ".join(known)
-            )
-    return ReverseDistillationSettings(
-        **{**SCALES[scale], **VARIANTS[variant]}, protocol=protocol, seed=seed
     )

@@ -16,18 +16,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from mvad.baselines.destseg import (
     DeSTSegEnsemble,
-    LevelScale,
-    Pair,
+    TeacherStudent,
     StudentDecoder,
     StudentEncoder,
     cosine_distance,
     full_batches,
     head_optimiser,
-    head_sees,
-    painted,
+    head_features,
+    paint_defects,
     product_map,
     segmentation_loss,
-    shrunk,
+    resize_masks,
     stage_widths,
     teacher_levels,
     top_mean,
@@ -43,6 +42,7 @@ from ..core.anomaly_map import upsample
 from ..core.detector import Detector, Prediction, require_good
 from ..core.sample import MvadError, PreparedSample, Sample
 from ..core.training import seeded, train
+from ..encoders.channels import PyramidScale
 from ..encoders.features import source_arrays, source_image
 from ..encoders.pyramid import Teacher, cached_levels, pick
 
@@ -848,7 +848,8 @@ def _train_student(
     V = images.shape[1]
     flat = images.reshape(-1, *images.shape[2:])
     clean = cached_levels(d.teacher, flat, folder=d.folder, progress=options["progress"])
-    d.scale = LevelScale(clean if s.standardise else ())
+    if s.standardise:
+        d.scale = PyramidScale.fit(clean, correction=1, clamp=True)
     clean = d.scale(clean)
     sizes = [tuple(t.shape[2:]) for t in clean]
 
@@ -856,7 +857,9 @@ def _train_student(
         views, keep = _draw_streams(s, len(batch))
         rows = [i * V + v for i in batch for v in views]
         shape = len(batch), len(views)
-        x = painted([flat[row] for row in rows], d.textures, s, d.device)[0].unflatten(0, shape)
+        x = paint_defects([flat[row] for row in rows], d.textures, s, d.device)[0].unflatten(
+            0, shape
+        )
         target = [t.unflatten(0, shape) for t in pick(clean, rows, d.device)]
         keep = None if keep is None else keep.to(d.device)
         student, l_ib = d.student(x, views, sizes, keep)
@@ -878,12 +881,12 @@ def _paint_batch(
     s = d.settings
     views, keep = _draw_streams(s, len(batch))
     keep = None if keep is None else keep.to(d.device)
-    x, mask = painted([images[i, v] for i in batch for v in views], d.textures, s, d.device)
+    x, mask = paint_defects([images[i, v] for i in batch for v in views], d.textures, s, d.device)
     teacher = teacher_levels(d, x)
     sizes = [t.shape[2:] for t in teacher]
     student, _ = d.student(x.unflatten(0, (len(batch), len(views))), views, sizes, keep)
-    seen = head_sees(s.seg_input, teacher, [level.flatten(0, 1) for level in student])
-    mask = shrunk(mask, seen.shape[2:])
+    seen = head_features(s.seg_input, teacher, [level.flatten(0, 1) for level in student])
+    mask = resize_masks(mask, seen.shape[2:])
     return (seen, mask) if keep is None else (seen[keep.flatten()], mask[keep.flatten()])
 
 
@@ -959,7 +962,7 @@ def predict_streams(
     levels, _ = d.student(images[None].to(d.device), streams, [t.shape[2:] for t in teacher])
     student = [level[0, asked] for level in levels]
     if s.score == "head":
-        maps = d.head(head_sees(s.seg_input, teacher, student))
+        maps = d.head(head_features(s.seg_input, teacher, student))
     else:
         maps = product_map(teacher, student)
     maps = upsample(maps, tuple(images.shape[2:])).cpu().numpy()
@@ -1016,7 +1019,7 @@ _VARIANTS = {
 
 
 # %% ../../nbs/papers/43_idif.ipynb #335348e3
-class IDIF(Pair):
+class IDIF(TeacherStudent):
     """Intra-view Decoupling and Inter-view Fusion; a sample to predict may lack views (None).
 
     Args:

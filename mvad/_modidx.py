@@ -4323,10 +4323,6 @@ d = {
                 "encoders/dino_training.html#dinorun._gradients",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.DinoRun._row": (
-                "encoders/dino_training.html#dinorun._row",
-                "mvad/encoders/dino_training.py",
-            ),
             "mvad.encoders.dino_training.DinoRun.launch": (
                 "encoders/dino_training.html#dinorun.launch",
                 "mvad/encoders/dino_training.py",
@@ -4465,6 +4461,10 @@ d = {
             ),
             "mvad.encoders.dino_training._fit": (
                 "encoders/dino_training.html#_fit",
+                "mvad/encoders/dino_training.py",
+            ),
+            "mvad.encoders.dino_training._history_row": (
+                "encoders/dino_training.html#_history_row",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training._import_fabric": (

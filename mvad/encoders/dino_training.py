@@ -762,7 +762,7 @@ class DinoRun:
             torch.nn.utils.clip_grad_norm_(part.parameters(), s.clip)
         self.stepper.step()
         if step % max(1, s.steps // 100) == 0 or step == s.steps - 1:
-            self.history.rows.append(self._row(step, rows))
+            self.history.rows.append(_history_row(self, step, rows))
         update_teacher(self.teacher, self.student, float(self.plan["momentum"][step]))
         return loss
 
@@ -779,19 +779,20 @@ class DinoRun:
             loss = loss + value.detach() / n
         return loss, rows
 
-    def _row(self, step: int, rows: list[dict[str, Tensor]]) -> dict[str, float]:
-        "A line of the history, averaged over micro-batches and processes; warns of a collapse."
-        values = torch.stack([torch.stack([v.float() for v in row.values()]) for row in rows])
-        mean = self.group.total(values.mean(0)) / self.group.world
-        row = {"step": step} | {k: round(float(v), 5) for k, v in zip(rows[0], mean)}
-        why = describe_collapse(row)
-        if why and step >= self.s.warmup_epochs * self.s.epoch:
-            where = "see `used`, `unsure`, `apart` and `varied` in the history"
-            warnings.warn(f"step {step}: {why}; {where}", stacklevel=2)
-        return row
-
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #c053a9ad
+def _history_row(run: DinoRun, step: int, rows: list[dict[str, Tensor]]) -> dict[str, float]:
+    "A line of the history, averaged over micro-batches and processes; warns of a collapse."
+    values = torch.stack([torch.stack([v.float() for v in row.values()]) for row in rows])
+    mean = run.group.total(values.mean(0)) / run.group.world
+    row = {"step": step} | {k: round(float(v), 5) for k, v in zip(rows[0], mean)}
+    why = describe_collapse(row)
+    if why and step >= run.s.warmup_epochs * run.s.epoch:
+        where = "see `used`, `unsure`, `apart` and `varied` in the history"
+        warnings.warn(f"step {step}: {why}; {where}", stacklevel=2)
+    return row
+
+
 def set_rates(optimiser, plan: Mapping[str, np.ndarray], step: int) -> None:
     "Write the schedules' values of this step into the optimiser's groups."
     for group in optimiser.param_groups:
@@ -953,6 +954,7 @@ def _read_manifest(root: Path) -> list[dict]:
     return rows
 
 
+# %% ../../nbs/encoders/12a_dino_training.ipynb #8c41e7b2
 class MapFolder(Sequence):
     """The maps of a folder that `write_maps` filled.
 

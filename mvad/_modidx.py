@@ -3094,10 +3094,6 @@ d = {
                 "data/mvtec2.html#mvtec2.__init__",
                 "mvad/data/mvtec2.py",
             ),
-            "mvad.data.mvtec2.MVTec2._scan_unlabelled": (
-                "data/mvtec2.html#mvtec2._scan_unlabelled",
-                "mvad/data/mvtec2.py",
-            ),
             "mvad.data.mvtec2.MVTec2.categories_in": (
                 "data/mvtec2.html#mvtec2.categories_in",
                 "mvad/data/mvtec2.py",
@@ -3127,6 +3123,11 @@ d = {
                 "data/mvtec2.html#mvtec2layout.write",
                 "mvad/data/mvtec2.py",
             ),
+            "mvad.data.mvtec2._scan_unlabelled": (
+                "data/mvtec2.html#_scan_unlabelled",
+                "mvad/data/mvtec2.py",
+            ),
+            "mvad.data.mvtec2._with_light": ("data/mvtec2.html#_with_light", "mvad/data/mvtec2.py"),
             "mvad.data.mvtec2.object_and_light": (
                 "data/mvtec2.html#object_and_light",
                 "mvad/data/mvtec2.py",
@@ -3283,10 +3284,6 @@ d = {
                 "data/pseudo_depth.html#_transformers",
                 "mvad/data/pseudo_depth.py",
             ),
-            "mvad.data.pseudo_depth.depth_job": (
-                "data/pseudo_depth.html#depth_job",
-                "mvad/data/pseudo_depth.py",
-            ),
             "mvad.data.pseudo_depth.input_hw": (
                 "data/pseudo_depth.html#input_hw",
                 "mvad/data/pseudo_depth.py",
@@ -3305,6 +3302,10 @@ d = {
             ),
             "mvad.data.pseudo_depth.pseudo_depth": (
                 "data/pseudo_depth.html#pseudo_depth",
+                "mvad/data/pseudo_depth.py",
+            ),
+            "mvad.data.pseudo_depth.pseudo_depth_job": (
+                "data/pseudo_depth.html#pseudo_depth_job",
                 "mvad/data/pseudo_depth.py",
             ),
             "mvad.data.pseudo_depth.unit_depth": (
@@ -3944,6 +3945,10 @@ d = {
                 "mvad/data/visa.py",
             ),
             "mvad.data.visa._csv_text": ("data/visa.html#_csv_text", "mvad/data/visa.py"),
+            "mvad.data.visa._scan_split_list": (
+                "data/visa.html#_scan_split_list",
+                "mvad/data/visa.py",
+            ),
             "mvad.data.visa.read_row": ("data/visa.html#read_row", "mvad/data/visa.py"),
             "mvad.data.visa.read_split_list": (
                 "data/visa.html#read_split_list",

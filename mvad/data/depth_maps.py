@@ -71,6 +71,7 @@ def _read_rows(path: Path):
     return [line.replace(",", " ").split() for line in lines if line.strip()]
 
 
+# %% ../../nbs/data/26a_depth_maps.ipynb #99afa15e
 def read_intrinsics(path: str | Path) -> Camera:
     """A camera from a 3 x 3 text file, or from JSON with `K` or with `fx fy cx cy` (pixels).
 
@@ -150,6 +151,7 @@ def read_depth(
     return depth.astype(np.float32), valid
 
 
+# %% ../../nbs/data/26a_depth_maps.ipynb #bb750d84
 def depth_to_xyz_job(job: Job, parameters: dict) -> dict:
     """Write one depth map as a cloud; returns its share of valid pixels."""
     camera, path = Camera(np.array(parameters["K"])), job.inputs["depth"]
@@ -243,6 +245,7 @@ def _folder_jobs(
     return jobs
 
 
+# %% ../../nbs/data/26a_depth_maps.ipynb #e78db292
 def depth_to_xyz_files(
     root: str | Path,
     out: str | Path,

@@ -861,6 +861,7 @@ def _rendered_folders(folder: Path, pattern: str) -> list[str]:
     return [p.name for p in visible(folder) if p.is_dir() and holds_views(p)]
 
 
+# %% ../../nbs/data/26_multiview.ipynb #8367beb4
 class Rendered(FileDataset):
     """Views that `render_dataset` made: one category and split, N views a sample.
 
@@ -1013,6 +1014,7 @@ def render_job(job: Job, parameters: dict) -> dict:
     return entry
 
 
+# %% ../../nbs/data/26_multiview.ipynb #761fbc01
 @dataclass(frozen=True)
 class _Source:
     """The data set to render, and how."""

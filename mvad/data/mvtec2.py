@@ -31,6 +31,33 @@ def object_and_light(stem: str, lights: Sequence[str]) -> tuple[str, str | None]
     return (match[1], match[2]) if match else (stem, None)
 
 
+# %% ../../nbs/data/27b_mvtec2.ipynb #dcfcc371
+def _with_light(record: Record, lights: Sequence[str]) -> Record | PairingError:
+    """The record with `info` {object, light}; a fault for a labelled image of an unknown light."""
+    folder, _, stem = record.id.rpartition("/")
+    number, light = object_and_light(stem, lights)
+    if light is None and record.defect is not None:
+        path = record.files[0]["rgb"]
+        return PairingError(
+            "an image of an unknown light",
+            file=path,
+            found=path.name,
+            expected=f"a name that ends in {' or '.join(lights)}",
+            fix="add it to `lights` in the recipe",
+        )
+    return replace(record, info={"object": f"{folder}/{number}", "light": light or ""})
+
+
+def _scan_unlabelled(
+    images: Path, category: str, split: str, suffixes: Sequence[str]
+) -> Iterator[Record | DatasetError]:
+    """The images of a flat folder; whether they are good is not known."""
+    files, faults = files_by_stem(images, suffixes)
+    yield from faults
+    for stem, path in files.items():
+        yield Record(f"{category}/{split}/{stem}", category, split, None, ({"rgb": path},))
+
+
 # %% ../../nbs/data/27b_mvtec2.ipynb #22c0ecbf
 class MVTec2(ImageDataset):
     """One category and split of MVTec AD 2.
@@ -86,36 +113,17 @@ class MVTec2(ImageDataset):
         """Records with `info` {object, light}, and what is wrong."""
         images = self.folder(home, category) / self.pattern("splits").get(split, split)
         if split in self.pattern("unlabelled"):
-            found = self._scan_unlabelled(images, category, split)
+            found = _scan_unlabelled(images, category, split, self.pattern("images"))
         else:
             masks = images / self.pattern("masks")
             names = {"suffixes": self.pattern("images"), "ending": self.pattern("mask_ending")}
             found = scan_defect_folders(images, masks, category, split, **names)
-        lights = self.pattern("lights")
         for f in found:
-            if not isinstance(f, Record):
+            if isinstance(f, Record):
+                f = _with_light(f, self.pattern("lights"))
+            chosen = self.lights is None or not isinstance(f, Record)
+            if chosen or f.info["light"] in self.lights:
                 yield f
-                continue
-            folder, _, stem = f.id.rpartition("/")
-            number, light = object_and_light(stem, lights)
-            if light is None and f.defect is not None:
-                path = f.files[0]["rgb"]
-                yield PairingError(
-                    "an image of an unknown light",
-                    file=path,
-                    found=path.name,
-                    expected=f"a name that ends in {' or '.join(lights)}",
-                    fix="add it to `lights` in the recipe",
-                )
-            elif self.lights is None or light in self.lights:
-                yield replace(f, info={"object": f"{folder}/{number}", "light": light or ""})
-
-    def _scan_unlabelled(self, images: Path, category: str, split: str) -> Iterator:
-        """The images of a flat folder; whether they are good is not known."""
-        files, faults = files_by_stem(images, self.pattern("images"))
-        yield from faults
-        for stem, path in files.items():
-            yield Record(f"{category}/{split}/{stem}", category, split, None, ({"rgb": path},))
 
 
 # %% ../../nbs/data/27b_mvtec2.ipynb #9e702c3b

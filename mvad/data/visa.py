@@ -98,6 +98,33 @@ def read_row(home: Path, row: dict[str, str], file: Path, line: int) -> Record:
     return Record(f"{name}/{split}/{folder}/{image.stem}", name, split, defect, (files,))
 
 
+# %% ../../nbs/data/27c_visa.ipynb #ace1433b
+def _scan_split_list(
+    file: Path, home: Path, category: str, split: str
+) -> Iterator[Record | DatasetError]:
+    """The samples of an object and split that a list names, and what is wrong."""
+    seen = {}
+    try:
+        rows = read_split_list(file)
+    except DatasetError as e:
+        yield e
+        return
+    for line, row in rows:
+        if (row["object"], row["split"]) != (category, split):
+            continue
+        first = seen.setdefault(row["image"], line)
+        if first != line:
+            found = f"{row['image']} in lines {first} and {line}"
+            yield DuplicateSample(
+                "a list names an image twice", file=file, found=found, expected="once"
+            )
+            continue
+        try:
+            yield read_row(home, row, file, line)
+        except DatasetError as e:
+            yield e
+
+
 # %% ../../nbs/data/27c_visa.ipynb #ca1a6996
 class VisA(ImageDataset):
     """One object and split of VisA, raw or converted to folders.
@@ -160,27 +187,9 @@ class VisA(ImageDataset):
         """Records of the list, or of the folders of a converted tree, and what is wrong."""
         if not self.is_raw(home, category):
             yield from super().scan(home, category, split)
-            return
-        file, seen = self.list_file(home, self.split_csv), {}
-        try:
-            rows = read_split_list(file)
-        except DatasetError as e:
-            yield e
-            return
-        for line, row in rows:
-            if (row["object"], row["split"]) != (category, split):
-                continue
-            first = seen.setdefault(row["image"], line)
-            if first != line:
-                found = f"{row['image']} in lines {first} and {line}"
-                yield DuplicateSample(
-                    "a list names an image twice", file=file, found=found, expected="once"
-                )
-                continue
-            try:
-                yield read_row(home, row, file, line)
-            except DatasetError as e:
-                yield e
+        else:
+            file = self.list_file(home, self.split_csv)
+            yield from _scan_split_list(file, home, category, split)
 
 
 # %% ../../nbs/data/27c_visa.ipynb #c4f66ae6

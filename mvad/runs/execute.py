@@ -89,9 +89,15 @@ def hold(folder: str | Path, seconds: float = 120.0) -> ExitStack | None:
     return held
 
 
-def begin_in_kernel(folder: str, progress: str, cells: int, timings: str):
-    """What the first cell of a run does: hold the folder, report progress; keep the result."""
-    return hold(folder), report_progress(progress, cells, timings)
+_KEPT_IN_KERNEL = []  # the lock and the progress file live as long as the kernel
+
+
+def begin_in_kernel(folder: str, progress: str, cells: int, timings: str) -> None:
+    """What the first cell of a run does: hold the folder and report progress.
+
+    It leaves no name in the notebook, whose parameters are checked against what is defined there.
+    """
+    _KEPT_IN_KERNEL.append((hold(folder), report_progress(progress, cells, timings)))
 
 
 # %% ../../nbs/runs/48_execute.ipynb #347d8b74
@@ -189,7 +195,7 @@ def run_notebook(
     if progress and engine is None:
         n = sum(c.cell_type == "code" for c in nb.cells) + 1  # the one that is put in front
         told = (str(output.parent), str(progress), n, str(timings))
-        first = f"from mvad.runs.execute import begin_in_kernel\n_held = begin_in_kernel(*{told!r})"
+        first = f"from mvad.runs.execute import begin_in_kernel\nbegin_in_kernel(*{told!r})"
         nb.cells.insert(0, nbformat.v4.new_code_cell(first, metadata={"tags": ["runner"]}))
     nbformat.write(nb, source)
     how = {"engine_name": engine} if engine else {}

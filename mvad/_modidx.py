@@ -5954,6 +5954,10 @@ d = {
                 "papers/mafr.html#fusionencoder.first",
                 "mvad/papers/mafr.py",
             ),
+            "mvad.papers.mafr.FusionEncoder.first_halves": (
+                "papers/mafr.html#fusionencoder.first_halves",
+                "mvad/papers/mafr.py",
+            ),
             "mvad.papers.mafr.FusionEncoder.forward": (
                 "papers/mafr.html#fusionencoder.forward",
                 "mvad/papers/mafr.py",
@@ -5963,6 +5967,10 @@ d = {
                 "mvad/papers/mafr.py",
             ),
             "mvad.papers.mafr.MAFR": ("papers/mafr.html#mafr", "mvad/papers/mafr.py"),
+            "mvad.papers.mafr.MAFR.adjust_settings": (
+                "papers/mafr.html#mafr.adjust_settings",
+                "mvad/papers/mafr.py",
+            ),
             "mvad.papers.mafr.MAFR.lift_for_training": (
                 "papers/mafr.html#mafr.lift_for_training",
                 "mvad/papers/mafr.py",
@@ -5996,55 +6004,78 @@ d = {
                 "papers/mafr.html#restoration.ready",
                 "mvad/papers/mafr.py",
             ),
+            "mvad.papers.mafr.Restoration.restore": (
+                "papers/mafr.html#restoration.restore",
+                "mvad/papers/mafr.py",
+            ),
             "mvad.papers.mafr.Restoration.scaled": (
                 "papers/mafr.html#restoration.scaled",
                 "mvad/papers/mafr.py",
             ),
-            "mvad.papers.mafr._norms": ("papers/mafr.html#_norms", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr._parts": ("papers/mafr.html#_parts", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr._restore": ("papers/mafr.html#_restore", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr._state": ("papers/mafr.html#_state", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.activated": ("papers/mafr.html#activated", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.authors_files": (
-                "papers/mafr.html#authors_files",
+            "mvad.papers.mafr.Restoration.state": (
+                "papers/mafr.html#restoration.state",
                 "mvad/papers/mafr.py",
             ),
+            "mvad.papers.mafr._norms": ("papers/mafr.html#_norms", "mvad/papers/mafr.py"),
+            "mvad.papers.mafr._pixel_blocks": (
+                "papers/mafr.html#_pixel_blocks",
+                "mvad/papers/mafr.py",
+            ),
+            "mvad.papers.mafr.activate": ("papers/mafr.html#activate", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.batch_loss": ("papers/mafr.html#batch_loss", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.census": ("papers/mafr.html#census", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.cut": ("papers/mafr.html#cut", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.discrepancies": (
-                "papers/mafr.html#discrepancies",
-                "mvad/papers/mafr.py",
-            ),
             "mvad.papers.mafr.fused_width": ("papers/mafr.html#fused_width", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.load_authors": (
-                "papers/mafr.html#load_authors",
+            "mvad.papers.mafr.lattice_pixels": (
+                "papers/mafr.html#lattice_pixels",
                 "mvad/papers/mafr.py",
             ),
-            "mvad.papers.mafr.merged": ("papers/mafr.html#merged", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.networks_of": ("papers/mafr.html#networks_of", "mvad/papers/mafr.py"),
+            "mvad.papers.mafr.lift_training_map": (
+                "papers/mafr.html#lift_training_map",
+                "mvad/papers/mafr.py",
+            ),
+            "mvad.papers.mafr.merge_linear_layers": (
+                "papers/mafr.html#merge_linear_layers",
+                "mvad/papers/mafr.py",
+            ),
+            "mvad.papers.mafr.random_window": (
+                "papers/mafr.html#random_window",
+                "mvad/papers/mafr.py",
+            ),
             "mvad.papers.mafr.residual": ("papers/mafr.html#residual", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.restoration_loss": (
                 "papers/mafr.html#restoration_loss",
                 "mvad/papers/mafr.py",
             ),
+            "mvad.papers.mafr.restoration_networks": (
+                "papers/mafr.html#restoration_networks",
+                "mvad/papers/mafr.py",
+            ),
             "mvad.papers.mafr.restorer": ("papers/mafr.html#restorer", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.save_authors": (
-                "papers/mafr.html#save_authors",
-                "mvad/papers/mafr.py",
-            ),
-            "mvad.papers.mafr.settings_for": (
-                "papers/mafr.html#settings_for",
-                "mvad/papers/mafr.py",
-            ),
             "mvad.papers.mafr.smoothness": ("papers/mafr.html#smoothness", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.strided": ("papers/mafr.html#strided", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.training_map": (
-                "papers/mafr.html#training_map",
+            "mvad.papers.mafr.tensors_of": ("papers/mafr.html#tensors_of", "mvad/papers/mafr.py"),
+            "mvad.papers.mafr.view_residuals": (
+                "papers/mafr.html#view_residuals",
                 "mvad/papers/mafr.py",
             ),
-            "mvad.papers.mafr.window_of": ("papers/mafr.html#window_of", "mvad/papers/mafr.py"),
+            "mvad.papers.mafr.window_pixels": (
+                "papers/mafr.html#window_pixels",
+                "mvad/papers/mafr.py",
+            ),
             "mvad.papers.mafr.znssd": ("papers/mafr.html#znssd", "mvad/papers/mafr.py"),
+        },
+        "mvad.papers.mafr_released": {
+            "mvad.papers.mafr_released.author_files": (
+                "papers/mafr_released.html#author_files",
+                "mvad/papers/mafr_released.py",
+            ),
+            "mvad.papers.mafr_released.load_from_authors": (
+                "papers/mafr_released.html#load_from_authors",
+                "mvad/papers/mafr_released.py",
+            ),
+            "mvad.papers.mafr_released.save_as_authors": (
+                "papers/mafr_released.html#save_as_authors",
+                "mvad/papers/mafr_released.py",
+            ),
         },
         "mvad.papers.modmap": {
             "mvad.papers.modmap.MODMAP": ("papers/modmap.html#modmap", "mvad/papers/modmap.py"),

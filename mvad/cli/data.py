@@ -294,6 +294,7 @@ def convert_xyz(
     return 0
 
 
+# %% ../../nbs/cli/53a_data.ipynb #74cf82dd
 @convert.command(name="pseudo-depth")
 def convert_pseudo_depth(
     dataset: Dataset,

@@ -7230,7 +7230,6 @@ d = {
         },
         "mvad.runs.verbs": {
             "mvad.runs.verbs._cache_for": ("runs/verbs.html#_cache_for", "mvad/runs/verbs.py"),
-            "mvad.runs.verbs._settings_of": ("runs/verbs.html#_settings_of", "mvad/runs/verbs.py"),
             "mvad.runs.verbs.create_detector": (
                 "runs/verbs.html#create_detector",
                 "mvad/runs/verbs.py",

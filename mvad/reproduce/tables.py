@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 import numpy as np
@@ -130,9 +129,7 @@ def variants_of(method: str) -> tuple[str, ...]:
     """The variants of a method that can be trained; none of one that the registry does not know."""
     if method not in list_detectors():
         return ()
-    detector = method_entry(method).load()
-    module = import_module(detector.__module__)
-    return tuple(getattr(module, "VARIANTS", None) or detector.VARIANTS)
+    return tuple(method_entry(method).load().VARIANTS)
 
 
 def missing(spec: TableSpec, have: dict[str, Sequence[str]] | None = None) -> tuple[str, ...]:

@@ -5,11 +5,10 @@
 # %% ../../nbs/runs/45_verbs.ipynb #0a318680
 from __future__ import annotations
 
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
-from ..core.detector import Detector, settings_from
+from ..core.detector import Detector
 from ..core.registry import detector_class, method_entry
 from ..core.training import checkpoint_header
 from ..data.base import Dataset, load_dataset
@@ -53,24 +52,9 @@ def create_detector(
     entry = method_entry(name)
     cls = entry.load()
     run = {"scale": scale, "variant": variant, "protocol": protocol, "seed": seed}
-    where = {"dataset": dataset or entry.home, "views": views}
-    settings = _settings_of(cls, {**run, **where}, changes)
+    settings = cls.settings_for(**run, dataset=dataset or entry.home, views=views, **changes)
     runs = cls.class_for(variant)
     return runs(settings, device=device, **_cache_for(runs, cached))
-
-
-def _settings_of(cls: type[Detector], run: dict, changes: dict):
-    """The settings of a run, by the class or by the function beside it."""
-    beside = getattr(import_module(cls.__module__), "settings_for", None)
-    if beside is None:
-        return cls.settings_for(**run, **changes)
-    module = import_module(cls.__module__)
-    variants = module.VARIANTS
-    run["variant"] = run["variant"] or ("ours" if "ours" in variants else next(iter(variants)))
-    known = signature(beside).parameters
-    views = {"views": run["views"]} if cls.name == "idif" else {}
-    settings = beside(**{k: v for k, v in run.items() if k in known}, **views)
-    return settings_from(type(settings), settings, **changes)
 
 
 def _cache_for(cls: type[Detector], cached: bool) -> dict:

@@ -57,7 +57,7 @@ def refusal(done: subprocess.CompletedProcess) -> str:
         ("reproduce cfm/6 --scale paper", "needs the real data"),
         ("reproduce cfm/6 --category puk --scale smoke", "expected puck"),
         ("reproduce cfm/6 --root nowhere", "--root is not a folder; found nowhere"),
-        ("reproduce cfm/6 --root data --category plat", "did you mean plate?"),
+        ("reproduce cfm/6 --root data --category plat", "did you mean 'plate'?"),
         ("reproduce cfm/6 --root nbs", "no category folder under the root"),
         ("reproduce cfm/6 --root realiad=data --root mvtec3d=data", "no table here uses"),
         (

@@ -11,7 +11,7 @@ from mvad.cli.options import (
     DATA,
     WHAT,
     Categories,
-    Dataset,
+    DatasetName,
     Device,
     NewFolder,
     Root,
@@ -27,8 +27,8 @@ from ..data.base import dataset_class, recipe, recipes
 
 # %% auto #0
 __all__ = [
-    "app",
-    "convert",
+    "data_app",
+    "convert_app",
     "Metre",
     "Pattern",
     "list_command",
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/cli/53a_data.ipynb #77a01d0e
-app = new_app("data", "List, check, make, convert, render and unpack data sets.")
+data_app = new_app("data", "List, check, make, convert, render and unpack data sets.")
 
 
 def _short(text: str, width: int) -> str:
@@ -87,8 +87,8 @@ def _list_root(name: str, root: str):
             print(f"{category:24s} {split:16s} {len(data):6d}  {kinds}")
 
 
-@app.command(name="list")
-def list_command(dataset: Dataset | None = None, *, root: Root | None = None) -> int:
+@data_app.command(name="list")
+def list_command(dataset: DatasetName | None = None, *, root: Root | None = None) -> int:
     """The data sets; with a name what one is; with --root what lies there."""
     if root and not dataset:
         fix = "mvad data list NAME --root DIR"
@@ -103,9 +103,9 @@ def list_command(dataset: Dataset | None = None, *, root: Root | None = None) ->
 
 
 # %% ../../nbs/cli/53a_data.ipynb #a3df82f7
-@app.command(name="check")
+@data_app.command(name="check")
 def check_command(
-    dataset: Dataset,
+    dataset: DatasetName,
     *,
     root: Root,
     category: Categories = (),
@@ -125,7 +125,7 @@ def check_command(
     return 1 if report.faults else 0
 
 
-@app.command(name="make")
+@data_app.command(name="make")
 def make_command(
     layout: Annotated[str, option("the data set whose layout is written")],
     *,
@@ -149,9 +149,9 @@ def make_command(
     return 0
 
 
-@app.command(name="unpack")
+@data_app.command(name="unpack")
 def unpack_command(
-    dataset: Dataset, archive: Annotated[str, option("the file")], *, out: NewFolder
+    dataset: DatasetName, archive: Annotated[str, option("the file")], *, out: NewFolder
 ) -> int:
     """Verify an archive, then unpack it safely."""
     from mvad.data.archives import unpack_dataset
@@ -161,11 +161,11 @@ def unpack_command(
 
 
 # %% ../../nbs/cli/53a_data.ipynb #f6f49cb4
-convert = new_app("convert", "Into the form that a method reads; a copy, resumable.")
-app.command(convert)
+convert_app = new_app("convert", "Into the form that a method reads; a copy, resumable.")
+data_app.command(convert_app)
 
 
-@convert.command(name="mvtec3d")
+@convert_app.command(name="mvtec3d")
 def convert_mvtec3d(
     *,
     root: Root,
@@ -192,7 +192,7 @@ def convert_mvtec3d(
     return 0
 
 
-@convert.command(name="eyecandies")
+@convert_app.command(name="eyecandies")
 def convert_eyecandies(
     *,
     root: Root,
@@ -234,7 +234,7 @@ Metre = Annotated[float, option("raw steps a metre (default 1000: millimetres)",
 Pattern = Annotated[str, option("only files whose name fits, for example '*.depth.png'", DATA)]
 
 
-@convert.command(name="depth")
+@convert_app.command(name="depth")
 def convert_depth(
     *,
     root: Root,
@@ -265,7 +265,7 @@ def convert_depth(
     return 0
 
 
-@convert.command(name="xyz")
+@convert_app.command(name="xyz")
 def convert_xyz(
     *,
     root: Root,
@@ -295,9 +295,9 @@ def convert_xyz(
 
 
 # %% ../../nbs/cli/53a_data.ipynb #74cf82dd
-@convert.command(name="pseudo-depth")
+@convert_app.command(name="pseudo-depth")
 def convert_pseudo_depth(
-    dataset: Dataset,
+    dataset: DatasetName,
     *,
     root: Root,
     out: NewFolder,
@@ -328,9 +328,9 @@ def convert_pseudo_depth(
 
 
 # %% ../../nbs/cli/53a_data.ipynb #b888f4c1
-@app.command(name="render")
+@data_app.command(name="render")
 def render_command(
-    dataset: Dataset,
+    dataset: DatasetName,
     *,
     root: Root,
     out: NewFolder,

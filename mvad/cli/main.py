@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
-from .data import app as data_app
+from .data import data_app
 from .options import new_app
 from .reproduce import reproduce_command
 from .tables import report_command, tables_command

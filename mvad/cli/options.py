@@ -21,7 +21,7 @@ __all__ = [
     "WHERE",
     "Words",
     "Categories",
-    "Dataset",
+    "DatasetName",
     "Root",
     "NewFolder",
     "Workers",
@@ -54,7 +54,7 @@ def new_app(name: str, help: str, **more) -> App:
 
 Words = list[str]
 Categories = Annotated[Words, option("some categories (default: all)", DATA, many=True)]
-Dataset = Annotated[str, option("a data set's name; `mvad data list` has them")]
+DatasetName = Annotated[str, option("a data set's name; `mvad data list` has them")]
 Root = Annotated[str, option("the folder that holds the category folders", DATA)]
 NewFolder = Annotated[str, option("a new folder, or one to go on with")]
 Workers = Annotated[

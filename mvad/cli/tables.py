@@ -16,7 +16,7 @@ from ..reproduce.specs import RESERVED, SPECS, TABLES, TableSpec
 
 # %% auto #0
 __all__ = [
-    "NETWORKS",
+    "TIMM_MODELS",
     "EXPLAINED",
     "TableRoots",
     "Folders",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/cli/53c_tables.ipynb #da93eb9a
-NETWORKS = {
+TIMM_MODELS = {
     "DINO ViT-B/8": "vit_base_patch8_224.dino",
     "SAM ViT-B/16": "samvit_base_patch16.sa1b",
     "CLIP ViT-B/16": "vit_base_patch16_clip_224.openai",
@@ -71,7 +71,7 @@ def weights_here(name: str, paper: str = "") -> bool:
     if name == "DINOv2 ViT-B/14" and paper == "modmap":
         return on_this_machine("vit_base_patch14_reg4_dinov2.lvd142m")
     # the authors' DINO-Depth is not published
-    return name in NETWORKS and on_this_machine(NETWORKS[name])
+    return name in TIMM_MODELS and on_this_machine(TIMM_MODELS[name])
 
 
 # %% ../../nbs/cli/53c_tables.ipynb #cf2cfba7

@@ -62,6 +62,9 @@ def test_a_run_cut_short_goes_on(raw, tmp_path, monkeypatch):
     assert told["rendered"] == 4 and bytes_of(tmp_path / "part") == bytes_of(tmp_path / "whole")
 
 
+@pytest.mark.skipif(
+    not os.environ.get("MVAD_SLOW"), reason="a time, for a quiet machine: MVAD_SLOW=1"
+)
 def test_half_a_second_for_five_views():
     """A wavy sheet of 57,600 points with normals to estimate.
 
@@ -82,4 +85,4 @@ def test_half_a_second_for_five_views():
         f"{view.valid.sum()} points, five views: {min(seconds):.2f} s; holes"
         f" {coverage.holes.mean():.2%}"
     )
-    assert len(views) == 5 and min(seconds) < 0.5 * float(os.environ.get("MVAD_SLOW_MACHINE", 1))
+    assert len(views) == 5 and min(seconds) < 0.5

@@ -2035,6 +2035,10 @@ d = {
                 "core/training.html#tensor_bytes",
                 "mvad/core/training.py",
             ),
+            "mvad.core.training.tensors_of": (
+                "core/training.html#tensors_of",
+                "mvad/core/training.py",
+            ),
             "mvad.core.training.train": ("core/training.html#train", "mvad/core/training.py"),
             "mvad.core.training.unpack": ("core/training.html#unpack", "mvad/core/training.py"),
         },
@@ -5511,7 +5515,6 @@ d = {
                 "papers/cfm.html#predict_whole_map",
                 "mvad/papers/cfm.py",
             ),
-            "mvad.papers.cfm.tensors_of": ("papers/cfm.html#tensors_of", "mvad/papers/cfm.py"),
         },
         "mvad.papers.cfm_released": {
             "mvad.papers.cfm_released.author_files": (
@@ -6052,7 +6055,6 @@ d = {
             ),
             "mvad.papers.mafr.restorer": ("papers/mafr.html#restorer", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.smoothness": ("papers/mafr.html#smoothness", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.tensors_of": ("papers/mafr.html#tensors_of", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.view_residuals": (
                 "papers/mafr.html#view_residuals",
                 "mvad/papers/mafr.py",

@@ -30,6 +30,7 @@ __all__ = [
     "seeded",
     "save_checkpoint",
     "tensor_bytes",
+    "tensors_of",
     "checkpoint_header",
     "load_checkpoint",
     "load_pth",
@@ -128,6 +129,16 @@ def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
     12
     """
     return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def tensors_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those tensors of a state whose names start with `prefix`, by the rest of their names.
+
+    Example:
+        >>> tensors_of({"net.weight": torch.ones(1), "scale": torch.zeros(1)}, "net.")
+        {'weight': tensor([1.])}
+    """
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 # %% ../../nbs/core/05a_training.ipynb #d2aaf2ac

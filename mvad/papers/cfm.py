@@ -16,7 +16,7 @@ from ..core.crossmodal import MappingConv, MappingEncoderDecoder, MappingMLP
 from ..core.crossmodal import cosine_loss, mapped, mapped_scores
 from ..core.evaluate import Clock, activation_bytes
 from ..core.sample import MvadError, Sample, View
-from ..core.training import seeded, tensor_bytes, train
+from ..core.training import seeded, tensor_bytes, train, tensors_of
 from ..encoders.channels import ChannelScale
 from ..encoders.features import Encoder, Features
 from ..encoders.lifted import Lifted, LiftedDetector, accelerate, foreground_pixels, lift
@@ -33,7 +33,6 @@ __all__ = [
     "lift_whole_map",
     "predict_whole_map",
     "fit_channel_scales",
-    "tensors_of",
     "accelerate_network",
     "Mappings",
     "encoder_bytes",
@@ -183,11 +182,6 @@ def fit_channel_scales(views: Sequence[Lifted]) -> tuple[ChannelScale, ChannelSc
         lifted_2d.append((v.f2, v.a2.rows(used)))
         lifted_3d.append((v.f3, v.a3.rows(used)))
     return ChannelScale.fit_lifted(lifted_2d), ChannelScale.fit_lifted(lifted_3d)
-
-
-def tensors_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    "Those tensors of a state whose names start with `prefix`, by the rest of their names."
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def accelerate_network(net: nn.Module, s: CFMSettings) -> nn.Module:

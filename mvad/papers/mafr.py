@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from jaxtyping import Float, Int
 from ..core.anomaly_map import box_operator
 from ..core.sample import MvadError, View
-from ..core.training import seeded, train
+from ..core.training import seeded, train, tensors_of
 from ..encoders.channels import ChannelScale
 from ..encoders.features import Features
 from ..encoders.lifted import Lifted, LiftedDetector, accelerate, lift
@@ -40,7 +40,6 @@ __all__ = [
     "merge_linear_layers",
     "restorer",
     "batch_loss",
-    "tensors_of",
     "view_residuals",
     "Restoration",
     "lift_training_map",
@@ -407,11 +406,6 @@ def _pixel_blocks(
     else:
         for (p, a2), (_, a3) in zip(v.a2.chunks(chunk), v.a3.chunks(chunk)):
             yield p, a2(z2) + a3(z3) + encoder.input_fc.bias, a2(v.f2), a3(v.f3)
-
-
-def tensors_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    "Those tensors of a state whose names start with `prefix`, by the rest of their names."
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 @torch.inference_mode()

@@ -84,7 +84,7 @@ def test_cracked_from_whole(result):
 @pytest.fixture(scope="module")
 def prepared(bank) -> tuple[list[Sample], list[np.ndarray]]:
     samples = [bank.prepare(s) for s in photos("test")]
-    return samples, [p.maps[0] for p in bank.predict_batch(samples)]
+    return samples, [bank.predict_prepared(s).maps[0] for s in samples]
 
 
 def test_maps_lie_on_the_cracks(prepared, result):

@@ -6,6 +6,8 @@ import nbrun
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from mvad.runs.run import NOT_RUN
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = [
     p
@@ -18,6 +20,7 @@ SCALED = [
     for p in NOTEBOOKS
     if p.parent.name in ("papers", "benchmarks") or "scale" in nbrun.parameters_of(p)
 ]
+METHODS = TABLES + [p for p in SCALED if p.parent.name == "baselines"]  # what a run executes
 OTHERS = [p for p in NOTEBOOKS if p not in SCALED]
 
 
@@ -41,10 +44,10 @@ def test_whole_notebook_at_smoke_scale(path, tmp_path):
     nbrun.run(path, smoke(path, tmp_path / "out"))
 
 
-@pytest.mark.parametrize("path", TABLES, ids=name)
-def test_paper_without_its_lessons(path, tmp_path):
+@pytest.mark.parametrize("path", METHODS, ids=name)
+def test_method_without_its_lessons_and_tests(path, tmp_path):
     "What the runner executes: the method and nothing else."
-    nbrun.run(path, smoke(path, tmp_path / "out"), drop=("lesson",))
+    nbrun.run(path, smoke(path, tmp_path / "out"), drop=tuple(NOT_RUN))
 
 
 @pytest.mark.parametrize("path", TABLES, ids=name)

@@ -176,7 +176,7 @@ def run_notebook(
     timings: Path | str = "",
     limit: float = 0.0,
 ) -> None:
-    """Execute a notebook without its lessons through papermill.
+    """Execute a notebook without its lessons and tests through papermill.
 
     Args:
         output: the executed notebook; its folder is where the kernel works.

@@ -17,6 +17,7 @@ from ..core.sample import MvadError
 
 # %% auto #0
 __all__ = [
+    "NOT_RUN",
     "NO_NUMBERS",
     "NOTEBOOK",
     "LOG",
@@ -66,8 +67,11 @@ def notebook_of(method: str) -> Path:
 
 
 # %% ../../nbs/runs/47_run.ipynb #e2527dbf
+NOT_RUN = {"lesson", "tests"}  # tags of cells that teach or check: no part of a run
+
+
 def run_cells(notebook: Path):
-    """The notebook (nbformat node) without its `lesson` cells and outputs: what a run executes.
+    """The notebook (nbformat node) without outputs, lessons and tests: what a run executes.
 
     Raises `MvadError` for one without exactly one cell tagged `parameters`.
     """
@@ -80,7 +84,7 @@ def run_cells(notebook: Path):
         raise MvadError(
             "not a notebook", file=notebook, found=why, expected="an .ipynb file"
         ) from e
-    nb.cells = [c for c in nb.cells if "lesson" not in c.metadata.get("tags", [])]
+    nb.cells = [c for c in nb.cells if not NOT_RUN & set(c.metadata.get("tags", []))]
     for c in nb.cells:
         if c.cell_type == "code":
             c.outputs, c.execution_count = [], None
@@ -160,8 +164,8 @@ def plain_code(source: str) -> str:
 def code_hash(notebook: Path, also: Sequence[str] = ()) -> str:
     """Hash of the code that a run executes.
 
-    The notebook's cells without lessons, and every mvad module that they or `also` import, directly
-    or not.
+    The notebook's cells without lessons and tests, and every mvad module that they or `also`
+    import, directly or not.
     """
     import mvad
 

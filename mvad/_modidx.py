@@ -4814,6 +4814,10 @@ d = {
                 "encoders/features.html#content_hash",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features.counted_as_encoding": (
+                "encoders/features.html#counted_as_encoding",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features.depth_image": (
                 "encoders/features.html#depth_image",
                 "mvad/encoders/features.py",
@@ -4828,6 +4832,10 @@ d = {
             ),
             "mvad.encoders.features.encoder_settings": (
                 "encoders/features.html#encoder_settings",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.encoding_seconds": (
+                "encoders/features.html#encoding_seconds",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.evict_oldest": (
@@ -7080,6 +7088,10 @@ d = {
                 "runs/executors.html#executor_for",
                 "mvad/runs/executors.py",
             ),
+            "mvad.runs.executors.expected_seconds": (
+                "runs/executors.html#expected_seconds",
+                "mvad/runs/executors.py",
+            ),
             "mvad.runs.executors.outcome_of": (
                 "runs/executors.html#outcome_of",
                 "mvad/runs/executors.py",
@@ -7107,21 +7119,38 @@ d = {
             ),
         },
         "mvad.runs.progress": {
+            "mvad.runs.progress.Forecast": ("runs/progress.html#forecast", "mvad/runs/progress.py"),
+            "mvad.runs.progress.Forecast._open_phases": (
+                "runs/progress.html#forecast._open_phases",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Forecast._over": (
+                "runs/progress.html#forecast._over",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Forecast._seconds_left": (
+                "runs/progress.html#forecast._seconds_left",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Forecast.expected": (
+                "runs/progress.html#forecast.expected",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Forecast.rest": (
+                "runs/progress.html#forecast.rest",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Forecast.update": (
+                "runs/progress.html#forecast.update",
+                "mvad/runs/progress.py",
+            ),
             "mvad.runs.progress.Ledger": ("runs/progress.html#ledger", "mvad/runs/progress.py"),
             "mvad.runs.progress.Ledger.__post_init__": (
                 "runs/progress.html#ledger.__post_init__",
                 "mvad/runs/progress.py",
             ),
-            "mvad.runs.progress.Ledger._open_phases": (
-                "runs/progress.html#ledger._open_phases",
-                "mvad/runs/progress.py",
-            ),
-            "mvad.runs.progress.Ledger._seconds_left": (
-                "runs/progress.html#ledger._seconds_left",
-                "mvad/runs/progress.py",
-            ),
-            "mvad.runs.progress.Ledger._tick": (
-                "runs/progress.html#ledger._tick",
+            "mvad.runs.progress.Ledger._enter": (
+                "runs/progress.html#ledger._enter",
                 "mvad/runs/progress.py",
             ),
             "mvad.runs.progress.Ledger.close_bar": (
@@ -7140,12 +7169,8 @@ d = {
                 "runs/progress.html#ledger.open_bar",
                 "mvad/runs/progress.py",
             ),
-            "mvad.runs.progress.Ledger.rest": (
-                "runs/progress.html#ledger.rest",
-                "mvad/runs/progress.py",
-            ),
-            "mvad.runs.progress.Ledger.update": (
-                "runs/progress.html#ledger.update",
+            "mvad.runs.progress.Ledger.tick": (
+                "runs/progress.html#ledger.tick",
                 "mvad/runs/progress.py",
             ),
             "mvad.runs.progress.ProgressFile": (
@@ -7158,6 +7183,15 @@ d = {
             ),
             "mvad.runs.progress.ProgressFile.write": (
                 "runs/progress.html#progressfile.write",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Timings": ("runs/progress.html#timings", "mvad/runs/progress.py"),
+            "mvad.runs.progress.Timings.after": (
+                "runs/progress.html#timings.after",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress.Timings.expected": (
+                "runs/progress.html#timings.expected",
                 "mvad/runs/progress.py",
             ),
             "mvad.runs.progress.Watch": ("runs/progress.html#watch", "mvad/runs/progress.py"),
@@ -7175,6 +7209,14 @@ d = {
             ),
             "mvad.runs.progress.Watch.state": (
                 "runs/progress.html#watch.state",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress._encoding_seconds": (
+                "runs/progress.html#_encoding_seconds",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress._reporting_bars": (
+                "runs/progress.html#_reporting_bars",
                 "mvad/runs/progress.py",
             ),
             "mvad.runs.progress._write": ("runs/progress.html#_write", "mvad/runs/progress.py"),

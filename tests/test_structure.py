@@ -88,12 +88,6 @@ TOO_LONG = {
     "data/25_sim3d": 73,
     "encoders/11_point_mae": 76,
     "encoders/13_lifted": 78,
-    "reproduce/51_plan": 81,
-    "reproduce/52_html": 79,
-    "runs/45_verbs": 74,
-    "runs/46_examples": 74,
-    "runs/47a_progress": 113,
-    "runs/49_executors": 87,
 }
 
 

@@ -77,6 +77,8 @@ __all__ = [
     "evict_oldest",
     "Folder",
     "FeatureFolder",
+    "counted_as_encoding",
+    "encoding_seconds",
     "FeatureCache",
 ]
 
@@ -1084,6 +1086,25 @@ class FeatureFolder(Folder):
         return features_from_tensors(tensors)
 
 
+# %% ../../nbs/encoders/10_features.ipynb #451cfbcb
+_ENCODED = [0.0]  # seconds of this process
+
+
+@contextlib.contextmanager
+def counted_as_encoding():
+    """Count the time of this block as computing what no cache has yet."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        _ENCODED[0] += time.monotonic() - start
+
+
+def encoding_seconds() -> float:
+    """Seconds in which this process has computed frozen features that no cache had."""
+    return _ENCODED[0]
+
+
 # %% ../../nbs/encoders/10_features.ipynb #4c24a21d
 class FeatureCache:
     """Features of an encoder, computed once: `get(encoder, view)`, `get_many(encoder, views)`.
@@ -1141,7 +1162,8 @@ class FeatureCache:
         with tqdm(**how, unit="view", leave=False, disable=silent) as bar:
             for start in range(0, len(todo), encoder.batch_size):
                 batch = list(todo.items())[start : start + encoder.batch_size]
-                for (k, v), f in zip(batch, encoder.encode([v for _, v in batch])):
-                    found[k] = self.store.save(k, f, v.name)
-                    bar.update()
+                with counted_as_encoding():
+                    for (k, v), f in zip(batch, encoder.encode([v for _, v in batch])):
+                        found[k] = self.store.save(k, f, v.name)
+                bar.update(len(batch))
         return [found[k] for k in keys]

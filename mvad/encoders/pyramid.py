@@ -18,6 +18,7 @@ from mvad.encoders.features import (
     Folder,
     TimmEncoder,
     content_hash,
+    counted_as_encoding,
     is_transformer,
     pack_entry,
     settings_hash,
@@ -176,8 +177,9 @@ def cached_levels(
     silent = not progress or not todo
     for start in tqdm(starts, desc=teacher.name, unit="batch", leave=False, disable=silent):
         part = list(todo)[start : start + teacher.batch_size]
-        levels = teacher.levels(torch.from_numpy(np.stack([todo[k] for k in part])))
-        levels = [level.to("cpu", getattr(torch, dtype)) for level in levels]
+        with counted_as_encoding():
+            levels = teacher.levels(torch.from_numpy(np.stack([todo[k] for k in part])))
+            levels = [level.to("cpu", getattr(torch, dtype)) for level in levels]
         for i, k in enumerate(part):
             found[k] = {str(n): level[i].clone() for n, level in enumerate(levels)}
             if folder:

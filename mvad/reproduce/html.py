@@ -115,6 +115,7 @@ class Fact:
     small: str = ""
 
 
+# %% ../../nbs/reproduce/52_html.ipynb #69d530a6
 def head_cells(texts: Iterable[str]) -> list[Cell]:
     """A line of the head."""
     return [Cell(text, head=True) for text in texts]

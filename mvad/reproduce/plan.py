@@ -275,6 +275,7 @@ def _read_note(out: Path) -> dict[str, list[Outcome]] | None:
         raise MvadError(what, file=out / NOTE, found=str(e)[:100], expected=wanted, fix=fix) from e
 
 
+# %% ../../nbs/reproduce/51_plan.ipynb #5bc57ea8
 def _from_records(out: Path, specs: dict[str, TableSpec]) -> dict[str, list[Outcome]]:
     """Outcomes by table of `specs`, of a folder that keeps only runs: the tables that are whole."""
     every = []

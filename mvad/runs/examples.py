@@ -70,6 +70,7 @@ def _arrays_of(sample: Sample, maps: dict[str, np.ndarray]) -> dict[str, np.ndar
     return out
 
 
+# %% ../../nbs/runs/46_examples.ipynb #8a65286e
 def save_examples(
     out: str | Path,
     detector,

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from ..core.files import locked, write_json
 from ..core.sample import MvadError
-from .progress import keep_timings, report_progress, timings_file
+from .progress import keep_timings, read_timings, report_progress, timings_file
 from .run import LOG, NOTEBOOK, Outcome, Run, notebook_of, run_cells, valid_record
 
 # %% auto #0
@@ -92,12 +92,14 @@ def hold(folder: str | Path, seconds: float = 120.0) -> ExitStack | None:
 _KEPT_IN_KERNEL = []  # the lock and the progress file live as long as the kernel
 
 
-def begin_in_kernel(folder: str, progress: str, cells: int, timings: str) -> None:
+def begin_in_kernel(
+    folder: str, progress: str, cells: int, timings: str, cached: bool = False
+) -> None:
     """What the first cell of a run does: hold the folder and report progress.
 
     It leaves no name in the notebook, whose parameters are checked against what is defined there.
     """
-    _KEPT_IN_KERNEL.append((hold(folder), report_progress(progress, cells, timings)))
+    _KEPT_IN_KERNEL.append((hold(folder), report_progress(progress, cells, timings, cached)))
 
 
 # %% ../../nbs/runs/48_execute.ipynb #347d8b74
@@ -174,6 +176,7 @@ def run_notebook(
     engine: str | None = None,
     progress: Path | None = None,
     timings: Path | str = "",
+    cached: bool = False,
     limit: float = 0.0,
 ) -> None:
     """Execute a notebook without its lessons and tests through papermill.
@@ -181,7 +184,8 @@ def run_notebook(
     Args:
         output: the executed notebook; its folder is where the kernel works.
         engine: papermill's, by default a kernel.
-        progress: the progress file, and `timings` of an earlier run (see `mvad.runs.progress`).
+        progress: the progress file, and `timings` of earlier runs (see `mvad.runs.progress`).
+        cached: whether its frozen features should be in a cache.
         limit: minutes that it may take (0: no limit).
 
     Raises:
@@ -194,7 +198,7 @@ def run_notebook(
     source = output.with_name(f".{output.stem}-source.ipynb")
     if progress and engine is None:
         n = sum(c.cell_type == "code" for c in nb.cells) + 1  # the one that is put in front
-        told = (str(output.parent), str(progress), n, str(timings))
+        told = (str(output.parent), str(progress), n, str(timings), cached)
         first = f"from mvad.runs.execute import begin_in_kernel\nbegin_in_kernel(*{told!r})"
         nb.cells.insert(0, nbformat.v4.new_code_cell(first, metadata={"tags": ["runner"]}))
     nbformat.write(nb, source)
@@ -313,14 +317,15 @@ def execute(
         (part / "failed.json").unlink(missing_ok=True)
         _note(part, f"begins: {run}, {run.protocol}, {run.scale}, {device}")
         told = parameters_of_run(run, part, device, table)
-        how = dict(engine=engine, progress=progress, timings=timings, limit=limit)
+        cached = run.category in read_timings(timings).categories
+        how = dict(engine=engine, progress=progress, timings=timings, cached=cached, limit=limit)
         run_notebook(notebook_of(run.method), part / NOTEBOOK, told, **how)
         if valid_record(part, run) is None:
             what = "the notebook left no valid record"
             raise MvadError(what, file=part, expected=f"a record of {run}")
     except Exception as e:
         return _failed(run, part, e, time.monotonic() - start)
-    keep_timings(progress, timings)
+    keep_timings(progress, timings, run.category)
     for leftover in (progress.name, "failed.json", ".held"):
         (part / leftover).unlink(missing_ok=True)
     _note(part, f"done after {time.monotonic() - start:.1f} s")

@@ -39,6 +39,7 @@ __all__ = [
     "slurm_parameters",
     "SlurmCluster",
     "executor_for",
+    "expected_seconds",
     "run_all",
 ]
 
@@ -199,6 +200,12 @@ def worker_environment(cores: int = 1) -> dict[str, str]:
     return threads | forwarded | run_environment()
 
 
+def _needs_package(executor: str, package: str) -> None:
+    if find_spec(package) is None:
+        found, fix = "an installation without it", f"pip install 'mvad[{executor}]'"
+        raise MvadError(f"--executor {executor} needs {package}", found=found, fix=fix)
+
+
 @dataclass
 class _Cluster:
     """What Ray and Slurm have in common.
@@ -257,6 +264,7 @@ def check_nodes(nodes: list[dict], gpus: float, cores: int) -> None:
         )
 
 
+# %% ../../nbs/runs/49_executors.ipynb #95a49a84
 @dataclass
 class RayCluster(_Cluster):
     """Runs as Ray tasks.
@@ -301,12 +309,6 @@ class RayCluster(_Cluster):
             why = str(e).splitlines()[0][:160]
             lost = f"its worker was lost {self.retries + 1} times: {why}"
             return Outcome(run, folder, "failed", "failed", lost)
-
-
-def _needs_package(executor: str, package: str) -> None:
-    if find_spec(package) is None:
-        found, fix = "an installation without it", f"pip install 'mvad[{executor}]'"
-        raise MvadError(f"--executor {executor} needs {package}", found=found, fix=fix)
 
 
 # %% ../../nbs/runs/49_executors.ipynb #ddc84e7c
@@ -403,6 +405,19 @@ def executor_for(
     return InProcesses(jobs) if name == "processes" and jobs > 1 else InSequence()
 
 
+# %% ../../nbs/runs/49_executors.ipynb #d8b97fbf
+def expected_seconds(runs: Iterable[Run], device: str) -> dict[Run, float | None]:
+    """What each run took earlier, or None; the first of a category computes frozen features."""
+    found, cached = {}, {}
+    for run in runs:
+        file = timings_file(run, device)
+        timings = read_timings(file)
+        known = cached.setdefault(file, set(timings.categories))
+        found[run] = sum(timings.expected(run.category in known).values()) or None
+        known.add(run.category)
+    return found
+
+
 def run_all(
     runs: Iterable[tuple[Run, Path]],
     executor=None,
@@ -425,12 +440,8 @@ def run_all(
         elif not retry_failed and (failure := failed_before(folder, run)):
             outcomes[run] = failure
     left = {r: f for r, f in todo.items() if r not in outcomes}
-
-    def expected(run: Run) -> float | None:
-        seconds = read_timings(timings_file(run, how.get("device", "cpu")))
-        return sum(seconds.values()) or None
-
-    watch = Watch(len(todo), executor.places, expected)
+    expected = expected_seconds(left, how.get("device", "cpu"))
+    watch = Watch(len(todo), executor.places, expected.get)
     watch.finished, watch.waiting = len(outcomes), set(left)
     with show_progress(watch, title, show=progress and bool(left)):
         for outcome in executor.execute_all(left, watch, how) if left else ():

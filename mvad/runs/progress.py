@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from ..core.files import cache_root, write_text
 from ..core.sample import MvadError
@@ -21,12 +21,14 @@ from .run import Run
 # %% auto #0
 __all__ = [
     "Ledger",
+    "Timings",
+    "Forecast",
     "timings_file",
     "read_timings",
-    "ProgressFile",
     "keep_timings",
-    "report_progress",
+    "ProgressFile",
     "read_progress",
+    "report_progress",
     "as_duration",
     "Watch",
     "show_progress",
@@ -37,126 +39,183 @@ __all__ = [
 # %% ../../nbs/runs/47a_progress.ipynb #0ed44827
 @dataclass
 class Ledger:
-    """Where a run is: its phases with the seconds of each, and the fraction that is done.
+    """Where a run is: its phases, each "cell" or "cell bar", with the seconds of each.
 
     Args:
         cells: how many cells the run has.
-        expected: {phase: seconds} of an earlier run, in order; a phase is "cell" or "cell bar".
+        clock: tells the time, in seconds.
+        encoding: tells how many seconds have gone into frozen features so far.
     """
 
     cells: int = 1
-    expected: dict[str, float] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
+    encoding: Callable[[], float] = lambda: 0.0
     cell: int = 0
+    phase: str = "0"
+    inside: float = 0.0  # how much of the outermost bar is done, 0 to 1
+    bars: int = 0  # outermost bars of this cell that have ended
     what: str = ""  # the bar that moved last, and where it is
-    fraction: float = 0.0
     resumed: bool = False  # whether a bar began in its middle: then the seconds are no measure
+    seconds: dict[str, float] = field(default_factory=dict)
+    frozen: dict[str, float] = field(default_factory=dict)  # those of them for frozen features
 
     def __post_init__(self):
-        self.seconds: dict[str, float] = {}
-        self.phase, self.inside, self.bars = "0", 0.0, 0
         self.start = self.last = self.clock()
+        self.encoded = self.encoding()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
         """Book the time since the last tick on the current phase."""
-        now = self.clock()
-        self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + now - self.last
-        self.last = now
+        now, encoded = self.clock(), self.encoding()
+        for book, more in ((self.seconds, now - self.last), (self.frozen, encoded - self.encoded)):
+            book[self.phase] = book.get(self.phase, 0.0) + more
+        self.last, self.encoded = now, encoded
+
+    def _enter(self, phase: str) -> None:
+        self.phase, self.inside = phase, 0.0
 
     def open_bar(self, name: str, done: int = 0) -> None:
         """An outermost bar begins; the same name twice in a cell is two phases."""
-        self._tick()
+        self.tick()
         self.resumed = self.resumed or done > 0
         phase, n = f"{self.cell} {name}", 1
         while (phase if n == 1 else f"{phase} {n}") in self.seconds:
             n += 1
-        self.phase = phase if n == 1 else f"{phase} {n}"
-        self.inside = 0.0
+        self._enter(phase if n == 1 else f"{phase} {n}")
 
     def move(self, inside: float, what: str) -> None:
         """The outermost bar is at `inside` (0 to 1); `what` says where the run is, in words."""
-        self._tick()
+        self.tick()
         self.inside, self.what = inside, what
-        self.update()
 
     def close_bar(self) -> None:
         """The outermost bar ends; the time until the next one is the cell's own."""
-        self._tick()
-        self.phase, self.inside = str(self.cell), 0.0
+        self.tick()
+        self._enter(str(self.cell))
         self.bars += 1
-        self.update()
 
     def next_cell(self) -> None:
         """A cell ends."""
-        self._tick()
+        self.tick()
         self.cell += 1
-        self.phase, self.inside, self.bars, self.what = str(self.cell), 0.0, 0, ""
-        self.update()
+        self._enter(str(self.cell))
+        self.bars, self.what = 0, ""
 
-    def _open_phases(self) -> list[str]:
-        """The expected phases that are not over: later cells, and of this one what was not left."""
-        phases, own = list(self.expected), str(self.cell)
-        met = {*self.seconds, self.phase} - {own}
-        reached = max((i for i, p in enumerate(phases) if p in met), default=-1)
-        left = []
-        for i, phase in enumerate(phases):
-            cell = int(phase.split()[0])
-            here = cell == self.cell and (phase in (own, self.phase) or i > reached)
-            if cell > self.cell or here:
-                left.append(phase)
-        return left
 
-    def _seconds_left(self) -> float:
-        """Expected seconds of what is not done yet, at the pace of the earlier run."""
-        left = 0.0
-        for phase in self._open_phases():
-            seconds = self.expected[phase]
-            if phase == self.phase and self.inside:
-                seconds *= 1 - self.inside
-            elif phase in self.seconds:  # no bar tells: by the time that it has taken
-                seconds = max(0.0, seconds - self.seconds[phase])
-            left += seconds
-        return left
+# %% ../../nbs/runs/47a_progress.ipynb #ba9b48b2
+@dataclass(frozen=True)
+class Timings:
+    """What runs of one kind take.
+
+    Args:
+        own: {phase: seconds} without those for frozen features, in order.
+        frozen: {phase: seconds} for frozen features, where no cache has them.
+        categories: those whose features a cache should have.
+    """
+
+    own: dict[str, float] = field(default_factory=dict)
+    frozen: dict[str, float] = field(default_factory=dict)
+    categories: tuple[str, ...] = ()
+
+    def expected(self, cached: bool) -> dict[str, float]:
+        """{phase: seconds} of a run whose frozen features are in a cache or are not."""
+        frozen = {} if cached else self.frozen
+        return {phase: own + frozen.get(phase, 0.0) for phase, own in self.own.items()}
+
+    def after(self, seconds: dict, frozen: dict, category: str) -> Timings:
+        """These timings after another run, of `category`."""
+        own = {phase: t - frozen.get(phase, 0.0) for phase, t in seconds.items()}
+        if sum(frozen.values()) < sum(self.frozen.values()) / 2:
+            frozen = self.frozen  # this run had most of them from a cache
+        phases = [p for p in (*self.own, *own) if p in own or frozen.get(p)]
+        own = {p: own.get(p, 0.0) for p in phases}
+        return Timings(own, frozen, tuple(sorted({*self.categories, category})))
+
+
+# %% ../../nbs/runs/47a_progress.ipynb #ad89031b
+@dataclass
+class Forecast:
+    """How much of a run is done and how long it will still take.
+
+    Args:
+        ledger: where the run is.
+        timings: of earlier runs of its kind.
+        cached: whether its frozen features are thought to be in a cache.
+    """
+
+    ledger: Ledger
+    timings: Timings = Timings()
+    cached: bool = False
+    fraction: float = 0.0
+
+    def _over(self, phase: str, expected: float) -> float:
+        """How many of a phase's expected seconds should be over by now."""
+        x = self.ledger
+        if phase == x.phase and x.inside:
+            return x.inside * expected
+        if phase in (str(x.cell), x.phase):  # no bar tells: by the time that it has taken
+            return min(expected, x.seconds.get(phase, 0.0))
+        return expected if phase in x.seconds else 0.0
+
+    def expected(self) -> dict[str, float]:
+        """{phase: seconds} of this run, by what is seen of its frozen features so far."""
+        frozen, cached = self.timings.frozen, self.cached
+        due = sum(self._over(phase, t) for phase, t in frozen.items())
+        if due > 0.02 * sum(frozen.values()):
+            cached = sum(self.ledger.frozen.values()) < due / 2
+        return self.timings.expected(cached)
+
+    def _open_phases(self, expected: dict[str, float]) -> list[str]:
+        """The phases that are not over: of this cell what was not left, and later cells."""
+        x, own = self.ledger, str(self.ledger.cell)
+        here = [phase for phase in expected if phase.split()[0] == own]
+        met = [i for i, p in enumerate(here) if p != own and (p == x.phase or p in x.seconds)]
+        reached = max(met, default=-1)
+        left = [p for i, p in enumerate(here) if p in (own, x.phase) or i > reached]
+        return left + [phase for phase in expected if int(phase.split()[0]) > x.cell]
+
+    def _seconds_left(self, expected: dict[str, float]) -> float:
+        """Expected seconds of what is not done yet, at the pace of the earlier runs."""
+        phases = self._open_phases(expected)
+        return sum(expected[phase] - self._over(phase, expected[phase]) for phase in phases)
 
     def rest(self) -> float | None:
         """Seconds that the run will still need; None where no earlier run tells."""
-        if not self.expected:
+        if not self.timings.own:
             return None
-        seen = sum(self.expected.get(p, 0.0) for p in self.seconds if p != self.phase)
-        seen += self.inside * self.expected.get(self.phase, 0.0)
-        taken, total = self.last - self.start, sum(self.expected.values())
-        pace = 1.0
-        if seen > 0.05 * total:  # quicker or slower than last time
+        expected, pace = self.expected(), 1.0
+        seen = sum(self._over(phase, t) for phase, t in expected.items())
+        if seen > 0.05 * sum(expected.values()):  # quicker or slower than last time
+            taken = self.ledger.last - self.ledger.start
             pace = min(4.0, max(0.25, taken / seen))
-        return pace * self._seconds_left()
+        return pace * self._seconds_left(expected)
 
     def update(self) -> float:
         """The fraction that is done, 0 to 1; it never falls."""
-        self._tick()
-        if self.expected:
-            now = 1 - self._seconds_left() / max(sum(self.expected.values()), 1e-9)
-        else:
-            within = 1 - 0.5**self.bars * (1 - self.inside / 2)
-            now = (self.cell + within) / self.cells
+        x = self.ledger
+        x.tick()
+        now = (x.cell + 1 - 0.5**x.bars * (1 - x.inside / 2)) / x.cells
+        if expected := self.expected():
+            now = 1 - self._seconds_left(expected) / max(sum(expected.values()), 1e-9)
         self.fraction = min(1.0, max(self.fraction, now))
         return self.fraction
 
 
 # %% ../../nbs/runs/47a_progress.ipynb #91ea35d8
 def timings_file(run: Run, device: str) -> Path:
-    """Where the seconds of this kind of run (all but category and seed) are kept."""
+    """Where the timings of this kind of run (all but category and seed) are kept."""
     kind = (run.method, run.variant, run.dataset, run.scale, run.protocol, run.data, device)
     name = "-".join(re.sub(r"[^\w.]+", "_", part) for part in kind)
     return cache_root() / "timings" / f"{name}.json"
 
 
-def read_timings(path: str | Path) -> dict[str, float]:
-    """{phase: seconds} of an earlier run; empty where there is none."""
+def read_timings(path: str | Path) -> Timings:
+    """The timings of earlier runs; empty where there are none."""
     try:
         told = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {str(k): float(v) for k, v in told.items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
+        own, frozen = ({p: float(t) for p, t in told[k].items()} for k in ("own", "frozen"))
+        return Timings(own, frozen, tuple(told["categories"]))
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return Timings()
 
 
 def _write(path: str | Path, told: dict) -> None:
@@ -164,40 +223,53 @@ def _write(path: str | Path, told: dict) -> None:
         write_text(path, json.dumps(told))
 
 
-class ProgressFile:
-    """A run's ledger as JSON in a file that is replaced twice a second at most."""
-
-    def __init__(self, path: str | Path, ledger: Ledger):
-        self.path, self.ledger, self.last = Path(path), ledger, -1.0
-
-    def write(self, force: bool = False) -> None:
-        """Write where the run is, unless that was done just now."""
-        now = self.ledger.clock()
-        if not force and now - self.last < 0.5:
-            return
-        self.last, x = now, self.ledger
-        told = dict(fraction=x.update(), rest=x.rest(), what=x.what, cell=x.cell, cells=x.cells)
-        _write(self.path, told | dict(seconds=x.seconds, resumed=x.resumed))
-
-
-def keep_timings(progress: str | Path, timings: str | Path) -> None:
-    """Keep the seconds of a run that has ended well for the next one of its kind."""
+def keep_timings(progress: str | Path, timings: str | Path, category: str) -> None:
+    """Keep the seconds of a run that has ended well for the next ones of its kind."""
     try:
         told = json.loads(Path(progress).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     if told.get("seconds") and not told.get("resumed"):
-        _write(timings, told["seconds"])
+        after = read_timings(timings).after(told["seconds"], told["frozen"], category)
+        _write(timings, asdict(after))
 
 
-def report_progress(path: str | Path, cells: int, timings: str | Path = "") -> ProgressFile:
-    """Make every tqdm bar of this process write to `path` instead of drawing, and count cells."""
-    import tqdm
-    import tqdm.auto
+# %% ../../nbs/runs/47a_progress.ipynb #2b6d16d8
+class ProgressFile:
+    """A run's forecast as JSON in a file that is replaced twice a second at most."""
+
+    def __init__(self, path: str | Path, forecast: Forecast):
+        self.path, self.forecast, self.last = Path(path), forecast, -1.0
+
+    def write(self, force: bool = False) -> None:
+        """Write where the run is, unless that was done just now."""
+        x = self.forecast.ledger
+        now = x.clock()
+        if not force and now - self.last < 0.5:
+            return
+        self.last, fraction = now, self.forecast.update()
+        told = dict(fraction=fraction, rest=self.forecast.rest(), resumed=x.resumed)
+        for name in ("what", "cell", "cells", "seconds", "frozen"):
+            told[name] = getattr(x, name)
+        _write(self.path, told)
+
+
+def read_progress(path: str | Path) -> tuple[float, str, float | None]:
+    """How far a run is (0 to 1), what it does, and how many seconds are left (None: unknown)."""
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        what = told["what"] or f"cell {told['cell']}/{told['cells']}"
+        return told["fraction"], what, told["rest"]
+    except (OSError, ValueError, KeyError):
+        return 0.0, "starting", None
+
+
+# %% ../../nbs/runs/47a_progress.ipynb #5efed297
+def _reporting_bars(file: ProgressFile) -> tuple[type, list]:
+    """A tqdm class that tells the file where it is instead of drawing, and its open bars."""
     import tqdm.std
 
-    ledger = Ledger(cells, read_timings(timings) if timings else {})
-    file, open_bars = ProgressFile(path, ledger), []
+    ledger, open_bars = file.forecast.ledger, []
 
     class Bar(tqdm.std.tqdm):
         def __init__(self, *args, **kwargs):
@@ -224,28 +296,37 @@ def report_progress(path: str | Path, cells: int, timings: str | Path = "") -> P
                 ledger.close_bar()
                 file.write()
 
-    tqdm.tqdm = tqdm.auto.tqdm = tqdm.std.tqdm = Bar
+    return Bar, open_bars
+
+
+def _encoding_seconds() -> float:
+    """Seconds that this process has computed frozen features; 0 where it has imported none."""
+    features = sys.modules.get("mvad.encoders.features")
+    return features.encoding_seconds() if features else 0.0
+
+
+def report_progress(
+    path: str | Path, cells: int, timings: str | Path = "", cached: bool = False
+) -> ProgressFile:
+    """Make every tqdm bar of this process write to `path` instead of drawing, and count cells."""
+    import tqdm
+    import tqdm.auto
+    import tqdm.std
+
+    ledger = Ledger(cells, encoding=_encoding_seconds)
+    known = read_timings(timings) if timings else Timings()
+    file = ProgressFile(path, Forecast(ledger, known, cached))
+    bars, open_bars = _reporting_bars(file)
+    tqdm.tqdm = tqdm.auto.tqdm = tqdm.std.tqdm = bars
 
     def after_cell(result) -> None:
         open_bars.clear()
         ledger.next_cell()
         file.write(force=True)
 
-    try:
+    with suppress(NameError):  # not in a notebook
         get_ipython().events.register("post_run_cell", after_cell)
-    except NameError:
-        pass  # not in a notebook
     return file
-
-
-def read_progress(path: str | Path) -> tuple[float, str, float | None]:
-    """How far a run is (0 to 1), what it does, and how many seconds are left (None: unknown)."""
-    try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
-        what = told["what"] or f"cell {told['cell']}/{told['cells']}"
-        return told["fraction"], what, told["rest"]
-    except (OSError, ValueError, KeyError):
-        return 0.0, "starting", None
 
 
 # %% ../../nbs/runs/47a_progress.ipynb #629d96e1
@@ -308,6 +389,7 @@ class Watch:
         return runs, what, max(max(rests), sum(rests) / self.places)
 
 
+# %% ../../nbs/runs/47a_progress.ipynb #1ce7950f
 @contextmanager
 def show_progress(
     watch: Watch, title: str, *, show: bool = True, every: float = 15.0, out=None

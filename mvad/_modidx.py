@@ -246,10 +246,6 @@ d = {
                 "baselines/destseg.html#crop_centre",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.describe_textures": (
-                "baselines/destseg.html#describe_textures",
-                "mvad/baselines/destseg.py",
-            ),
             "mvad.baselines.destseg.distillation_loss": (
                 "baselines/destseg.html#distillation_loss",
                 "mvad/baselines/destseg.py",
@@ -751,14 +747,15 @@ d = {
             "mvad.cli.tables.weights_here": ("cli/tables.html#weights_here", "mvad/cli/tables.py"),
         },
         "mvad.cli.train": {
-            "mvad.cli.train._embedded": ("cli/train.html#_embedded", "mvad/cli/train.py"),
             "mvad.cli.train._folders": ("cli/train.html#_folders", "mvad/cli/train.py"),
             "mvad.cli.train._print_scores": ("cli/train.html#_print_scores", "mvad/cli/train.py"),
             "mvad.cli.train._refuse_mixed": ("cli/train.html#_refuse_mixed", "mvad/cli/train.py"),
             "mvad.cli.train._score_line": ("cli/train.html#_score_line", "mvad/cli/train.py"),
+            "mvad.cli.train._settings": ("cli/train.html#_settings", "mvad/cli/train.py"),
             "mvad.cli.train._view_suffixes": ("cli/train.html#_view_suffixes", "mvad/cli/train.py"),
             "mvad.cli.train._write_scores": ("cli/train.html#_write_scores", "mvad/cli/train.py"),
-            "mvad.cli.train.layout_samples": ("cli/train.html#layout_samples", "mvad/cli/train.py"),
+            "mvad.cli.train.layout_data": ("cli/train.html#layout_data", "mvad/cli/train.py"),
+            "mvad.cli.train.own_data": ("cli/train.html#own_data", "mvad/cli/train.py"),
             "mvad.cli.train.own_samples": ("cli/train.html#own_samples", "mvad/cli/train.py"),
             "mvad.cli.train.paint_maps": ("cli/train.html#paint_maps", "mvad/cli/train.py"),
             "mvad.cli.train.predict_all": ("cli/train.html#predict_all", "mvad/cli/train.py"),
@@ -1111,6 +1108,7 @@ d = {
                 "core/evaluate.html#peakmemory._watch",
                 "mvad/core/evaluate.py",
             ),
+            "mvad.core.evaluate.Record": ("core/evaluate.html#record", "mvad/core/evaluate.py"),
             "mvad.core.evaluate.Result": ("core/evaluate.html#result", "mvad/core/evaluate.py"),
             "mvad.core.evaluate.Result.table": (
                 "core/evaluate.html#result.table",
@@ -1221,21 +1219,25 @@ d = {
                 "core/evaluate.html#activation_bytes",
                 "mvad/core/evaluate.py",
             ),
-            "mvad.core.evaluate.code_hash": (
-                "core/evaluate.html#code_hash",
-                "mvad/core/evaluate.py",
-            ),
             "mvad.core.evaluate.environment": (
                 "core/evaluate.html#environment",
                 "mvad/core/evaluate.py",
             ),
             "mvad.core.evaluate.evaluate": ("core/evaluate.html#evaluate", "mvad/core/evaluate.py"),
+            "mvad.core.evaluate.library_hash": (
+                "core/evaluate.html#library_hash",
+                "mvad/core/evaluate.py",
+            ),
             "mvad.core.evaluate.make_record": (
                 "core/evaluate.html#make_record",
                 "mvad/core/evaluate.py",
             ),
             "mvad.core.evaluate.parameters_of": (
                 "core/evaluate.html#parameters_of",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate.read_record": (
+                "core/evaluate.html#read_record",
                 "mvad/core/evaluate.py",
             ),
             "mvad.core.evaluate.read_records": (
@@ -4508,6 +4510,10 @@ d = {
                 "encoders/dino_training.html#dino_objective",
                 "mvad/encoders/dino_training.py",
             ),
+            "mvad.encoders.dino_training.dino_train_command": (
+                "encoders/dino_training.html#dino_train_command",
+                "mvad/encoders/dino_training.py",
+            ),
             "mvad.encoders.dino_training.draw_crops": (
                 "encoders/dino_training.html#draw_crops",
                 "mvad/encoders/dino_training.py",
@@ -4558,10 +4564,6 @@ d = {
             ),
             "mvad.encoders.dino_training.sinkhorn": (
                 "encoders/dino_training.html#sinkhorn",
-                "mvad/encoders/dino_training.py",
-            ),
-            "mvad.encoders.dino_training.train_command": (
-                "encoders/dino_training.html#train_command",
                 "mvad/encoders/dino_training.py",
             ),
             "mvad.encoders.dino_training.train_dino": (
@@ -7118,6 +7120,68 @@ d = {
                 "mvad/runs/executors.py",
             ),
         },
+        "mvad.runs.method_run": {
+            "mvad.runs.method_run.RunData": (
+                "runs/method_run.html#rundata",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.RunData.detector": (
+                "runs/method_run.html#rundata.detector",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.RunData.learned": (
+                "runs/method_run.html#rundata.learned",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.RunData.settings": (
+                "runs/method_run.html#rundata.settings",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.RunData.test": (
+                "runs/method_run.html#rundata.test",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.RunData.train": (
+                "runs/method_run.html#rundata.train",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run._folder": (
+                "runs/method_run.html#_folder",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run._synthetic_options": (
+                "runs/method_run.html#_synthetic_options",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.describe_textures": (
+                "runs/method_run.html#describe_textures",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.fit_run": (
+                "runs/method_run.html#fit_run",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.load_run": (
+                "runs/method_run.html#load_run",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.loss_ends": (
+                "runs/method_run.html#loss_ends",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.record_run": (
+                "runs/method_run.html#record_run",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.rendered_root": (
+                "runs/method_run.html#rendered_root",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.training_losses": (
+                "runs/method_run.html#training_losses",
+                "mvad/runs/method_run.py",
+            ),
+        },
         "mvad.runs.progress": {
             "mvad.runs.progress.Forecast": ("runs/progress.html#forecast", "mvad/runs/progress.py"),
             "mvad.runs.progress.Forecast._open_phases": (
@@ -7263,13 +7327,13 @@ d = {
             "mvad.runs.run._imports": ("runs/run.html#_imports", "mvad/runs/run.py"),
             "mvad.runs.run.address": ("runs/run.html#address", "mvad/runs/run.py"),
             "mvad.runs.run.category_files": ("runs/run.html#category_files", "mvad/runs/run.py"),
-            "mvad.runs.run.code_hash": ("runs/run.html#code_hash", "mvad/runs/run.py"),
-            "mvad.runs.run.data_hash": ("runs/run.html#data_hash", "mvad/runs/run.py"),
             "mvad.runs.run.fingerprint": ("runs/run.html#fingerprint", "mvad/runs/run.py"),
             "mvad.runs.run.notebook_folder": ("runs/run.html#notebook_folder", "mvad/runs/run.py"),
             "mvad.runs.run.notebook_of": ("runs/run.html#notebook_of", "mvad/runs/run.py"),
             "mvad.runs.run.plain_code": ("runs/run.html#plain_code", "mvad/runs/run.py"),
             "mvad.runs.run.run_cells": ("runs/run.html#run_cells", "mvad/runs/run.py"),
+            "mvad.runs.run.run_code_hash": ("runs/run.html#run_code_hash", "mvad/runs/run.py"),
+            "mvad.runs.run.run_data_hash": ("runs/run.html#run_data_hash", "mvad/runs/run.py"),
             "mvad.runs.run.valid_record": ("runs/run.html#valid_record", "mvad/runs/run.py"),
         },
         "mvad.runs.verbs": {

@@ -58,7 +58,6 @@ __all__ = [
     "head_optimiser",
     "DeSTSeg",
     "DeSTSegEnsemble",
-    "describe_textures",
 ]
 
 
@@ -887,13 +886,3 @@ def _views_apart(
     each = [models[v].predict_prepared(one) for v, one in alone]
     maps = {k: np.concatenate([p.branches[k] for p in each]) for k in each[0].branches}
     return _prediction(len(sample.views), sample.present, maps, s)
-
-
-# %% ../../nbs/baselines/32_destseg.ipynb #b1953169
-def describe_textures(detector: Detector) -> str:
-    """For the record: what a detector paints defects with."""
-    textures = getattr(detector, "first", detector).textures
-    paths = getattr(textures, "paths", None)
-    if paths is None:
-        return f"procedural, {detector.settings.textures}"
-    return f"DTD, {len(paths)} images"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from .options import DATA, WHAT, Device, Protocol, Scale, option, root_folder
-from ..core.registry import method_entry
+from ..core.registry import MethodEntry, method_entry
 from ..core.sample import MvadError, PreparedSample, Sample
 
 # %% auto #0
@@ -22,7 +22,8 @@ __all__ = [
     "LayoutName",
     "Category",
     "own_samples",
-    "layout_samples",
+    "own_data",
+    "layout_data",
     "train_command",
     "write_maps",
     "paint_maps",
@@ -77,20 +78,29 @@ def _refuse_mixed(rgb, xyz, remove_plane, root, dataset):
         raise MvadError("--xyz and --remove-plane belong to --rgb", fix=fix)
 
 
-def layout_samples(dataset: str, root: Path, category: str | None, split: str):
-    """One split of a category (None: the first) of a data set's layout."""
-    from mvad.data.base import categories, load_dataset
+def _settings(method: MethodEntry, **run):
+    """The settings of a run of a method's first variant."""
+    from mvad.core.evaluate import RunSettings
 
-    return load_dataset(dataset, root, category or categories(dataset, root)[0], split)
+    return RunSettings(method.name, next(iter(method.load().VARIANTS)), **run)
 
 
-def _embedded(method: str, dataset: str, category: str | None, scale: str) -> Path | None:
-    """The embedded objects in a layout; raw ones for CRD, which takes the table away itself."""
-    from mvad.data.embedded import embedded_categories, embedded_root
+def own_data(method: MethodEntry, samples, **run):
+    """The user's samples as what a method learns from (`RunData`)."""
+    from mvad.runs.method_run import RunData
 
-    some = embedded_categories([category] if category else [])[:1]
-    root = embedded_root(dataset, some, scale, splits=("train",))
-    return root.parent / "raw" if (method, dataset) == ("crd", "mvtec3d") else root
+    return RunData(_settings(method, dataset=method.home, **run), {"train": samples})
+
+
+def layout_data(method: MethodEntry, splits: Sequence[str], dataset, root, category, **run):
+    """Splits of a category of a data set's layout, as the method takes them (`RunData`).
+
+    Without a `dataset` it is the method's own, without a `root` the embedded objects.
+    """
+    from mvad.runs.method_run import load_run
+
+    place = {"dataset": dataset or method.home, "root": str(root_folder(root) or "")}
+    return load_run(_settings(method, category=category or "", **place, **run), splits)
 
 
 # %% ../../nbs/cli/53b_train.ipynb #05009eb2
@@ -112,34 +122,24 @@ def train_command(
     ] = "model.safetensors",
 ) -> int:
     """Train a method on one category and save a checkpoint."""
-    from mvad.runs.verbs import create_detector
-
     entry = method_entry(method)
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
         raise MvadError("--out must name a .safetensors file", found=path)
     _refuse_mixed(rgb, xyz, remove_plane, root, dataset)
-    home = dataset or entry.home
+    run = dict(scale=scale, protocol=protocol, device=device, seed=seed)
     if rgb:
-        samples = own_samples(method, rgb, xyz, remove_plane)
+        data = own_data(entry, own_samples(method, rgb, xyz, remove_plane), **run)
     else:
-        folder = root_folder(root) or _embedded(method, home, category, scale)
-        samples = layout_samples(home, folder, category, "train")
-    detector = create_detector(
-        method,
-        scale=scale,
-        protocol=protocol,
-        seed=seed,
-        device=device,
-        dataset=home,
-        views=len(samples[0].views),
-    )
-    detector.fit(samples, checkpoint=path.with_name(f".{path.stem}.training.safetensors"))
+        splits = [name for name in entry.splits if name != "test"]
+        data = layout_data(entry, splits, dataset, root, category, **run)
+    detector = data.detector(entry.load())
+    detector.fit(*data.learned, checkpoint=path.with_name(f".{path.stem}.training.safetensors"))
     detector.save(path)
     # some methods train in two phases, each with a file
     for part in path.parent.glob(f".{path.stem}.training.*safetensors"):
         part.unlink()
-    print(f"{method} on {len(samples)} samples of {samples.category}: {path}")
+    print(f"{method} on {len(data.train)} samples of {data.train.category}: {path}")
     return 0
 
 
@@ -304,7 +304,7 @@ def predict_command(
     if rgb:
         samples = own_samples(method.name, rgb, xyz, remove_plane)
     elif root:
-        samples = layout_samples(dataset or method.home, root_folder(root), category, split)
+        samples = layout_data(method, [split], dataset, root, category).splits[split]
     else:
         fix = "`mvad predict --help` explains the options"
         expected = "--rgb IMAGE or DIR, or --root DIR"

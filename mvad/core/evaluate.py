@@ -23,10 +23,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from .detector import Detector, Prediction, settings_from
 from .files import by_rename
@@ -44,10 +46,12 @@ __all__ = [
     "RunSettings",
     "parameters_of",
     "stable_hash",
-    "code_hash",
+    "library_hash",
     "environment",
     "make_record",
+    "Record",
     "write_record",
+    "read_record",
     "read_records",
     "same_part",
 ]
@@ -618,10 +622,10 @@ def stable_hash(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=_as_json).encode()).hexdigest()
 
 
-def code_hash() -> str:
+def library_hash() -> str:
     """SHA-256 of the library's own .py files, names and contents.
 
-    >>> len(code_hash())
+    >>> len(library_hash())
     64
     """
     root, h = Path(__file__).parent.parent, hashlib.sha256()
@@ -675,7 +679,7 @@ def make_record(
     return {
         "schema": 1,
         "run": {name: getattr(run, name) for name in _RUN_KEYS},
-        "hashes": {"settings": stable_hash(settings), "code": code_hash(), **hashes},
+        "hashes": {"settings": stable_hash(settings), "code": library_hash(), **hashes},
         "encoders": dict(encoders or {}),
         "rows": rows,
         "scores": result.scores,
@@ -686,7 +690,22 @@ def make_record(
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #45b96805
-_RECORD_KEYS = {"schema", "run", "hashes", "encoders", "rows", "scores", "measured", "environment"}
+class Record(TypedDict):
+    """What is kept of a run, schema 1; `areas` came later and may be missing."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")
+
+    schema: Literal[1]
+    run: dict[str, str | int]
+    hashes: dict[str, str]
+    encoders: dict[str, str]
+    rows: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    measured: dict[str, Any]
+    environment: dict[str, Any]
+
+
+_RECORD = TypeAdapter(Record)
 
 
 def _lines(value) -> str:
@@ -714,25 +733,31 @@ def write_record(out: str | Path, record: Mapping) -> Path:
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #8c722063
-def read_records(out: str | Path) -> list[dict]:
+def read_record(path: str | Path) -> Record:
+    """A record, checked. Raises `MvadError`, which names the file, for anything else.
+
+    Example: `read_record(write_record("out", record)) == record`
+    """
+    try:
+        return _RECORD.validate_json(Path(path).read_bytes())
+    except OSError as e:
+        found = str(e)
+    except ValidationError as e:
+        first = e.errors()[0]
+        found = ": ".join([*map(str, first["loc"]), first["msg"]])
+    fix = "delete it and run again"
+    raise MvadError(
+        "unreadable record", file=path, found=found, expected="a record of schema 1", fix=fix
+    )
+
+
+def read_records(out: str | Path) -> list[Record]:
     """All records below `out` in order of their paths; a broken one is an error that names it.
 
     >>> read_records("/nowhere")
     []
     """
-    records, fix = [], "delete it and run again"
-    for path in sorted(Path(out).rglob("*.record.json")):
-        try:
-            record = json.loads(path.read_text())
-        except (OSError, ValueError) as e:
-            details = dict(file=path, found=str(e), expected="JSON", fix=fix)
-            raise MvadError("unreadable record", **details) from None
-        schema = record.get("schema") if isinstance(record, dict) else type(record).__name__
-        sound = schema == 1 and _RECORD_KEYS <= set(record)
-        details = dict(file=path, found=f"schema {schema}", expected="schema 1", fix=fix)
-        require(sound, "not a record of this version", **details)
-        records.append(record)
-    return records
+    return [read_record(path) for path in sorted(Path(out).rglob("*.record.json"))]
 
 
 def same_part(record: Mapping) -> dict:

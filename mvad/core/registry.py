@@ -14,6 +14,7 @@ from .sample import MvadError, require_known
 # %% auto #0
 __all__ = [
     "NEEDS",
+    "SCANS",
     "load_class",
     "MatrixLine",
     "MethodEntry",
@@ -32,6 +33,7 @@ __all__ = [
 
 # %% ../../nbs/core/05b_registry.ipynb #ef30e531
 NEEDS = ("rgb", "xyz", "views", "cameras")
+SCANS = ("loaded", "organised", "with table", "rendered")
 
 
 def load_class(place: str) -> type:
@@ -62,6 +64,9 @@ class MethodEntry:
         needs: what its samples must have, some of `NEEDS`.
         home: the data set that it is trained on unless another is named.
         paints: whether it learns from painted defects, and so takes textures.
+        scans: how it takes organised scans, one of `SCANS`.
+        splits: what it learns from and is judged on.
+        category: the embedded category of a run that names none.
         lines: its lines in the cross matrix.
         others: (name, class) of detectors that some of its variants run instead.
     """
@@ -73,6 +78,9 @@ class MethodEntry:
     needs: tuple[str, ...] = ("rgb",)
     home: str = "mvtec3d"
     paints: bool = False
+    scans: str = "loaded"
+    splits: tuple[str, ...] = ("train", "test")
+    category: str = "puck"
     lines: tuple[MatrixLine, ...] = ()
     others: tuple[tuple[str, str], ...] = ()
 
@@ -122,6 +130,7 @@ def register_method(entry: MethodEntry) -> MethodEntry:
         raise MvadError("a method of this name is there already", found=entry.name)
     for need in entry.needs:
         require_known("need of a method", need, NEEDS)
+    require_known("way to take scans", entry.scans, SCANS)
     _METHODS[entry.name] = entry
     return entry
 
@@ -211,6 +220,7 @@ register_method(
         "Memory bank",
         "mvad.baselines.memory_bank:MemoryBank",
         "baselines/30_memory_bank",
+        scans="organised",
         lines=(
             MatrixLine("memory bank of colours", "rgb", "map", _RGB),
             MatrixLine("memory bank of shapes", "fpfh", "map", _XYZ),
@@ -244,6 +254,7 @@ register_method(
         "mvad.papers.cfm:CFM",
         "papers/40_cfm",
         needs=_BOTH,
+        scans="organised",
         lines=(MatrixLine("CFM", "ours", "product", _BOTH),),
     )
 )
@@ -254,6 +265,7 @@ register_method(
         "mvad.papers.mafr:MAFR",
         "papers/41_mafr",
         needs=_BOTH,
+        scans="organised",
         lines=(MatrixLine("MAFR", "ours", "product", _BOTH),),
     )
 )
@@ -266,6 +278,8 @@ register_method(
         "mvad.papers.crd:CRD",
         "papers/42_crd",
         needs=_BOTH,
+        scans="with table",
+        splits=("train", "validation", "test"),
         lines=(MatrixLine("CRD", "ours", "normalised", _BOTH),),
     )
 )
@@ -277,6 +291,8 @@ register_method(
         "papers/43_idif",
         home="realiad",
         paints=True,
+        scans="rendered",
+        category="pebble",
         others=(("destseg_ensemble", "mvad.baselines.destseg:DeSTSegEnsemble"),),
         lines=(
             MatrixLine("DeSTSeg, one a view", "dkd", "map", _VIEWS),

@@ -60,7 +60,7 @@ __all__ = [
     "procedural_maps",
     "write_maps",
     "MapFolder",
-    "train_command",
+    "dino_train_command",
 ]
 
 
@@ -1003,7 +1003,7 @@ class MapFolder(Sequence):
 _OPTIONS = "steps epoch batch_size accumulate dim depth heads prototypes shapes seed".split()
 
 
-def train_command(words: Sequence[str] | None = None) -> int:
+def dino_train_command(words: Sequence[str] | None = None) -> int:
     """Train the small DINO-Depth that comes with the kit, or a large one.
 
     `python -m mvad.encoders.dino_training --out FILE`
@@ -1041,4 +1041,4 @@ def train_command(words: Sequence[str] | None = None) -> int:
 if __name__ == "__main__" and getattr(globals().get("__spec__"), "name", "") == (
     "mvad.encoders.dino_training"
 ):
-    sys.exit(train_command())
+    sys.exit(dino_train_command())

@@ -17,7 +17,15 @@ from .specs import SPECS, TableSpec
 from .tables import find_table
 from ..runs.execute import papermill
 from ..runs.executors import executor_for, run_all
-from ..runs.run import Outcome, Run, address, code_hash, data_hash, notebook_of, valid_record
+from mvad.runs.run import (
+    Outcome,
+    Run,
+    address,
+    notebook_of,
+    run_code_hash,
+    run_data_hash,
+    valid_record,
+)
 
 # %% auto #0
 __all__ = [
@@ -58,7 +66,7 @@ def _code_of(method: str, dataset: str) -> str:
     """Hash of the code that a method runs on a data set: its notebook's, and the loader's."""
     from mvad.data.base import dataset_class
 
-    return code_hash(notebook_of(method), [dataset_class(dataset).__module__])
+    return run_code_hash(notebook_of(method), [dataset_class(dataset).__module__])
 
 
 def _runs_of(spec: TableSpec, dataset: str, categories, seeds, named: bool, **how) -> Iterator[Run]:
@@ -113,7 +121,7 @@ def plan(
                 if code not in hashes:
                     hashes[code] = _code_of(*code)
                 if data not in hashes:
-                    hashes[data] = data_hash(r)
+                    hashes[data] = run_data_hash(r)
                 plans[spec.name][r] = out / "runs" / address(r, hashes[code], hashes[data])
     _check_used(set(roots) - {""}, used, dtd, [r for p in plans.values() for r in p])
     return plans

@@ -19,6 +19,7 @@ from ..core.sample import MvadError
 __all__ = [
     "NOT_RUN",
     "NO_NUMBERS",
+    "NUMBERS",
     "NOTEBOOK",
     "LOG",
     "notebook_folder",
@@ -26,10 +27,10 @@ __all__ = [
     "run_cells",
     "Run",
     "plain_code",
-    "code_hash",
+    "run_code_hash",
     "category_files",
     "fingerprint",
-    "data_hash",
+    "run_data_hash",
     "address",
     "valid_record",
     "Outcome",
@@ -112,9 +113,7 @@ class Run:
     protocol: str = "paper"
     scale: str = "laptop"
     root: str = ""  # folder of the data; "": the embedded objects
-    dtd: str = (
-        ""  # folder of textures to paint defects with, for methods that paint; "": procedural ones
-    )
+    dtd: str = ""  # folder of textures, for methods that paint; "": procedural ones
 
     @property
     def data(self) -> str:
@@ -131,7 +130,8 @@ class Run:
 
 
 # %% ../../nbs/runs/47_run.ipynb #e7aabcc6
-NO_NUMBERS = ("mvad.runs", "mvad.reproduce")  # rooms whose code changes no result
+NO_NUMBERS = ("mvad.runs", "mvad.reproduce")  # rooms whose code changes no result, but for
+NUMBERS = ("mvad.runs.method_run",)
 
 
 @cache
@@ -147,7 +147,7 @@ def _imports(source: str, package: str) -> frozenset[str]:
             module = ".".join([*base, *filter(None, [node.module])])
             found |= {module, *(f"{module}.{a.name}" for a in node.names)}
     ours = {name for name in found if name.split(".")[0] == "mvad"}
-    return frozenset(name for name in ours if not name.startswith(NO_NUMBERS))
+    return frozenset(n for n in ours if n.startswith(NUMBERS) or not n.startswith(NO_NUMBERS))
 
 
 @cache
@@ -161,7 +161,7 @@ def plain_code(source: str) -> str:
     return ast.unparse(tree)
 
 
-def code_hash(notebook: Path, also: Sequence[str] = ()) -> str:
+def run_code_hash(notebook: Path, also: Sequence[str] = ()) -> str:
     """Hash of the code that a run executes.
 
     The notebook's cells without lessons and tests, and every mvad module that they or `also`
@@ -220,7 +220,7 @@ def fingerprint(root: str | Path, category: str) -> str:
     return h.hexdigest()
 
 
-def data_hash(run: Run) -> str:
+def run_data_hash(run: Run) -> str:
     """What stands for the data in an address: the generator and its code, or a fingerprint."""
     from mvad.data import synthetic
     from mvad.data.base import dataset_class
@@ -228,7 +228,7 @@ def data_hash(run: Run) -> str:
 
     if run.dtd:
         textures = fingerprint(dataset_class("dtd").find_root(run.dtd), "images")
-        text = f"{data_hash(replace(run, dtd=''))} {textures}"
+        text = f"{run_data_hash(replace(run, dtd=''))} {textures}"
         return hashlib.sha256(text.encode()).hexdigest()
     if run.root:
         find_root = getattr(dataset_class(run.dataset), "find_root", Path)
@@ -253,16 +253,14 @@ LOG = "run.log"  # what the kernel printed, and when the run began and ended, at
 
 def valid_record(folder: Path, run: Run) -> dict | None:
     """The record in a run's folder if there is one, whole and of this run, else None."""
+    from mvad.core.evaluate import read_record
+
     found = list(folder.glob("*.record.json"))
     if len(found) != 1:
         return None
     try:
-        record = json.loads(found[0].read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(record, dict) or record.get("schema") != 1:
-        return None
-    if not {"run", "rows", "scores"} <= set(record):
+        record = read_record(found[0])
+    except MvadError:
         return None
     same = {k: record["run"].get(k) for k in run.settings()} == run.settings()
     return record if same else None

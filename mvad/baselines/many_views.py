@@ -127,7 +127,7 @@ class RetrieveViews:
 
     Nearest: the mean cosine of the teacher's deepest level, averaged over places.
 
-    Example: RetrieveViews(detector.teacher, prepared_samples)(sample_with_gaps).views
+    Example: `RetrieveViews(detector.teacher, prepared_samples)(sample_with_gaps).views`
     """
 
     def __init__(self, teacher: Teacher, samples: Sequence[Sample]):
@@ -201,7 +201,7 @@ class ReconstructViews:
 
     It is trained with random views taken away: L1 on pixels, Adam.
 
-    Example: ReconstructViews(prepared_samples, steps=150)(sample_with_gaps).views
+    Example: `ReconstructViews(prepared_samples, steps=150)(sample_with_gaps).views`
     """
 
     def __init__(
@@ -263,7 +263,7 @@ def score_blind_views(
     view that shows it is missing. Good samples lose, in turn, the views that the others lose:
     cameras differ.
 
-    Example: score_blind_views(detector, test_set)[0]["blind"]
+    Example: `score_blind_views(detector, test_set)[0]["blind"]`
     """
     from tqdm.auto import tqdm
 

@@ -74,7 +74,8 @@ def main(words: Sequence[str] | None = None) -> int:
         The exit status: 0 all well, 1 a run failed, 2 bad input, 130 interrupted.
 
     Example:
-        >>> main(["data", "list"])
+        >>> status = main(["data", "list"])  # prints the data sets
+        >>> status
         0
     """
     import warnings

@@ -91,8 +91,8 @@ def roots_of(words: Sequence[str]) -> dict[str, str]:
     A path may hold a `=`, as long as what stands before it is no data set's name.
 
     Example:
-        >>> roots_of(["mvtec3d=/data/mvtec3d", "/data/more"])
-        {'mvtec3d': '/data/mvtec3d', '': '/data/more'}
+        >>> roots_of(["mvtec3d=.", ".."])
+        {'mvtec3d': '.', '': '..'}
     """
     roots: dict[str, str] = {}
     for word in words:

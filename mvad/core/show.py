@@ -94,7 +94,10 @@ def with_figure_style(draw):
 
     The figure it returns shows once, as the value of its cell, and needs no `plt.show`.
 
-    Example: `@with_figure_style` above `def my_plot(...)`, which returns its figure.
+    Example:
+        >>> @with_figure_style
+        ... def empty_picture():
+        ...     return image_panels(1, 1)[0]
     """
 
     @functools.wraps(draw)

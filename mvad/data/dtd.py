@@ -113,7 +113,7 @@ class DTDTextures:
 class DTDLayout(Layout):
     """Procedural textures as DTD has its photographs; the categories are their kinds.
 
-    Example: `make("dtd", "/tmp/dtd", categories=TEXTURE_KINDS)`
+    Example: `make("dtd", "dtd", categories=TEXTURE_KINDS)`
     """
 
     splits = ("train",)

@@ -173,7 +173,7 @@ def published_camera(
 
     Its focal length is the published one scaled with the width, its axis goes through the middle.
 
-    >>> published_camera((512, 512)).K[0, 0]
+    >>> float(published_camera((512, 512)).K[0, 0])
     711.11
     """
     (h, w), c = size, (spec or layout_spec())["camera"]

@@ -238,7 +238,7 @@ class LOCO(ImageDataset):
 class LOCOLayout(Layout):
     """The embedded objects as LOCO has them: a folder of masks for each anomaly.
 
-    Example: `make("loco", "/tmp/loco", categories=["puck"])`
+    Example: `make("loco", "loco", categories=["puck"])`
     """
 
     def kind(self, item: Item) -> str:

@@ -38,7 +38,7 @@ class MVTec(ImageDataset):
 class MVTecLayout(Layout):
     """The embedded objects as MVTec AD has them: rgb and masks, no 3D.
 
-    Example: `make("mvtec", "/tmp/mvtec", categories=["puck"])`
+    Example: `make("mvtec", "mvtec", categories=["puck"])`
     """
 
     def write(self, root: Path, item: Item) -> None:

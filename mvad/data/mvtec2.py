@@ -166,7 +166,7 @@ def photograph_object(item: Item, shots: Sequence[tuple[str, int]], size: int = 
 class MVTec2Layout(Layout):
     """The embedded objects as MVTec AD 2 has them: several lights, and private test sets.
 
-    Example: `make("mvtec2", "/tmp/mvtec2", categories=["puck"])`
+    Example: `make("mvtec2", "mvtec2", categories=["puck"])`
     """
 
     lights = {

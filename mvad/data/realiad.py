@@ -593,7 +593,7 @@ def mix_defects_in(
 class RealIADLayout(Layout):
     """The embedded objects as Real-IAD: five JPEGs an object, masks of views with a defect, lists.
 
-    JPEG quality is 95. Example: `make("realiad", "/tmp/realiad", categories=["puck"])`
+    JPEG quality is 95. Example: `make("realiad", "realiad", categories=["puck"])`
     """
 
     views = 5

@@ -587,7 +587,7 @@ def normal_colours(view: View) -> Float[np.ndarray, "3 H W"]:
 class RealIADD3Layout(Layout):
     """The embedded objects as Real-IAD D³ in folders, NaN in the clouds, in both spellings.
 
-    JPEGs (quality 95) under four lights. Example: `make("realiad_d3", "/tmp/d3")`
+    JPEGs (quality 95) under four lights. Example: `make("realiad_d3", "d3")`
     """
 
     def spelling(self, category: str) -> tuple[str, str, str]:

@@ -491,7 +491,7 @@ def _matrix_text(matrix: np.ndarray) -> str:
 class SiM3DLayout(Layout):
     """Embedded objects as SiM3D: `views` cameras, volumes whose longest side has `voxels`.
 
-    Depth of the table only with `table`. Example: `make("sim3d", "/tmp/sim3d")`
+    Depth of the table only with `table`. Example: `make("sim3d", "sim3d")`
     """
 
     splits = ("train", "dev", "test")

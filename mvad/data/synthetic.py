@@ -694,7 +694,7 @@ def make_sample(
         defect: "good" or one of `DEFECTS`.
         background: keep the table's points.
 
-    >>> make_sample("puck", "dev", "dent", 0, size=100).view.gt.any()
+    >>> bool(make_sample("puck", "dev", "dent", 0, size=100).view.gt.any())
     True
     """
     cameras, alone = camera_rig(views, size), defect == "hidden" and views > 1

@@ -64,7 +64,7 @@ def read_row(home: Path, row: dict[str, str], file: Path, line: int) -> Record:
 
     Raises `BadIndex`, `MissingMask`, `LabelMaskConflict`.
 
-    >>> read_row(home, {"object": "candle", "label": "normal", ...}, list_file, 2)
+    >>> read_row(home, row, list_file, 2)
     """
     image, label = inside(home, row["image"], index=file), row["label"]
     if label not in ("normal", "anomaly"):
@@ -203,7 +203,7 @@ def _csv_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 class VisALayout(Layout):
     """The embedded objects as VisA has them: JPEG, masks of class indices, splits in CSV files.
 
-    In a mask 1 is colour, 2 dent and so on. Example: `make("visa", "/tmp/visa")`
+    In a mask 1 is colour, 2 dent and so on. Example: `make("visa", "visa")`
     """
 
     def paths(self, item: Item) -> tuple[str, str]:

@@ -954,7 +954,7 @@ def predict_streams(
     Only those at the places `asked` (None: all) get a map and have a say. `teacher`: the
     teacher's levels for these, where they are known.
 
-    Example: predict_streams(detector, *stack_images(detector.settings, prepared)).score
+    Example: `predict_streams(detector, *stack_images(detector.settings, prepared)).score`
     """
     s = d.settings
     asked = list(range(len(streams)) if asked is None else asked)
@@ -1106,7 +1106,7 @@ def score_missing_views(
         fills: how missing views are filled, by name; None: not at all.
         score_filled: a filled view has a say as well; otherwise it informs the student only.
 
-    Example: score_missing_views(detector, test_set, {"none": None})[0]["none-4"]
+    Example: `score_missing_views(detector, test_set, {"none": None})[0]["none-4"]`
     """
     from tqdm.auto import tqdm
 

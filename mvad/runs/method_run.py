@@ -168,7 +168,7 @@ def load_run(run: RunSettings, splits=(), **options) -> RunData:
 
     Example:
         >>> load_run(RunSettings("cfm", scale="smoke")).train.counts
-        {'good': 4}
+        {'good': 6}
     """
     entry = method_entry(run.method)
     splits = tuple(splits) or entry.splits

@@ -4574,8 +4574,8 @@ d = {
                 "encoders/dino_training.html#update_teacher",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.write_maps": (
-                "encoders/dino_training.html#write_maps",
+            "mvad.encoders.dino_training.write_depth_maps": (
+                "encoders/dino_training.html#write_depth_maps",
                 "mvad/encoders/dino_training.py",
             ),
         },
@@ -5527,16 +5527,16 @@ d = {
             ),
         },
         "mvad.papers.cfm_released": {
-            "mvad.papers.cfm_released.author_files": (
-                "papers/cfm_released.html#author_files",
+            "mvad.papers.cfm_released.cfm_author_files": (
+                "papers/cfm_released.html#cfm_author_files",
                 "mvad/papers/cfm_released.py",
             ),
-            "mvad.papers.cfm_released.load_from_authors": (
-                "papers/cfm_released.html#load_from_authors",
+            "mvad.papers.cfm_released.load_cfm_from_authors": (
+                "papers/cfm_released.html#load_cfm_from_authors",
                 "mvad/papers/cfm_released.py",
             ),
-            "mvad.papers.cfm_released.save_as_authors": (
-                "papers/cfm_released.html#save_as_authors",
+            "mvad.papers.cfm_released.save_cfm_as_authors": (
+                "papers/cfm_released.html#save_cfm_as_authors",
                 "mvad/papers/cfm_released.py",
             ),
         },
@@ -6076,16 +6076,16 @@ d = {
             "mvad.papers.mafr.znssd": ("papers/mafr.html#znssd", "mvad/papers/mafr.py"),
         },
         "mvad.papers.mafr_released": {
-            "mvad.papers.mafr_released.author_files": (
-                "papers/mafr_released.html#author_files",
+            "mvad.papers.mafr_released.load_mafr_from_authors": (
+                "papers/mafr_released.html#load_mafr_from_authors",
                 "mvad/papers/mafr_released.py",
             ),
-            "mvad.papers.mafr_released.load_from_authors": (
-                "papers/mafr_released.html#load_from_authors",
+            "mvad.papers.mafr_released.mafr_author_files": (
+                "papers/mafr_released.html#mafr_author_files",
                 "mvad/papers/mafr_released.py",
             ),
-            "mvad.papers.mafr_released.save_as_authors": (
-                "papers/mafr_released.html#save_as_authors",
+            "mvad.papers.mafr_released.save_mafr_as_authors": (
+                "papers/mafr_released.html#save_mafr_as_authors",
                 "mvad/papers/mafr_released.py",
             ),
         },
@@ -6350,6 +6350,10 @@ d = {
                 "reproduce/html.html#figure_html",
                 "mvad/reproduce/html.py",
             ),
+            "mvad.reproduce.html.fill_template": (
+                "reproduce/html.html#fill_template",
+                "mvad/reproduce/html.py",
+            ),
             "mvad.reproduce.html.gallery_grid": (
                 "reproduce/html.html#gallery_grid",
                 "mvad/reproduce/html.py",
@@ -6390,7 +6394,6 @@ d = {
                 "reproduce/html.html#number_cell",
                 "mvad/reproduce/html.py",
             ),
-            "mvad.reproduce.html.render": ("reproduce/html.html#render", "mvad/reproduce/html.py"),
             "mvad.reproduce.html.style_sheet": (
                 "reproduce/html.html#style_sheet",
                 "mvad/reproduce/html.py",
@@ -6453,8 +6456,8 @@ d = {
                 "reproduce/matrix.html#read_matrix",
                 "mvad/reproduce/matrix.py",
             ),
-            "mvad.reproduce.matrix.show_matrix": (
-                "reproduce/matrix.html#show_matrix",
+            "mvad.reproduce.matrix.show_cross_matrix": (
+                "reproduce/matrix.html#show_cross_matrix",
                 "mvad/reproduce/matrix.py",
             ),
             "mvad.reproduce.matrix.write_matrix": (

@@ -58,7 +58,7 @@ __all__ = [
     "set_rates",
     "train_dino",
     "procedural_maps",
-    "write_maps",
+    "write_depth_maps",
     "MapFolder",
     "dino_train_command",
 ]
@@ -914,7 +914,7 @@ def procedural_maps(s: DinoSettings, progress: bool = True) -> Float[np.ndarray,
 MANIFEST = "manifest.json"
 
 
-def write_maps(samples: Iterable[Sample], out: str | Path, *, source: str) -> Path:
+def write_depth_maps(samples: Iterable[Sample], out: str | Path, *, source: str) -> Path:
     """Write every view's prepared depth map into a folder, and note it in the folder's manifest.
 
     The map goes to `out/source/<sample id>[_view].npy` (float32), its file, SHA-256, source, split
@@ -942,7 +942,7 @@ def write_maps(samples: Iterable[Sample], out: str | Path, *, source: str) -> Pa
 def _read_manifest(root: Path) -> list[dict]:
     "The rows of a folder's manifest; a clear error where it is missing or not one."
     file = root / MANIFEST
-    fix = "write the maps with write_maps()"
+    fix = "write the maps with write_depth_maps()"
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -956,7 +956,7 @@ def _read_manifest(root: Path) -> list[dict]:
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #8c41e7b2
 class MapFolder(Sequence):
-    """The maps of a folder that `write_maps` filled.
+    """The maps of a folder that `write_depth_maps` filled.
 
     Args:
         train_only: good objects of train and validation splits only: no test object is seen.
@@ -964,7 +964,7 @@ class MapFolder(Sequence):
     `hash` is that of the manifest's part that is used.
 
     Example:
-        >>> write_maps(dataset, "maps", source="mvtec3d")
+        >>> write_depth_maps(dataset, "maps", source="mvtec3d")
         >>> train_dino(MapFolder("maps", train_only=True), out="dino_depth.safetensors")
     """
 
@@ -980,7 +980,7 @@ class MapFolder(Sequence):
             file = self.root / missing[0]
             found = f"{len(missing)} of {len(rows)} not there"
             raise MvadError(
-                "maps are missing", file=file, found=found, fix="call write_maps() again"
+                "maps are missing", file=file, found=found, fix="call write_depth_maps() again"
             )
         lines = sorted(f"{r['file']} {r['sha256']}" for r in rows)
         self.hash = hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -1015,7 +1015,9 @@ def dino_train_command(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, help="the weights, a .safetensors file")
     parser.add_argument("--checkpoint", help="a file to resume from")
     parser.add_argument("--scale", choices=("laptop", "paper"), default="laptop")
-    parser.add_argument("--maps", help="a folder of write_maps(); without it: procedural maps")
+    parser.add_argument(
+        "--maps", help="a folder of write_depth_maps(); without it: procedural maps"
+    )
     parser.add_argument("--train-only", action="store_true", help="leave out every test object")
     parser.add_argument("--quiet", action="store_true")
     for name, value in dict(accelerator="cpu", strategy="auto", precision="32-true").items():

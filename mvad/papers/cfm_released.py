@@ -12,14 +12,14 @@ from ..core.training import load_pth
 from .cfm import CFM, CFMSettings
 
 # %% auto #0
-__all__ = ["author_files", "save_as_authors", "load_from_authors"]
+__all__ = ["cfm_author_files", "save_cfm_as_authors", "load_cfm_from_authors"]
 
 
 # %% ../../nbs/papers/40a_cfm_released.ipynb #45f54566
-def author_files(folder: str | Path, category: str, s: CFMSettings) -> dict[str, Path]:
+def cfm_author_files(folder: str | Path, category: str, s: CFMSettings) -> dict[str, Path]:
     """Where the authors keep a category's two networks.
 
-    >>> author_files("w", "bagel", CFMSettings())["to_3d"].name
+    >>> cfm_author_files("w", "bagel", CFMSettings())["to_3d"].name
     'CFM_2Dto3D_bagel_250ep_4bs.pth'
     """
     end = f"{category}_{s.epochs}ep_{s.batch_size}bs.pth"
@@ -27,7 +27,7 @@ def author_files(folder: str | Path, category: str, s: CFMSettings) -> dict[str,
     return {name: Path(folder) / category / f"CFM_{way}_{end}" for name, way in ways.items()}
 
 
-def save_as_authors(detector: CFM, folder: str | Path, category: str) -> list[Path]:
+def save_cfm_as_authors(detector: CFM, folder: str | Path, category: str) -> list[Path]:
     """Write a detector's two networks under the authors' names; the files.
 
     Raises:
@@ -37,7 +37,7 @@ def save_as_authors(detector: CFM, folder: str | Path, category: str) -> list[Pa
         found = "channel statistics" if detector.model else "no networks yet"
         fix = "fit with standardise=False"
         raise MvadError("the authors' files hold two networks only", found=found, fix=fix)
-    files = author_files(folder, category, detector.settings)
+    files = cfm_author_files(folder, category, detector.settings)
     for name, path in files.items():
         weights = getattr(detector.model, name).state_dict()
         with by_rename(path) as part:
@@ -45,7 +45,7 @@ def save_as_authors(detector: CFM, folder: str | Path, category: str) -> list[Pa
     return list(files.values())
 
 
-def load_from_authors(detector: CFM, folder: str | Path, category: str) -> CFM:
+def load_cfm_from_authors(detector: CFM, folder: str | Path, category: str) -> CFM:
     """The detector with the authors' networks of one category.
 
     `epochs`, `batch_size` and `mapping` of its settings say which files these are.
@@ -58,7 +58,7 @@ def load_from_authors(detector: CFM, folder: str | Path, category: str) -> CFM:
         raise MvadError("the authors' networks know no channel statistics", fix=fix)
     c2, c3 = detector.f2.channels, detector.f3.channels
     model = detector.new_model(c2, c3)
-    for name, path in author_files(folder, category, detector.settings).items():
+    for name, path in cfm_author_files(folder, category, detector.settings).items():
         try:
             getattr(model, name).load_state_dict(load_pth(path, detector.device))
         except RuntimeError as e:

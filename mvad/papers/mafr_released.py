@@ -14,7 +14,7 @@ from ..core.training import load_pth
 from .mafr import MAFR
 
 # %% auto #0
-__all__ = ["AUTHOR_NAMES", "author_files", "save_as_authors", "load_from_authors"]
+__all__ = ["AUTHOR_NAMES", "mafr_author_files", "save_mafr_as_authors", "load_mafr_from_authors"]
 
 # %% ../../nbs/papers/41a_mafr_released.ipynb #b711b2ec
 # the networks of a `Restoration`, and what the authors' files of them begin with
@@ -25,12 +25,12 @@ AUTHOR_NAMES = {
 }
 
 
-def author_files(
+def mafr_author_files(
     folder: str | Path, category: str, epochs: int = 100, batch_size: int = 1
 ) -> dict[str, Path]:
     """Where the authors' scripts keep the weights of each network.
 
-    >>> author_files("w", "bagel")["decoder_2d"].name
+    >>> mafr_author_files("w", "bagel")["decoder_2d"].name
     'decoder_2D_bagel_100ep_1bs.pth'
     """
     end = f"{category}_{epochs}ep_{batch_size}bs.pth"
@@ -38,14 +38,14 @@ def author_files(
     return {name: folder / f"{stem}_{end}" for name, stem in AUTHOR_NAMES.items()}
 
 
-def save_as_authors(detector: MAFR, files: Mapping[str, Path]):
+def save_mafr_as_authors(detector: MAFR, files: Mapping[str, Path]):
     "Write the three networks as the authors' scripts do: bare state dicts."
     for name, path in files.items():
         with by_rename(path) as part:
             torch.save(detector.model.nets[name].state_dict(), part)
 
 
-def load_from_authors(detector: MAFR, files: Mapping[str, Path]) -> MAFR:
+def load_mafr_from_authors(detector: MAFR, files: Mapping[str, Path]) -> MAFR:
     """The detector with the networks in the authors' three files.
 
     Raises:

@@ -30,7 +30,7 @@ from ..encoders.channels import ChannelScale
 __all__ = [
     "ENSEMBLES",
     "PAPER_IMAGE",
-    "BRANCHES",
+    "MODMAP_BRANCHES",
     "ModulateAndMap",
     "pair_distances",
     "view_pairs",
@@ -428,7 +428,7 @@ def source_plan(sample: Sample, s: MODMAPSettings) -> dict[int, list[int]]:
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #a959b658
-BRANCHES = ("psi_i", "psi_d", "max", "min", "product", "mean")  # both maps, and Table 10's rows
+MODMAP_BRANCHES = ("psi_i", "psi_d", "max", "min", "product", "mean")  # maps; Table 10
 
 
 @torch.inference_mode()
@@ -518,7 +518,7 @@ class MODMAP(CalibratedDetector):
             found = view_psi(self.nets, x, masks[t], t, sources, s=self.settings)
             for name, map_ in found.items():
                 psi[name][t] = map_
-        return {b: aggregate(psi, b) for b in BRANCHES}
+        return {b: aggregate(psi, b) for b in MODMAP_BRANCHES}
 
     def state(self) -> dict[str, Tensor]:
         "What the base class keeps, the weights, and the names of the classes."

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.files import write_text
 from ..core.sample import MvadError
 from .exports import title
-from .html import Cell, Grid, head_cells, map_label, number_cell, render
+from .html import Cell, Grid, head_cells, map_label, number_cell, fill_template
 from .plan import Reproduction
 from .site import Site, tracer
 from .specs import Metric, Row, TableSpec
@@ -214,7 +214,7 @@ def write_comparison(c: Comparison, path: str | Path) -> Path:
     for what, x, y, n in c.differs:
         both = [Cell(v or "none", "wrap") for v in (x, y)]
         lines.append([Cell(what, head=True), *both, Cell(str(n))])
-    page = render(
+    page = fill_template(
         "compare.html",
         title="Two reproductions, side by side",
         links=[],

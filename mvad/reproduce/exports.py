@@ -15,7 +15,7 @@ from .tables import as_word, filled_columns
 __all__ = [
     "TEX",
     "TEX_LABELS",
-    "KINDS",
+    "EXPORTERS",
     "heading",
     "title",
     "as_csv",
@@ -159,13 +159,13 @@ def as_latex(spec: TableSpec, df) -> str:
 
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #6a440eb1
-KINDS: dict[str, Callable] = {"tex": as_latex, "csv": as_csv, "md": as_markdown}
+EXPORTERS: dict[str, Callable] = {"tex": as_latex, "csv": as_csv, "md": as_markdown}
 
 
 def write_exports(folder: str | Path, spec: TableSpec, df) -> list[Path]:
     """`cfm-6.tex`, `cfm-6.csv` and `cfm-6.md` in a folder, by rename."""
     paths = []
-    for suffix, write in KINDS.items():
+    for suffix, write in EXPORTERS.items():
         paths.append(Path(folder) / f"{spec.name.replace('/', '-')}.{suffix}")
         write_text(paths[-1], write(spec, df))
     return paths

@@ -24,7 +24,7 @@ __all__ = [
     "BADGES",
     "CURVES",
     "OTHER_COLOURS",
-    "render",
+    "fill_template",
     "style_sheet",
     "Cell",
     "Grid",
@@ -62,10 +62,10 @@ def _templates():
     )
 
 
-def render(template: str, **values) -> str:
+def fill_template(template: str, **values) -> str:
     """A template of `mvad/reproduce/templates`, filled; it counts as HTML where it is used again.
 
-    Example: `render("matrix.html", parts=[])`
+    Example: `fill_template("matrix.html", parts=[])`
     """
     from markupsafe import Markup
 

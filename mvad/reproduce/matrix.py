@@ -13,7 +13,7 @@ import numpy as np
 from ..core.files import write_text
 from ..core.registry import dataset_entry
 from ..core.sample import MvadError
-from .html import Cell, Grid, head_cells, matrix_grid, number_cell, render
+from .html import Cell, Grid, head_cells, matrix_grid, number_cell, fill_template
 from .plan import Reproduction
 from .specs import LEFT_OUT, MATRIX_METRICS, Row, TableSpec, dataset_title
 
@@ -27,7 +27,7 @@ __all__ = [
     "kept_matrix",
     "cross_matrix",
     "matrix_html",
-    "show_matrix",
+    "show_cross_matrix",
 ]
 
 
@@ -199,7 +199,7 @@ def matrix_html(data: dict | None = None, href: Callable[[str], str] = lambda ro
     """
     data = data or kept_matrix()
     if data is None:
-        return render("matrix.html", parts=[])
+        return fill_template("matrix.html", parts=[])
     parts, datasets = [], list(dict.fromkeys(x["dataset"] for x in data["rows"]))
     for d in datasets:
         title, df = dataset_title(d), cross_matrix(data, d)
@@ -216,10 +216,10 @@ def matrix_html(data: dict | None = None, href: Callable[[str], str] = lambda ro
             left_out.append(f"{label} is not run on {dataset_title(d)}: {why}.")
     device = " and ".join(data["device"])
     told = dict(device=device, command=data["command"], left_out=left_out)
-    return render("matrix.html", parts=parts, **told)
+    return fill_template("matrix.html", parts=parts, **told)
 
 
-def show_matrix(data: dict | None = None):
+def show_cross_matrix(data: dict | None = None):
     """The matrix in a notebook."""
     from IPython.display import HTML
 

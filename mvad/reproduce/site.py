@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
 from ..core.files import write_text
-from .exports import KINDS, heading, title, write_exports
+from .exports import EXPORTERS, heading, title, write_exports
 from mvad.reproduce.html import (
     BADGES,
     Cell,
@@ -29,7 +29,7 @@ from mvad.reproduce.html import (
     matrix_grid,
     method_title,
     number_cell,
-    render,
+    fill_template,
     style_sheet,
     verdict_values,
     wide_grid,
@@ -44,9 +44,9 @@ from ..runs.run import LOG, NOTEBOOK, Outcome
 
 # %% auto #0
 __all__ = [
-    "PAGES",
-    "TABLES",
-    "INDEX",
+    "PAGE_FOLDER",
+    "TABLE_FOLDER",
+    "INDEX_FILE",
     "Site",
     "tracer",
     "write_page",
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/reproduce/52b_site.ipynb #ccda2340
-PAGES, TABLES, INDEX = "pages", "tables", "report.html"
+PAGE_FOLDER, TABLE_FOLDER, INDEX_FILE = "pages", "tables", "report.html"
 
 
 @dataclass
@@ -82,11 +82,11 @@ class Site:
 
     def page(self, o: Outcome) -> Path:
         """The page of a run."""
-        return self.r.out / PAGES / f"{o.folder.name.removesuffix('.part')}.html"
+        return self.r.out / PAGE_FOLDER / f"{o.folder.name.removesuffix('.part')}.html"
 
     def table(self, spec: TableSpec, kind: str = "") -> Path:
         """The page of a table; `kind` "-runs": the list of its runs."""
-        return self.r.out / TABLES / f"{spec.name.replace('/', '-')}{kind}.html"
+        return self.r.out / TABLE_FOLDER / f"{spec.name.replace('/', '-')}{kind}.html"
 
     def link(self, o: Outcome, spec: TableSpec | None = None) -> str:
         """The address of a run's page, as seen from a table's page or from the index."""
@@ -154,8 +154,8 @@ def write_page(path: Path, template: str, root: Path, **values) -> Path:
         values: what the template asks for; always `title`, `about` and `links`, which are
             (text, address) for the page's head.
     """
-    values = dict(figures=False, assets=os.path.relpath(root / PAGES, path.parent)) | values
-    write_text(path, render(template, **values))
+    values = dict(figures=False, assets=os.path.relpath(root / PAGE_FOLDER, path.parent)) | values
+    write_text(path, fill_template(template, **values))
     return path
 
 
@@ -163,8 +163,8 @@ def write_assets(root: Path) -> None:
     """Style sheet and plotly's script."""
     from plotly.offline import get_plotlyjs
 
-    write_text(root / PAGES / "style.css", style_sheet())
-    write_text(root / PAGES / "plotly.min.js", get_plotlyjs())
+    write_text(root / PAGE_FOLDER / "style.css", style_sheet())
+    write_text(root / PAGE_FOLDER / "plotly.min.js", get_plotlyjs())
 
 
 # %% ../../nbs/reproduce/52b_site.ipynb #062c606c
@@ -197,7 +197,7 @@ def write_runs_page(site: Site, spec: TableSpec) -> Path:
             shown = dict(label=map_label(row.label, names), branch=map_label(row.branch, names))
             about = dict(method=method_title(row.method), variant=row.variant)
             rows.append(dict(i=i, grid=grid, **shown, **about))
-    index = os.path.relpath(site.r.out / INDEX, path.parent)
+    index = os.path.relpath(site.r.out / INDEX_FILE, path.parent)
     links = [(heading(spec), site.table(spec).name), ("Index", index)]
     told = dict(title=f"Where the numbers come from: {heading(spec)}", about=spec.title)
     return write_page(path, "runs.html", site.r.out, links=links, rows=rows, **told)
@@ -287,7 +287,7 @@ def write_run(site: Site, o: Outcome) -> Path:
     def to(target: Path) -> str:
         return os.path.relpath(target, path.parent)
 
-    links = [("Index", to(site.r.out / INDEX))]
+    links = [("Index", to(site.r.out / INDEX_FILE))]
     for spec in site.r.specs:
         if o in site.r.outcomes[spec.name]:
             links.append((heading(spec), to(site.table(spec))))
@@ -446,9 +446,9 @@ def write_table(site: Site, spec: TableSpec, verdicts: list[Verdict]) -> Path:
     sections = {"claims": verdicts, "defects": values["matrices"], "maps": maps}
     sections |= {k: values[k] for k in ("cloud", "curves", "costs")}
     names = dict(claims="Claims", defects="Defects", maps="Maps", cloud="Cloud", curves="PRO")
-    links = [("Index", os.path.relpath(site.r.out / INDEX, path.parent))]
+    links = [("Index", os.path.relpath(site.r.out / INDEX_FILE, path.parent))]
     links.append(("Where the numbers come from", site.table(spec, "-runs").name))
-    links += [(f"{kind} file", f"{path.stem}.{kind}") for kind in KINDS]
+    links += [(f"{kind} file", f"{path.stem}.{kind}") for kind in EXPORTERS]
     for id, shown in sections.items():
         if shown:
             links.append((names.get(id, "Seconds and memory"), f"#{id}"))
@@ -475,7 +475,7 @@ def _table_line(site: Site, spec: TableSpec, verdicts: list[Verdict]) -> dict:
         failed="failed" in found,
         status=", ".join(counts) or "no runs",
         badges=[(BADGES[v], f"{said.count(v)} {v}") for v in BADGES if v in said],
-        files=[(kind, f"{href.removesuffix('.html')}.{kind}") for kind in KINDS],
+        files=[(kind, f"{href.removesuffix('.html')}.{kind}") for kind in EXPORTERS],
     )
 
 
@@ -556,7 +556,7 @@ def write_site(r: Reproduction) -> Path:
     if len(r.specs) >= 6:
         names = f"{len(r.specs)} tables"
     return write_page(
-        r.out / INDEX,
+        r.out / INDEX_FILE,
         "index.html",
         r.out,
         title=f"{names}: reproduced",

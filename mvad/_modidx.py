@@ -705,20 +705,20 @@ d = {
             "mvad.cli.options.roots_of": ("cli/options.html#roots_of", "mvad/cli/options.py"),
         },
         "mvad.cli.reproduce": {
-            "mvad.cli.reproduce.default_categories": (
-                "cli/reproduce.html#default_categories",
+            "mvad.cli.reproduce._default_categories": (
+                "cli/reproduce.html#_default_categories",
                 "mvad/cli/reproduce.py",
             ),
-            "mvad.cli.reproduce.print_outcomes": (
-                "cli/reproduce.html#print_outcomes",
+            "mvad.cli.reproduce._print_outcomes": (
+                "cli/reproduce.html#_print_outcomes",
                 "mvad/cli/reproduce.py",
             ),
-            "mvad.cli.reproduce.print_plan": (
-                "cli/reproduce.html#print_plan",
+            "mvad.cli.reproduce._print_plan": (
+                "cli/reproduce.html#_print_plan",
                 "mvad/cli/reproduce.py",
             ),
-            "mvad.cli.reproduce.print_table": (
-                "cli/reproduce.html#print_table",
+            "mvad.cli.reproduce._print_table": (
+                "cli/reproduce.html#_print_table",
                 "mvad/cli/reproduce.py",
             ),
             "mvad.cli.reproduce.reproduce_command": (
@@ -729,22 +729,25 @@ d = {
         },
         "mvad.cli.tables": {
             "mvad.cli.tables._compare": ("cli/tables.html#_compare", "mvad/cli/tables.py"),
-            "mvad.cli.tables.listing": ("cli/tables.html#listing", "mvad/cli/tables.py"),
-            "mvad.cli.tables.needs_of": ("cli/tables.html#needs_of", "mvad/cli/tables.py"),
-            "mvad.cli.tables.on_this_machine": (
-                "cli/tables.html#on_this_machine",
+            "mvad.cli.tables._needs_of": ("cli/tables.html#_needs_of", "mvad/cli/tables.py"),
+            "mvad.cli.tables._on_this_machine": (
+                "cli/tables.html#_on_this_machine",
                 "mvad/cli/tables.py",
             ),
+            "mvad.cli.tables._runs_of": ("cli/tables.html#_runs_of", "mvad/cli/tables.py"),
+            "mvad.cli.tables._weights_here": (
+                "cli/tables.html#_weights_here",
+                "mvad/cli/tables.py",
+            ),
+            "mvad.cli.tables.listing": ("cli/tables.html#listing", "mvad/cli/tables.py"),
             "mvad.cli.tables.report_command": (
                 "cli/tables.html#report_command",
                 "mvad/cli/tables.py",
             ),
-            "mvad.cli.tables.runs_of": ("cli/tables.html#runs_of", "mvad/cli/tables.py"),
             "mvad.cli.tables.tables_command": (
                 "cli/tables.html#tables_command",
                 "mvad/cli/tables.py",
             ),
-            "mvad.cli.tables.weights_here": ("cli/tables.html#weights_here", "mvad/cli/tables.py"),
         },
         "mvad.cli.train": {
             "mvad.cli.train._folders": ("cli/train.html#_folders", "mvad/cli/train.py"),
@@ -6224,6 +6227,10 @@ d = {
                 "reproduce/compare.html#_between",
                 "mvad/reproduce/compare.py",
             ),
+            "mvad.reproduce.compare._compare_table": (
+                "reproduce/compare.html#_compare_table",
+                "mvad/reproduce/compare.py",
+            ),
             "mvad.reproduce.compare._grid": (
                 "reproduce/compare.html#_grid",
                 "mvad/reproduce/compare.py",
@@ -6256,10 +6263,6 @@ d = {
                 "reproduce/compare.html#compare",
                 "mvad/reproduce/compare.py",
             ),
-            "mvad.reproduce.compare.compare_table": (
-                "reproduce/compare.html#compare_table",
-                "mvad/reproduce/compare.py",
-            ),
             "mvad.reproduce.compare.comparison_text": (
                 "reproduce/compare.html#comparison_text",
                 "mvad/reproduce/compare.py",
@@ -6274,6 +6277,10 @@ d = {
             ),
         },
         "mvad.reproduce.exports": {
+            "mvad.reproduce.exports._as_tex": (
+                "reproduce/exports.html#_as_tex",
+                "mvad/reproduce/exports.py",
+            ),
             "mvad.reproduce.exports._heads": (
                 "reproduce/exports.html#_heads",
                 "mvad/reproduce/exports.py",
@@ -6306,10 +6313,6 @@ d = {
                 "reproduce/exports.html#as_markdown",
                 "mvad/reproduce/exports.py",
             ),
-            "mvad.reproduce.exports.as_tex": (
-                "reproduce/exports.html#as_tex",
-                "mvad/reproduce/exports.py",
-            ),
             "mvad.reproduce.exports.heading": (
                 "reproduce/exports.html#heading",
                 "mvad/reproduce/exports.py",
@@ -6328,6 +6331,18 @@ d = {
             "mvad.reproduce.html.Fact": ("reproduce/html.html#fact", "mvad/reproduce/html.py"),
             "mvad.reproduce.html.Grid": ("reproduce/html.html#grid", "mvad/reproduce/html.py"),
             "mvad.reproduce.html._best": ("reproduce/html.html#_best", "mvad/reproduce/html.py"),
+            "mvad.reproduce.html._image_uri": (
+                "reproduce/html.html#_image_uri",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html._map_uri": (
+                "reproduce/html.html#_map_uri",
+                "mvad/reproduce/html.py",
+            ),
+            "mvad.reproduce.html._no_trace": (
+                "reproduce/html.html#_no_trace",
+                "mvad/reproduce/html.py",
+            ),
             "mvad.reproduce.html._numbers": (
                 "reproduce/html.html#_numbers",
                 "mvad/reproduce/html.py",
@@ -6362,10 +6377,6 @@ d = {
                 "reproduce/html.html#head_cells",
                 "mvad/reproduce/html.py",
             ),
-            "mvad.reproduce.html.image_uri": (
-                "reproduce/html.html#image_uri",
-                "mvad/reproduce/html.py",
-            ),
             "mvad.reproduce.html.long_grid": (
                 "reproduce/html.html#long_grid",
                 "mvad/reproduce/html.py",
@@ -6374,20 +6385,12 @@ d = {
                 "reproduce/html.html#map_label",
                 "mvad/reproduce/html.py",
             ),
-            "mvad.reproduce.html.map_uri": (
-                "reproduce/html.html#map_uri",
-                "mvad/reproduce/html.py",
-            ),
             "mvad.reproduce.html.matrix_grid": (
                 "reproduce/html.html#matrix_grid",
                 "mvad/reproduce/html.py",
             ),
             "mvad.reproduce.html.method_title": (
                 "reproduce/html.html#method_title",
-                "mvad/reproduce/html.py",
-            ),
-            "mvad.reproduce.html.no_trace": (
-                "reproduce/html.html#no_trace",
                 "mvad/reproduce/html.py",
             ),
             "mvad.reproduce.html.number_cell": (
@@ -6416,6 +6419,10 @@ d = {
                 "reproduce/matrix.html#_data_line",
                 "mvad/reproduce/matrix.py",
             ),
+            "mvad.reproduce.matrix._matrix_command": (
+                "reproduce/matrix.html#_matrix_command",
+                "mvad/reproduce/matrix.py",
+            ),
             "mvad.reproduce.matrix._mean": (
                 "reproduce/matrix.html#_mean",
                 "mvad/reproduce/matrix.py",
@@ -6434,10 +6441,6 @@ d = {
             ),
             "mvad.reproduce.matrix.kept_matrix": (
                 "reproduce/matrix.html#kept_matrix",
-                "mvad/reproduce/matrix.py",
-            ),
-            "mvad.reproduce.matrix.matrix_command": (
-                "reproduce/matrix.html#matrix_command",
                 "mvad/reproduce/matrix.py",
             ),
             "mvad.reproduce.matrix.matrix_data": (
@@ -6608,6 +6611,10 @@ d = {
                 "reproduce/site.html#_metric_heads",
                 "mvad/reproduce/site.py",
             ),
+            "mvad.reproduce.site._notebook_cells": (
+                "reproduce/site.html#_notebook_cells",
+                "mvad/reproduce/site.py",
+            ),
             "mvad.reproduce.site._numbers": (
                 "reproduce/site.html#_numbers",
                 "mvad/reproduce/site.py",
@@ -6650,33 +6657,29 @@ d = {
                 "reproduce/site.html#_versions",
                 "mvad/reproduce/site.py",
             ),
-            "mvad.reproduce.site.notebook_cells": (
-                "reproduce/site.html#notebook_cells",
+            "mvad.reproduce.site._write_assets": (
+                "reproduce/site.html#_write_assets",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._write_page": (
+                "reproduce/site.html#_write_page",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._write_run": (
+                "reproduce/site.html#_write_run",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._write_runs_page": (
+                "reproduce/site.html#_write_runs_page",
+                "mvad/reproduce/site.py",
+            ),
+            "mvad.reproduce.site._write_table": (
+                "reproduce/site.html#_write_table",
                 "mvad/reproduce/site.py",
             ),
             "mvad.reproduce.site.tracer": ("reproduce/site.html#tracer", "mvad/reproduce/site.py"),
-            "mvad.reproduce.site.write_assets": (
-                "reproduce/site.html#write_assets",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.write_page": (
-                "reproduce/site.html#write_page",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.write_run": (
-                "reproduce/site.html#write_run",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.write_runs_page": (
-                "reproduce/site.html#write_runs_page",
-                "mvad/reproduce/site.py",
-            ),
             "mvad.reproduce.site.write_site": (
                 "reproduce/site.html#write_site",
-                "mvad/reproduce/site.py",
-            ),
-            "mvad.reproduce.site.write_table": (
-                "reproduce/site.html#write_table",
                 "mvad/reproduce/site.py",
             ),
         },
@@ -6740,6 +6743,10 @@ d = {
                 "reproduce/tables.html#_chance_notes",
                 "mvad/reproduce/tables.py",
             ),
+            "mvad.reproduce.tables._chance_of": (
+                "reproduce/tables.html#_chance_of",
+                "mvad/reproduce/tables.py",
+            ),
             "mvad.reproduce.tables._data_note": (
                 "reproduce/tables.html#_data_note",
                 "mvad/reproduce/tables.py",
@@ -6762,6 +6769,10 @@ d = {
             ),
             "mvad.reproduce.tables._mean": (
                 "reproduce/tables.html#_mean",
+                "mvad/reproduce/tables.py",
+            ),
+            "mvad.reproduce.tables._measured_of": (
+                "reproduce/tables.html#_measured_of",
                 "mvad/reproduce/tables.py",
             ),
             "mvad.reproduce.tables._names": (
@@ -6794,10 +6805,6 @@ d = {
             ),
             "mvad.reproduce.tables.as_word": (
                 "reproduce/tables.html#as_word",
-                "mvad/reproduce/tables.py",
-            ),
-            "mvad.reproduce.tables.chance_of": (
-                "reproduce/tables.html#chance_of",
                 "mvad/reproduce/tables.py",
             ),
             "mvad.reproduce.tables.check_comparable": (
@@ -6834,10 +6841,6 @@ d = {
             ),
             "mvad.reproduce.tables.means_apart": (
                 "reproduce/tables.html#means_apart",
-                "mvad/reproduce/tables.py",
-            ),
-            "mvad.reproduce.tables.measured_of": (
-                "reproduce/tables.html#measured_of",
                 "mvad/reproduce/tables.py",
             ),
             "mvad.reproduce.tables.missing": (
@@ -6894,36 +6897,40 @@ d = {
                 "reproduce/verdicts.html#cannotjudge",
                 "mvad/reproduce/verdicts.py",
             ),
-            "mvad.reproduce.verdicts.Sides": (
-                "reproduce/verdicts.html#sides",
-                "mvad/reproduce/verdicts.py",
-            ),
-            "mvad.reproduce.verdicts.Sides.by_seed": (
-                "reproduce/verdicts.html#sides.by_seed",
-                "mvad/reproduce/verdicts.py",
-            ),
             "mvad.reproduce.verdicts.Verdict": (
                 "reproduce/verdicts.html#verdict",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts._Sides": (
+                "reproduce/verdicts.html#_sides",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts._Sides.by_seed": (
+                "reproduce/verdicts.html#_sides.by_seed",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts._area_groups": (
+                "reproduce/verdicts.html#_area_groups",
                 "mvad/reproduce/verdicts.py",
             ),
             "mvad.reproduce.verdicts._judge": (
                 "reproduce/verdicts.html#_judge",
                 "mvad/reproduce/verdicts.py",
             ),
-            "mvad.reproduce.verdicts.area_groups": (
-                "reproduce/verdicts.html#area_groups",
+            "mvad.reproduce.verdicts._measured_difference": (
+                "reproduce/verdicts.html#_measured_difference",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts._pair_records": (
+                "reproduce/verdicts.html#_pair_records",
+                "mvad/reproduce/verdicts.py",
+            ),
+            "mvad.reproduce.verdicts._score_groups": (
+                "reproduce/verdicts.html#_score_groups",
                 "mvad/reproduce/verdicts.py",
             ),
             "mvad.reproduce.verdicts.judge": (
                 "reproduce/verdicts.html#judge",
-                "mvad/reproduce/verdicts.py",
-            ),
-            "mvad.reproduce.verdicts.measured_difference": (
-                "reproduce/verdicts.html#measured_difference",
-                "mvad/reproduce/verdicts.py",
-            ),
-            "mvad.reproduce.verdicts.pair_records": (
-                "reproduce/verdicts.html#pair_records",
                 "mvad/reproduce/verdicts.py",
             ),
             "mvad.reproduce.verdicts.pair_wins": (
@@ -6942,10 +6949,6 @@ d = {
                 "reproduce/verdicts.html#paired_difference",
                 "mvad/reproduce/verdicts.py",
             ),
-            "mvad.reproduce.verdicts.score_groups": (
-                "reproduce/verdicts.html#score_groups",
-                "mvad/reproduce/verdicts.py",
-            ),
         },
         "mvad.runs.examples": {
             "mvad.runs.examples.Example": ("runs/examples.html#example", "mvad/runs/examples.py"),
@@ -6953,12 +6956,12 @@ d = {
                 "runs/examples.html#_arrays_of",
                 "mvad/runs/examples.py",
             ),
-            "mvad.runs.examples._example": ("runs/examples.html#_example", "mvad/runs/examples.py"),
-            "mvad.runs.examples._half": ("runs/examples.html#_half", "mvad/runs/examples.py"),
-            "mvad.runs.examples.choose_examples": (
-                "runs/examples.html#choose_examples",
+            "mvad.runs.examples._choose_examples": (
+                "runs/examples.html#_choose_examples",
                 "mvad/runs/examples.py",
             ),
+            "mvad.runs.examples._example": ("runs/examples.html#_example", "mvad/runs/examples.py"),
+            "mvad.runs.examples._half": ("runs/examples.html#_half", "mvad/runs/examples.py"),
             "mvad.runs.examples.load_examples": (
                 "runs/examples.html#load_examples",
                 "mvad/runs/examples.py",
@@ -6971,11 +6974,20 @@ d = {
         "mvad.runs.execute": {
             "mvad.runs.execute._at_most": ("runs/execute.html#_at_most", "mvad/runs/execute.py"),
             "mvad.runs.execute._failed": ("runs/execute.html#_failed", "mvad/runs/execute.py"),
+            "mvad.runs.execute._kernel_environment": (
+                "runs/execute.html#_kernel_environment",
+                "mvad/runs/execute.py",
+            ),
             "mvad.runs.execute._logged_kernel": (
                 "runs/execute.html#_logged_kernel",
                 "mvad/runs/execute.py",
             ),
             "mvad.runs.execute._note": ("runs/execute.html#_note", "mvad/runs/execute.py"),
+            "mvad.runs.execute._parameters_of_run": (
+                "runs/execute.html#_parameters_of_run",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute._part_of": ("runs/execute.html#_part_of", "mvad/runs/execute.py"),
             "mvad.runs.execute._quiet": ("runs/execute.html#_quiet", "mvad/runs/execute.py"),
             "mvad.runs.execute._reason": ("runs/execute.html#_reason", "mvad/runs/execute.py"),
             "mvad.runs.execute.begin_in_kernel": (
@@ -6988,16 +7000,7 @@ d = {
                 "mvad/runs/execute.py",
             ),
             "mvad.runs.execute.hold": ("runs/execute.html#hold", "mvad/runs/execute.py"),
-            "mvad.runs.execute.kernel_environment": (
-                "runs/execute.html#kernel_environment",
-                "mvad/runs/execute.py",
-            ),
             "mvad.runs.execute.papermill": ("runs/execute.html#papermill", "mvad/runs/execute.py"),
-            "mvad.runs.execute.parameters_of_run": (
-                "runs/execute.html#parameters_of_run",
-                "mvad/runs/execute.py",
-            ),
-            "mvad.runs.execute.part_of": ("runs/execute.html#part_of", "mvad/runs/execute.py"),
             "mvad.runs.execute.progress_file": (
                 "runs/execute.html#progress_file",
                 "mvad/runs/execute.py",
@@ -7068,6 +7071,18 @@ d = {
                 "runs/executors.html#_cluster.per_run",
                 "mvad/runs/executors.py",
             ),
+            "mvad.runs.executors._as_job": (
+                "runs/executors.html#_as_job",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._check_nodes": (
+                "runs/executors.html#_check_nodes",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._expected_seconds": (
+                "runs/executors.html#_expected_seconds",
+                "mvad/runs/executors.py",
+            ),
             "mvad.runs.executors._follow_parent": (
                 "runs/executors.html#_follow_parent",
                 "mvad/runs/executors.py",
@@ -7080,9 +7095,20 @@ d = {
                 "runs/executors.html#_needs_package",
                 "mvad/runs/executors.py",
             ),
-            "mvad.runs.executors.as_job": ("runs/executors.html#as_job", "mvad/runs/executors.py"),
-            "mvad.runs.executors.check_nodes": (
-                "runs/executors.html#check_nodes",
+            "mvad.runs.executors._outcome_of": (
+                "runs/executors.html#_outcome_of",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._slurm_parameters": (
+                "runs/executors.html#_slurm_parameters",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._worker_environment": (
+                "runs/executors.html#_worker_environment",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._worker_function": (
+                "runs/executors.html#_worker_function",
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors.connect": (
@@ -7091,14 +7117,6 @@ d = {
             ),
             "mvad.runs.executors.executor_for": (
                 "runs/executors.html#executor_for",
-                "mvad/runs/executors.py",
-            ),
-            "mvad.runs.executors.expected_seconds": (
-                "runs/executors.html#expected_seconds",
-                "mvad/runs/executors.py",
-            ),
-            "mvad.runs.executors.outcome_of": (
-                "runs/executors.html#outcome_of",
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors.run_all": (
@@ -7110,18 +7128,6 @@ d = {
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors.shares": ("runs/executors.html#shares", "mvad/runs/executors.py"),
-            "mvad.runs.executors.slurm_parameters": (
-                "runs/executors.html#slurm_parameters",
-                "mvad/runs/executors.py",
-            ),
-            "mvad.runs.executors.worker_environment": (
-                "runs/executors.html#worker_environment",
-                "mvad/runs/executors.py",
-            ),
-            "mvad.runs.executors.worker_function": (
-                "runs/executors.html#worker_function",
-                "mvad/runs/executors.py",
-            ),
         },
         "mvad.runs.method_run": {
             "mvad.runs.method_run.RunData": (
@@ -7278,8 +7284,16 @@ d = {
                 "runs/progress.html#watch.state",
                 "mvad/runs/progress.py",
             ),
+            "mvad.runs.progress._as_duration": (
+                "runs/progress.html#_as_duration",
+                "mvad/runs/progress.py",
+            ),
             "mvad.runs.progress._encoding_seconds": (
                 "runs/progress.html#_encoding_seconds",
+                "mvad/runs/progress.py",
+            ),
+            "mvad.runs.progress._progress_line": (
+                "runs/progress.html#_progress_line",
                 "mvad/runs/progress.py",
             ),
             "mvad.runs.progress._reporting_bars": (
@@ -7287,16 +7301,8 @@ d = {
                 "mvad/runs/progress.py",
             ),
             "mvad.runs.progress._write": ("runs/progress.html#_write", "mvad/runs/progress.py"),
-            "mvad.runs.progress.as_duration": (
-                "runs/progress.html#as_duration",
-                "mvad/runs/progress.py",
-            ),
             "mvad.runs.progress.keep_timings": (
                 "runs/progress.html#keep_timings",
-                "mvad/runs/progress.py",
-            ),
-            "mvad.runs.progress.progress_line": (
-                "runs/progress.html#progress_line",
                 "mvad/runs/progress.py",
             ),
             "mvad.runs.progress.read_progress": (

@@ -28,9 +28,6 @@ from ..data.base import dataset_class, recipe, recipes
 # %% auto #0
 __all__ = [
     "data_app",
-    "convert_app",
-    "Metre",
-    "Pattern",
     "list_command",
     "check_command",
     "make_command",
@@ -161,11 +158,11 @@ def unpack_command(
 
 
 # %% ../../nbs/cli/53a_data.ipynb #f6f49cb4
-convert_app = new_app("convert", "Into the form that a method reads; a copy, resumable.")
-data_app.command(convert_app)
+_convert_app = new_app("convert", "Into the form that a method reads; a copy, resumable.")
+data_app.command(_convert_app)
 
 
-@convert_app.command(name="mvtec3d")
+@_convert_app.command(name="mvtec3d")
 def convert_mvtec3d(
     *,
     root: Root,
@@ -192,7 +189,7 @@ def convert_mvtec3d(
     return 0
 
 
-@convert_app.command(name="eyecandies")
+@_convert_app.command(name="eyecandies")
 def convert_eyecandies(
     *,
     root: Root,
@@ -230,11 +227,11 @@ def convert_eyecandies(
 
 
 # %% ../../nbs/cli/53a_data.ipynb #158f42f9
-Metre = Annotated[float, option("raw steps a metre (default 1000: millimetres)", WHAT)]
-Pattern = Annotated[str, option("only files whose name fits, for example '*.depth.png'", DATA)]
+_Metre = Annotated[float, option("raw steps a metre (default 1000: millimetres)", WHAT)]
+_Pattern = Annotated[str, option("only files whose name fits, for example '*.depth.png'", DATA)]
 
 
-@convert_app.command(name="depth")
+@_convert_app.command(name="depth")
 def convert_depth(
     *,
     root: Root,
@@ -245,8 +242,8 @@ def convert_depth(
     missing: Annotated[
         list[float], option("raw values that mean: not measured", WHAT, many=True)
     ] = (0.0, 65535.0),
-    scale: Metre = 1000.0,
-    pattern: Pattern = "*",
+    scale: _Metre = 1000.0,
+    pattern: _Pattern = "*",
     jobs: Workers = None,
 ) -> int:
     """Depth maps (16-bit PNG or .npy) to xyz."""
@@ -265,7 +262,7 @@ def convert_depth(
     return 0
 
 
-@convert_app.command(name="xyz")
+@_convert_app.command(name="xyz")
 def convert_xyz(
     *,
     root: Root,
@@ -274,8 +271,8 @@ def convert_xyz(
         str | None, option("check that the clouds belong to these intrinsics", DATA)
     ] = None,
     format: Annotated[Literal["npy", "png"], option("of the depth maps", WHAT)] = "npy",
-    scale: Metre = 1000.0,
-    pattern: Pattern = "*",
+    scale: _Metre = 1000.0,
+    pattern: _Pattern = "*",
     jobs: Workers = None,
 ) -> int:
     """xyz (TIFF) to depth maps."""
@@ -295,7 +292,7 @@ def convert_xyz(
 
 
 # %% ../../nbs/cli/53a_data.ipynb #74cf82dd
-@convert_app.command(name="pseudo-depth")
+@_convert_app.command(name="pseudo-depth")
 def convert_pseudo_depth(
     dataset: DatasetName,
     *,

@@ -19,7 +19,7 @@ from .train import predict_command, train_command
 from ..core.sample import MvadError
 
 # %% auto #0
-__all__ = ["app", "EXTRA", "explain", "main"]
+__all__ = ["app", "explain", "main"]
 
 # %% ../../nbs/cli/53e_main.ipynb #a96ef130
 app = new_app(
@@ -36,7 +36,7 @@ app.command(report_command, name="report")
 app.register_install_completion_command(add_to_startup=False)
 
 # %% ../../nbs/cli/53e_main.ipynb #0540e78b
-EXTRA = ("papermill", "nbformat", "nbclient", "ipykernel", "jupyterlab", "ipywidgets", "anywidget")
+_EXTRA = ("papermill", "nbformat", "nbclient", "ipykernel", "jupyterlab", "ipywidgets", "anywidget")
 
 
 def _usage_line(e: CycloptsError) -> str:
@@ -53,7 +53,7 @@ def explain(e: BaseException) -> tuple[int, str]:
         return 2, str(e)
     if isinstance(e, KeyboardInterrupt):
         return 130, "interrupted; the same command goes on where this one stopped"
-    if isinstance(e, ModuleNotFoundError) and (e.name or "").split(".")[0] in EXTRA:
+    if isinstance(e, ModuleNotFoundError) and (e.name or "").split(".")[0] in _EXTRA:
         return 2, f"this needs {e.name}; pip install 'mvad[notebooks]'"
     if isinstance(e, OSError):
         where = f"; in {e.filename}" if e.filename else ""

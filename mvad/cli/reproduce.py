@@ -14,22 +14,7 @@ from .options import DATA, WHAT, WHERE, Device, Protocol, Scale, Words, option, 
 from ..core.registry import dataset_entry
 
 # %% auto #0
-__all__ = [
-    "Tables",
-    "Roots",
-    "OtherDataset",
-    "SomeCategories",
-    "Seeds",
-    "Executor",
-    "Address",
-    "GpusPerRun",
-    "specs_of",
-    "default_categories",
-    "print_plan",
-    "print_table",
-    "print_outcomes",
-    "reproduce_command",
-]
+__all__ = ["Tables", "Seeds", "specs_of", "reproduce_command"]
 
 
 # %% ../../nbs/cli/53d_reproduce.ipynb #521c2ad9
@@ -50,7 +35,7 @@ def specs_of(words: Sequence[str]) -> list:
     return list(found.values())
 
 
-def default_categories(words: Sequence[str], scale: str, roots: Mapping[str, str]) -> list[str]:
+def _default_categories(words: Sequence[str], scale: str, roots: Mapping[str, str]) -> list[str]:
     """One embedded category for whole papers at smoke scale; else none, which means the usual."""
     from mvad.data.embedded import embedded_categories
 
@@ -61,7 +46,7 @@ def default_categories(words: Sequence[str], scale: str, roots: Mapping[str, str
 
 
 # %% ../../nbs/cli/53d_reproduce.ipynb #597d84f8
-def print_plan(specs, out: str, which: Mapping, retry_failed: bool = False) -> int:
+def _print_plan(specs, out: str, which: Mapping, retry_failed: bool = False) -> int:
     """How many runs each table needs, how many that are together, and which are there already."""
     from mvad.reproduce.plan import plan
     from mvad.runs.execute import failed_before
@@ -82,7 +67,7 @@ def print_plan(specs, out: str, which: Mapping, retry_failed: bool = False) -> i
     return 0
 
 
-def print_table(spec, reproduction):
+def _print_table(spec, reproduction):
     """A table, its verdicts and the matrix of defects on stdout."""
     from mvad.reproduce.tables import as_text, matrix_metric, row_matrix, table
     from mvad.reproduce.verdicts import judge
@@ -98,7 +83,7 @@ def print_table(spec, reproduction):
         print(f"\nWhich map sees which defect: {what}\n\n{as_text(seen)}")
 
 
-def print_outcomes(outcomes, ok: bool):
+def _print_outcomes(outcomes, ok: bool):
     """What failed and what needs weights, on stderr."""
     for outcome in outcomes:
         if outcome.status == "failed":
@@ -118,7 +103,7 @@ def print_outcomes(outcomes, ok: bool):
 Tables = Annotated[
     Words, option("for example cfm/6; `mvad tables` lists them; cfm: all of that paper; all")
 ]
-Roots = Annotated[
+_Roots = Annotated[
     Words,
     option(
         "[NAME=]DIR: folder of the table's data set, or of the one that NAME names (default: the "
@@ -126,20 +111,20 @@ Roots = Annotated[
         DATA,
     ),
 ]
-OtherDataset = Annotated[str | None, option("another data set than the table's own", DATA)]
-SomeCategories = Annotated[
+_OtherDataset = Annotated[str | None, option("another data set than the table's own", DATA)]
+_SomeCategories = Annotated[
     Words, option("default: all under --root, or two embedded ones", DATA, many=True)
 ]
 Seeds = Annotated[list[int], option("one or several (default 0)", WHAT, many=True)]
-Executor = Annotated[
+_Executor = Annotated[
     Literal["sequential", "processes", "ray", "slurm"] | None,
     option("default: sequential, or processes with --jobs", WHERE),
 ]
-Address = Annotated[
+_Address = Annotated[
     str | None,
     option("HOST:PORT of a Ray cluster, or auto; slurm knows only local, to try it here", WHERE),
 ]
-GpusPerRun = Annotated[
+_GpusPerRun = Annotated[
     float | None, option("on a cluster (default: 1 with --device cuda, else 0)", WHERE)
 ]
 
@@ -149,18 +134,18 @@ def reproduce_command(
     tables: Tables,
     /,
     *,
-    root: Roots = (),
-    dataset: OtherDataset = None,
-    category: SomeCategories = (),
+    root: _Roots = (),
+    dataset: _OtherDataset = None,
+    category: _SomeCategories = (),
     scale: Scale = "laptop",
     protocol: Protocol = "paper",
     seed: Seeds = (0,),
     plan: Annotated[bool, option("only say how many runs that is, and which are done")] = False,
     device: Device = "cpu",
     jobs: Annotated[int, option("runs at a time on this machine", WHERE)] = 1,
-    executor: Executor = None,
-    address: Address = None,
-    gpus_per_run: GpusPerRun = None,
+    executor: _Executor = None,
+    address: _Address = None,
+    gpus_per_run: _GpusPerRun = None,
     cores_per_run: Annotated[int | None, option("on a cluster (default: 1)", WHERE)] = None,
     limit: Annotated[float, option("minutes for each run (default: none)", WHERE)] = 0.0,
     retry_failed: Annotated[
@@ -179,13 +164,13 @@ def reproduce_command(
     which = {
         "dataset": dataset,
         "roots": roots,
-        "categories": list(category) or default_categories(tables, scale, roots),
+        "categories": list(category) or _default_categories(tables, scale, roots),
         "scale": scale,
         "protocol": protocol,
         "seeds": list(seed),
     }
     if plan:
-        return print_plan(specs, out, which, retry_failed)
+        return _print_plan(specs, out, which, retry_failed)
     done = reproduce(
         specs,
         out,
@@ -200,8 +185,8 @@ def reproduce_command(
         **which,
     )
     for spec in specs:
-        print_table(spec, done)
+        _print_table(spec, done)
     print(f"\nreport: {write_site(with_earlier(done))}")
     every = dict.fromkeys(o for outcomes in done.outcomes.values() for o in outcomes)
-    print_outcomes(list(every), done.ok)
+    _print_outcomes(list(every), done.ok)
     return 0 if done.ok else 1

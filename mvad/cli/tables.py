@@ -15,23 +15,10 @@ from ..core.sample import MvadError
 from ..reproduce.specs import RESERVED, SPECS, TABLES, TableSpec
 
 # %% auto #0
-__all__ = [
-    "TIMM_MODELS",
-    "EXPLAINED",
-    "TableRoots",
-    "Folders",
-    "SomeTables",
-    "on_this_machine",
-    "weights_here",
-    "runs_of",
-    "needs_of",
-    "listing",
-    "tables_command",
-    "report_command",
-]
+__all__ = ["Folders", "listing", "tables_command", "report_command"]
 
 # %% ../../nbs/cli/53c_tables.ipynb #da93eb9a
-TIMM_MODELS = {
+_TIMM_MODELS = {
     "DINO ViT-B/8": "vit_base_patch8_224.dino",
     "SAM ViT-B/16": "samvit_base_patch16.sa1b",
     "CLIP ViT-B/16": "vit_base_patch16_clip_224.openai",
@@ -42,7 +29,7 @@ TIMM_MODELS = {
 }
 
 
-def on_this_machine(model: str) -> bool:
+def _on_this_machine(model: str) -> bool:
     """Whether timm's weights of `model` (with its tag) are in a cache here."""
     import huggingface_hub
     import timm
@@ -59,7 +46,7 @@ def on_this_machine(model: str) -> bool:
     return any(isinstance(path, str) for path in found)
 
 
-def weights_here(name: str, paper: str = "") -> bool:
+def _weights_here(name: str, paper: str = "") -> bool:
     """Whether the weights that a table names are at hand; MODMAP's DINOv2 has registers."""
     from mvad.core.files import cache_root
     from mvad.encoders.point_mae import PUBLIC_FILE
@@ -69,20 +56,20 @@ def weights_here(name: str, paper: str = "") -> bool:
     if name == "Point-MAE":
         return (cache_root() / "weights" / PUBLIC_FILE).is_file()
     if name == "DINOv2 ViT-B/14" and paper == "modmap":
-        return on_this_machine("vit_base_patch14_reg4_dinov2.lvd142m")
+        return _on_this_machine("vit_base_patch14_reg4_dinov2.lvd142m")
     # the authors' DINO-Depth is not published
-    return name in TIMM_MODELS and on_this_machine(TIMM_MODELS[name])
+    return name in _TIMM_MODELS and _on_this_machine(_TIMM_MODELS[name])
 
 
 # %% ../../nbs/cli/53c_tables.ipynb #cf2cfba7
-def runs_of(spec: TableSpec) -> int:
+def _runs_of(spec: TableSpec) -> int:
     """How many runs a table is at the paper's scale, over all categories, for one seed."""
     from mvad.reproduce.tables import paper_categories
 
     return sum(len(spec.runs(d)) * len(paper_categories(spec, d)) for d in spec.datasets)
 
 
-def needs_of(spec: TableSpec, roots: dict[str, str], here: dict[tuple[str, str], bool]) -> str:
+def _needs_of(spec: TableSpec, roots: dict[str, str], here: dict[tuple[str, str], bool]) -> str:
     """Scales that can run here, runs, data and weights of a table; `*`: weights not here.
 
     Args:
@@ -97,7 +84,7 @@ def needs_of(spec: TableSpec, roots: dict[str, str], here: dict[tuple[str, str],
         scales.append("paper")
     titles = " and ".join(dataset_entry(d).title for d in spec.datasets)
     weights = ", ".join(w if found else f"{w}*" for w, found in have.items())
-    return f"here: {', '.join(scales)}; {runs_of(spec)} runs; {titles}; {weights}"
+    return f"here: {', '.join(scales)}; {_runs_of(spec)} runs; {titles}; {weights}"
 
 
 def listing(roots: dict[str, str]) -> list[str]:
@@ -107,7 +94,7 @@ def listing(roots: dict[str, str]) -> list[str]:
     specs = [SPECS[name] for name in TABLES]
     methods = {method for spec in specs for method, _ in spec.runs()}
     variants = {method: variants_of(method) for method in methods}
-    here = {(w, s.paper): weights_here(w, s.paper) for s in specs for w in s.weights}
+    here = {(w, s.paper): _weights_here(w, s.paper) for s in specs for w in s.weights}
     indent = " " * 20
     lines = []
     for spec in specs:
@@ -117,7 +104,7 @@ def listing(roots: dict[str, str]) -> list[str]:
             title += f" (lacks {', '.join(lacks)})"
         lines += wrap(title, 120, subsequent_indent=indent, drop_whitespace=False)
         if not lacks:
-            told = needs_of(spec, roots, here)
+            told = _needs_of(spec, roots, here)
             lines += wrap(
                 told, 120, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
             )
@@ -125,14 +112,14 @@ def listing(roots: dict[str, str]) -> list[str]:
 
 
 # %% ../../nbs/cli/53c_tables.ipynb #7f9afcf1
-EXPLAINED = """
+_EXPLAINED = """
 *      weights that are not on this machine: a run uses the stand-in that its table names,
        or its cell names them
 runs   of one seed at the paper's scale; tables share runs, and --plan counts them
 here   smoke and laptop run on the embedded data; paper needs a GPU, the data
        (--root [NAME=]DIR), and the weights""".strip()
 
-TableRoots = Annotated[Words, option("folder of a data set that you have: [NAME=]DIR")]
+_TableRoots = Annotated[Words, option("folder of a data set that you have: [NAME=]DIR")]
 
 
 def tables_command(
@@ -140,7 +127,7 @@ def tables_command(
     verify: Annotated[
         bool, option("recompute the printed means and list the known misprints")
     ] = False,
-    root: TableRoots = (),
+    root: _TableRoots = (),
 ) -> int:
     """The tables, what each needs, and what can run here."""
     from mvad.reproduce.tables import missing, verify as verify_tables
@@ -150,7 +137,7 @@ def tables_command(
         print(*known, f"\n{len(known)} known misprints, {len(unknown)} others", *unknown, sep="\n")
         return 1 if unknown else 0
     ready = [name for name in TABLES if not missing(SPECS[name])]
-    print(*listing(roots_of(root)), "", EXPLAINED, sep="\n")
+    print(*listing(roots_of(root)), "", _EXPLAINED, sep="\n")
     example = "cfm/6" if "cfm/6" in ready else (*ready, "TABLE")[0]
     print(f"\n{len(ready)} of {len(TABLES)} tables can be reproduced now: mvad reproduce {example}")
     papers = ", ".join(RESERVED)
@@ -160,7 +147,7 @@ def tables_command(
 
 # %% ../../nbs/cli/53c_tables.ipynb #4f5ccfa1
 Folders = Annotated[Words, option("what --out named; or the word compare and two of them")]
-SomeTables = Annotated[
+_SomeTables = Annotated[
     Words, option("some tables (default: those of the folder's last report)", many=True)
 ]
 
@@ -169,7 +156,7 @@ def report_command(
     folders: Folders,
     /,
     *,
-    table: SomeTables = (),
+    table: _SomeTables = (),
     page: Annotated[
         str | None, option("where the comparison's page goes (default: compare.html)")
     ] = None,

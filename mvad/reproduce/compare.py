@@ -21,15 +21,7 @@ from .verdicts import CannotJudge, paired_difference
 from ..runs.run import Outcome
 
 # %% auto #0
-__all__ = [
-    "COLUMNS",
-    "compare_table",
-    "differences",
-    "Comparison",
-    "compare",
-    "comparison_text",
-    "write_comparison",
-]
+__all__ = ["COLUMNS", "differences", "Comparison", "compare", "comparison_text", "write_comparison"]
 
 
 # %% ../../nbs/reproduce/52c_compare.ipynb #b43b6c12
@@ -43,7 +35,7 @@ def _interval(row: Row, metric: Metric, a: list[dict], b: list[dict]) -> tuple[f
         return np.nan, np.nan
 
 
-def compare_table(spec: TableSpec, a: Site, b: Site) -> pd.DataFrame:
+def _compare_table(spec: TableSpec, a: Site, b: Site) -> pd.DataFrame:
     """A table's numbers in both.
 
     Returns:
@@ -142,7 +134,7 @@ def compare(a: Reproduction, b: Reproduction) -> Comparison:
         tables = [n for n in mine.outcomes if n not in other.outcomes]
         only[side] = tables + [_name(key) for key in sorted(own)]
     sites = Site(a), Site(b)  # they read each record once
-    tables = {s.name: compare_table(s, *sites) for s in common}
+    tables = {s.name: _compare_table(s, *sites) for s in common}
     return Comparison(a, b, tables, only, differences(*sites), len(runs[0] & runs[1]))
 
 

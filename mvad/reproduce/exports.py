@@ -12,18 +12,7 @@ from .specs import RESERVED, TableSpec
 from .tables import as_word, filled_columns
 
 # %% auto #0
-__all__ = [
-    "TEX",
-    "TEX_LABELS",
-    "EXPORTERS",
-    "heading",
-    "title",
-    "as_csv",
-    "as_markdown",
-    "as_tex",
-    "as_latex",
-    "write_exports",
-]
+__all__ = ["EXPORTERS", "heading", "title", "as_csv", "as_markdown", "as_latex", "write_exports"]
 
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #ceb12bdf
@@ -71,7 +60,7 @@ def as_markdown(spec: TableSpec, df) -> str:
 
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #d0f81f2f
-TEX = {c: "\\" + c for c in "&%$#_{}"} | {
+_TEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -87,7 +76,7 @@ TEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "…": r"\ldots{}",
     "\n": " ",
 }
-TEX_LABELS = {
+_TEX_LABELS = {
     "psi_2d": r"$\Psi_{2D}$",
     "psi_3d": r"$\Psi_{3D}$",
     "sum": r"$\Psi_{2D} + \Psi_{3D}$",
@@ -96,15 +85,15 @@ TEX_LABELS = {
 }
 
 
-def as_tex(text) -> str:
+def _as_tex(text) -> str:
     """Text from anywhere, safe within LaTeX."""
-    return "".join(TEX.get(c, c) for c in str(text))
+    return "".join(_TEX.get(c, c) for c in str(text))
 
 
 # %% ../../nbs/reproduce/52a_exports.ipynb #5f2acfa7
 def _tex_cell(v, spread: float = float("nan")) -> str:
     if isinstance(v, str):
-        return rf"\emph{{{as_tex(v)}}}"
+        return rf"\emph{{{_as_tex(v)}}}"
     if np.isnan(v):
         return "--"
     return f"{v:.3f}" + ("" if np.isnan(spread) else rf" $\pm$ {spread:.3f}")
@@ -118,12 +107,12 @@ def _tex_wide(df) -> tuple[str, list[str], list[str]]:
     """(column letters, head, rows) with the metrics side by side, each as paper and ours."""
     metrics = list(dict.fromkeys(df.index.get_level_values("metric")))
     n = len(metrics)
-    names = [rf"\multicolumn{{2}}{{c}}{{{as_tex(m)}}}" for m in metrics]
+    names = [rf"\multicolumn{{2}}{{c}}{{{_as_tex(m)}}}" for m in metrics]
     rules = [rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(n)]
     head = [_tex_line(["", *names]), " ".join(rules), _tex_line(["", *["paper", "ours"] * n])]
     rows = []
     for r in dict.fromkeys(df.index.get_level_values("row")):
-        cells = [TEX_LABELS.get(r, as_tex(r))]
+        cells = [_TEX_LABELS.get(r, _as_tex(r))]
         for m in metrics:
             x = df.loc[(r, m)]
             cells += [_tex_cell(x["paper"]), _tex_cell(x["ours"], x["spread"])]
@@ -134,11 +123,11 @@ def _tex_wide(df) -> tuple[str, list[str], list[str]]:
 def _tex_long(df) -> tuple[str, list[str], list[str]]:
     """(column letters, head, rows) with a line a row and metric, the categories across."""
     columns = filled_columns(df)
-    names = [as_tex(c) for c in _heads(columns)]
+    names = [_as_tex(c) for c in _heads(columns)]
     rows = []
     for r, m in df.index:
         cells = [_tex_cell(df.loc[(r, m), c]) for c in columns]
-        rows.append(_tex_line([TEX_LABELS.get(r, as_tex(r)), as_tex(m), *cells]))
+        rows.append(_tex_line([_TEX_LABELS.get(r, _as_tex(r)), _as_tex(m), *cells]))
     return "ll" + "r" * len(columns), [_tex_line(["", "metric", *names])], rows
 
 
@@ -146,11 +135,11 @@ def _tex_long(df) -> tuple[str, list[str], list[str]]:
 def as_latex(spec: TableSpec, df) -> str:
     """A `table` environment for booktabs; its notes as small print below."""
     letters, head, rows = (_tex_long if spec.twin else _tex_wide)(df)
-    notes = " ".join(as_tex(n) for n in df.attrs.get("notes", []))
+    notes = " ".join(_as_tex(n) for n in df.attrs.get("notes", []))
     below = rf"\par\smallskip\footnotesize {notes}" if notes else ""
     lines = ["% \\usepackage{booktabs}", r"\begin{table}", r"\centering"]
     lines += [
-        rf"\caption{{{as_tex(title(spec))}.}}",
+        rf"\caption{{{_as_tex(title(spec))}.}}",
         rf"\label{{tab:{spec.name.replace('/', '-')}}}",
     ]
     lines += [rf"\begin{{tabular}}{{{letters}}}", r"\toprule", *head, r"\midrule", *rows]

@@ -18,12 +18,8 @@ from ..runs.examples import RATES, Example
 
 # %% auto #0
 __all__ = [
-    "LABELS",
-    "LESS_IS_BETTER",
     "Trace",
     "BADGES",
-    "CURVES",
-    "OTHER_COLOURS",
     "fill_template",
     "style_sheet",
     "Cell",
@@ -34,13 +30,10 @@ __all__ = [
     "map_label",
     "method_title",
     "anchor",
-    "no_trace",
     "wide_grid",
     "long_grid",
     "verdict_values",
     "matrix_grid",
-    "image_uri",
-    "map_uri",
     "gallery_grid",
     "figure_html",
     "cloud_figure",
@@ -130,7 +123,7 @@ def number_cell(value, digits: int = 3, href: str = "", **more) -> Cell:
     return Cell(f"{value:.{digits}f}", "num", href=href, **more)
 
 
-LABELS = {
+_LABELS = {
     "psi_2d": "Ψ<sub>2D</sub>",
     "psi_3d": "Ψ<sub>3D</sub>",
     "sum": "Ψ<sub>2D</sub> + Ψ<sub>3D</sub>",
@@ -140,14 +133,14 @@ LABELS = {
 }
 
 
-def map_label(name: str, among: Iterable[str] = LABELS) -> str:
+def map_label(name: str, among: Iterable[str] = _LABELS) -> str:
     """A map's name as the papers write it.
 
     `among`: the names beside it, since a sum of other maps than psi_2d and psi_3d is just a sum.
     """
     from markupsafe import Markup
 
-    return Markup(LABELS[name]) if name in LABELS and "psi_2d" in among else name
+    return Markup(_LABELS[name]) if name in _LABELS and "psi_2d" in among else name
 
 
 def method_title(name: str) -> str:
@@ -161,11 +154,11 @@ def anchor(text: str) -> str:
 
 
 # %% ../../nbs/reproduce/52_html.ipynb #f43ee728
-LESS_IS_BETTER = ("Memory", "Inference Time")
+_LESS_IS_BETTER = ("Memory", "Inference Time")
 Trace = Callable[[str, str], str]
 
 
-def no_trace(row: str, column: str) -> str:
+def _no_trace(row: str, column: str) -> str:
     """No number leads anywhere."""
     return ""
 
@@ -177,10 +170,10 @@ def _numbers(df, column: str) -> list[float]:
 def _best(df, metric: str, column: str) -> float | None:
     """The best number of a column, by which it is printed in bold."""
     numbers = _numbers(df.xs(metric, level="metric"), column)
-    return (min if metric in LESS_IS_BETTER else max)(numbers, default=None)
+    return (min if metric in _LESS_IS_BETTER else max)(numbers, default=None)
 
 
-def wide_grid(df, trace: Trace = no_trace) -> Grid:
+def wide_grid(df, trace: Trace = _no_trace) -> Grid:
     """Rows down, metrics across, each as paper, ours and perhaps spread and difference."""
     metrics = list(dict.fromkeys(df.index.get_level_values("metric")))
     rows = list(dict.fromkeys(df.index.get_level_values("row")))
@@ -204,7 +197,7 @@ def wide_grid(df, trace: Trace = no_trace) -> Grid:
     return Grid([top, below], lines, "paper")
 
 
-def long_grid(df, trace: Trace = no_trace) -> Grid:
+def long_grid(df, trace: Trace = _no_trace) -> Grid:
     """One line per row and metric, the categories across: for per-category tables."""
     extra = ("spread", "difference")
     columns = ["paper", "ours", *(c for c in extra if _numbers(df, c))]
@@ -227,7 +220,7 @@ def long_grid(df, trace: Trace = no_trace) -> Grid:
 BADGES = {SHOWS: "yes", DOES_NOT: "no", CANNOT: "open"}
 
 
-def verdict_values(v: Verdict, trace: Trace = no_trace) -> dict:
+def verdict_values(v: Verdict, trace: Trace = _no_trace) -> dict:
     """What the page of a table says of a claim: its badge, and the difference to each rival."""
     among, differences = [v.claim.better, *v.differences], []
     for rival, (mean, low, high) in v.differences.items():
@@ -267,7 +260,7 @@ def _uri(image, kind: str, **how) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def image_uri(rgb: Float[np.ndarray, "3 H W"], gt=None) -> str:
+def _image_uri(rgb: Float[np.ndarray, "3 H W"], gt=None) -> str:
     """An image as a data URI, the ground truth's border drawn on it."""
     from matplotlib.colors import to_rgb
     from mvad.core.show import FIGURE_STYLE
@@ -282,7 +275,7 @@ def image_uri(rgb: Float[np.ndarray, "3 H W"], gt=None) -> str:
     return _uri(Image.fromarray(pixels), "JPEG", quality=88)
 
 
-def map_uri(
+def _map_uri(
     score: Float[np.ndarray, "H W"], limits: tuple[float, float], colours: str | None = None
 ) -> str:
     """A map as a data URI, coloured between `limits` (by default as scores are)."""
@@ -309,9 +302,9 @@ def gallery_grid(examples: Sequence[Example]) -> Grid:
         gt = np.zeros(e.view.size) if e.view.gt is None else e.view.gt.astype(float)
         about = (e.id.split("/")[-1], f"score {e.score:.3g}")
         line = [Cell(e.defect, head=True, small=about)]
-        line.append(Cell(f"image of {e.id}", image=image_uri(e.view.rgb, e.view.gt)))
-        line.append(Cell("ground truth", image=map_uri(gt, (0, 1), "gray")))
-        line += [Cell(f"{n} of {e.id}", image=map_uri(e.maps[n], limits[n])) for n in names]
+        line.append(Cell(f"image of {e.id}", image=_image_uri(e.view.rgb, e.view.gt)))
+        line.append(Cell("ground truth", image=_map_uri(gt, (0, 1), "gray")))
+        line += [Cell(f"{n} of {e.id}", image=_map_uri(e.maps[n], limits[n])) for n in names]
         lines.append(line)
     scales = [Cell(f"{low:.2g} … {high:.2g}", "scale") for low, high in limits.values()]
     lines.append([Cell("scale", head=True), Cell(), Cell(), *scales])
@@ -366,14 +359,14 @@ def cloud_figure(examples: Sequence[Example], name: str):
 
 
 # %% ../../nbs/reproduce/52_html.ipynb #9fb3a374
-CURVES = {
+_CURVES = {
     "psi_2d": ("Ψ2D", "#0072B2", "dash"),
     "psi_3d": ("Ψ3D", "#E69F00", "dash"),
     "sum": ("sum", "#CC79A7", "dot"),
     "max": ("max", "#56B4E9", "dashdot"),
     "product": ("product", "#111111", "solid"),
 }  # a map's name, colour and dash; other maps take the colours below in turn
-OTHER_COLOURS = ("#009E73", "#D55E00", "#F0E442", "#444444")
+_OTHER_COLOURS = ("#009E73", "#D55E00", "#F0E442", "#444444")
 
 
 def curve_figure(
@@ -396,7 +389,7 @@ def curve_figure(
     for i, of_category in enumerate(curves.values()):
         place = dict(row=i // columns + 1, col=i % columns + 1)
         for k, n in enumerate(names):
-            text, colour, dash = CURVES.get(n, (n, OTHER_COLOURS[k % 4], "solid"))
+            text, colour, dash = _CURVES.get(n, (n, _OTHER_COLOURS[k % 4], "solid"))
             line = dict(color=colour, dash=dash, width=3 if n == "product" else 1.8)
             legend = dict(name=text, showlegend=i == 0, legendgroup=n)
             fig.add_trace(go.Scatter(x=x, y=of_category[n][1:], line=line, **legend), **place)

@@ -20,7 +20,6 @@ from .specs import LEFT_OUT, MATRIX_METRICS, Row, TableSpec, dataset_title
 # %% auto #0
 __all__ = [
     "mean_costs",
-    "matrix_command",
     "matrix_data",
     "write_matrix",
     "read_matrix",
@@ -80,7 +79,7 @@ def _of_row(r: Reproduction, spec: TableSpec, row: Row) -> list[Outcome]:
     return [o for o in outcomes if (o.run.method, o.run.variant, o.run.dataset) == key]
 
 
-def matrix_command(r: Reproduction, spec: TableSpec) -> str:
+def _matrix_command(r: Reproduction, spec: TableSpec) -> str:
     """The command that computes this matrix."""
     runs = [o.run for o in r.outcomes[spec.name]]
     words = [f"mvad reproduce {spec.name}"]
@@ -112,7 +111,7 @@ def matrix_data(r: Reproduction, spec: TableSpec) -> dict:
     versions = {json.dumps(e.get("versions", {}), sort_keys=True) for e in environments}
     return dict(
         schema=1,
-        command=matrix_command(r, spec),
+        command=_matrix_command(r, spec),
         device=sorted({e.get("device", "unknown") for e in environments}),
         versions=[json.loads(v) for v in sorted(versions)],
         code=sorted({record["hashes"].get("code", "") for record in records}),

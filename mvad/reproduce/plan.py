@@ -29,7 +29,6 @@ from mvad.runs.run import (
 
 # %% auto #0
 __all__ = [
-    "NOTE",
     "plan",
     "only_runner",
     "Reproduction",
@@ -249,7 +248,7 @@ def reproduce(
 
 
 # %% ../../nbs/reproduce/51_plan.ipynb #b4fedd15
-NOTE = "reproduction.json"
+_NOTE = "reproduction.json"
 
 
 def write_note(r: Reproduction) -> Path:
@@ -260,16 +259,16 @@ def write_note(r: Reproduction) -> Path:
         return asdict(o) | {"folder": where}
 
     tables = {name: [told(o) for o in outcomes] for name, outcomes in r.outcomes.items()}
-    write_text(r.out / NOTE, json.dumps(dict(schema=1, tables=tables), indent=1))
-    return r.out / NOTE
+    write_text(r.out / _NOTE, json.dumps(dict(schema=1, tables=tables), indent=1))
+    return r.out / _NOTE
 
 
 def _read_note(out: Path) -> dict[str, list[Outcome]] | None:
     """The outcomes by table that `write_note` wrote; None where it did not."""
-    if not (out / NOTE).is_file():
+    if not (out / _NOTE).is_file():
         return None
     try:
-        tables = json.loads((out / NOTE).read_text(encoding="utf-8"))["tables"]
+        tables = json.loads((out / _NOTE).read_text(encoding="utf-8"))["tables"]
         found = {}
         for name, outcomes in tables.items():
             found[name] = []
@@ -280,7 +279,7 @@ def _read_note(out: Path) -> dict[str, list[Outcome]] | None:
     except (ValueError, KeyError, TypeError) as e:
         what, wanted = "cannot read what was reproduced here", "what the report wrote"
         fix = "delete it: the records are enough"
-        raise MvadError(what, file=out / NOTE, found=str(e)[:100], expected=wanted, fix=fix) from e
+        raise MvadError(what, file=out / _NOTE, found=str(e)[:100], expected=wanted, fix=fix) from e
 
 
 # %% ../../nbs/reproduce/51_plan.ipynb #5bc57ea8
@@ -338,7 +337,7 @@ def with_earlier(r: Reproduction) -> Reproduction:
 
     Those of the same scale, protocol and data whose records are still good.
     """
-    if not (r.out / NOTE).is_file():
+    if not (r.out / _NOTE).is_file():
         return r
 
     def kinds(outcomes: Sequence[Outcome]) -> set:

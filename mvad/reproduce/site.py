@@ -43,23 +43,10 @@ from ..runs.examples import EXAMPLES, Example, load_examples
 from ..runs.run import LOG, NOTEBOOK, Outcome
 
 # %% auto #0
-__all__ = [
-    "PAGE_FOLDER",
-    "TABLE_FOLDER",
-    "INDEX_FILE",
-    "Site",
-    "tracer",
-    "write_page",
-    "write_assets",
-    "write_runs_page",
-    "notebook_cells",
-    "write_run",
-    "write_table",
-    "write_site",
-]
+__all__ = ["Site", "tracer", "write_site"]
 
 # %% ../../nbs/reproduce/52b_site.ipynb #ccda2340
-PAGE_FOLDER, TABLE_FOLDER, INDEX_FILE = "pages", "tables", "report.html"
+_PAGE_FOLDER, _TABLE_FOLDER, _INDEX_FILE = "pages", "tables", "report.html"
 
 
 @dataclass
@@ -82,11 +69,11 @@ class Site:
 
     def page(self, o: Outcome) -> Path:
         """The page of a run."""
-        return self.r.out / PAGE_FOLDER / f"{o.folder.name.removesuffix('.part')}.html"
+        return self.r.out / _PAGE_FOLDER / f"{o.folder.name.removesuffix('.part')}.html"
 
     def table(self, spec: TableSpec, kind: str = "") -> Path:
         """The page of a table; `kind` "-runs": the list of its runs."""
-        return self.r.out / TABLE_FOLDER / f"{spec.name.replace('/', '-')}{kind}.html"
+        return self.r.out / _TABLE_FOLDER / f"{spec.name.replace('/', '-')}{kind}.html"
 
     def link(self, o: Outcome, spec: TableSpec | None = None) -> str:
         """The address of a run's page, as seen from a table's page or from the index."""
@@ -146,7 +133,7 @@ def tracer(site: Site, spec: TableSpec) -> Trace:
 
 
 # %% ../../nbs/reproduce/52b_site.ipynb #eb175842
-def write_page(path: Path, template: str, root: Path, **values) -> Path:
+def _write_page(path: Path, template: str, root: Path, **values) -> Path:
     """A page from its template, by rename.
 
     Args:
@@ -154,17 +141,17 @@ def write_page(path: Path, template: str, root: Path, **values) -> Path:
         values: what the template asks for; always `title`, `about` and `links`, which are
             (text, address) for the page's head.
     """
-    values = dict(figures=False, assets=os.path.relpath(root / PAGE_FOLDER, path.parent)) | values
+    values = dict(figures=False, assets=os.path.relpath(root / _PAGE_FOLDER, path.parent)) | values
     write_text(path, fill_template(template, **values))
     return path
 
 
-def write_assets(root: Path) -> None:
+def _write_assets(root: Path) -> None:
     """Style sheet and plotly's script."""
     from plotly.offline import get_plotlyjs
 
-    write_text(root / PAGE_FOLDER / "style.css", style_sheet())
-    write_text(root / PAGE_FOLDER / "plotly.min.js", get_plotlyjs())
+    write_text(root / _PAGE_FOLDER / "style.css", style_sheet())
+    write_text(root / _PAGE_FOLDER / "plotly.min.js", get_plotlyjs())
 
 
 # %% ../../nbs/reproduce/52b_site.ipynb #062c606c
@@ -188,7 +175,7 @@ def _runs_grid(site: Site, spec: TableSpec, i: int) -> Grid:
     return Grid([head_cells(["category", "seed", *_metric_heads(spec), "run"])], lines)
 
 
-def write_runs_page(site: Site, spec: TableSpec) -> Path:
+def _write_runs_page(site: Site, spec: TableSpec) -> Path:
     """The page that says where the numbers of a table come from."""
     path, names, rows = site.table(spec, "-runs"), [r.label for r in spec.rows], []
     for i, row in enumerate(spec.rows):
@@ -197,10 +184,10 @@ def write_runs_page(site: Site, spec: TableSpec) -> Path:
             shown = dict(label=map_label(row.label, names), branch=map_label(row.branch, names))
             about = dict(method=method_title(row.method), variant=row.variant)
             rows.append(dict(i=i, grid=grid, **shown, **about))
-    index = os.path.relpath(site.r.out / INDEX_FILE, path.parent)
+    index = os.path.relpath(site.r.out / _INDEX_FILE, path.parent)
     links = [(heading(spec), site.table(spec).name), ("Index", index)]
     told = dict(title=f"Where the numbers come from: {heading(spec)}", about=spec.title)
-    return write_page(path, "runs.html", site.r.out, links=links, rows=rows, **told)
+    return _write_page(path, "runs.html", site.r.out, links=links, rows=rows, **told)
 
 
 # %% ../../nbs/reproduce/52b_site.ipynb #3063ba70
@@ -220,7 +207,7 @@ def _output(o: dict) -> dict:
     return dict(image="", kind="printed", text=text)
 
 
-def notebook_cells(path: Path) -> list[dict] | None:
+def _notebook_cells(path: Path) -> list[dict] | None:
     """The cells of an executed notebook, for its page; None where it cannot be read."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -280,14 +267,14 @@ def _run_facts(o: Outcome, record: dict | None) -> list[tuple[str, list[Fact]]]:
     return [*facts, ("device", [Fact(_device(record))]), ("versions", [Fact(_versions(record))])]
 
 
-def write_run(site: Site, o: Outcome) -> Path:
+def _write_run(site: Site, o: Outcome) -> Path:
     """The page of one run."""
     path, record = site.page(o), site.record(o)
 
     def to(target: Path) -> str:
         return os.path.relpath(target, path.parent)
 
-    links = [("Index", to(site.r.out / INDEX_FILE))]
+    links = [("Index", to(site.r.out / _INDEX_FILE))]
     for spec in site.r.specs:
         if o in site.r.outcomes[spec.name]:
             links.append((heading(spec), to(site.table(spec))))
@@ -298,7 +285,7 @@ def write_run(site: Site, o: Outcome) -> Path:
     links += [(text, to(f)) for text, f in files.items() if f.is_file()]
     own = "embedded" if o.run.data == "embedded" else "own"
     about = f"protocol {o.run.protocol}, scale {o.run.scale}, {own} data in the layout of"
-    return write_page(
+    return _write_page(
         path,
         "run.html",
         site.r.out,
@@ -307,7 +294,7 @@ def write_run(site: Site, o: Outcome) -> Path:
         links=links,
         pairs=_run_facts(o, record),
         values=_values_grid(record) if record and record["rows"] else None,
-        cells=notebook_cells(o.folder / NOTEBOOK),
+        cells=_notebook_cells(o.folder / NOTEBOOK),
     )
 
 
@@ -427,13 +414,13 @@ def _twin(site: Site, spec: TableSpec) -> dict | None:
     return dict(name=spec.twin, href=f"{spec.twin.replace('/', '-')}.html" if there else "")
 
 
-def write_table(site: Site, spec: TableSpec, verdicts: list[Verdict]) -> Path:
+def _write_table(site: Site, spec: TableSpec, verdicts: list[Verdict]) -> Path:
     """The page of a table, the list of its runs, and its three files beside it."""
     path, failures = site.table(spec), site.r.failures(spec.name)
     records = site.records(site.r.outcomes[spec.name])
     df = table(spec, records, failures)
     write_exports(path.parent, spec, df)
-    write_runs_page(site, spec)
+    _write_runs_page(site, spec)
     twin, trace = _twin(site, spec), tracer(site, spec)
     pictures = dict(galleries=[], cloud="", cloud_map="", curves="")
     if not (twin and twin["href"]):
@@ -446,7 +433,7 @@ def write_table(site: Site, spec: TableSpec, verdicts: list[Verdict]) -> Path:
     sections = {"claims": verdicts, "defects": values["matrices"], "maps": maps}
     sections |= {k: values[k] for k in ("cloud", "curves", "costs")}
     names = dict(claims="Claims", defects="Defects", maps="Maps", cloud="Cloud", curves="PRO")
-    links = [("Index", os.path.relpath(site.r.out / INDEX_FILE, path.parent))]
+    links = [("Index", os.path.relpath(site.r.out / _INDEX_FILE, path.parent))]
     links.append(("Where the numbers come from", site.table(spec, "-runs").name))
     links += [(f"{kind} file", f"{path.stem}.{kind}") for kind in EXPORTERS]
     for id, shown in sections.items():
@@ -455,7 +442,7 @@ def write_table(site: Site, spec: TableSpec, verdicts: list[Verdict]) -> Path:
     about = "A number of ours is a link to where it comes from."
     values |= dict(figures=bool(values["cloud"] or values["curves"]))
     told = dict(title=title(spec), about=about, links=links)
-    return write_page(path, "table.html", site.r.out, **told, **values)
+    return _write_page(path, "table.html", site.r.out, **told, **values)
 
 
 # %% ../../nbs/reproduce/52b_site.ipynb #41b49273
@@ -542,12 +529,12 @@ def write_site(r: Reproduction) -> Path:
     """
     site = Site(r)
     write_note(r)
-    write_assets(r.out)
+    _write_assets(r.out)
     judged = {s.name: judge(s, site.records(r.outcomes[s.name])) for s in r.specs}
     for o in r.every:
-        write_run(site, o)
+        _write_run(site, o)
     for spec in r.specs:
-        write_table(site, spec, judged[spec.name])
+        _write_table(site, spec, judged[spec.name])
     failures = [dict(run=str(o.run), href=site.link(o), error=o.error) for o in r.every if o.error]
     sections = {"tables": "Tables", "failures": "Failures", "how": "How", "runs": "Runs"}
     if not failures:
@@ -555,8 +542,8 @@ def write_site(r: Reproduction) -> Path:
     names = ", ".join(map(heading, r.specs)) or "Nothing"
     if len(r.specs) >= 6:
         names = f"{len(r.specs)} tables"
-    return write_page(
-        r.out / INDEX_FILE,
+    return _write_page(
+        r.out / _INDEX_FILE,
         "index.html",
         r.out,
         title=f"{names}: reproduced",

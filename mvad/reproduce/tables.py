@@ -17,10 +17,7 @@ from .specs import Metric, Row, TableSpec, dataset_title, matrix_spec
 
 # %% auto #0
 __all__ = [
-    "NOT_LEGIBLE",
-    "NOT_GIVEN",
     "MEASURED",
-    "MACHINES",
     "paper_values",
     "means_apart",
     "printed_mean",
@@ -32,9 +29,7 @@ __all__ = [
     "shared_setting",
     "check_comparable",
     "records_of_row",
-    "measured_of",
     "value_of",
-    "chance_of",
     "notes",
     "paper_categories",
     "table",
@@ -50,7 +45,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/reproduce/50_tables.ipynb #7cf01348
-NOT_LEGIBLE, NOT_GIVEN = "not legible in the source", "not given in the paper"
+_NOT_LEGIBLE, _NOT_GIVEN = "not legible in the source", "not given in the paper"
 
 
 @cache
@@ -206,7 +201,7 @@ MEASURED = {
 }  # not scores: from what the record measured, on whatever machine
 
 
-def measured_of(record: dict, name: str) -> float:
+def _measured_of(record: dict, name: str) -> float:
     """Frame Rate, Inference Time or Memory of a record; NaN where it was not measured.
 
     Args:
@@ -226,7 +221,7 @@ def measured_of(record: dict, name: str) -> float:
 def value_of(record: dict, branch: str, metric: Metric, defect: str = "all") -> float:
     """The value of a metric in a record, of all defects or of one type; NaN where it has none."""
     if metric.recorded in MEASURED:
-        return measured_of(record, metric.name) if defect == "all" else float("nan")
+        return _measured_of(record, metric.name) if defect == "all" else float("nan")
     for r in record["rows"]:
         same = (r["branch"], r["defect"], r["metric"]) == (branch, defect, metric.recorded)
         if same and ("AUPRO" not in metric.name or r["estimator"] == metric.estimator):
@@ -263,7 +258,7 @@ def _mean(cells: dict[str, dict[int, float] | str]) -> tuple[float | str, float]
 
 
 # %% ../../nbs/reproduce/50_tables.ipynb #92dcf1f8
-MACHINES = {"cfm": "an NVIDIA GeForce RTX 4090"}  # where a paper measured its speed
+_MACHINES = {"cfm": "an NVIDIA GeForce RTX 4090"}  # where a paper measured its speed
 
 
 def _names(datasets: Iterable[str]) -> str:
@@ -303,7 +298,7 @@ def _estimator_note(spec: TableSpec, estimator: str | None) -> list[str]:
 
 
 # %% ../../nbs/reproduce/50_tables.ipynb #909da99b
-def chance_of(spec: TableSpec, records: Sequence[dict], metric: str) -> float | None:
+def _chance_of(spec: TableSpec, records: Sequence[dict], metric: str) -> float | None:
     """What chance reaches in a metric, mean over the records of a table's rows, or None."""
     asked = {(r.method, r.variant, r.branch) for r in spec.rows if r.variant}
     found = []
@@ -319,7 +314,7 @@ def chance_of(spec: TableSpec, records: Sequence[dict], metric: str) -> float | 
 def _chance_notes(spec: TableSpec, records: Sequence[dict]) -> list[str]:
     lines = []
     for m in spec.metrics:
-        chance = chance_of(spec, records, m.recorded) if m.name.startswith("V-") else None
+        chance = _chance_of(spec, records, m.recorded) if m.name.startswith("V-") else None
         if chance is not None:
             dealt = "scores dealt out by chance over the observed ones reach"
             lines.append(f"{m.name} counts every voxel of the box; {dealt} {chance:.3f} on ours.")
@@ -332,7 +327,7 @@ def _speed_note(spec: TableSpec, records: Sequence[dict]) -> list[str]:
         return []
     unknown = "a machine that the record does not name"
     ours = {(r.get("environment") or {}).get("device", unknown) for r in records}
-    theirs = MACHINES.get(spec.paper, "a machine that it does not name")
+    theirs = _MACHINES.get(spec.paper, "a machine that it does not name")
     how = "encoders included, all maps of a sample"
     where = f"ours on {' and '.join(sorted(ours))}, {how}; the paper's on {theirs}"
     return [f"{' and '.join(units)}, {where}."]

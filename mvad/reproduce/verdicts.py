@@ -30,11 +30,6 @@ __all__ = [
     "paired_bootstrap_areas",
     "Verdict",
     "CannotJudge",
-    "Sides",
-    "pair_records",
-    "score_groups",
-    "area_groups",
-    "measured_difference",
     "paired_difference",
     "judge",
 ]
@@ -121,7 +116,7 @@ class CannotJudge(Exception):
 
 # %% ../../nbs/reproduce/50b_verdicts.ipynb #2f063fb2
 @dataclass(frozen=True)
-class Sides:
+class _Sides:
     """The records of two sides, by category and seed, both of the same categories and seeds."""
 
     categories: list[str]
@@ -134,14 +129,14 @@ class Sides:
         return tuple([side[category, s] for s in self.seeds] for side in (self.a, self.b))
 
 
-def pair_records(a: Sequence[dict], b: Sequence[dict]) -> Sides:
+def _pair_records(a: Sequence[dict], b: Sequence[dict]) -> _Sides:
     """The records of both sides in pairs; `CannotJudge` without three seeds of each."""
     a, b = ({(r["run"]["category"], r["run"]["seed"]): r for r in side} for side in (a, b))
     if not a and not b:
         raise CannotJudge("there are no results")
     if set(a) != set(b):
         raise CannotJudge("the two were not run on the same categories and seeds")
-    sides = Sides(sorted({c for c, _ in a}), sorted({s for _, s in a}), a, b)
+    sides = _Sides(sorted({c for c, _ in a}), sorted({s for _, s in a}), a, b)
     if len(a) < len(sides.categories) * len(sides.seeds):
         raise CannotJudge("some runs are missing")
     if len(sides.seeds) < 3:
@@ -149,7 +144,7 @@ def pair_records(a: Sequence[dict], b: Sequence[dict]) -> Sides:
     return sides
 
 
-def score_groups(sides: Sides, branch_a: str, branch_b: str) -> list[tuple[np.ndarray, ...]]:
+def _score_groups(sides: _Sides, branch_a: str, branch_b: str) -> list[tuple[np.ndarray, ...]]:
     """The groups for `paired_bootstrap`."""
     groups = []
     for c in sides.categories:
@@ -168,7 +163,7 @@ def score_groups(sides: Sides, branch_a: str, branch_b: str) -> list[tuple[np.nd
     return groups
 
 
-def area_groups(sides: Sides, branch_a: str, branch_b: str, metric: str) -> list[tuple]:
+def _area_groups(sides: _Sides, branch_a: str, branch_b: str, metric: str) -> list[tuple]:
     """The groups for `paired_bootstrap_areas`."""
     groups = []
     for c in sides.categories:
@@ -187,7 +182,9 @@ def area_groups(sides: Sides, branch_a: str, branch_b: str, metric: str) -> list
 
 
 # %% ../../nbs/reproduce/50b_verdicts.ipynb #b3f1c0fe
-def measured_difference(sides: tuple[list[dict], list[dict]], claim: Claim, branches) -> Difference:
+def _measured_difference(
+    sides: tuple[list[dict], list[dict]], claim: Claim, branches
+) -> Difference:
     """(mean, smallest, largest difference over runs) of a measured metric."""
     values = []
     for records, branch in zip(sides, branches):
@@ -217,10 +214,10 @@ def paired_difference(a, b, branches, metric: Metric, **how) -> Difference:
     if metric.recorded not in ("I-AUROC", "S-AUROC") and "AUPRO" not in metric.recorded:
         held = "the records hold one score per object"
         raise CannotJudge(f"{held}; {metric.name} has none to draw from")
-    sides = pair_records(a, b)
+    sides = _pair_records(a, b)
     if "AUPRO" in metric.recorded:
-        return paired_bootstrap_areas(area_groups(sides, *branches, metric.recorded), **how)
-    return paired_bootstrap(score_groups(sides, *branches), **how)
+        return paired_bootstrap_areas(_area_groups(sides, *branches, metric.recorded), **how)
+    return paired_bootstrap(_score_groups(sides, *branches), **how)
 
 
 # %% ../../nbs/reproduce/50b_verdicts.ipynb #21653a02
@@ -238,7 +235,7 @@ def _judge(spec: TableSpec, claim: Claim, records: Sequence[dict], **how) -> dic
         sides = [choose(mine, method=r.method, variant=r.variant) for r in both]
         branches = [r.branch for r in both]
         if measured:
-            found[rival] = measured_difference(sides, claim, branches)
+            found[rival] = _measured_difference(sides, claim, branches)
         else:
             found[rival] = paired_difference(*sides, branches, claim.metric, **how)
     return found

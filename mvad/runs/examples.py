@@ -14,7 +14,7 @@ from ..core.files import by_rename
 from ..core.sample import MvadError, Sample, View
 
 # %% auto #0
-__all__ = ["EXAMPLES", "RATES", "Example", "choose_examples", "save_examples", "load_examples"]
+__all__ = ["EXAMPLES", "RATES", "Example", "save_examples", "load_examples"]
 
 # %% ../../nbs/runs/46_examples.ipynb #fc9a766a
 EXAMPLES = "maps.npz"  # the file's name
@@ -32,7 +32,7 @@ class Example:
     maps: dict[str, Float[np.ndarray, "H W"]]
 
 
-def choose_examples(ids: Sequence[str], defects: Sequence[str], per_defect: int = 2) -> list[int]:
+def _choose_examples(ids: Sequence[str], defects: Sequence[str], per_defect: int = 2) -> list[int]:
     """Indices of the first `per_defect` samples of each type by id, good ones first."""
     order = sorted(range(len(ids)), key=lambda i: (defects[i] != "good", str(defects[i]), ids[i]))
     chosen, seen = [], {}
@@ -96,7 +96,7 @@ def save_examples(
 
     ids = getattr(samples, "ids", None) or [s.id for s in samples]
     defects = getattr(samples, "defects", None) or [s.defect for s in samples]
-    chosen = set(choose_examples(ids, defects, per_defect))
+    chosen = set(_choose_examples(ids, defects, per_defect))
     pro, arrays, heads, names = {}, {}, [], []
     wanted = range(len(ids)) if curves else sorted(chosen)
     for i in tqdm(wanted, desc="example maps", disable=not progress):

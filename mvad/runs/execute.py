@@ -22,17 +22,13 @@ from .run import LOG, NOTEBOOK, Outcome, Run, notebook_of, run_cells, valid_reco
 
 # %% auto #0
 __all__ = [
-    "OUTSIDE",
     "run_environment",
-    "kernel_environment",
     "hold",
     "begin_in_kernel",
     "papermill",
     "run_notebook",
-    "part_of",
     "progress_file",
     "failed_before",
-    "parameters_of_run",
     "execute",
 ]
 
@@ -55,7 +51,7 @@ def run_environment() -> dict[str, str]:
 
 
 @contextmanager
-def kernel_environment() -> Iterator[None]:
+def _kernel_environment() -> Iterator[None]:
     """`run_environment` for the kernels that this process starts while the block runs."""
     new = run_environment()
     old = {k: os.environ.get(k) for k in new}
@@ -204,7 +200,7 @@ def run_notebook(
     nbformat.write(nb, source)
     how = {"engine_name": engine} if engine else {}
     try:
-        with kernel_environment(), _at_most(limit, started), _quiet("papermill"):
+        with _kernel_environment(), _at_most(limit, started), _quiet("papermill"):
             pm.execute_notebook(
                 str(source),
                 str(output),
@@ -224,7 +220,7 @@ def run_notebook(
 
 
 # %% ../../nbs/runs/48_execute.ipynb #9b8d08ca
-OUTSIDE = re.compile(
+_OUTSIDE = re.compile(
     "DeadKernel|TimeoutError|MemoryError|ImportError|ModuleNotFoundError|ConnectionError|URLError"
     "|HTTPError|BrokenPipe|out of memory|allocate memory|No space left|File too large|quota"
     "|Input/output error|cannot write|CUDA error|another process still works",
@@ -232,14 +228,14 @@ OUTSIDE = re.compile(
 )  # what the next call may get past
 
 
-def part_of(folder: Path) -> Path:
+def _part_of(folder: Path) -> Path:
     """Where a run works until it is done."""
     return folder.with_name(folder.name + ".part")
 
 
 def progress_file(folder: Path) -> Path:
     """Where a run tells how far it is."""
-    return part_of(folder) / "progress.json"
+    return _part_of(folder) / "progress.json"
 
 
 def _reason(e: BaseException) -> tuple[str, str, str]:
@@ -270,7 +266,7 @@ def _failed(run: Run, part: Path, e: Exception, seconds: float) -> Outcome:
     if "DeadKernel" in error:
         error += f"; it was killed, perhaps because memory ran out, see {part / LOG}"
     _note(part, f"{status} after {seconds:.1f} s: {error}")
-    again = status == "needs" or bool(OUTSIDE.search(error))
+    again = status == "needs" or bool(_OUTSIDE.search(error))
     told = {"run": run.settings(), "says": says, "error": error, "again": again}
     with suppress(MvadError):  # a full disk: without a word the run is tried again, as it should be
         write_json(part / "failed.json", told)
@@ -280,16 +276,16 @@ def _failed(run: Run, part: Path, e: Exception, seconds: float) -> Outcome:
 def failed_before(folder: Path, run: Run) -> Outcome | None:
     """How the last attempt failed, if the same code and data would fail again; else None."""
     try:
-        told = json.loads((part_of(folder) / "failed.json").read_text(encoding="utf-8"))
+        told = json.loads((_part_of(folder) / "failed.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if told.get("run") != run.settings() or told.get("again", True):
         return None
-    return Outcome(run, part_of(folder), "failed", told["says"], told["error"])
+    return Outcome(run, _part_of(folder), "failed", told["says"], told["error"])
 
 
 # %% ../../nbs/runs/48_execute.ipynb #ae0d60af
-def parameters_of_run(run: Run, out: Path, device: str, table: str) -> dict:
+def _parameters_of_run(run: Run, out: Path, device: str, table: str) -> dict:
     """What papermill puts into the notebook's cell tagged `parameters`."""
     names = ("dataset", "root", "category", "variant", "protocol", "scale", "seed")
     told = {name: getattr(run, name) for name in names}
@@ -310,13 +306,13 @@ def execute(
 
     Returns how it went; raises only what must stop everything (an interrupt).
     """
-    part, start = part_of(folder), time.monotonic()
+    part, start = _part_of(folder), time.monotonic()
     progress, timings = progress_file(folder), timings_file(run, device)
     try:
         part.mkdir(parents=True, exist_ok=True)
         (part / "failed.json").unlink(missing_ok=True)
         _note(part, f"begins: {run}, {run.protocol}, {run.scale}, {device}")
-        told = parameters_of_run(run, part, device, table)
+        told = _parameters_of_run(run, part, device, table)
         cached = run.category in read_timings(timings).categories
         how = dict(engine=engine, progress=progress, timings=timings, cached=cached, limit=limit)
         run_notebook(notebook_of(run.method), part / NOTEBOOK, told, **how)

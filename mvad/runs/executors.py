@@ -23,23 +23,15 @@ from .run import Outcome, Run, valid_record
 # %% auto #0
 __all__ = [
     "PROGRAM",
-    "FORWARDED",
     "EXECUTORS",
     "InSequence",
-    "as_job",
     "run_job",
-    "outcome_of",
     "shares",
     "InProcesses",
-    "worker_function",
-    "worker_environment",
     "connect",
-    "check_nodes",
     "RayCluster",
-    "slurm_parameters",
     "SlurmCluster",
     "executor_for",
-    "expected_seconds",
     "run_all",
 ]
 
@@ -61,7 +53,7 @@ class InSequence:
 PROGRAM = "from mvad.runs.executors import run_job; run_job()"  # what a process executes
 
 
-def as_job(run: Run, folder: Path, how: dict) -> str:
+def _as_job(run: Run, folder: Path, how: dict) -> str:
     """One run as the text that a process reads."""
     return json.dumps({"run": asdict(run), "folder": str(folder), "how": how})
 
@@ -77,7 +69,7 @@ def run_job() -> None:
     print(json.dumps(told))
 
 
-def outcome_of(run: Run, folder: Path, printed: str, code: int) -> Outcome:
+def _outcome_of(run: Run, folder: Path, printed: str, code: int) -> Outcome:
     """The outcome that a process printed last, or that it died before it could."""
     try:
         told = json.loads(printed.splitlines()[-1])
@@ -154,8 +146,8 @@ class InProcesses:
                 command = [sys.executable, "-c", PROGRAM]
                 child = subprocess.Popen(command, env=environment, **pipes)
                 children.append(child)
-                printed, _ = child.communicate(as_job(run, folder, how))
-                return outcome_of(run, folder, printed, child.returncode)
+                printed, _ = child.communicate(_as_job(run, folder, how))
+                return _outcome_of(run, folder, printed, child.returncode)
             finally:
                 free.put(environment)
 
@@ -171,10 +163,10 @@ class InProcesses:
 
 
 # %% ../../nbs/runs/49_executors.ipynb #4d1c77f4
-FORWARDED = ("MVAD_", "HF_", "TORCH_HOME", "OMP_", "MKL_")  # variables that a worker must know
+_FORWARDED = ("MVAD_", "HF_", "TORCH_HOME", "OMP_", "MKL_")  # variables that a worker must know
 
 
-def worker_function() -> Callable:
+def _worker_function() -> Callable:
     """What a worker executes: (program, job, environment) -> (what it printed, exit status)."""
 
     def work(program: str, job: str, environment: dict[str, str]) -> tuple[str, int]:
@@ -189,14 +181,14 @@ def worker_function() -> Callable:
     return work
 
 
-def worker_environment(cores: int = 1) -> dict[str, str]:
+def _worker_environment(cores: int = 1) -> dict[str, str]:
     """The environment that goes with a job.
 
     `run_environment`, the variables that say where caches, notebooks and weights are, and as many
     threads as cores.
     """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
-    forwarded = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
+    forwarded = {k: v for k, v in os.environ.items() if k.startswith(_FORWARDED)}
     return threads | forwarded | run_environment()
 
 
@@ -251,7 +243,7 @@ def connect(address: str | None = None, cores: int = 1):
     return ray
 
 
-def check_nodes(nodes: list[dict], gpus: float, cores: int) -> None:
+def _check_nodes(nodes: list[dict], gpus: float, cores: int) -> None:
     """Refuse what no machine of the cluster (`ray.nodes()`) can ever give."""
     there = [n["Resources"] for n in nodes if n["Alive"]]
     found = [(r.get("GPU", 0.0), int(r.get("CPU", 0))) for r in there]
@@ -283,13 +275,13 @@ class RayCluster(_Cluster):
         gpus, cores = self.per_run(how.get("device", "cpu"))
         ray = connect(self.address, self.places * cores)
         try:
-            check_nodes(ray.nodes(), gpus, cores)
+            _check_nodes(ray.nodes(), gpus, cores)
             wanted = dict(num_cpus=cores, num_gpus=gpus, max_retries=self.retries)
-            task, environment = ray.remote(**wanted)(worker_function()), worker_environment(cores)
+            task, environment = ray.remote(**wanted)(_worker_function()), _worker_environment(cores)
             out, begun = {}, set()
             for run, folder in todo.items():
                 progress_file(folder).unlink(missing_ok=True)
-                job = as_job(run, folder, how)
+                job = _as_job(run, folder, how)
                 out[task.options(name=str(run)).remote(PROGRAM, job, environment)] = (run, folder)
             while out:
                 ended, _ = ray.wait(list(out), num_returns=1, timeout=1)
@@ -304,7 +296,7 @@ class RayCluster(_Cluster):
 
     def _outcome(self, ray, task_id, run: Run, folder: Path) -> Outcome:
         try:
-            return outcome_of(run, folder, *ray.get(task_id))
+            return _outcome_of(run, folder, *ray.get(task_id))
         except ray.exceptions.RayError as e:
             why = str(e).splitlines()[0][:160]
             lost = f"its worker was lost {self.retries + 1} times: {why}"
@@ -312,7 +304,7 @@ class RayCluster(_Cluster):
 
 
 # %% ../../nbs/runs/49_executors.ipynb #ddc84e7c
-def slurm_parameters(limit: float, gpus: float, cores: int) -> dict:
+def _slurm_parameters(limit: float, gpus: float, cores: int) -> dict:
     """What each job asks Slurm for; `limit` is in minutes, 0: none."""
     minutes = math.ceil(limit) + 10 if limit else 24 * 60
     asked = dict(name="mvad", cpus_per_task=cores, timeout_min=minutes)
@@ -344,15 +336,15 @@ class SlurmCluster(_Cluster):
         gpus, cores = self.per_run(how.get("device", "cpu"))
         logs = next(iter(todo.values())).parent.parent / "slurm"
         slurm = submitit.AutoExecutor(folder=logs, cluster=self.address or "slurm")
-        slurm.update_parameters(**slurm_parameters(how.get("limit") or 0, gpus, cores))
-        left, out, environment = list(todo.items()), {}, worker_environment(cores)
+        slurm.update_parameters(**_slurm_parameters(how.get("limit") or 0, gpus, cores))
+        left, out, environment = list(todo.items()), {}, _worker_environment(cores)
         places = self.places if self.address == "local" else len(todo)
         try:
             while left or out:
                 while left and len(out) < places:
                     run, folder = left.pop(0)
                     watch.begins(run, progress_file(folder))
-                    job = (worker_function(), PROGRAM, as_job(run, folder, how), environment)
+                    job = (_worker_function(), PROGRAM, _as_job(run, folder, how), environment)
                     out[slurm.submit(*job)] = (run, folder)
                 for job in [j for j in out if j.done()]:
                     yield self._outcome(job, *out.pop(job))
@@ -363,7 +355,7 @@ class SlurmCluster(_Cluster):
 
     def _outcome(self, job, run: Run, folder: Path) -> Outcome:
         try:
-            return outcome_of(run, folder, *job.result())
+            return _outcome_of(run, folder, *job.result())
         except Exception as e:
             lost = f"its job {job.job_id} was lost: {' '.join(str(e).split())[:160]}"
             return Outcome(run, folder, "failed", "failed", lost)
@@ -406,7 +398,7 @@ def executor_for(
 
 
 # %% ../../nbs/runs/49_executors.ipynb #d8b97fbf
-def expected_seconds(runs: Iterable[Run], device: str) -> dict[Run, float | None]:
+def _expected_seconds(runs: Iterable[Run], device: str) -> dict[Run, float | None]:
     """What each run took earlier, or None; the first of a category computes frozen features."""
     found, cached = {}, {}
     for run in runs:
@@ -440,7 +432,7 @@ def run_all(
         elif not retry_failed and (failure := failed_before(folder, run)):
             outcomes[run] = failure
     left = {r: f for r, f in todo.items() if r not in outcomes}
-    expected = expected_seconds(left, how.get("device", "cpu"))
+    expected = _expected_seconds(left, how.get("device", "cpu"))
     watch = Watch(len(todo), executor.places, expected.get)
     watch.finished, watch.waiting = len(outcomes), set(left)
     with show_progress(watch, title, show=progress and bool(left)):

@@ -29,10 +29,8 @@ __all__ = [
     "ProgressFile",
     "read_progress",
     "report_progress",
-    "as_duration",
     "Watch",
     "show_progress",
-    "progress_line",
 ]
 
 
@@ -330,7 +328,7 @@ def report_progress(
 
 
 # %% ../../nbs/runs/47a_progress.ipynb #629d96e1
-def as_duration(seconds: float) -> str:
+def _as_duration(seconds: float) -> str:
     """Seconds as people say them: "40 s", "12 min", "3 h 20 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -408,7 +406,7 @@ def show_progress(
 
         def draw() -> None:
             bar.n, what, rest = watch.state()
-            left = f"about {as_duration(rest)} left; " if rest is not None else ""
+            left = f"about {_as_duration(rest)} left; " if rest is not None else ""
             bar.set_postfix_str(left + what)
 
         pause, close = 0.5, bar.close
@@ -417,7 +415,7 @@ def show_progress(
 
         def draw() -> None:
             with lock:
-                print(progress_line(watch, title, time.monotonic() - begun), file=out, flush=True)
+                print(_progress_line(watch, title, time.monotonic() - begun), file=out, flush=True)
 
         pause, close = every, lambda: None
 
@@ -436,10 +434,10 @@ def show_progress(
         close()
 
 
-def progress_line(watch: Watch, title: str, elapsed: float) -> str:
+def _progress_line(watch: Watch, title: str, elapsed: float) -> str:
     """One line of a log: time of day, share, runs, time gone and left, what is going on."""
     runs, what, rest = watch.state()
-    left = f", about {as_duration(rest)} left" if rest is not None else ""
+    left = f", about {_as_duration(rest)} left" if rest is not None else ""
     head = f"{time.strftime('%H:%M:%S')} {title} {runs / max(watch.total, 1):4.0%}"
     doing = f"; {what}" if what else ""
-    return f"{head}, {runs:.2f}/{watch.total} runs, {as_duration(elapsed)} gone{left}{doing}"
+    return f"{head}, {runs:.2f}/{watch.total} runs, {_as_duration(elapsed)} gone{left}{doing}"

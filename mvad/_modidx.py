@@ -6913,6 +6913,10 @@ d = {
                 "reproduce/verdicts.html#_area_groups",
                 "mvad/reproduce/verdicts.py",
             ),
+            "mvad.reproduce.verdicts._by_category_and_seed": (
+                "reproduce/verdicts.html#_by_category_and_seed",
+                "mvad/reproduce/verdicts.py",
+            ),
             "mvad.reproduce.verdicts._judge": (
                 "reproduce/verdicts.html#_judge",
                 "mvad/reproduce/verdicts.py",

@@ -7,20 +7,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from mvad.cli.options import (
-    DATA,
-    WHAT,
-    Categories,
-    DatasetName,
-    Device,
-    NewFolder,
-    Root,
-    Words,
-    Workers,
-    new_app,
-    on_disk,
-    option,
-)
+from .options import DATA, WHAT, Categories, DatasetName, Device, NewFolder, Root, Words
+from .options import Workers, new_app, on_disk, option
 from ..core.registry import list_datasets
 from ..core.sample import MvadError, require_known
 from ..data.base import dataset_class, recipe, recipes

@@ -12,28 +12,10 @@ from pathlib import Path
 import numpy as np
 from ..core.files import write_text
 from .exports import EXPORTERS, heading, title, write_exports
-from mvad.reproduce.html import (
-    BADGES,
-    Cell,
-    Fact,
-    Grid,
-    Trace,
-    anchor,
-    cloud_figure,
-    curve_figure,
-    figure_html,
-    gallery_grid,
-    head_cells,
-    long_grid,
-    map_label,
-    matrix_grid,
-    method_title,
-    number_cell,
-    fill_template,
-    style_sheet,
-    verdict_values,
-    wide_grid,
-)
+from .html import BADGES, Cell, Fact, Grid, Trace, anchor, cloud_figure
+from .html import curve_figure, figure_html, gallery_grid, head_cells, long_grid
+from .html import map_label, matrix_grid, method_title, number_cell, fill_template
+from .html import style_sheet, verdict_values, wide_grid
 from .matrix import matrix_data, matrix_html, mean_costs, write_matrix
 from .plan import Reproduction, write_note
 from .specs import Row, TableSpec

@@ -9,14 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from .specs import Claim, Metric, TableSpec
-from mvad.reproduce.tables import (
-    MEASURED,
-    check_comparable,
-    choose,
-    records_of_row,
-    shared_setting,
-    value_of,
-)
+from .tables import MEASURED, check_comparable, choose, records_of_row
+from .tables import shared_setting, value_of
 
 # %% auto #0
 __all__ = [
@@ -129,13 +123,19 @@ class _Sides:
         return tuple([side[category, s] for s in self.seeds] for side in (self.a, self.b))
 
 
-def _pair_records(a: Sequence[dict], b: Sequence[dict]) -> _Sides:
-    """The records of both sides in pairs; `CannotJudge` without three seeds of each."""
+def _by_category_and_seed(a: Sequence[dict], b: Sequence[dict]) -> tuple[dict, dict]:
+    """The records of both sides by category and seed; `CannotJudge` where these differ."""
     a, b = ({(r["run"]["category"], r["run"]["seed"]): r for r in side} for side in (a, b))
     if not a and not b:
         raise CannotJudge("there are no results")
     if set(a) != set(b):
         raise CannotJudge("the two were not run on the same categories and seeds")
+    return a, b
+
+
+def _pair_records(a: Sequence[dict], b: Sequence[dict]) -> _Sides:
+    """The records of both sides in pairs; `CannotJudge` without three seeds of each."""
+    a, b = _by_category_and_seed(a, b)
     sides = _Sides(sorted({c for c, _ in a}), sorted({s for _, s in a}), a, b)
     if len(a) < len(sides.categories) * len(sides.seeds):
         raise CannotJudge("some runs are missing")
@@ -144,6 +144,7 @@ def _pair_records(a: Sequence[dict], b: Sequence[dict]) -> _Sides:
     return sides
 
 
+# %% ../../nbs/reproduce/50b_verdicts.ipynb #291fa2bd
 def _score_groups(sides: _Sides, branch_a: str, branch_b: str) -> list[tuple[np.ndarray, ...]]:
     """The groups for `paired_bootstrap`."""
     groups = []
@@ -187,17 +188,9 @@ def _measured_difference(
 ) -> Difference:
     """(mean, smallest, largest difference over runs) of a measured metric."""
     values = []
-    for records, branch in zip(sides, branches):
-        found = {}
-        for r in records:
-            found[r["run"]["category"], r["run"]["seed"]] = value_of(r, branch, claim.metric)
-        values.append(found)
-    ours, theirs = values
-    if not ours and not theirs:
-        raise CannotJudge("there are no results")
-    if set(ours) != set(theirs):
-        raise CannotJudge("the two were not run on the same categories and seeds")
-    d = np.array([ours[k] - theirs[k] for k in ours])
+    for records, branch in zip(_by_category_and_seed(*sides), branches):
+        values.append({k: value_of(r, branch, claim.metric) for k, r in records.items()})
+    d = np.array([value - values[1][k] for k, value in values[0].items()])
     if len(d) < 3:
         raise CannotJudge(f"it needs at least three runs, not {len(d)}")
     if np.isnan(d).any():

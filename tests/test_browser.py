@@ -15,7 +15,6 @@ import nbformat
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
 FIGURE = "document.querySelector('.widget-box .js-plotly-plot')"
 EYE = f"JSON.stringify({FIGURE}._fullLayout.scene._scene.getCamera().eye)"
 
@@ -72,9 +71,6 @@ def pixels(element) -> np.ndarray:
     ).astype(int)
 
 
-@pytest.mark.skipif(
-    not (ROOT / "mvad/core/show.py").exists(), reason="mvad.core.show is not exported yet"
-)
 def test_explorer_in_jupyterlab(page, screenshots, tmp_path):
     """Cells run, the threshold's slider is moved with the keyboard and the picture changes.
 

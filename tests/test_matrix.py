@@ -18,7 +18,6 @@ from mvad.reproduce.matrix import (
     cross_matrix,
     kept_matrix,
     matrix_data,
-    matrix_html,
     read_matrix,
 )
 from mvad.reproduce.plan import reproduce
@@ -60,9 +59,6 @@ def test_the_kept_matrix_is_whole():
     every line of the specification, with numbers, how they were computed, and no line that failed.
     """
     data = kept_matrix()
-    if data is None:
-        assert "not been computed yet" in matrix_html()
-        return
     rows = {(r["dataset"], r["method"], r["variant"]): r for r in data["rows"]}
     assert set(rows) == {(r.dataset, r.method, r.variant) for r in matrix_spec().rows}
     assert all(r["values"] and r["costs"] and "says" not in r for r in rows.values())

@@ -4,7 +4,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
 from conftest import start
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,12 +57,6 @@ def test_wheel_names_its_licence_and_command(wheel):
     assert "mvad = mvad.cli.main:main" in read("entry_points.txt")
 
 
-needs_cli = pytest.mark.skipif(
-    not (ROOT / "mvad/cli/main.py").exists(), reason="the command line is not exported yet"
-)
-
-
-@needs_cli
 def test_installed_command_lists_tables(installed, tmp_path):
     where = start(
         [sys.executable, "-c", "import mvad; print(mvad.__file__)"],
@@ -77,7 +70,6 @@ def test_installed_command_lists_tables(installed, tmp_path):
     assert "cfm/6" in done.stdout
 
 
-@needs_cli
 def test_installed_command_reproduces(reproduced):
     "The notebooks, the values and the loaders of the wheel, without the checkout."
     out, printed = reproduced

@@ -206,6 +206,10 @@ d = {
                 "baselines/destseg.html#_channels_last",
                 "mvad/baselines/destseg.py",
             ),
+            "mvad.baselines.destseg._conv_norm": (
+                "baselines/destseg.html#_conv_norm",
+                "mvad/baselines/destseg.py",
+            ),
             "mvad.baselines.destseg._part": (
                 "baselines/destseg.html#_part",
                 "mvad/baselines/destseg.py",
@@ -230,12 +234,12 @@ d = {
                 "baselines/destseg.html#_training_options",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg._views_apart": (
-                "baselines/destseg.html#_views_apart",
+            "mvad.baselines.destseg._unit_vectors": (
+                "baselines/destseg.html#_unit_vectors",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg.conv_norm": (
-                "baselines/destseg.html#conv_norm",
+            "mvad.baselines.destseg._views_apart": (
+                "baselines/destseg.html#_views_apart",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.cosine_distance": (
@@ -300,10 +304,6 @@ d = {
             ),
             "mvad.baselines.destseg.two_blocks": (
                 "baselines/destseg.html#two_blocks",
-                "mvad/baselines/destseg.py",
-            ),
-            "mvad.baselines.destseg.unit_vectors": (
-                "baselines/destseg.html#unit_vectors",
                 "mvad/baselines/destseg.py",
             ),
         },
@@ -434,36 +434,36 @@ d = {
                 "baselines/memory_bank.html#memorybanksettings.__post_init__",
                 "mvad/baselines/memory_bank.py",
             ),
-            "mvad.baselines.memory_bank.PatchDetector": (
-                "baselines/memory_bank.html#patchdetector",
-                "mvad/baselines/memory_bank.py",
-            ),
-            "mvad.baselines.memory_bank.PatchDetector.__init__": (
-                "baselines/memory_bank.html#patchdetector.__init__",
-                "mvad/baselines/memory_bank.py",
-            ),
-            "mvad.baselines.memory_bank.PatchDetector._patches_of_view": (
-                "baselines/memory_bank.html#patchdetector._patches_of_view",
-                "mvad/baselines/memory_bank.py",
-            ),
-            "mvad.baselines.memory_bank.PatchDetector.encoders": (
-                "baselines/memory_bank.html#patchdetector.encoders",
-                "mvad/baselines/memory_bank.py",
-            ),
-            "mvad.baselines.memory_bank.PatchDetector.patches": (
-                "baselines/memory_bank.html#patchdetector.patches",
-                "mvad/baselines/memory_bank.py",
-            ),
-            "mvad.baselines.memory_bank.PatchDetector.transform": (
-                "baselines/memory_bank.html#patchdetector.transform",
-                "mvad/baselines/memory_bank.py",
-            ),
             "mvad.baselines.memory_bank.Patches": (
                 "baselines/memory_bank.html#patches",
                 "mvad/baselines/memory_bank.py",
             ),
             "mvad.baselines.memory_bank.Patches.to_map": (
                 "baselines/memory_bank.html#patches.to_map",
+                "mvad/baselines/memory_bank.py",
+            ),
+            "mvad.baselines.memory_bank._PatchDetector": (
+                "baselines/memory_bank.html#_patchdetector",
+                "mvad/baselines/memory_bank.py",
+            ),
+            "mvad.baselines.memory_bank._PatchDetector.__init__": (
+                "baselines/memory_bank.html#_patchdetector.__init__",
+                "mvad/baselines/memory_bank.py",
+            ),
+            "mvad.baselines.memory_bank._PatchDetector._patches_of_view": (
+                "baselines/memory_bank.html#_patchdetector._patches_of_view",
+                "mvad/baselines/memory_bank.py",
+            ),
+            "mvad.baselines.memory_bank._PatchDetector.encoders": (
+                "baselines/memory_bank.html#_patchdetector.encoders",
+                "mvad/baselines/memory_bank.py",
+            ),
+            "mvad.baselines.memory_bank._PatchDetector.patches": (
+                "baselines/memory_bank.html#_patchdetector.patches",
+                "mvad/baselines/memory_bank.py",
+            ),
+            "mvad.baselines.memory_bank._PatchDetector.transform": (
+                "baselines/memory_bank.html#_patchdetector.transform",
                 "mvad/baselines/memory_bank.py",
             ),
             "mvad.baselines.memory_bank._good_patches": (
@@ -604,28 +604,28 @@ d = {
                 "baselines/reverse_distillation.html#reversestudent.forward",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.TaughtDetector": (
-                "baselines/reverse_distillation.html#taughtdetector",
+            "mvad.baselines.reverse_distillation._TaughtDetector": (
+                "baselines/reverse_distillation.html#_taughtdetector",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.TaughtDetector.__init__": (
-                "baselines/reverse_distillation.html#taughtdetector.__init__",
+            "mvad.baselines.reverse_distillation._TaughtDetector.__init__": (
+                "baselines/reverse_distillation.html#_taughtdetector.__init__",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.TaughtDetector.encoders": (
-                "baselines/reverse_distillation.html#taughtdetector.encoders",
+            "mvad.baselines.reverse_distillation._TaughtDetector.encoders": (
+                "baselines/reverse_distillation.html#_taughtdetector.encoders",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.TaughtDetector.good_levels": (
-                "baselines/reverse_distillation.html#taughtdetector.good_levels",
+            "mvad.baselines.reverse_distillation._TaughtDetector.good_levels": (
+                "baselines/reverse_distillation.html#_taughtdetector.good_levels",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.TaughtDetector.image": (
-                "baselines/reverse_distillation.html#taughtdetector.image",
+            "mvad.baselines.reverse_distillation._TaughtDetector.image": (
+                "baselines/reverse_distillation.html#_taughtdetector.image",
                 "mvad/baselines/reverse_distillation.py",
             ),
-            "mvad.baselines.reverse_distillation.TaughtDetector.transform": (
-                "baselines/reverse_distillation.html#taughtdetector.transform",
+            "mvad.baselines.reverse_distillation._TaughtDetector.transform": (
+                "baselines/reverse_distillation.html#_taughtdetector.transform",
                 "mvad/baselines/reverse_distillation.py",
             ),
             "mvad.baselines.reverse_distillation._conv": (
@@ -1774,6 +1774,10 @@ d = {
             ),
             "mvad.core.registry._as_words": (
                 "core/registry.html#_as_words",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry._require_needs": (
+                "core/registry.html#_require_needs",
                 "mvad/core/registry.py",
             ),
             "mvad.core.registry.dataset_entries": (
@@ -4001,36 +4005,52 @@ d = {
                 "encoders/calibrated.html#calibrateddetector.transform",
                 "mvad/encoders/calibrated.py",
             ),
-            "mvad.encoders.calibrated.ObjectEncoder": (
-                "encoders/calibrated.html#objectencoder",
-                "mvad/encoders/calibrated.py",
-            ),
-            "mvad.encoders.calibrated.ObjectEncoder.__init__": (
-                "encoders/calibrated.html#objectencoder.__init__",
-                "mvad/encoders/calibrated.py",
-            ),
-            "mvad.encoders.calibrated.ObjectEncoder.encode": (
-                "encoders/calibrated.html#objectencoder.encode",
-                "mvad/encoders/calibrated.py",
-            ),
-            "mvad.encoders.calibrated.ObjectEncoder.named": (
-                "encoders/calibrated.html#objectencoder.named",
-                "mvad/encoders/calibrated.py",
-            ),
-            "mvad.encoders.calibrated.ObjectEncoder.restore": (
-                "encoders/calibrated.html#objectencoder.restore",
-                "mvad/encoders/calibrated.py",
-            ),
-            "mvad.encoders.calibrated.ObjectEncoder.standardise": (
-                "encoders/calibrated.html#objectencoder.standardise",
-                "mvad/encoders/calibrated.py",
-            ),
-            "mvad.encoders.calibrated.ObjectEncoder.state": (
-                "encoders/calibrated.html#objectencoder.state",
-                "mvad/encoders/calibrated.py",
-            ),
             "mvad.encoders.calibrated.ObjectFeatures": (
                 "encoders/calibrated.html#objectfeatures",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._ObjectEncoder": (
+                "encoders/calibrated.html#_objectencoder",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._ObjectEncoder.__init__": (
+                "encoders/calibrated.html#_objectencoder.__init__",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._ObjectEncoder.encode": (
+                "encoders/calibrated.html#_objectencoder.encode",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._ObjectEncoder.named": (
+                "encoders/calibrated.html#_objectencoder.named",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._ObjectEncoder.restore": (
+                "encoders/calibrated.html#_objectencoder.restore",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._ObjectEncoder.standardise": (
+                "encoders/calibrated.html#_objectencoder.standardise",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._ObjectEncoder.state": (
+                "encoders/calibrated.html#_objectencoder.state",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._grid_to_tensors": (
+                "encoders/calibrated.html#_grid_to_tensors",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._object_masks": (
+                "encoders/calibrated.html#_object_masks",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._scale_tokens": (
+                "encoders/calibrated.html#_scale_tokens",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._tensors_to_grid": (
+                "encoders/calibrated.html#_tensors_to_grid",
                 "mvad/encoders/calibrated.py",
             ),
             "mvad.encoders.calibrated.assign_views": (
@@ -4057,10 +4077,6 @@ d = {
                 "encoders/calibrated.html#grid_of_objects",
                 "mvad/encoders/calibrated.py",
             ),
-            "mvad.encoders.calibrated.grid_to_tensors": (
-                "encoders/calibrated.html#grid_to_tensors",
-                "mvad/encoders/calibrated.py",
-            ),
             "mvad.encoders.calibrated.image_and_depth_encoders": (
                 "encoders/calibrated.html#image_and_depth_encoders",
                 "mvad/encoders/calibrated.py",
@@ -4073,20 +4089,12 @@ d = {
                 "encoders/calibrated.html#names_to_tensor",
                 "mvad/encoders/calibrated.py",
             ),
-            "mvad.encoders.calibrated.object_mask": (
-                "encoders/calibrated.html#object_mask",
-                "mvad/encoders/calibrated.py",
-            ),
-            "mvad.encoders.calibrated.object_masks": (
-                "encoders/calibrated.html#object_masks",
+            "mvad.encoders.calibrated.opened_mask": (
+                "encoders/calibrated.html#opened_mask",
                 "mvad/encoders/calibrated.py",
             ),
             "mvad.encoders.calibrated.require_views": (
                 "encoders/calibrated.html#require_views",
-                "mvad/encoders/calibrated.py",
-            ),
-            "mvad.encoders.calibrated.scale_tokens": (
-                "encoders/calibrated.html#scale_tokens",
                 "mvad/encoders/calibrated.py",
             ),
             "mvad.encoders.calibrated.square_view": (
@@ -4095,10 +4103,6 @@ d = {
             ),
             "mvad.encoders.calibrated.tensor_to_names": (
                 "encoders/calibrated.html#tensor_to_names",
-                "mvad/encoders/calibrated.py",
-            ),
-            "mvad.encoders.calibrated.tensors_to_grid": (
-                "encoders/calibrated.html#tensors_to_grid",
                 "mvad/encoders/calibrated.py",
             ),
             "mvad.encoders.calibrated.tokens_on_grid": (
@@ -4177,6 +4181,10 @@ d = {
                 "encoders/depth_images.html#_mean_point",
                 "mvad/encoders/depth_images.py",
             ),
+            "mvad.encoders.depth_images._table_distance": (
+                "encoders/depth_images.html#_table_distance",
+                "mvad/encoders/depth_images.py",
+            ),
             "mvad.encoders.depth_images.close_mask": (
                 "encoders/depth_images.html#close_mask",
                 "mvad/encoders/depth_images.py",
@@ -4217,10 +4225,6 @@ d = {
                 "encoders/depth_images.html#resize_view",
                 "mvad/encoders/depth_images.py",
             ),
-            "mvad.encoders.depth_images.table_distance": (
-                "encoders/depth_images.html#table_distance",
-                "mvad/encoders/depth_images.py",
-            ),
         },
         "mvad.encoders.dino_depth": {
             "mvad.encoders.dino_depth.DepthViT": (
@@ -4259,26 +4263,6 @@ d = {
                 "encoders/dino_depth.html#dinodepthencoder.network",
                 "mvad/encoders/dino_depth.py",
             ),
-            "mvad.encoders.dino_depth.DinoDepthSettings": (
-                "encoders/dino_depth.html#dinodepthsettings",
-                "mvad/encoders/dino_depth.py",
-            ),
-            "mvad.encoders.dino_depth.DinoDepthSettings.__post_init__": (
-                "encoders/dino_depth.html#dinodepthsettings.__post_init__",
-                "mvad/encoders/dino_depth.py",
-            ),
-            "mvad.encoders.dino_depth.DinoDepthSettings.channels": (
-                "encoders/dino_depth.html#dinodepthsettings.channels",
-                "mvad/encoders/dino_depth.py",
-            ),
-            "mvad.encoders.dino_depth.DinoDepthSettings.identity": (
-                "encoders/dino_depth.html#dinodepthsettings.identity",
-                "mvad/encoders/dino_depth.py",
-            ),
-            "mvad.encoders.dino_depth.DinoDepthSettings.name": (
-                "encoders/dino_depth.html#dinodepthsettings.name",
-                "mvad/encoders/dino_depth.py",
-            ),
             "mvad.encoders.dino_depth.NetworkSettings": (
                 "encoders/dino_depth.html#networksettings",
                 "mvad/encoders/dino_depth.py",
@@ -4287,8 +4271,32 @@ d = {
                 "encoders/dino_depth.html#networksettings.__post_init__",
                 "mvad/encoders/dino_depth.py",
             ),
-            "mvad.encoders.dino_depth.dino_depth_file": (
-                "encoders/dino_depth.html#dino_depth_file",
+            "mvad.encoders.dino_depth._DinoDepthSettings": (
+                "encoders/dino_depth.html#_dinodepthsettings",
+                "mvad/encoders/dino_depth.py",
+            ),
+            "mvad.encoders.dino_depth._DinoDepthSettings.__post_init__": (
+                "encoders/dino_depth.html#_dinodepthsettings.__post_init__",
+                "mvad/encoders/dino_depth.py",
+            ),
+            "mvad.encoders.dino_depth._DinoDepthSettings.channels": (
+                "encoders/dino_depth.html#_dinodepthsettings.channels",
+                "mvad/encoders/dino_depth.py",
+            ),
+            "mvad.encoders.dino_depth._DinoDepthSettings.identity": (
+                "encoders/dino_depth.html#_dinodepthsettings.identity",
+                "mvad/encoders/dino_depth.py",
+            ),
+            "mvad.encoders.dino_depth._DinoDepthSettings.name": (
+                "encoders/dino_depth.html#_dinodepthsettings.name",
+                "mvad/encoders/dino_depth.py",
+            ),
+            "mvad.encoders.dino_depth._dino_depth_file": (
+                "encoders/dino_depth.html#_dino_depth_file",
+                "mvad/encoders/dino_depth.py",
+            ),
+            "mvad.encoders.dino_depth._read_network_settings": (
+                "encoders/dino_depth.html#_read_network_settings",
                 "mvad/encoders/dino_depth.py",
             ),
             "mvad.encoders.dino_depth.fill_small_holes": (
@@ -4297,10 +4305,6 @@ d = {
             ),
             "mvad.encoders.dino_depth.prepare_depth_map": (
                 "encoders/dino_depth.html#prepare_depth_map",
-                "mvad/encoders/dino_depth.py",
-            ),
-            "mvad.encoders.dino_depth.read_network_settings": (
-                "encoders/dino_depth.html#read_network_settings",
                 "mvad/encoders/dino_depth.py",
             ),
             "mvad.encoders.dino_depth.resize_depth_maps": (
@@ -4493,6 +4497,10 @@ d = {
                 "encoders/dino_training.html#_same",
                 "mvad/encoders/dino_training.py",
             ),
+            "mvad.encoders.dino_training._set_rates": (
+                "encoders/dino_training.html#_set_rates",
+                "mvad/encoders/dino_training.py",
+            ),
             "mvad.encoders.dino_training.block_mask": (
                 "encoders/dino_training.html#block_mask",
                 "mvad/encoders/dino_training.py",
@@ -4561,10 +4569,6 @@ d = {
                 "encoders/dino_training.html#schedules",
                 "mvad/encoders/dino_training.py",
             ),
-            "mvad.encoders.dino_training.set_rates": (
-                "encoders/dino_training.html#set_rates",
-                "mvad/encoders/dino_training.py",
-            ),
             "mvad.encoders.dino_training.sinkhorn": (
                 "encoders/dino_training.html#sinkhorn",
                 "mvad/encoders/dino_training.py",
@@ -4629,26 +4633,6 @@ d = {
             ),
             "mvad.encoders.features.FPFHEncoder.inputs": (
                 "encoders/features.html#fpfhencoder.inputs",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.FPFHSettings": (
-                "encoders/features.html#fpfhsettings",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.FPFHSettings.__post_init__": (
-                "encoders/features.html#fpfhsettings.__post_init__",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.FPFHSettings.channels": (
-                "encoders/features.html#fpfhsettings.channels",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.FPFHSettings.identity": (
-                "encoders/features.html#fpfhsettings.identity",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.FPFHSettings.name": (
-                "encoders/features.html#fpfhsettings.name",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.FeatureCache": (
@@ -4735,22 +4719,6 @@ d = {
                 "encoders/features.html#folder.write",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features.ImageSettings": (
-                "encoders/features.html#imagesettings",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.ImageSettings.__post_init__": (
-                "encoders/features.html#imagesettings.__post_init__",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.ImageSettings.identity": (
-                "encoders/features.html#imagesettings.identity",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.ImageSettings.name": (
-                "encoders/features.html#imagesettings.name",
-                "mvad/encoders/features.py",
-            ),
             "mvad.encoders.features.TimmEncoder": (
                 "encoders/features.html#timmencoder",
                 "mvad/encoders/features.py",
@@ -4777,6 +4745,42 @@ d = {
             ),
             "mvad.encoders.features.TimmEncoder.normalisation": (
                 "encoders/features.html#timmencoder.normalisation",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._FPFHSettings": (
+                "encoders/features.html#_fpfhsettings",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._FPFHSettings.__post_init__": (
+                "encoders/features.html#_fpfhsettings.__post_init__",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._FPFHSettings.channels": (
+                "encoders/features.html#_fpfhsettings.channels",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._FPFHSettings.identity": (
+                "encoders/features.html#_fpfhsettings.identity",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._FPFHSettings.name": (
+                "encoders/features.html#_fpfhsettings.name",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._ImageSettings": (
+                "encoders/features.html#_imagesettings",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._ImageSettings.__post_init__": (
+                "encoders/features.html#_imagesettings.__post_init__",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._ImageSettings.identity": (
+                "encoders/features.html#_imagesettings.identity",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._ImageSettings.name": (
+                "encoders/features.html#_imagesettings.name",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features._build": (
@@ -4807,12 +4811,20 @@ d = {
                 "encoders/features.html#_first_names",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features._layer_maps": (
+                "encoders/features.html#_layer_maps",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features._load": (
                 "encoders/features.html#_load",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features._slope": (
                 "encoders/features.html#_slope",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features._timm_weights_file": (
+                "encoders/features.html#_timm_weights_file",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.content_hash": (
@@ -4869,10 +4881,6 @@ d = {
             ),
             "mvad.encoders.features.is_transformer": (
                 "encoders/features.html#is_transformer",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.layer_maps": (
-                "encoders/features.html#layer_maps",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.library_version": (
@@ -4937,10 +4945,6 @@ d = {
             ),
             "mvad.encoders.features.thin_cloud": (
                 "encoders/features.html#thin_cloud",
-                "mvad/encoders/features.py",
-            ),
-            "mvad.encoders.features.timm_weights_file": (
-                "encoders/features.html#timm_weights_file",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.unpack_entry": (
@@ -5021,36 +5025,36 @@ d = {
                 "encoders/lifted.html#liftedmodel.state",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.TwoEncoderDetector": (
-                "encoders/lifted.html#twoencoderdetector",
+            "mvad.encoders.lifted._TwoEncoderDetector": (
+                "encoders/lifted.html#_twoencoderdetector",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.TwoEncoderDetector.__init__": (
-                "encoders/lifted.html#twoencoderdetector.__init__",
+            "mvad.encoders.lifted._TwoEncoderDetector.__init__": (
+                "encoders/lifted.html#_twoencoderdetector.__init__",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.TwoEncoderDetector.encoders": (
-                "encoders/lifted.html#twoencoderdetector.encoders",
+            "mvad.encoders.lifted._TwoEncoderDetector.encoders": (
+                "encoders/lifted.html#_twoencoderdetector.encoders",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.TwoEncoderDetector.features": (
-                "encoders/lifted.html#twoencoderdetector.features",
+            "mvad.encoders.lifted._TwoEncoderDetector.features": (
+                "encoders/lifted.html#_twoencoderdetector.features",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.TwoEncoderDetector.lift": (
-                "encoders/lifted.html#twoencoderdetector.lift",
+            "mvad.encoders.lifted._TwoEncoderDetector.lift": (
+                "encoders/lifted.html#_twoencoderdetector.lift",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.TwoEncoderDetector.lift_for_training": (
-                "encoders/lifted.html#twoencoderdetector.lift_for_training",
+            "mvad.encoders.lifted._TwoEncoderDetector.lift_for_training": (
+                "encoders/lifted.html#_twoencoderdetector.lift_for_training",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.TwoEncoderDetector.scale_map": (
-                "encoders/lifted.html#twoencoderdetector.scale_map",
+            "mvad.encoders.lifted._TwoEncoderDetector.scale_map": (
+                "encoders/lifted.html#_twoencoderdetector.scale_map",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.TwoEncoderDetector.transform": (
-                "encoders/lifted.html#twoencoderdetector.transform",
+            "mvad.encoders.lifted._TwoEncoderDetector.transform": (
+                "encoders/lifted.html#_twoencoderdetector.transform",
                 "mvad/encoders/lifted.py",
             ),
             "mvad.encoders.lifted._compiled": (
@@ -5232,60 +5236,68 @@ d = {
                 "encoders/point_mae.html#pointmaeencoder.tokens",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae.PointMAESettings": (
-                "encoders/point_mae.html#pointmaesettings",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAESettings.__post_init__": (
-                "encoders/point_mae.html#pointmaesettings.__post_init__",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAESettings.hash_settings": (
-                "encoders/point_mae.html#pointmaesettings.hash_settings",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAESettings.identity": (
-                "encoders/point_mae.html#pointmaesettings.identity",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAESettings.name": (
-                "encoders/point_mae.html#pointmaesettings.name",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAETokens": (
-                "encoders/point_mae.html#pointmaetokens",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAETokens._encode_one": (
-                "encoders/point_mae.html#pointmaetokens._encode_one",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAETokens.channels": (
-                "encoders/point_mae.html#pointmaetokens.channels",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAETokens.encode": (
-                "encoders/point_mae.html#pointmaetokens.encode",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAETokens.identity": (
-                "encoders/point_mae.html#pointmaetokens.identity",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.PointMAETokens.inputs": (
-                "encoders/point_mae.html#pointmaetokens.inputs",
-                "mvad/encoders/point_mae.py",
-            ),
             "mvad.encoders.point_mae.PretrainSettings": (
                 "encoders/point_mae.html#pretrainsettings",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAESettings": (
+                "encoders/point_mae.html#_pointmaesettings",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAESettings.__post_init__": (
+                "encoders/point_mae.html#_pointmaesettings.__post_init__",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAESettings.hash_settings": (
+                "encoders/point_mae.html#_pointmaesettings.hash_settings",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAESettings.identity": (
+                "encoders/point_mae.html#_pointmaesettings.identity",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAESettings.name": (
+                "encoders/point_mae.html#_pointmaesettings.name",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAETokens": (
+                "encoders/point_mae.html#_pointmaetokens",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAETokens._encode_one": (
+                "encoders/point_mae.html#_pointmaetokens._encode_one",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAETokens.channels": (
+                "encoders/point_mae.html#_pointmaetokens.channels",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAETokens.encode": (
+                "encoders/point_mae.html#_pointmaetokens.encode",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAETokens.identity": (
+                "encoders/point_mae.html#_pointmaetokens.identity",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAETokens.inputs": (
+                "encoders/point_mae.html#_pointmaetokens.inputs",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae._apply": (
                 "encoders/point_mae.html#_apply",
                 "mvad/encoders/point_mae.py",
             ),
+            "mvad.encoders.point_mae._drop_path_rates": (
+                "encoders/point_mae.html#_drop_path_rates",
+                "mvad/encoders/point_mae.py",
+            ),
             "mvad.encoders.point_mae._first_names": (
                 "encoders/point_mae.html#_first_names",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._fold_batch_norm": (
+                "encoders/point_mae.html#_fold_batch_norm",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae._radius": (
@@ -5318,14 +5330,6 @@ d = {
             ),
             "mvad.encoders.point_mae.drop_path_factors": (
                 "encoders/point_mae.html#drop_path_factors",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.drop_path_rates": (
-                "encoders/point_mae.html#drop_path_rates",
-                "mvad/encoders/point_mae.py",
-            ),
-            "mvad.encoders.point_mae.fold_batch_norm": (
-                "encoders/point_mae.html#fold_batch_norm",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.grouped_shapes": (
@@ -5422,20 +5426,20 @@ d = {
                 "encoders/pyramid.html#teacher.strides",
                 "mvad/encoders/pyramid.py",
             ),
-            "mvad.encoders.pyramid.TeacherSettings": (
-                "encoders/pyramid.html#teachersettings",
+            "mvad.encoders.pyramid._TeacherSettings": (
+                "encoders/pyramid.html#_teachersettings",
                 "mvad/encoders/pyramid.py",
             ),
-            "mvad.encoders.pyramid.TeacherSettings.__post_init__": (
-                "encoders/pyramid.html#teachersettings.__post_init__",
+            "mvad.encoders.pyramid._TeacherSettings.__post_init__": (
+                "encoders/pyramid.html#_teachersettings.__post_init__",
                 "mvad/encoders/pyramid.py",
             ),
-            "mvad.encoders.pyramid.TeacherSettings.identity": (
-                "encoders/pyramid.html#teachersettings.identity",
+            "mvad.encoders.pyramid._TeacherSettings.identity": (
+                "encoders/pyramid.html#_teachersettings.identity",
                 "mvad/encoders/pyramid.py",
             ),
-            "mvad.encoders.pyramid.TeacherSettings.name": (
-                "encoders/pyramid.html#teachersettings.name",
+            "mvad.encoders.pyramid._TeacherSettings.name": (
+                "encoders/pyramid.html#_teachersettings.name",
                 "mvad/encoders/pyramid.py",
             ),
             "mvad.encoders.pyramid._read_levels": (
@@ -5492,8 +5496,12 @@ d = {
                 "mvad/papers/cfm.py",
             ),
             "mvad.papers.cfm.WholeMap": ("papers/cfm.html#wholemap", "mvad/papers/cfm.py"),
-            "mvad.papers.cfm.accelerate_network": (
-                "papers/cfm.html#accelerate_network",
+            "mvad.papers.cfm._accelerate_network": (
+                "papers/cfm.html#_accelerate_network",
+                "mvad/papers/cfm.py",
+            ),
+            "mvad.papers.cfm._fit_channel_scales": (
+                "papers/cfm.html#_fit_channel_scales",
                 "mvad/papers/cfm.py",
             ),
             "mvad.papers.cfm.crossmodal_loss": (
@@ -5502,10 +5510,6 @@ d = {
             ),
             "mvad.papers.cfm.encoder_bytes": (
                 "papers/cfm.html#encoder_bytes",
-                "mvad/papers/cfm.py",
-            ),
-            "mvad.papers.cfm.fit_channel_scales": (
-                "papers/cfm.html#fit_channel_scales",
                 "mvad/papers/cfm.py",
             ),
             "mvad.papers.cfm.inference_cost": (
@@ -5544,27 +5548,6 @@ d = {
             ),
         },
         "mvad.papers.crd": {
-            "mvad.papers.crd.BranchModels": ("papers/crd.html#branchmodels", "mvad/papers/crd.py"),
-            "mvad.papers.crd.BranchModels.__init__": (
-                "papers/crd.html#branchmodels.__init__",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.BranchModels.fit_scales": (
-                "papers/crd.html#branchmodels.fit_scales",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.BranchModels.raw_maps": (
-                "papers/crd.html#branchmodels.raw_maps",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.BranchModels.run_branch": (
-                "papers/crd.html#branchmodels.run_branch",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.BranchModels.scaled": (
-                "papers/crd.html#branchmodels.scaled",
-                "mvad/papers/crd.py",
-            ),
             "mvad.papers.crd.BranchOutput": ("papers/crd.html#branchoutput", "mvad/papers/crd.py"),
             "mvad.papers.crd.BranchOutput.answer": (
                 "papers/crd.html#branchoutput.answer",
@@ -5596,14 +5579,6 @@ d = {
                 "papers/crd.html#crdbranches.state",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.CRDConfiguration": (
-                "papers/crd.html#crdconfiguration",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.CRDConfiguration.adjust_settings": (
-                "papers/crd.html#crdconfiguration.adjust_settings",
-                "mvad/papers/crd.py",
-            ),
             "mvad.papers.crd.CRDSettings": ("papers/crd.html#crdsettings", "mvad/papers/crd.py"),
             "mvad.papers.crd.CRDSettings.effective": (
                 "papers/crd.html#crdsettings.effective",
@@ -5618,34 +5593,6 @@ d = {
                 "papers/crd.html#crdstudent.forward",
                 "mvad/papers/crd.py",
             ),
-            "mvad.papers.crd.CrossmodalDetector": (
-                "papers/crd.html#crossmodaldetector",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.CrossmodalDetector.__init__": (
-                "papers/crd.html#crossmodaldetector.__init__",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.CrossmodalDetector.branches": (
-                "papers/crd.html#crossmodaldetector.branches",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.CrossmodalDetector.encoders": (
-                "papers/crd.html#crossmodaldetector.encoders",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.CrossmodalDetector.good_levels": (
-                "papers/crd.html#crossmodaldetector.good_levels",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.CrossmodalDetector.images": (
-                "papers/crd.html#crossmodaldetector.images",
-                "mvad/papers/crd.py",
-            ),
-            "mvad.papers.crd.CrossmodalDetector.transform": (
-                "papers/crd.html#crossmodaldetector.transform",
-                "mvad/papers/crd.py",
-            ),
             "mvad.papers.crd.Projection": ("papers/crd.html#projection", "mvad/papers/crd.py"),
             "mvad.papers.crd.Projection.__init__": (
                 "papers/crd.html#projection.__init__",
@@ -5653,6 +5600,66 @@ d = {
             ),
             "mvad.papers.crd.Projection.forward": (
                 "papers/crd.html#projection.forward",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._BranchModels": (
+                "papers/crd.html#_branchmodels",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._BranchModels.__init__": (
+                "papers/crd.html#_branchmodels.__init__",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._BranchModels.fit_scales": (
+                "papers/crd.html#_branchmodels.fit_scales",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._BranchModels.raw_maps": (
+                "papers/crd.html#_branchmodels.raw_maps",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._BranchModels.run_branch": (
+                "papers/crd.html#_branchmodels.run_branch",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._BranchModels.scaled": (
+                "papers/crd.html#_branchmodels.scaled",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._CRDConfiguration": (
+                "papers/crd.html#_crdconfiguration",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._CRDConfiguration.adjust_settings": (
+                "papers/crd.html#_crdconfiguration.adjust_settings",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._CrossmodalDetector": (
+                "papers/crd.html#_crossmodaldetector",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._CrossmodalDetector.__init__": (
+                "papers/crd.html#_crossmodaldetector.__init__",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._CrossmodalDetector.branches": (
+                "papers/crd.html#_crossmodaldetector.branches",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._CrossmodalDetector.encoders": (
+                "papers/crd.html#_crossmodaldetector.encoders",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._CrossmodalDetector.good_levels": (
+                "papers/crd.html#_crossmodaldetector.good_levels",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._CrossmodalDetector.images": (
+                "papers/crd.html#_crossmodaldetector.images",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._CrossmodalDetector.transform": (
+                "papers/crd.html#_crossmodaldetector.transform",
                 "mvad/papers/crd.py",
             ),
             "mvad.papers.crd._held_back": ("papers/crd.html#_held_back", "mvad/papers/crd.py"),
@@ -5871,6 +5878,10 @@ d = {
                 "papers/idif.html#_phase_options",
                 "mvad/papers/idif.py",
             ),
+            "mvad.papers.idif._predict_streams": (
+                "papers/idif.html#_predict_streams",
+                "mvad/papers/idif.py",
+            ),
             "mvad.papers.idif._rendered_turn": (
                 "papers/idif.html#_rendered_turn",
                 "mvad/papers/idif.py",
@@ -5900,10 +5911,6 @@ d = {
             ),
             "mvad.papers.idif.multi_view_distillation_loss": (
                 "papers/idif.html#multi_view_distillation_loss",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif.predict_streams": (
-                "papers/idif.html#predict_streams",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif.project_cells": (
@@ -6032,13 +6039,17 @@ d = {
                 "papers/mafr.html#restoration.state",
                 "mvad/papers/mafr.py",
             ),
+            "mvad.papers.mafr._batch_loss": ("papers/mafr.html#_batch_loss", "mvad/papers/mafr.py"),
             "mvad.papers.mafr._norms": ("papers/mafr.html#_norms", "mvad/papers/mafr.py"),
             "mvad.papers.mafr._pixel_blocks": (
                 "papers/mafr.html#_pixel_blocks",
                 "mvad/papers/mafr.py",
             ),
+            "mvad.papers.mafr._view_residuals": (
+                "papers/mafr.html#_view_residuals",
+                "mvad/papers/mafr.py",
+            ),
             "mvad.papers.mafr.activate": ("papers/mafr.html#activate", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.batch_loss": ("papers/mafr.html#batch_loss", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.census": ("papers/mafr.html#census", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.fused_width": ("papers/mafr.html#fused_width", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.lattice_pixels": (
@@ -6068,10 +6079,6 @@ d = {
             ),
             "mvad.papers.mafr.restorer": ("papers/mafr.html#restorer", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.smoothness": ("papers/mafr.html#smoothness", "mvad/papers/mafr.py"),
-            "mvad.papers.mafr.view_residuals": (
-                "papers/mafr.html#view_residuals",
-                "mvad/papers/mafr.py",
-            ),
             "mvad.papers.mafr.window_pixels": (
                 "papers/mafr.html#window_pixels",
                 "mvad/papers/mafr.py",
@@ -6146,6 +6153,14 @@ d = {
                 "papers/modmap.html#pairtraining",
                 "mvad/papers/modmap.py",
             ),
+            "mvad.papers.modmap._name_encoders": (
+                "papers/modmap.html#_name_encoders",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap._networks_of": (
+                "papers/modmap.html#_networks_of",
+                "mvad/papers/modmap.py",
+            ),
             "mvad.papers.modmap.add_evaluation": (
                 "papers/modmap.html#add_evaluation",
                 "mvad/papers/modmap.py",
@@ -6164,14 +6179,6 @@ d = {
             ),
             "mvad.papers.modmap.inference_ms": (
                 "papers/modmap.html#inference_ms",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.name_encoders": (
-                "papers/modmap.html#name_encoders",
-                "mvad/papers/modmap.py",
-            ),
-            "mvad.papers.modmap.networks_of": (
-                "papers/modmap.html#networks_of",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.one_cycle_schedule": (

@@ -26,9 +26,6 @@ from ..encoders.pyramid import Teacher, cached_levels, pick
 
 # %% auto #0
 __all__ = [
-    "IMAGENET_COLOURS",
-    "DESTSEG_SCALES",
-    "DESTSEG_VARIANTS",
     "PaintingRun",
     "BasicBlock",
     "two_blocks",
@@ -36,11 +33,9 @@ __all__ = [
     "StudentEncoder",
     "StudentDecoder",
     "DenoisingStudent",
-    "unit_vectors",
     "cosine_distance",
     "distillation_loss",
     "head_input",
-    "conv_norm",
     "ASPP",
     "SegmentationHead",
     "focal_loss",
@@ -113,7 +108,7 @@ def two_blocks(c_in: int, c_out: int, stride: int = 1, zero: bool = False) -> nn
 
 # %% ../../nbs/baselines/32_destseg.ipynb #d392863f
 # mean and deviation of the colours that the student is fed with: ImageNet's
-IMAGENET_COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_IMAGENET_COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def stage_widths(width: int = 64) -> tuple[int, int, int, int]:
@@ -141,7 +136,7 @@ class StudentEncoder(nn.Module):
         stages += [two_blocks(a, b, 2, zero=True) for a, b in zip(widths, widths[1:])]
         self.stages = nn.Sequential(*stages)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        for name, values in IMAGENET_COLOURS.items():
+        for name, values in _IMAGENET_COLOURS.items():
             self.register_buffer(name, torch.tensor(values).reshape(3, 1, 1), persistent=False)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
@@ -224,7 +219,7 @@ class DenoisingStudent(nn.Module):
 
 
 # %% ../../nbs/baselines/32_destseg.ipynb #509771d6
-def unit_vectors(x: Float[Tensor, "b c h w"], eps: float = 1e-12) -> Float[Tensor, "b c h w"]:
+def _unit_vectors(x: Float[Tensor, "b c h w"], eps: float = 1e-12) -> Float[Tensor, "b c h w"]:
     """Channel vectors at length one; `eps` is added to the length."""
     return x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + eps)
 
@@ -239,7 +234,7 @@ def cosine_distance(
         >>> cosine_distance(x, -x).round(decimals=3).unique().tolist()
         [2.0]
     """
-    return 1 - (unit_vectors(teacher) * unit_vectors(student)).sum(1)
+    return 1 - (_unit_vectors(teacher) * _unit_vectors(student)).sum(1)
 
 
 def distillation_loss(
@@ -265,13 +260,13 @@ def head_input(
         torch.Size([1, 10, 8, 8])
     """
     size = tuple(size or teacher[0].shape[2:])
-    products = [-unit_vectors(t) * unit_vectors(s) for t, s in zip(teacher, student)]
+    products = [-_unit_vectors(t) * _unit_vectors(s) for t, s in zip(teacher, student)]
     bilinear = dict(mode="bilinear", align_corners=False)
     return torch.cat([F.interpolate(product, size, **bilinear) for product in products], 1)
 
 
 # %% ../../nbs/baselines/32_destseg.ipynb #cdf329e6
-def conv_norm(c_in: int, c_out: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
+def _conv_norm(c_in: int, c_out: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
     """Convolution that keeps the size, norm, ReLU."""
     around = dict(padding=dilation * (kernel // 2), dilation=dilation)
     conv = nn.Conv2d(c_in, c_out, kernel, bias=False, **around)
@@ -289,9 +284,9 @@ class ASPP(nn.Module):
 
     def __init__(self, c: int, dilations: Sequence[int] = (6, 12, 18)):
         super().__init__()
-        self.average = conv_norm(c, c, 1)
-        self.branches = nn.ModuleList(conv_norm(c, c, 3, d) for d in dilations)
-        self.out = conv_norm((1 + len(dilations)) * c, c)
+        self.average = _conv_norm(c, c, 1)
+        self.branches = nn.ModuleList(_conv_norm(c, c, 3, d) for d in dilations)
+        self.out = _conv_norm((1 + len(dilations)) * c, c)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """What is around each place, near and far."""
@@ -317,7 +312,7 @@ class SegmentationHead(nn.Module):
         super().__init__()
         self.residual = two_blocks(sum(channels), width)
         self.rest = nn.Sequential(
-            ASPP(width, dilations), conv_norm(width, width), nn.Conv2d(width, 1, 1)
+            ASPP(width, dilations), _conv_norm(width, width), nn.Conv2d(width, 1, 1)
         )
 
     def logits(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
@@ -701,8 +696,8 @@ def _train_head(
 _LITE = dict(teacher="efficientnet_lite0", standardise=True)
 _SMOKE = _LITE | dict(size=64, width=8, head_width=16, steps=(8, 8), batch_size=4, textures=8)
 _LAPTOP = _LITE | dict(size=128, width=16, head_width=32, steps=(600, 400), batch_size=8)
-DESTSEG_SCALES = {"smoke": _SMOKE | dict(top=6), "laptop": _LAPTOP | dict(top=25), "paper": {}}
-DESTSEG_VARIANTS = {
+_SCALES = {"smoke": _SMOKE | dict(top=6), "laptop": _LAPTOP | dict(top=25), "paper": {}}
+_VARIANTS = {
     "ours": {},
     "dest": dict(score="product"),
     "plain": dict(denoise=False),
@@ -729,8 +724,8 @@ class DeSTSeg(TeacherStudent):
 
     name = "destseg"
     Settings = DeSTSegSettings
-    SCALES = DESTSEG_SCALES
-    VARIANTS = DESTSEG_VARIANTS
+    SCALES = _SCALES
+    VARIANTS = _VARIANTS
 
     @classmethod
     def class_for(cls, variant: str) -> type[Detector]:

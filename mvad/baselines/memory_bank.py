@@ -22,8 +22,6 @@ from ..encoders.features import FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
 __all__ = [
-    "MEMORY_BANK_SCALES",
-    "MEMORY_BANK_VARIANTS",
     "nearest_neighbours",
     "random_projection",
     "greedy_coreset",
@@ -35,7 +33,6 @@ __all__ = [
     "reweighted_distance",
     "MemoryBankSettings",
     "Patches",
-    "PatchDetector",
     "MemoryBank",
 ]
 
@@ -266,7 +263,7 @@ class Patches:
 
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #3b0f7d1e
-class PatchDetector(Detector):
+class _PatchDetector(Detector):
     """The common part of detectors on patches: encoders by modality and `patches` of views.
 
     `parts` holds the encoders by name ('2d', '3d'); `cache` keeps their features on disk.
@@ -320,16 +317,16 @@ class PatchDetector(Detector):
 
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #1bd1e194
-MEMORY_BANK_SCALES = {
+_SCALES = {
     "smoke": dict(n_centres=256, radii=(0.008,), image_size=112),
     "laptop": dict(radii=(0.004, 0.008)),
     "paper": dict(network="wide_resnet50_2", weights="pretrained"),
 }
-MEMORY_BANK_VARIANTS = {name: dict(features=name) for name in ("rgb", "fpfh", "btf")}
+_VARIANTS = {name: dict(features=name) for name in ("rgb", "fpfh", "btf")}
 
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #3d1c936f
-class MemoryBank(PatchDetector):
+class MemoryBank(_PatchDetector):
     """Nearest neighbours in a bank of good patches: of images (PatchCore), shapes (FPFH), or both.
 
     Example:
@@ -341,8 +338,8 @@ class MemoryBank(PatchDetector):
 
     name = "memory_bank"
     Settings = MemoryBankSettings
-    SCALES = MEMORY_BANK_SCALES
-    VARIANTS = MEMORY_BANK_VARIANTS
+    SCALES = _SCALES
+    VARIANTS = _VARIANTS
     bank: Float[Tensor, "m c"] | None = None
     scale: Float[Tensor, "c"] | None = None
 
@@ -400,7 +397,7 @@ class MemoryBank(PatchDetector):
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #c263fc81
 def _good_patches(
-    detector: PatchDetector, samples: Sequence[Sample], progress: bool
+    detector: _PatchDetector, samples: Sequence[Sample], progress: bool
 ) -> Float[Tensor, "n c"]:
     "All patches of the good samples, on the CPU."
     from tqdm.auto import tqdm

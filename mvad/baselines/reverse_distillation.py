@@ -23,9 +23,6 @@ from ..encoders.pyramid import Teacher, cached_levels, pick
 # %% auto #0
 __all__ = [
     "LEVEL_LOSSES",
-    "TRAINING_BY_PROTOCOL",
-    "REVERSE_DISTILLATION_SCALES",
-    "REVERSE_DISTILLATION_VARIANTS",
     "ResidualBlock",
     "OCBE",
     "ReverseDecoder",
@@ -35,7 +32,6 @@ __all__ = [
     "level_map",
     "stretch_to_square",
     "ReverseDistillationSettings",
-    "TaughtDetector",
     "ReverseDistillation",
 ]
 
@@ -301,7 +297,7 @@ def stretch_to_square(view: View, size: int) -> View:
 
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #eb6748e2
-TRAINING_BY_PROTOCOL = {
+_TRAINING_BY_PROTOCOL = {
     "paper": dict(lr_gamma=1.0, betas=(0.9, 0.999)),
     "released": dict(lr_gamma=0.95, betas=(0.5, 0.999)),
 }
@@ -311,7 +307,7 @@ TRAINING_BY_PROTOCOL = {
 class ReverseDistillationSettings:
     """Settings of `ReverseDistillation`; but for the teacher, the defaults are CRD's (Sec. 5.1).
 
-    What is None here becomes what `TRAINING_BY_PROTOCOL` says.
+    What is None here becomes what `_TRAINING_BY_PROTOCOL` says.
     """
 
     protocol: Literal["paper", "released"] = "paper"
@@ -333,7 +329,7 @@ class ReverseDistillationSettings:
     seed: int = 0
 
     def __post_init__(self):
-        for name, value in TRAINING_BY_PROTOCOL[self.protocol].items():
+        for name, value in _TRAINING_BY_PROTOCOL[self.protocol].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         if self.image_size < 64 or self.image_size % 32:
@@ -342,7 +338,7 @@ class ReverseDistillationSettings:
 
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #15c3d8f2
-class TaughtDetector(Detector):
+class _TaughtDetector(Detector):
     """The common part of detectors with a frozen teacher: what it sees, what it answers.
 
     `folder`: where the teacher's answers to the training images are kept on disk, if anywhere.
@@ -379,12 +375,12 @@ class TaughtDetector(Detector):
 
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #0f6184c3
-REVERSE_DISTILLATION_SCALES = {
+_SCALES = {
     "smoke": dict(image_size=64, batch_size=4, epochs=2),
     "laptop": dict(batch_size=4, steps=480),
     "paper": dict(teacher="wide_resnet50_2"),
 }
-REVERSE_DISTILLATION_VARIANTS = {
+_VARIANTS = {
     "rgb": {},
     "depth": dict(source="depth"),
     "normals": dict(source="normals"),
@@ -393,7 +389,7 @@ REVERSE_DISTILLATION_VARIANTS = {
 
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #23fe8622
-class ReverseDistillation(TaughtDetector):
+class ReverseDistillation(_TaughtDetector):
     """One teacher, one student, one source (RD4AD; the single branch of CRD).
 
     Example:
@@ -406,8 +402,8 @@ class ReverseDistillation(TaughtDetector):
 
     name = "reverse_distillation"
     Settings = ReverseDistillationSettings
-    SCALES = REVERSE_DISTILLATION_SCALES
-    VARIANTS = REVERSE_DISTILLATION_VARIANTS
+    SCALES = _SCALES
+    VARIANTS = _VARIANTS
     student: ReverseStudent | None = None
     losses: Float[np.ndarray, "steps"] = np.zeros(0)
 

@@ -20,7 +20,6 @@ from .sample import MvadError, require, require_known
 __all__ = [
     "BACKGROUND",
     "AGGREGATIONS",
-    "RELEASED_BOXES",
     "IMAGE_SCORE",
     "discrepancy",
     "scatter_to_map",
@@ -235,11 +234,11 @@ def gaussian_smooth(
 
 
 # %% ../../nbs/core/03_anomaly_map.ipynb #7d51f5f1
-RELEASED_BOXES = (5, 5, 5, 5, 5, 7, 7, 7)  # the mean filters of CFM's released code
+_RELEASED_BOXES = (5, 5, 5, 5, 5, 7, 7, 7)  # the mean filters of CFM's released code
 
 
 @lru_cache(maxsize=16)
-def box_operator(n: int, sizes: tuple[int, ...] = RELEASED_BOXES) -> Float[np.ndarray, "n n"]:
+def box_operator(n: int, sizes: tuple[int, ...] = _RELEASED_BOXES) -> Float[np.ndarray, "n n"]:
     """The n x n matrix of mean filters of the odd lengths `sizes`, one after the other.
 
     Each is padded with zeros, which count in the mean.
@@ -258,7 +257,7 @@ def box_operator(n: int, sizes: tuple[int, ...] = RELEASED_BOXES) -> Float[np.nd
 
 
 def box_chain(
-    map: Float[Tensor, "*V H W"] | np.ndarray, sizes: Sequence[int] = RELEASED_BOXES
+    map: Float[Tensor, "*V H W"] | np.ndarray, sizes: Sequence[int] = _RELEASED_BOXES
 ) -> Float[Tensor, "*V H W"] | np.ndarray:
     """Each map through a chain of zero-padded box filters, as CFM's released code smooths.
 

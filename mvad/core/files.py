@@ -18,7 +18,6 @@ from .sample import MvadError
 
 # %% auto #0
 __all__ = [
-    "LOCK",
     "cache_root",
     "WriteError",
     "by_rename",
@@ -103,11 +102,11 @@ def write_json(path: str | Path, value):
 
 
 # %% ../../nbs/core/09_files.ipynb #3bc4971e
-LOCK = ".lock"  # the file in a held folder
+_LOCK = ".lock"  # the file in a held folder
 
 
 @contextmanager
-def locked(folder: str | Path, *, seconds: float = -1, name: str = LOCK) -> Iterator[Path]:
+def locked(folder: str | Path, *, seconds: float = -1, name: str = _LOCK) -> Iterator[Path]:
     """Hold `folder` (made if need be) for one program at a time; others wait.
 
     Args:

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .sample import MvadError, require_known
+from .sample import MvadError, require, require_known
 
 # %% auto #0
 __all__ = [
@@ -124,12 +124,16 @@ _METHODS: dict[str, MethodEntry] = {}
 _DATASETS: dict[str, DatasetEntry] = {}
 
 
+def _require_needs(what: str, words: Iterable[str]):
+    for word in words:
+        require_known(what, word, NEEDS)
+
+
 def register_method(entry: MethodEntry) -> MethodEntry:
     """Add a method to the list. Raises `MvadError` for a name that is taken or an unknown need."""
-    if entry.name in _METHODS:
-        raise MvadError("a method of this name is there already", found=entry.name)
-    for need in entry.needs:
-        require_known("need of a method", need, NEEDS)
+    new, what = entry.name not in _METHODS, "a method of this name is there already"
+    require(new, what, found=entry.name)
+    _require_needs("need of a method", entry.needs)
     require_known("way to take scans", entry.scans, SCANS)
     _METHODS[entry.name] = entry
     return entry
@@ -137,10 +141,9 @@ def register_method(entry: MethodEntry) -> MethodEntry:
 
 def register_dataset(entry: DatasetEntry) -> DatasetEntry:
     """Add a data set to the list. Raises `MvadError` for a taken name or an unknown offer."""
-    if entry.name in _DATASETS:
-        raise MvadError("a data set of this name is there already", found=entry.name)
-    for offer in entry.offers:
-        require_known("offer of a data set", offer, NEEDS)
+    new, what = entry.name not in _DATASETS, "a data set of this name is there already"
+    require(new, what, found=entry.name)
+    _require_needs("offer of a data set", entry.offers)
     _DATASETS[entry.name] = entry
     return entry
 
@@ -191,8 +194,7 @@ def list_detectors(needs: str | Iterable[str] = ()) -> list[str]:
         ['cfm', 'mafr', 'crd', 'modmap']
     """
     asked = _as_words(needs)
-    for need in asked:
-        require_known("need of a method", need, NEEDS)
+    _require_needs("need of a method", asked)
     return [entry.name for entry in method_entries() if asked <= set(entry.needs)]
 
 
@@ -204,8 +206,7 @@ def list_datasets(offers: str | Iterable[str] = ()) -> list[str]:
         ['synthetic', 'sim3d', 'rendered']
     """
     asked = _as_words(offers)
-    for offer in asked:
-        require_known("offer of a data set", offer, NEEDS)
+    _require_needs("offer of a data set", asked)
     return [entry.name for entry in dataset_entries() if asked <= set(entry.offers)]
 
 
@@ -214,106 +215,51 @@ _RGB, _XYZ, _VIEWS = ("rgb",), ("xyz",), ("rgb", "views")
 _BOTH = ("rgb", "xyz")
 _ALL = ("rgb", "xyz", "views", "cameras")
 
-register_method(
-    MethodEntry(
-        "memory_bank",
-        "Memory bank",
-        "mvad.baselines.memory_bank:MemoryBank",
-        "baselines/30_memory_bank",
-        scans="organised",
-        lines=(
-            MatrixLine("memory bank of colours", "rgb", "map", _RGB),
-            MatrixLine("memory bank of shapes", "fpfh", "map", _XYZ),
-            MatrixLine("memory bank of both (BTF)", "btf", "map", _BOTH),
-        ),
-    )
-)
-register_method(
-    MethodEntry(
-        "reverse_distillation",
-        "Reverse distillation",
-        "mvad.baselines.reverse_distillation:ReverseDistillation",
-        "baselines/31_reverse_distillation",
-        lines=(MatrixLine("reverse distillation", "rgb", "map", _RGB),),
-    )
-)
-register_method(
-    MethodEntry(
-        "destseg",
-        "DeSTSeg",
-        "mvad.baselines.destseg:DeSTSeg",
-        "baselines/32_destseg",
-        paints=True,
-        lines=(MatrixLine("DeSTSeg", "ours", "map", _RGB),),
-    )
-)
-register_method(
-    MethodEntry(
-        "cfm",
-        "CFM",
-        "mvad.papers.cfm:CFM",
-        "papers/40_cfm",
-        needs=_BOTH,
-        scans="organised",
-        lines=(MatrixLine("CFM", "ours", "product", _BOTH),),
-    )
-)
-register_method(
-    MethodEntry(
-        "mafr",
-        "MAFR",
-        "mvad.papers.mafr:MAFR",
-        "papers/41_mafr",
-        needs=_BOTH,
-        scans="organised",
-        lines=(MatrixLine("MAFR", "ours", "product", _BOTH),),
-    )
-)
+_OURS = {
+    # name: title, class, room and number of the notebook, needs
+    "memory_bank": ("Memory bank", "MemoryBank", "baselines/30", _RGB),
+    "reverse_distillation": ("Reverse distillation", "ReverseDistillation", "baselines/31", _RGB),
+    "destseg": ("DeSTSeg", "DeSTSeg", "baselines/32", _RGB),
+    "cfm": ("CFM", "CFM", "papers/40", _BOTH),
+    "mafr": ("MAFR", "MAFR", "papers/41", _BOTH),
+    "crd": ("CRD", "CRD", "papers/42", _BOTH),
+    "idif": ("IDIF", "IDIF", "papers/43", _RGB),
+    "modmap": ("MODMAP", "MODMAP", "papers/44", _ALL),
+}
+_SCANNED = dict(scans="organised")
+_MORE = {
+    "memory_bank": _SCANNED,
+    "destseg": dict(paints=True),
+    "cfm": _SCANNED,
+    "mafr": _SCANNED,
+    "crd": dict(scans="with table", splits=("train", "validation", "test")),
+    "idif": dict(home="realiad", paints=True, scans="rendered", category="pebble"),
+    "modmap": dict(home="sim3d"),
+}
+_MORE["idif"]["others"] = (("destseg_ensemble", "mvad.baselines.destseg:DeSTSegEnsemble"),)
 
 # %% ../../nbs/core/05b_registry.ipynb #40375d39
-register_method(
-    MethodEntry(
-        "crd",
-        "CRD",
-        "mvad.papers.crd:CRD",
-        "papers/42_crd",
-        needs=_BOTH,
-        scans="with table",
-        splits=("train", "validation", "test"),
-        lines=(MatrixLine("CRD", "ours", "normalised", _BOTH),),
-    )
-)
-register_method(
-    MethodEntry(
-        "idif",
-        "IDIF",
-        "mvad.papers.idif:IDIF",
-        "papers/43_idif",
-        home="realiad",
-        paints=True,
-        scans="rendered",
-        category="pebble",
-        others=(("destseg_ensemble", "mvad.baselines.destseg:DeSTSegEnsemble"),),
-        lines=(
-            MatrixLine("DeSTSeg, one a view", "dkd", "map", _VIEWS),
-            MatrixLine("IDIF", "ours", "map", _RGB),
-        ),
-    )
-)
-register_method(
-    MethodEntry(
-        "modmap",
-        "MODMAP",
-        "mvad.papers.modmap:MODMAP",
-        "papers/44_modmap",
-        needs=_ALL,
-        home="sim3d",
-        lines=(
-            MatrixLine("CFM at every view", "cfm", "product", _ALL),
-            MatrixLine("MODMAP", "ours", "max", _ALL),
-        ),
-    )
-)
+_LINES = [
+    # method, label, variant, branch, needs
+    ("memory_bank", "memory bank of colours", "rgb", "map", _RGB),
+    ("memory_bank", "memory bank of shapes", "fpfh", "map", _XYZ),
+    ("memory_bank", "memory bank of both (BTF)", "btf", "map", _BOTH),
+    ("reverse_distillation", "reverse distillation", "rgb", "map", _RGB),
+    ("destseg", "DeSTSeg", "ours", "map", _RGB),
+    ("cfm", "CFM", "ours", "product", _BOTH),
+    ("mafr", "MAFR", "ours", "product", _BOTH),
+    ("crd", "CRD", "ours", "normalised", _BOTH),
+    ("idif", "DeSTSeg, one a view", "dkd", "map", _VIEWS),
+    ("idif", "IDIF", "ours", "map", _RGB),
+    ("modmap", "CFM at every view", "cfm", "product", _ALL),
+    ("modmap", "MODMAP", "ours", "max", _ALL),
+]
+
+for _name, (_title, _class, _notebook, _needs) in _OURS.items():
+    _place = f"mvad.{_notebook.split('/')[0]}.{_name}:{_class}"
+    _lines = tuple(MatrixLine(*line) for method, *line in _LINES if method == _name)
+    _more = dict(needs=_needs, lines=_lines, **_MORE.get(_name, {}))
+    register_method(MethodEntry(_name, _title, _place, f"{_notebook}_{_name}", **_more))
 
 # %% ../../nbs/core/05b_registry.ipynb #4cb2c91e
 _KIT = {

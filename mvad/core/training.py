@@ -23,7 +23,6 @@ from .sample import MvadError, require
 
 # %% auto #0
 __all__ = [
-    "HEADER",
     "seed_everything",
     "rng_state",
     "set_rng_state",
@@ -102,7 +101,7 @@ def seeded(seed: int):
 
 
 # %% ../../nbs/core/05a_training.ipynb #7c75e75d
-HEADER = "mvad"  # the key of our JSON in the header of a checkpoint
+_HEADER = "mvad"  # the key of our JSON in the header of a checkpoint
 
 
 def save_checkpoint(
@@ -119,7 +118,7 @@ def save_checkpoint(
     for name, tensor in tensors.items():
         plain[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     with by_rename(path) as part:
-        save_file(plain, part, metadata={HEADER: json.dumps(header, sort_keys=True)})
+        save_file(plain, part, metadata={_HEADER: json.dumps(header, sort_keys=True)})
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
@@ -198,7 +197,7 @@ def checkpoint_header(path: str | Path) -> dict:
     Example: `checkpoint_header("toy.safetensors")["method"]`
     """
     try:
-        return json.loads(_raw_header(Path(path))["__metadata__"][HEADER])
+        return json.loads(_raw_header(Path(path))["__metadata__"][_HEADER])
     except (KeyError, TypeError, ValueError, AttributeError):
         what = "the file is safetensors, but no checkpoint of this library"
         details = dict(found="no settings in its header", expected="a file written by save()")

@@ -21,25 +21,19 @@ from .features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
 __all__ = [
-    "GREY",
     "cell_mean_operator",
     "tokens_on_grid",
-    "object_mask",
+    "opened_mask",
     "tokens_touching",
     "evenly_chosen_views",
     "square_view",
     "image_and_depth_encoders",
     "ObjectFeatures",
-    "scale_tokens",
-    "ObjectEncoder",
     "assign_views",
     "grid_of_objects",
     "names_to_tensor",
     "tensor_to_names",
-    "grid_to_tensors",
-    "tensors_to_grid",
     "view_names",
-    "object_masks",
     "require_views",
     "learned_classes",
     "class_number",
@@ -87,7 +81,7 @@ def tokens_on_grid(features: Features, grid: tuple[int, int]) -> Float[Tensor, "
 
 
 # %% ../../nbs/encoders/16_calibrated.ipynb #7fabebaf
-def object_mask(
+def opened_mask(
     valid: Bool[np.ndarray, "H W"], keep: str = "largest", min_share: float = 0.01
 ) -> Bool[np.ndarray, "H W"]:
     """The pixels that count: valid, opened by 3 x 3, and of their 4-connected pieces some.
@@ -95,7 +89,7 @@ def object_mask(
     `keep`: the `largest`, `all`, or (`min_area`) those with at least `min_share` of the image
     (MODMAP Sec. 3.2.3).
 
-    >>> int(object_mask(np.ones((5, 5), bool)).sum())
+    >>> int(opened_mask(np.ones((5, 5), bool)).sum())
     25
     """
     from scipy.ndimage import binary_dilation, binary_erosion, label
@@ -136,7 +130,7 @@ def square_view(view: View, size: int) -> View:
 
 
 # %% ../../nbs/encoders/16_calibrated.ipynb #988311fa
-GREY = dict(mean=(0.445,) * 3, std=(0.269,) * 3)  # how the released code normalises grey images
+_GREY = dict(mean=(0.445,) * 3, std=(0.269,) * 3)  # how the released code normalises grey images
 
 
 def image_and_depth_encoders(s, device: str = "cpu") -> tuple[Encoder, Encoder]:
@@ -146,7 +140,7 @@ def image_and_depth_encoders(s, device: str = "cpu") -> tuple[Encoder, Encoder]:
         options |= dict(layers=s.layers, size=s.image_size or s.size, device=device)
         return TimmEncoder(name, **options)
 
-    image = image_network(s.encoder_image, **GREY)
+    image = image_network(s.encoder_image, **_GREY)
     if s.encoder_depth == "fpfh":
         return image, FPFHEncoder(radii=s.radii, n_centres=s.centres)
     if s.encoder_depth == "point_mae":
@@ -180,12 +174,12 @@ class ObjectFeatures:
 
 
 # %% ../../nbs/encoders/16_calibrated.ipynb #afeeb940
-def scale_tokens(x: Float[Tensor, "N T c"], scale: ChannelScale) -> Float[Tensor, "N T c"]:
+def _scale_tokens(x: Float[Tensor, "N T c"], scale: ChannelScale) -> Float[Tensor, "N T c"]:
     "The features of all views and tokens, each channel scaled."
     return scale(x.flatten(0, 1)).view_as(x)
 
 
-class ObjectEncoder:
+class _ObjectEncoder:
     """Both frozen encoders and a grid of tokens: prepared samples in, `ObjectFeatures` out.
 
     `grid` is the image encoder's unless it is given. `scales` change nothing until `standardise`
@@ -225,7 +219,7 @@ class ObjectEncoder:
             for i, f in zip(present, features):
                 x[i] = tokens_on_grid(f, self.grid)
             out.append(x.to(self.device))
-        f_i, f_d = (scale_tokens(x, scale) for x, scale in zip(out, self.scales))
+        f_i, f_d = (_scale_tokens(x, scale) for x, scale in zip(out, self.scales))
         return ObjectFeatures(f_i, f_d, tuple(present), grid=self.grid)
 
     def standardise(self, objects: Sequence[ObjectFeatures]):
@@ -235,7 +229,7 @@ class ObjectEncoder:
             every = torch.cat([getattr(x, name)[list(x.present)].flatten(0, 1) for x in objects])
             scales.append(ChannelScale.fit(every, correction=1))
             for x in objects:
-                setattr(x, name, scale_tokens(getattr(x, name), scales[-1]))
+                setattr(x, name, _scale_tokens(getattr(x, name), scales[-1]))
         self.scales = tuple(scales)
 
     def state(self) -> dict[str, Tensor]:
@@ -298,7 +292,7 @@ def tensor_to_names(t: Int[Tensor, "n"]) -> tuple[str, ...]:
     return tuple(bytes(t.tolist()).decode().split("\n"))
 
 
-def grid_to_tensors(grid: VoxelGrid | None) -> dict[str, Tensor]:
+def _grid_to_tensors(grid: VoxelGrid | None) -> dict[str, Tensor]:
     "Origin, size and shape of a grid by name; nothing for None."
     if grid is None:
         return {}
@@ -307,7 +301,7 @@ def grid_to_tensors(grid: VoxelGrid | None) -> dict[str, Tensor]:
     return ends | {"grid.size": size}
 
 
-def tensors_to_grid(tensors: Mapping[str, Tensor]) -> VoxelGrid | None:
+def _tensors_to_grid(tensors: Mapping[str, Tensor]) -> VoxelGrid | None:
     "The grid among some tensors, if there is one."
     if "grid.size" not in tensors:
         return None
@@ -321,9 +315,9 @@ def view_names(sample: Sample) -> tuple[str, ...]:
     return tuple("" if view is None else view.name for view in sample.views)
 
 
-def object_masks(sample: Sample, keep: str = "largest") -> list[Bool[np.ndarray, "H W"] | None]:
-    "The `object_mask` of each view; None for a missing one."
-    return [None if v is None else object_mask(v.valid, keep) for v in sample.views]
+def _object_masks(sample: Sample, keep: str = "largest") -> list[Bool[np.ndarray, "H W"] | None]:
+    "The `opened_mask` of each view; None for a missing one."
+    return [None if v is None else opened_mask(v.valid, keep) for v in sample.views]
 
 
 def require_views(sample: Sample, names: Sequence[str]):
@@ -383,7 +377,7 @@ class CalibratedDetector(Detector):
         super().__init__(settings, **options)
         both = encoders or image_and_depth_encoders(self.settings, str(self.device))
         tokens = (self.settings.grid,) * 2 if self.settings.grid else None
-        self.encoder = ObjectEncoder(*both, grid=tokens, cache=cache, device=self.device)
+        self.encoder = _ObjectEncoder(*both, grid=tokens, cache=cache, device=self.device)
         self.grid, self.names, self.losses = grid, (), np.zeros(0)
 
     def transform(self, sample: Sample) -> Sample:
@@ -397,7 +391,7 @@ class CalibratedDetector(Detector):
 
     def masks(self, sample: PreparedSample) -> list[Bool[np.ndarray, "H W"] | None]:
         "The foreground of each view."
-        return object_masks(sample, self.settings.mask_keep)
+        return _object_masks(sample, self.settings.mask_keep)
 
     def features(self, sample: PreparedSample, views: Sequence[int] | None = None):
         "The `ObjectFeatures` of a prepared sample, with the number of its class."
@@ -410,13 +404,13 @@ class CalibratedDetector(Detector):
         if self.nets is None:
             raise self.not_learned()
         out = {"names": names_to_tensor(self.names)}
-        return out | self.encoder.state() | grid_to_tensors(self.grid)
+        return out | self.encoder.state() | _grid_to_tensors(self.grid)
 
     def restore(self, tensors: Mapping[str, Tensor]):
         "Take over a `state`."
         self.names = tensor_to_names(tensors["names"])
         self.encoder.restore(tensors)
-        self.grid = tensors_to_grid(tensors) or self.grid
+        self.grid = _tensors_to_grid(tensors) or self.grid
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "Maps (V, size, size) and score (largest pixel in the grid) of each branch, and a volume."

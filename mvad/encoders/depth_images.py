@@ -21,7 +21,6 @@ __all__ = [
     "resize_view",
     "plane_distance",
     "empty_corners",
-    "table_distance",
     "close_mask",
     "fill_zeros",
     "object_depth",
@@ -135,7 +134,7 @@ def empty_corners(xyz: Float[np.ndarray, "3 H W"], side: int = 3) -> int:
     return sum(not patch[2].any() for patch in _corner_patches(xyz, side)[:3])
 
 
-def table_distance(
+def _table_distance(
     xyz: Float[np.ndarray, "3 H W"], fallback: bool = False, side: int = 3
 ) -> Float[np.ndarray, "H W"]:
     """Distance of each point to the table, metres: the plane through three corners, as released.
@@ -193,7 +192,7 @@ def object_depth(
     """The depth image in [0, 1], 0 where there is nothing.
 
     "released": plane, closing, min-max to 0.1 ... 0.9 of the sample, two filling passes. "plain":
-    min-max of all points, nothing removed. `fallback`: see `table_distance`.
+    min-max of all points, nothing removed. `fallback`: see `_table_distance`.
 
     Example:
         >>> ramp = np.stack([np.zeros((4, 4)), np.zeros((4, 4)), 1 + np.arange(16.0).reshape(4, 4)])
@@ -203,7 +202,7 @@ def object_depth(
     """
     z = xyz[2].astype(np.float64)
     if prep == "released":
-        z = z * close_mask((table_distance(xyz, fallback) > 0.005) & (z != 0))
+        z = z * close_mask((_table_distance(xyz, fallback) > 0.005) & (z != 0))
     there = z != 0
     low, high = (z[there].min(), z[there].max()) if there.any() else (1000.0, 0.0)
     z = np.where(there, 0.1 + 0.8 * (z - low) / max(high - low, 1e-12), 0)

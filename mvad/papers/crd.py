@@ -38,9 +38,6 @@ from ..encoders.pyramid import Teacher, cached_levels, pick
 
 # %% auto #0
 __all__ = [
-    "BY_PROTOCOL",
-    "CRD_SCALES",
-    "CRD_VARIANTS",
     "conv_sequence",
     "down_and_up",
     "Projection",
@@ -54,11 +51,8 @@ __all__ = [
     "mean_levels",
     "CRDStudent",
     "branch_losses",
-    "BranchModels",
     "CRDBranches",
     "fit_branches",
-    "CRDConfiguration",
-    "CrossmodalDetector",
     "CRD",
 ]
 
@@ -204,7 +198,7 @@ def combine_maps(
 
 
 # %% ../../nbs/papers/42_crd.ipynb #638be30c
-BY_PROTOCOL = {
+_BY_PROTOCOL = {
     "paper": dict(inject=False, lr_gamma=1.0, betas=(0.9, 0.999)),
     "released": dict(inject=True, lr_gamma=0.95, betas=(0.5, 0.999)),
 }
@@ -212,7 +206,7 @@ BY_PROTOCOL = {
 
 @dataclass(frozen=True)
 class CRDSettings:
-    """The paper's configuration by default (CRD Sec. 5.1). None: what `BY_PROTOCOL` says."""
+    """The paper's configuration by default (CRD Sec. 5.1). None: what `_BY_PROTOCOL` says."""
 
     modalities: tuple[str, ...] = ("rgb", "depth")  # a branch each: rgb, depth, normals
     teacher: str = "wide_resnet50_2"
@@ -251,7 +245,7 @@ class CRDSettings:
             0.95
         """
         value = getattr(self, name)
-        return BY_PROTOCOL[self.protocol][name] if value is None else value
+        return _BY_PROTOCOL[self.protocol][name] if value is None else value
 
 
 # %% ../../nbs/papers/42_crd.ipynb #8acae237
@@ -381,7 +375,7 @@ def branch_losses(
 
 
 # %% ../../nbs/papers/42_crd.ipynb #aaa65ce4
-class BranchModels:
+class _BranchModels:
     """A student for each modality: from the teacher's levels to raw maps (CRD Eqs. 3 and 10).
 
     `levels` are the teacher's, by modality; `scales` centre and scale their channels, if the
@@ -432,7 +426,7 @@ class BranchModels:
 
 
 # %% ../../nbs/papers/42_crd.ipynb #2b1c4c9c
-class CRDBranches(BranchModels):
+class CRDBranches(_BranchModels):
     """The students with the statistics of their maps (CRD Eq. 11), as they are kept in a file.
 
     Example:
@@ -484,7 +478,7 @@ class CRDBranches(BranchModels):
 
 # %% ../../nbs/papers/42_crd.ipynb #3f294e4b
 def fit_branches(
-    net: BranchModels,
+    net: _BranchModels,
     levels: Mapping[str, tuple[Float[Tensor, "n c h w"], ...]],
     progress: bool = True,
     checkpoint: str | Path | None = None,
@@ -533,13 +527,13 @@ def fit_branches(
 
 # %% ../../nbs/papers/42_crd.ipynb #056ae588
 _SMALL = dict(teacher="efficientnet_lite0", standardise=True)
-CRD_SCALES = {
+_SCALES = {
     "smoke": _SMALL | dict(size=64, epochs=2, batch_size=4, blocks=(1, 1, 1), sigma=1.0),
     "laptop": _SMALL | dict(size=128, epochs=30, batch_size=8, blocks=(1, 1, 2), sigma=2.0),
     "paper": {},
 }
 _CF, _CA = dict(crossmodal_amplifier=False), dict(crossmodal_filter=False)
-CRD_VARIANTS = {
+_VARIANTS = {
     # Tables 3 and 4
     "ours": {},
     "none": _CF | _CA,
@@ -558,12 +552,12 @@ CRD_VARIANTS = {
 }
 
 
-class CRDConfiguration(Configurable):
+class _CRDConfiguration(Configurable):
     """Which settings a run of CRD has."""
 
     Settings = CRDSettings
-    SCALES = CRD_SCALES
-    VARIANTS = CRD_VARIANTS
+    SCALES = _SCALES
+    VARIANTS = _VARIANTS
 
     @classmethod
     def adjust_settings(cls, chosen: dict, *, scale, protocol, dataset, **run) -> dict:
@@ -577,7 +571,7 @@ class CRDConfiguration(Configurable):
 
 
 # %% ../../nbs/papers/42_crd.ipynb #18ba77a6
-class CrossmodalDetector(CRDConfiguration, Detector):
+class _CrossmodalDetector(_CRDConfiguration, Detector):
     """The common part of detectors with an image a modality: teacher, images, teacher's answers.
 
     `teacher`: an own one instead of the settings'; `folder`: where the teacher's answers are kept
@@ -654,7 +648,7 @@ def _require_depth(modalities: Sequence[str], images: Sequence[Sequence[np.ndarr
 
 
 # %% ../../nbs/papers/42_crd.ipynb #39e86ccd
-class CRD(CrossmodalDetector):
+class CRD(_CrossmodalDetector):
     """Crossmodal reverse distillation: a branch for each modality, each helped by the others.
 
     Example:

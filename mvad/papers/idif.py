@@ -69,7 +69,6 @@ __all__ = [
     "student_optimiser",
     "stack_images",
     "merge_streams",
-    "predict_streams",
     "IDIF",
     "score_missing_views",
 ]
@@ -946,7 +945,7 @@ def _training_images(d: IDIF, samples: Sequence[Sample]) -> Float[np.ndarray, "N
 
 
 @torch.no_grad()
-def predict_streams(
+def _predict_streams(
     d: IDIF, images: Float[Tensor, "n 3 H W"], streams: Sequence[int], asked=None, teacher=None
 ) -> Prediction:
     """The prediction for one sample's images: the student sees all of them.
@@ -954,7 +953,7 @@ def predict_streams(
     Only those at the places `asked` (None: all) get a map and have a say. `teacher`: the
     teacher's levels for these, where they are known.
 
-    Example: `predict_streams(detector, *stack_images(detector.settings, prepared)).score`
+    Example: `_predict_streams(detector, *stack_images(detector.settings, prepared)).score`
     """
     s = d.settings
     asked = list(range(len(streams)) if asked is None else asked)
@@ -1087,7 +1086,7 @@ class IDIF(TeacherStudent):
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         """Maps at the size of the prepared sample; a missing view has zeros and no say."""
         self.require_ready(sample)
-        return predict_streams(self, *stack_images(self.settings, sample))
+        return _predict_streams(self, *stack_images(self.settings, sample))
 
 
 # %% ../../nbs/papers/43_idif.ipynb #da6bd047
@@ -1128,7 +1127,7 @@ def score_missing_views(
                     asked = [i for i, n in enumerate(given) if n % s.views in gap.present]
                     rows = [streams.index(given[i]) for i in asked]
                     teacher = [t[rows] for t in known]
-                prediction = predict_streams(detector, x, given, asked, teacher)
+                prediction = _predict_streams(detector, x, given, asked, teacher)
                 scores[f"{name}-{k}"] = float(prediction.score)
         out.append(scores)
     return out

@@ -21,7 +21,6 @@ from ..encoders.lifted import Lifted, LiftedDetector, accelerate, lift
 
 # %% auto #0
 __all__ = [
-    "Restore",
     "activate",
     "FusionEncoder",
     "CBAM",
@@ -39,8 +38,6 @@ __all__ = [
     "random_window",
     "merge_linear_layers",
     "restorer",
-    "batch_loss",
-    "view_residuals",
     "Restoration",
     "lift_training_map",
     "MAFR",
@@ -342,7 +339,7 @@ def random_window(v: Lifted, side: int) -> Lifted:
 
 
 # %% ../../nbs/papers/41_mafr.ipynb #0d7592bf
-Restore = Callable[[Float[Tensor, "P hidden"]], list[Tensor]]
+_Restore = Callable[[Float[Tensor, "P hidden"]], list[Tensor]]
 
 
 @torch.no_grad()
@@ -356,7 +353,7 @@ def merge_linear_layers(
     return weight @ last.weight, weight @ last.bias + bias, widths
 
 
-def restorer(encoder: FusionEncoder, decoders: Sequence[Decoder], melt: bool = False) -> Restore:
+def restorer(encoder: FusionEncoder, decoders: Sequence[Decoder], melt: bool = False) -> _Restore:
     """From the encoder's first layer's output to both restored features.
 
     `melt`: with those layers merged that have no activation between them (for frozen networks:
@@ -379,8 +376,8 @@ def restorer(encoder: FusionEncoder, decoders: Sequence[Decoder], melt: bool = F
 
 
 # %% ../../nbs/papers/41_mafr.ipynb #3947f49f
-def batch_loss(
-    encoder: FusionEncoder, restore: Restore, batch: Sequence[Lifted], s: MAFRSettings
+def _batch_loss(
+    encoder: FusionEncoder, restore: _Restore, batch: Sequence[Lifted], s: MAFRSettings
 ) -> Float[Tensor, ""]:
     "MAFR Eq. 6 over both modalities of whole maps, each of its own `size`; their mean."
     lengths = [v.size[0] * v.size[1] for v in batch]
@@ -409,8 +406,8 @@ def _pixel_blocks(
 
 
 @torch.inference_mode()
-def view_residuals(
-    encoder: FusionEncoder, restore: Restore, v: Lifted
+def _view_residuals(
+    encoder: FusionEncoder, restore: _Restore, v: Lifted
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     "(Psi_2D, Psi_3D) of MAFR Eq. 7 at the view's pixels, block by block."
     out = torch.empty(2, len(v.pixels), device=v.f2.device)
@@ -442,7 +439,7 @@ class Restoration:
 
     def loss(self, batch: Sequence[Lifted]) -> Float[Tensor, ""]:
         "Eq. 6 of a batch of scaled maps."
-        return batch_loss(self.encoder, self.layers, batch, self.settings)
+        return _batch_loss(self.encoder, self.layers, batch, self.settings)
 
     def ready(self, v: Lifted) -> Lifted:
         "A map as it is learned from: drawn anew where it is drawn, scaled, dense for windows."
@@ -473,7 +470,7 @@ class Restoration:
         if self.melted is None:
             melted = restorer(self.encoder, self.decoders, melt=True)
             self.melted = accelerate(melted, self.settings.precision, self.settings.compiled)
-        return view_residuals(self.encoder, self.melted, self.scaled(view))
+        return _view_residuals(self.encoder, self.melted, self.scaled(view))
 
     def state(self) -> dict[str, Tensor]:
         "Weights behind the networks' names, and channel scales."

@@ -14,11 +14,11 @@ from ..core.training import load_pth
 from .mafr import MAFR
 
 # %% auto #0
-__all__ = ["AUTHOR_NAMES", "mafr_author_files", "save_mafr_as_authors", "load_mafr_from_authors"]
+__all__ = ["mafr_author_files", "save_mafr_as_authors", "load_mafr_from_authors"]
 
 # %% ../../nbs/papers/41a_mafr_released.ipynb #b711b2ec
 # the networks of a `Restoration`, and what the authors' files of them begin with
-AUTHOR_NAMES = {
+_AUTHOR_NAMES = {
     "fusion_encoder": "fusion_encoder",
     "decoder_2d": "decoder_2D",
     "decoder_3d": "decoder_3D",
@@ -35,7 +35,7 @@ def mafr_author_files(
     """
     end = f"{category}_{epochs}ep_{batch_size}bs.pth"
     folder = Path(folder) / category
-    return {name: folder / f"{stem}_{end}" for name, stem in AUTHOR_NAMES.items()}
+    return {name: folder / f"{stem}_{end}" for name, stem in _AUTHOR_NAMES.items()}
 
 
 def save_mafr_as_authors(detector: MAFR, files: Mapping[str, Path]):

@@ -22,14 +22,12 @@ from ..core.sample import MvadError, PreparedSample, Sample
 from ..core.training import seeded, train
 from ..encoders.calibrated import CalibratedDetector, ObjectFeatures
 from ..encoders.calibrated import grid_of_objects, learned_classes
-from ..encoders.calibrated import names_to_tensor, object_mask, tensor_to_names
+from ..encoders.calibrated import names_to_tensor, opened_mask, tensor_to_names
 from ..encoders.calibrated import tokens_on_object, tokens_touching, view_names
 from ..encoders.channels import ChannelScale
 
 # %% auto #0
 __all__ = [
-    "ENSEMBLES",
-    "PAPER_IMAGE",
     "MODMAP_BRANCHES",
     "ModulateAndMap",
     "pair_distances",
@@ -40,12 +38,10 @@ __all__ = [
     "train_pairs",
     "best_distances",
     "MODMAPSettings",
-    "name_encoders",
     "drawn_sources",
     "drawn_views",
     "source_plan",
     "view_psi",
-    "networks_of",
     "MODMAP",
     "plant_artefacts",
     "add_evaluation",
@@ -246,7 +242,7 @@ def train_pairs(
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #7bd79f8f
-ENSEMBLES = ("min", "mean", "others")  # the paper's; over all sources; over other views only
+_ENSEMBLES = ("min", "mean", "others")  # the paper's; over all sources; over other views only
 
 
 @torch.inference_mode()
@@ -264,8 +260,8 @@ def best_distances(
 
     `table`: what `nets.pair_table` gives; without it, no features are modulated.
     """
-    if ensemble not in ENSEMBLES:
-        raise MvadError("unknown ensemble", found=ensemble, expected=", ".join(ENSEMBLES))
+    if ensemble not in _ENSEMBLES:
+        raise MvadError("unknown ensemble", found=ensemble, expected=", ".join(_ENSEMBLES))
     tokens = slice(None) if tokens is None else tokens
     observed = [F.normalize(f[target, tokens], dim=-1, eps=1e-8) for f in (x.f_d, x.f_i)]
     if ensemble == "others":
@@ -379,10 +375,10 @@ _VARIANTS = {
 
 # %% ../../nbs/papers/44_modmap.ipynb #834e2d67
 # what the names stand for at paper scale
-PAPER_IMAGE = {"image": "dinov2_vitb14_reg4", "dinov3": "vit_base_patch16_dinov3.lvd1689m"}
+_PAPER_IMAGE = {"image": "dinov2_vitb14_reg4", "dinov3": "vit_base_patch16_dinov3.lvd1689m"}
 
 
-def name_encoders(chosen: dict, scale: str) -> dict:
+def _name_encoders(chosen: dict, scale: str) -> dict:
     """Chosen settings with the full names of their encoders.
 
     The depth encoder "image" is the image encoder, seeing depth; at smoke and laptop scale the
@@ -390,9 +386,9 @@ def name_encoders(chosen: dict, scale: str) -> dict:
     """
     image = chosen.get("encoder_image", MODMAPSettings.encoder_image)
     if scale == "paper":
-        image = PAPER_IMAGE.get(image, image)
-    elif image in PAPER_IMAGE:
-        text, expected = f"needs weights {PAPER_IMAGE[image]}", "--scale paper with them"
+        image = _PAPER_IMAGE.get(image, image)
+    elif image in _PAPER_IMAGE:
+        text, expected = f"needs weights {_PAPER_IMAGE[image]}", "--scale paper with them"
         fix = "the embedded encoder stands in for DINOv2 only"
         raise MvadError(text, expected=expected, fix=fix)
     chosen = chosen | {"encoder_image": image}
@@ -455,7 +451,7 @@ def view_psi(
     return out
 
 
-def networks_of(
+def _networks_of(
     s: MODMAPSettings, widths: tuple[int, int], n_views: int, n_classes: int = 0
 ) -> ModulateAndMap:
     "New networks as settings and seed have them, for features of these widths (c_I, c_D)."
@@ -482,7 +478,7 @@ class MODMAP(CalibratedDetector):
     @classmethod
     def adjust_settings(cls, chosen: dict, *, scale: str, **run) -> dict:
         "The encoders by their full names."
-        return name_encoders(chosen, scale)
+        return _name_encoders(chosen, scale)
 
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> MODMAP:
         "Learn from one good object (of each class); `checkpoint`: a file to resume from."
@@ -505,7 +501,7 @@ class MODMAP(CalibratedDetector):
 
     def _new_networks(self, c_i: int, c_d: int) -> ModulateAndMap:
         n_views, n_classes = len(self.names), len(self.classes)
-        return networks_of(self.settings, (c_i, c_d), n_views, n_classes).to(self.device)
+        return _networks_of(self.settings, (c_i, c_d), n_views, n_classes).to(self.device)
 
     def branch_maps(self, sample: PreparedSample) -> dict[str, Float[np.ndarray, "V H W"]]:
         "Every branch's maps of a prepared sample; zeros for a view that is missing or not used."
@@ -548,7 +544,7 @@ def plant_artefacts(
         found = ", ".join(sorted(unknown))
         raise MvadError("unknown artefact", found=found, expected="highlight or hole")
     rng = np.random.default_rng([seed, zlib.crc32(sample.id.encode())])
-    masks = [None if v is None or v.valid is None else object_mask(v.valid) for v in sample.views]
+    masks = [None if v is None or v.valid is None else opened_mask(v.valid) for v in sample.views]
     usable = [i for i, mask in enumerate(masks) if mask is not None and mask.any()]
     views = list(sample.views)
     for kind, i in zip(what, rng.permutation(usable)):

@@ -200,16 +200,8 @@ def convert_eyecandies(
     """Raw Eyecandies to organised clouds, in the layout of MVTec 3D-AD."""
     from mvad.data.eyecandies import organise
 
-    done = organise(
-        root,
-        out,
-        light=light,
-        background=background,
-        frame=frame,
-        categories=list(category),
-        seed=seed,
-        workers=jobs,
-    )
+    how = dict(light=light, background=background, frame=frame, seed=seed, workers=jobs)
+    done = organise(root, out, categories=list(category), **how)
     print(f"organised clouds in the layout of mvtec3d: {done}")
     return 0
 
@@ -237,15 +229,8 @@ def convert_depth(
     """Depth maps (16-bit PNG or .npy) to xyz."""
     from mvad.data.depth_maps import depth_to_xyz_files, read_intrinsics
 
-    done = depth_to_xyz_files(
-        root,
-        out,
-        camera=read_intrinsics(camera),
-        scale=scale,
-        missing=list(missing),
-        pattern=pattern,
-        workers=jobs,
-    )
+    how = dict(scale=scale, missing=list(missing), pattern=pattern, workers=jobs)
+    done = depth_to_xyz_files(root, out, camera=read_intrinsics(camera), **how)
     print(f"{len(done)} clouds: {out}")
     return 0
 
@@ -266,15 +251,9 @@ def convert_xyz(
     """xyz (TIFF) to depth maps."""
     from mvad.data.depth_maps import read_intrinsics, xyz_to_depth_files
 
-    done = xyz_to_depth_files(
-        root,
-        out,
-        camera=read_intrinsics(camera) if camera else None,
-        scale=scale,
-        format=format,
-        pattern=pattern,
-        workers=jobs,
-    )
+    intrinsics = read_intrinsics(camera) if camera else None
+    how = dict(scale=scale, format=format, pattern=pattern, workers=jobs)
+    done = xyz_to_depth_files(root, out, camera=intrinsics, **how)
     print(f"{len(done)} depth maps: {out}")
     return 0
 
@@ -298,16 +277,9 @@ def convert_pseudo_depth(
     """Depth for images that have none, by Depth Anything V2."""
     from mvad.data.pseudo_depth import pseudo_depth
 
-    told = pseudo_depth(
-        on_disk(dataset),
-        root,
-        out,
-        weights=weights,
-        download=download,
-        categories=list(category) or None,
-        device=device,
-        workers=jobs or 1,
-    )
+    how = dict(weights=weights, download=download, device=device, workers=jobs or 1)
+    categories = list(category) or None
+    told = pseudo_depth(on_disk(dataset), root, out, categories=categories, **how)
     print(f"{len(told)} pseudo-depth maps: {out}")
     return 0
 
@@ -333,17 +305,9 @@ def render_command(
     from mvad.data.multiview import render_dataset
 
     require_known("data set with points", dataset, list_datasets(offers="xyz"))
-    told = render_dataset(
-        on_disk(dataset),
-        root,
-        out,
-        categories=list(category) or None,
-        remove_plane=remove_plane or False,
-        workers=jobs,
-        views=views,
-        tilt=tilt,
-        size=size,
-    )
+    how = dict(remove_plane=remove_plane or False, views=views, tilt=tilt, size=size, workers=jobs)
+    categories = list(category) or None
+    told = render_dataset(on_disk(dataset), root, out, categories=categories, **how)
     print(f"{views} views of each scan: {out}")
     for what, number in told.items():
         print(f"{what:18s} {number}")

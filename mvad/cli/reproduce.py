@@ -161,32 +161,17 @@ def reproduce_command(
     if dataset:
         dataset_entry(dataset)
     roots = roots_of(root)
-    which = {
-        "dataset": dataset,
-        "roots": roots,
-        "categories": list(category) or _default_categories(tables, scale, roots),
-        "scale": scale,
-        "protocol": protocol,
-        "seeds": list(seed),
-    }
+    categories = list(category) or _default_categories(tables, scale, roots)
+    which = dict(dataset=dataset, roots=roots, categories=categories, seeds=list(seed))
+    which |= dict(scale=scale, protocol=protocol)
     if plan:
         return _print_plan(specs, out, which, retry_failed)
-    done = reproduce(
-        specs,
-        out,
-        device=device,
-        jobs=jobs,
-        executor=executor or ("processes" if jobs > 1 else "sequential"),
-        limit=limit,
-        retry_failed=retry_failed,
-        address=address,
-        gpus=gpus_per_run,
-        cores=cores_per_run,
-        **which,
-    )
+    executor = executor or ("processes" if jobs > 1 else "sequential")
+    where = dict(jobs=jobs, executor=executor, address=address)
+    where |= dict(device=device, gpus=gpus_per_run, cores=cores_per_run)
+    done = reproduce(specs, out, limit=limit, retry_failed=retry_failed, **where, **which)
     for spec in specs:
         _print_table(spec, done)
     print(f"\nreport: {write_site(with_earlier(done))}")
-    every = dict.fromkeys(o for outcomes in done.outcomes.values() for o in outcomes)
-    _print_outcomes(list(every), done.ok)
+    _print_outcomes(done.every, done.ok)
     return 0 if done.ok else 1

@@ -267,17 +267,11 @@ def _write_run(site: Site, o: Outcome) -> Path:
     links += [(text, to(f)) for text, f in files.items() if f.is_file()]
     own = "embedded" if o.run.data == "embedded" else "own"
     about = f"protocol {o.run.protocol}, scale {o.run.scale}, {own} data in the layout of"
-    return _write_page(
-        path,
-        "run.html",
-        site.r.out,
-        title=str(o.run),
-        about=f"{about} {o.run.dataset}",
-        links=links,
-        pairs=_run_facts(o, record),
-        values=_values_grid(record) if record and record["rows"] else None,
-        cells=_notebook_cells(o.folder / NOTEBOOK),
-    )
+    head = dict(title=str(o.run), about=f"{about} {o.run.dataset}", links=links)
+    values = _values_grid(record) if record and record["rows"] else None
+    body = dict(pairs=_run_facts(o, record), values=values)
+    body |= dict(cells=_notebook_cells(o.folder / NOTEBOOK))
+    return _write_page(path, "run.html", site.r.out, **head, **body)
 
 
 # %% ../../nbs/reproduce/52b_site.ipynb #79f9b393

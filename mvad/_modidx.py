@@ -210,10 +210,6 @@ d = {
                 "baselines/destseg.html#_conv_norm",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg._part": (
-                "baselines/destseg.html#_part",
-                "mvad/baselines/destseg.py",
-            ),
             "mvad.baselines.destseg._prediction": (
                 "baselines/destseg.html#_prediction",
                 "mvad/baselines/destseg.py",
@@ -230,16 +226,16 @@ d = {
                 "baselines/destseg.html#_train_student",
                 "mvad/baselines/destseg.py",
             ),
-            "mvad.baselines.destseg._training_options": (
-                "baselines/destseg.html#_training_options",
-                "mvad/baselines/destseg.py",
-            ),
             "mvad.baselines.destseg._unit_vectors": (
                 "baselines/destseg.html#_unit_vectors",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg._views_apart": (
                 "baselines/destseg.html#_views_apart",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.clean_levels": (
+                "baselines/destseg.html#clean_levels",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.cosine_distance": (
@@ -274,8 +270,16 @@ d = {
                 "baselines/destseg.html#head_optimiser",
                 "mvad/baselines/destseg.py",
             ),
+            "mvad.baselines.destseg.learn_phases": (
+                "baselines/destseg.html#learn_phases",
+                "mvad/baselines/destseg.py",
+            ),
             "mvad.baselines.destseg.paint_defects": (
                 "baselines/destseg.html#paint_defects",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg.phase_options": (
+                "baselines/destseg.html#phase_options",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg.product_map": (
@@ -5312,6 +5316,10 @@ d = {
                 "encoders/point_mae.html#_signed_power",
                 "mvad/encoders/point_mae.py",
             ),
+            "mvad.encoders.point_mae._tapped_blocks": (
+                "encoders/point_mae.html#_tapped_blocks",
+                "mvad/encoders/point_mae.py",
+            ),
             "mvad.encoders.point_mae.allow_numpy_scalars": (
                 "encoders/point_mae.html#allow_numpy_scalars",
                 "mvad/encoders/point_mae.py",
@@ -5872,10 +5880,6 @@ d = {
             ),
             "mvad.papers.idif._paint_stock": (
                 "papers/idif.html#_paint_stock",
-                "mvad/papers/idif.py",
-            ),
-            "mvad.papers.idif._phase_options": (
-                "papers/idif.html#_phase_options",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif._predict_streams": (

@@ -86,8 +86,6 @@ TOO_LONG = {
     "data/22_mvtec3d": 84,
     "data/23_eyecandies": 124,
     "data/25_sim3d": 73,
-    "encoders/11_point_mae": 76,
-    "encoders/13_lifted": 78,
 }
 
 

@@ -19,10 +19,10 @@ from ..core.detector import Detector, Prediction, require_good
 from ..core.evaluate import RunSettings
 from ..core.pseudo_anomaly import ProceduralTextures, pseudo_anomaly
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
-from ..core.training import seeded, train
+from ..core.training import seeded, tensors_of, train
 from ..encoders.channels import PyramidScale
 from ..encoders.features import Folder
-from ..encoders.pyramid import Teacher, cached_levels, pick
+from ..encoders.pyramid import Levels, Teacher, cached_levels, pick
 
 # %% auto #0
 __all__ = [
@@ -51,6 +51,9 @@ __all__ = [
     "teacher_levels",
     "head_features",
     "head_optimiser",
+    "phase_options",
+    "clean_levels",
+    "learn_phases",
     "DeSTSeg",
     "DeSTSegEnsemble",
 ]
@@ -184,7 +187,7 @@ class StudentDecoder(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "b c h w"], sizes: Sequence[tuple[int, int]] | None = None
-    ) -> tuple[Float[Tensor, "b c_l h_l w_l"], ...]:
+    ) -> Levels:
         """The levels at `sizes` (h, w); by default each is twice as large as the one below."""
         x = self.stages[0](x)
         n = len(self.channels)
@@ -213,7 +216,7 @@ class DenoisingStudent(nn.Module):
 
     def forward(
         self, images: Float[Tensor, "b 3 H W"], sizes: Sequence[tuple[int, int]] | None = None
-    ) -> tuple[Float[Tensor, "b c_l h_l w_l"], ...]:
+    ) -> Levels:
         """The levels, fine to coarse, at `sizes` (by default each twice the one below)."""
         return self.decoder(self.encoder(images), sizes)
 
@@ -237,18 +240,14 @@ def cosine_distance(
     return 1 - (_unit_vectors(teacher) * _unit_vectors(student)).sum(1)
 
 
-def distillation_loss(
-    teacher: Sequence[Float[Tensor, "b c h w"]], student: Sequence[Float[Tensor, "b c h w"]]
-) -> Float[Tensor, ""]:
+def distillation_loss(teacher: Levels, student: Levels) -> Float[Tensor, ""]:
     """The cosine distance: mean over places, summed over levels and over the batch."""
     return sum(cosine_distance(t, s).mean((1, 2)).sum() for t, s in zip(teacher, student))
 
 
 # %% ../../nbs/baselines/32_destseg.ipynb #f823a969
 def head_input(
-    teacher: Sequence[Float[Tensor, "b c h w"]],
-    student: Sequence[Float[Tensor, "b c h w"]],
-    size: tuple[int, int] | None = None,
+    teacher: Levels, student: Levels, size: tuple[int, int] | None = None
 ) -> Float[Tensor, "b c h w"]:
     """Minus the elementwise product of unit vectors at each level, stacked (DeSTSeg Sec. 3.3).
 
@@ -376,9 +375,7 @@ def top_mean(
     return np.partition(flat, -T, -1)[..., -T:].mean(-1)
 
 
-def product_map(
-    teacher: Sequence[Float[Tensor, "b c h w"]], student: Sequence[Float[Tensor, "b c h w"]]
-) -> Float[Tensor, "b h w"]:
+def product_map(teacher: Levels, student: Levels) -> Float[Tensor, "b h w"]:
     """DeST's map: the product of the levels' cosine distances at the finest level's size."""
     size = tuple(teacher[0].shape[2:])
     return math.prod(upsample(cosine_distance(t, s), size) for t, s in zip(teacher, student))
@@ -547,10 +544,10 @@ class TeacherStudent(Detector):
     def restore(self, tensors: Mapping[str, Tensor]):
         """Take over a `state`."""
         self.build()
-        self.student.load_state_dict(_part(tensors, "student."))
+        self.student.load_state_dict(tensors_of(tensors, "student."))
         self.scale = PyramidScale.restore(tensors, "scale.")
         if self.head:
-            self.head.load_state_dict(_part(tensors, "head."))
+            self.head.load_state_dict(tensors_of(tensors, "head."))
 
 
 # %% ../../nbs/baselines/32_destseg.ipynb #169346cd
@@ -563,15 +560,8 @@ def _channels_last(net: nn.Module) -> nn.Module:
     return net
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    "The tensors whose names start with a prefix, without it."
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
 @torch.no_grad()
-def teacher_levels(
-    d: TeacherStudent, images: Float[Tensor, "b 3 H W"]
-) -> tuple[Float[Tensor, "b c h w"], ...]:
+def teacher_levels(d: TeacherStudent, images: Float[Tensor, "b 3 H W"]) -> Levels:
     """What the teacher says about the images, each channel on the scale of the training."""
     return d.scale(tuple(level.to(d.device) for level in d.teacher.levels(images)))
 
@@ -632,27 +622,25 @@ def head_optimiser(
 
 
 # %% ../../nbs/baselines/32_destseg.ipynb #b9f854e2
-def _training_options(s: DeSTSegSettings, phase: int) -> dict:
+def phase_options(s, phase: int) -> dict:
     "What `train` is told in phase 0 (student) and 1 (head)."
-    steps = s.steps[phase]
-    name = ("student", "head")[phase]
-    every = max(1, steps // 10)
-    options = dict(name=name, steps=steps, every=every, batch_size=s.batch_size)
+    name, steps = ("student", "head")[phase], s.steps[phase]
+    options = dict(name=name, steps=steps, every=max(1, steps // 10))
     return options | dict(seed=s.seed + phase, settings=asdict(s))
 
 
-def _train_student(
-    d: TeacherStudent,
-    images: Sequence[Float[np.ndarray, "3 H W"]],
-    progress: bool,
-    checkpoint: Path | None,
-) -> Float[np.ndarray, " steps"]:
+def clean_levels(d: TeacherStudent, images: Sequence[np.ndarray], progress: bool) -> Levels:
+    "What the teacher says about clean images (3, H, W); `standardise` fits its channels' scale."
+    clean = cached_levels(d.teacher, images, folder=d.folder, progress=progress)
+    if d.settings.standardise:
+        d.scale = PyramidScale.fit(clean, correction=1, clamp=True)
+    return d.scale(clean)
+
+
+def _train_student(d: TeacherStudent, images: Sequence[np.ndarray], **options) -> np.ndarray:
     "Phase 1: see the painted image, say what the teacher said about the clean one."
     s = d.settings
-    clean = cached_levels(d.teacher, images, folder=d.folder, progress=progress)
-    if s.standardise:
-        d.scale = PyramidScale.fit(clean, correction=1, clamp=True)
-    clean = d.scale(clean)
+    clean = clean_levels(d, images, options["progress"])
 
     def step(batch):
         x = [images[i] for i in batch]
@@ -663,21 +651,15 @@ def _train_student(
         target = pick(clean, batch, d.device)
         return distillation_loss(target, d.student(x, [t.shape[2:] for t in target]))
 
-    optimiser = torch.optim.SGD(
-        d.student.parameters(), s.lr, s.momentum, weight_decay=s.weight_decay
-    )
-    options = dict(optimiser=optimiser, progress=progress, checkpoint=checkpoint)
+    how = dict(momentum=s.momentum, weight_decay=s.weight_decay)
+    optimiser = torch.optim.SGD(d.student.parameters(), s.lr, **how)
+    options |= dict(optimiser=optimiser, batch_size=s.batch_size)
     items = full_batches(len(images), s.batch_size)
-    return train(step, items, {"student": d.student}, **options, **_training_options(s, 0))
+    return train(step, items, {"student": d.student}, **options, **phase_options(s, 0))
 
 
 # %% ../../nbs/baselines/32_destseg.ipynb #0d5bd756
-def _train_head(
-    d: TeacherStudent,
-    images: Sequence[Float[np.ndarray, "3 H W"]],
-    progress: bool,
-    checkpoint: Path | None,
-) -> Float[np.ndarray, " steps"]:
+def _train_head(d: TeacherStudent, images: Sequence[np.ndarray], **options) -> np.ndarray:
     "Phase 2: find the painted defect where teacher and (frozen) student disagree."
     s = d.settings
 
@@ -687,9 +669,25 @@ def _train_head(
         return segmentation_loss(logits, resize_masks(mask, logits.shape[1:]), s.gamma)
 
     optimiser, schedule = head_optimiser(s, d.head, s.momentum, s.weight_decay)
-    options = dict(optimiser=optimiser, schedule=schedule, progress=progress, checkpoint=checkpoint)
+    options |= dict(optimiser=optimiser, schedule=schedule, batch_size=s.batch_size)
     items = full_batches(len(images), s.batch_size)
-    return train(step, items, {"head": d.head}, **options, **_training_options(s, 1))
+    return train(step, items, {"head": d.head}, **options, **phase_options(s, 1))
+
+
+def learn_phases(d: TeacherStudent, images, phases: Sequence[Callable], progress, checkpoint):
+    """Build the networks and train them: `phases` train student and head and give their losses.
+
+    `checkpoint`: a file of the student's training; the head's is beside it. Returns the detector.
+    """
+    d.build()
+    path = checkpoint and Path(checkpoint)
+    student = phases[0](d, images, progress=progress, checkpoint=path)
+    head = np.zeros(0)
+    if d.head:
+        path = path and path.with_suffix(".head" + path.suffix)
+        head = phases[1](d, images, progress=progress, checkpoint=path)
+    d.losses = student, head
+    return d
 
 
 # %% ../../nbs/baselines/32_destseg.ipynb #c9d25fc2
@@ -753,15 +751,7 @@ class DeSTSeg(TeacherStudent):
         if not images:
             expected = "at least one good sample"
             raise MvadError("nothing to learn from", found="0 views", expected=expected)
-        self.build()
-        path = checkpoint and Path(checkpoint)
-        student = _train_student(self, images, progress, path)
-        head = np.zeros(0)
-        if self.head:
-            beside = path and path.with_suffix(".head" + path.suffix)
-            head = _train_head(self, images, progress, beside)
-        self.losses = student, head
-        return self
+        return learn_phases(self, images, (_train_student, _train_head), progress, checkpoint)
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         """Maps at the size of the prepared sample; teacher and student see each view once."""
@@ -850,7 +840,7 @@ class DeSTSegEnsemble(Detector):
         """Take over a `state`."""
         for view in sorted({int(k.partition(".")[0]) for k in tensors}):
             self.models[view] = self.model(view)
-            self.models[view].restore(_part(tensors, f"{view}."))
+            self.models[view].restore(tensors_of(tensors, f"{view}."))
 
     def fit(self, samples: Sequence[Sample], *, progress=True, checkpoint=None) -> DeSTSegEnsemble:
         """One training after the other. `checkpoint`: each view has its own files beside it."""

@@ -18,7 +18,7 @@ from ..core.detector import Detector, Prediction, require_good
 from ..core.training import seeded, tensor_bytes, train
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
 from ..encoders.features import Folder, source_arrays, source_image
-from ..encoders.pyramid import Teacher, cached_levels, pick
+from ..encoders.pyramid import Levels, Teacher, cached_levels, pick
 
 # %% auto #0
 __all__ = [
@@ -134,9 +134,7 @@ class OCBE(nn.Module):
             ResidualBlock(2 * c3, c3, 2 * c3),
         )
 
-    def forward(
-        self, levels: Sequence[Float[Tensor, "b c h w"]]
-    ) -> Float[Tensor, "b 2*c3 h3/2 w3/2"]:
+    def forward(self, levels: Levels) -> Float[Tensor, "b 2*c3 h3/2 w3/2"]:
         """The summary of the teacher's three levels."""
         one, two, three = levels
         one = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(one))))))
@@ -179,7 +177,7 @@ class ReverseDecoder(nn.Module):
         """The three parts, coarse to fine."""
         return self.layer1, self.layer2, self.layer3
 
-    def forward(self, x: Float[Tensor, "b 2*c3 h w"]) -> tuple[Float[Tensor, "b c h w"], ...]:
+    def forward(self, x: Float[Tensor, "b 2*c3 h w"]) -> Levels:
         """The three levels, fine to coarse as the teacher gives them."""
         levels = []
         for stage in self.stages:
@@ -204,9 +202,7 @@ class ReverseStudent(nn.Module):
         self.decoder = ReverseDecoder(channels, signed=signed)
         initialise_kaiming(self)
 
-    def forward(
-        self, levels: Sequence[Float[Tensor, "b c h w"]]
-    ) -> tuple[Float[Tensor, "b c h w"], ...]:
+    def forward(self, levels: Levels) -> Levels:
         """What the teacher should have said, restored from what it said."""
         return self.decoder(self.bn(levels))
 
@@ -230,11 +226,7 @@ def initialise_kaiming(module: nn.Module) -> nn.Module:
 LEVEL_LOSSES = ("flattened", "pixel")
 
 
-def level_distance(
-    F_E: Sequence[Float[Tensor, "b c h w"]],
-    F_S: Sequence[Float[Tensor, "b c h w"]],
-    loss: str = "flattened",
-) -> Float[Tensor, ""]:
+def level_distance(F_E: Levels, F_S: Levels, loss: str = "flattened") -> Float[Tensor, ""]:
     """Sum over levels of the mean of 1 - cosine (eps 1e-8; RD4AD Sec. 3.3, CRD Eqs. 1 and 2).
 
     'flattened': one cosine a sample; 'pixel': one a place.
@@ -257,11 +249,7 @@ def level_distance(
 
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #c28451bb
-def level_map(
-    F_E: Sequence[Float[Tensor, "b c h w"]],
-    F_S: Sequence[Float[Tensor, "b c h w"]],
-    size: int | tuple[int, int],
-) -> Float[Tensor, "b H W"]:
+def level_map(F_E: Levels, F_S: Levels, size: int | tuple[int, int]) -> Float[Tensor, "b H W"]:
     """1 - cosine over channels at each place, enlarged to `size` and summed (CRD Eq. 10).
 
     eps is 1e-8; the enlargement is bilinear with aligned corners.
@@ -362,9 +350,7 @@ class _TaughtDetector(Detector):
         """Name and hash of the teacher."""
         return {"teacher": f"{self.teacher.name} {self.teacher.identity[:12]}"}
 
-    def good_levels(
-        self, samples: Sequence[Sample], progress: bool = True
-    ) -> tuple[Float[Tensor, "n c h w"], ...]:
+    def good_levels(self, samples: Sequence[Sample], progress: bool = True) -> Levels:
         """The teacher's stacked levels of all views of good samples."""
         ready = [self.prepare(require_good(sample)) for sample in samples]
         images = [self.image(sample.views[i]) for sample in ready for i in sample.present]
@@ -465,9 +451,7 @@ def _new_student(d: ReverseDistillation) -> ReverseStudent:
         return student.to(d.device, memory_format=torch.channels_last)
 
 
-def _restored(
-    d: ReverseDistillation, F_E: Sequence[Float[Tensor, "b c h w"]]
-) -> tuple[Float[Tensor, "b c h w"], ...]:
+def _restored(d: ReverseDistillation, F_E: Levels) -> Levels:
     "What the student says instead, in the settings' precision."
     mixed = d.settings.precision == "bfloat16"
     with torch.autocast(d.device.type, torch.bfloat16, enabled=mixed):
@@ -476,10 +460,7 @@ def _restored(
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #1d17a58b
 def _train_student(
-    d: ReverseDistillation,
-    levels: Sequence[Float[Tensor, "n c h w"]],
-    progress: bool,
-    checkpoint: str | Path | None,
+    d: ReverseDistillation, levels: Levels, progress: bool, checkpoint: str | Path | None
 ) -> Float[np.ndarray, "steps"]:
     "Train the student on the teacher's stacked levels; the loss of each step."
     s, n = d.settings, len(levels[0])

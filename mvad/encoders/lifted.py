@@ -347,6 +347,7 @@ class LiftedDetector(_TwoEncoderDetector):
         return branch_maps(psi_2d, psi_3d, lifted.pixels, lifted.size, s.protocol)
 
 
+# %% ../../nbs/encoders/13_lifted.ipynb #7a1e5c02
 def _training_views(
     detector: LiftedDetector, samples: Sequence[Sample], progress: bool
 ) -> list[Lifted]:

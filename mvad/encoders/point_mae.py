@@ -219,9 +219,7 @@ class MiniPointNet(nn.Module):
             tokens.append(F.linear(h, last.weight[:, :, 0]).amax(1) + last.bias)
         return torch.cat(tokens)
 
-    def _points(
-        self, patches: Float[Tensor, "n m 3"], weight: Tensor, bias: Tensor
-    ) -> Float[Tensor, "n m b"]:
+    def _points(self, patches: Tensor, weight: Tensor, bias: Tensor) -> Float[Tensor, "n m b"]:
         "The first network, its normalisation folded into `weight` and `bias`."
         return _apply(self.first_conv[3], F.relu_(F.linear(patches, weight, bias)))
 
@@ -330,11 +328,21 @@ def drop_path_factors(depth: int, seed, rate: float = 0.1) -> Float[np.ndarray, 
     return np.where(dropped, 0, 1 / (1 - rates)).astype(np.float32)
 
 
-# %% ../../nbs/encoders/11_point_mae.ipynb #6a3bef6e
+# %% ../../nbs/encoders/11_point_mae.ipynb #5c20d7b3
 # which blocks are read, by how many there are, counted from 1
 _TAPS = {12: (4, 8, 12), 8: (2, 5, 8), 4: (2, 3, 4)}
 
 
+def _tapped_blocks(n_blocks: int, depth: int, taps: Sequence[int] | None) -> tuple[int, ...]:
+    "The blocks that are read, by default those of `_TAPS`, or the last one alone."
+    taps = tuple(taps or _TAPS.get(n_blocks, (n_blocks,)))
+    if not 1 <= n_blocks <= depth or not all(1 <= t <= n_blocks for t in taps):
+        found = f"{n_blocks} blocks, taps {taps}"
+        raise MvadError("no such block", found=found, expected=f"1 to {depth}, taps within")
+    return taps
+
+
+# %% ../../nbs/encoders/11_point_mae.ipynb #6a3bef6e
 class PointMAE(nn.Module):
     """Point-MAE's encoder, by default at the papers' size.
 
@@ -362,12 +370,9 @@ class PointMAE(nn.Module):
         super().__init__()
         n_blocks = blocks or depth
         self.dim, self.depth = dim, depth
-        self.taps = tuple(taps or _TAPS.get(n_blocks, (n_blocks,)))
+        self.taps = _tapped_blocks(n_blocks, depth, taps)
         if dim % heads:
             raise MvadError("the width must divide into heads", found=f"{dim} / {heads}")
-        if not 1 <= n_blocks <= depth or not all(1 <= t <= n_blocks for t in self.taps):
-            found = f"{n_blocks} blocks, taps {self.taps}"
-            raise MvadError("no such block", found=found, expected=f"1 to {depth}, taps within")
         self.encoder = MiniPointNet(dim, tuple(widths))
         self.pos_embed = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, dim))
         self.blocks, self.norm = Blocks(dim, n_blocks, heads), nn.LayerNorm(dim)

@@ -26,10 +26,13 @@ from mvad.encoders.features import (
 )
 
 # %% auto #0
-__all__ = ["Teacher", "pick", "cached_levels"]
-
+__all__ = ["Levels", "Teacher", "pick", "cached_levels"]
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #beb20eda
+# the maps (b, c, h, w) of a network's stages, fine to coarse
+Levels = Sequence[Float[Tensor, "b c h w"]]
+
+
 @dataclass(frozen=True, eq=False)
 class _TeacherSettings:
     """The settings of a `Teacher`.
@@ -113,7 +116,7 @@ class Teacher(_TeacherSettings):
         noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         return any(bool((level < 0).any()) for level in self.levels(noise))
 
-    def levels(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], ...]:
+    def levels(self, images: Float[Tensor, "b 3 H W"]) -> Levels:
         "The maps of a batch of images in [0, 1], one for each of `layers`. No gradient."
         if images.ndim != 4 or images.shape[1] != 3:
             found = tuple(images.shape)
@@ -131,9 +134,7 @@ class Teacher(_TeacherSettings):
 
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #43b0c517
-def pick(
-    levels: Sequence[Float[Tensor, "n c h w"]], rows, device: str | torch.device = "cpu"
-) -> tuple[Float[Tensor, "b c h w"], ...]:
+def pick(levels: Levels, rows, device: str | torch.device = "cpu") -> Levels:
     "Some images of stacked levels as a batch in single precision, on `device`."
     rows = torch.as_tensor(rows)
     return tuple(level[rows.to(level.device)].to(device, torch.float32) for level in levels)
@@ -148,7 +149,7 @@ def cached_levels(
     dtype: str = "float32",
     device: str | torch.device = "cpu",
     progress: bool = True,
-) -> tuple[Float[Tensor, "n c h w"], ...]:
+) -> Levels:
     """The teacher's levels of fixed images of one size, stacked on `device`.
 
     Args:

@@ -30,11 +30,11 @@ from mvad.core.sample import (
     map_views,
     require_known,
 )
-from ..core.training import seeded, train
+from ..core.training import seeded, tensors_of, train
 from ..encoders.channels import ChannelScale, PyramidScale
 from ..encoders.depth_images import MODALITIES, modality_image, resize_view
 from ..encoders.features import Folder
-from ..encoders.pyramid import Teacher, cached_levels, pick
+from ..encoders.pyramid import Levels, Teacher, cached_levels, pick
 
 # %% auto #0
 __all__ = [
@@ -88,9 +88,7 @@ class Projection(nn.Module):
         for letter, sequence in zip("abcdefgh", sequences):
             self.add_module(f"conv_{letter}", sequence)
 
-    def forward(
-        self, levels: Sequence[Float[Tensor, "b c h w"]]
-    ) -> tuple[Float[Tensor, "b c h w"], ...]:
+    def forward(self, levels: Levels) -> Levels:
         """The other modality's levels, as they are guessed from these."""
         return tuple(sequence(level) for sequence, level in zip(self.children(), levels))
 
@@ -257,20 +255,18 @@ class BranchOutput:
     each assistant's two projections.
     """
 
-    decoded: tuple[Float[Tensor, "b c h w"], ...]
-    fused: tuple[Float[Tensor, "b c h w"], ...] | None
-    bp: list[tuple[Float[Tensor, "b c h w"], ...]]
-    ibp: list[tuple[Float[Tensor, "b c h w"], ...]]
+    decoded: Levels
+    fused: Levels | None
+    bp: list[Levels]
+    ibp: list[Levels]
 
     @property
-    def answer(self) -> tuple[Float[Tensor, "b c h w"], ...]:
+    def answer(self) -> Levels:
         """The levels that the map compares with the teacher's."""
         return self.decoded if self.fused is None else self.fused
 
 
-def mean_levels(
-    several: Sequence[Sequence[Float[Tensor, "b c h w"]]],
-) -> tuple[Float[Tensor, "b c h w"], ...]:
+def mean_levels(several: Sequence[Levels]) -> Levels:
     """The mean of several sets of levels: how more than one assistant becomes one (our choice)."""
     if len(several) == 1:
         return tuple(several[0])
@@ -283,7 +279,7 @@ def _one_or_list(modules: Sequence[nn.Module]) -> nn.Module:
     return modules[0] if len(modules) == 1 else nn.ModuleList(modules)
 
 
-def _project_all(projector, assistants) -> list[tuple[Float[Tensor, "b c h w"], ...]]:
+def _project_all(projector, assistants) -> list[Levels]:
     "What a projector, or a list of them, makes of each assistant's levels; nothing without one."
     if projector is None:
         return []
@@ -349,7 +345,7 @@ class CRDStudent(nn.Module):
 
 # %% ../../nbs/papers/42_crd.ipynb #3a357009
 def branch_losses(
-    target: Sequence[Float[Tensor, "b c h w"]], output: BranchOutput, loss: str = "flattened"
+    target: Levels, output: BranchOutput, loss: str = "flattened"
 ) -> dict[str, Float[Tensor, ""]]:
     """CRD Eqs. 4 to 8: the distance of each part's answer to the teacher's.
 
@@ -393,7 +389,7 @@ class _BranchModels:
                 net = CRDStudent(channels, strides, s, others, signed=signed or s.standardise)
                 self.students[m] = net.to(device, memory_format=torch.channels_last).eval()
 
-    def fit_scales(self, levels: Mapping[str, Sequence[Float[Tensor, "n c h w"]]]):
+    def fit_scales(self, levels: Mapping[str, Levels]):
         """Measure the channels of the training images, if the settings say so."""
         if self.settings.standardise:
             self.scales = {m: PyramidScale.fit(maps) for m, maps in levels.items()}
@@ -442,7 +438,7 @@ class CRDBranches(_BranchModels):
         super().__init__(s, channels, strides, signed, device)
         self.stats = {}
 
-    def calibrate(self, levels: Mapping[str, Sequence[Float[Tensor, "n c h w"]]], batch: int = 16):
+    def calibrate(self, levels: Mapping[str, Levels], batch: int = 16):
         """Measure the maps of good samples that nothing was learned from."""
         n = len(next(iter(levels.values()))[0])
         maps = {m: [] for m in self.students}
@@ -467,9 +463,7 @@ class CRDBranches(_BranchModels):
     def restore(self, tensors: Mapping[str, Tensor]):
         """Take over a `state`."""
         for m, student in self.students.items():
-            start = f"student_{m}."
-            held = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-            student.load_state_dict(held)
+            student.load_state_dict(tensors_of(tensors, f"student_{m}."))
             self.stats[m] = tuple(tensors[f"statistics_{m}"].tolist())
             if self.settings.standardise:
                 scales = [tensors[f"scale_{m}.{i}"].to(self.device) for i in range(3)]
@@ -479,7 +473,7 @@ class CRDBranches(_BranchModels):
 # %% ../../nbs/papers/42_crd.ipynb #3f294e4b
 def fit_branches(
     net: _BranchModels,
-    levels: Mapping[str, tuple[Float[Tensor, "n c h w"], ...]],
+    levels: Mapping[str, Levels],
     progress: bool = True,
     checkpoint: str | Path | None = None,
 ) -> Float[np.ndarray, "steps"]:
@@ -615,9 +609,7 @@ class _CrossmodalDetector(_CRDConfiguration, Detector):
         s = self.settings
         return [modality_image(view, m, s.depth_prep, s.depth_fallback) for m in s.modalities]
 
-    def good_levels(
-        self, samples: Sequence[Sample], progress: bool = True
-    ) -> dict[str, tuple[Float[Tensor, "n c h w"], ...]]:
+    def good_levels(self, samples: Sequence[Sample], progress: bool = True) -> dict[str, Levels]:
         """The teacher's levels of each modality of all views of good samples, each asked once."""
         s = self.settings
         ready = [self.prepare(require_good(sample)) for sample in samples]

@@ -6,8 +6,7 @@
 from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 import numpy as np
 import torch
@@ -20,7 +19,10 @@ from mvad.baselines.destseg import (
     StudentDecoder,
     StudentEncoder,
     cosine_distance,
+    clean_levels,
     full_batches,
+    learn_phases,
+    phase_options,
     head_optimiser,
     head_features,
     paint_defects,
@@ -42,9 +44,8 @@ from ..core.anomaly_map import upsample
 from ..core.detector import Detector, Prediction, require_good
 from ..core.sample import MvadError, PreparedSample, Sample
 from ..core.training import seeded, train
-from ..encoders.channels import PyramidScale
 from ..encoders.features import source_arrays, source_image
-from ..encoders.pyramid import Teacher, cached_levels, pick
+from ..encoders.pyramid import Teacher, pick
 
 # %% auto #0
 __all__ = [
@@ -825,20 +826,7 @@ def _draw_streams(s: IDIFSettings, n: int) -> tuple[list[int], Bool[Tensor, "n s
     return every, torch.stack([draw_kept_views(s.streams, s.p_drop) for _ in range(n)])
 
 
-def _phase_options(s: IDIFSettings, phase: int) -> dict:
-    """What `train` is told of phase 0, the student's, or 1, the head's."""
-    return dict(
-        name=("student", "head")[phase],
-        steps=s.steps[phase],
-        every=max(1, s.steps[phase] // 10),
-        seed=s.seed + phase,
-        settings=asdict(s),
-    )
-
-
-def _train_student(
-    d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options
-) -> Float[np.ndarray, " steps"]:
+def _train_student(d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options) -> np.ndarray:
     """Phase 1 (Eq. 10): painted views in, what the teacher said of the clean ones out.
 
     Neither teacher nor head runs in a step. `options` go to `train`.
@@ -846,29 +834,24 @@ def _train_student(
     s = d.settings
     V = images.shape[1]
     flat = images.reshape(-1, *images.shape[2:])
-    clean = cached_levels(d.teacher, flat, folder=d.folder, progress=options["progress"])
-    if s.standardise:
-        d.scale = PyramidScale.fit(clean, correction=1, clamp=True)
-    clean = d.scale(clean)
+    clean = clean_levels(d, flat, options["progress"])
     sizes = [tuple(t.shape[2:]) for t in clean]
 
     def step(batch):
         views, keep = _draw_streams(s, len(batch))
         rows = [i * V + v for i in batch for v in views]
         shape = len(batch), len(views)
-        x = paint_defects([flat[row] for row in rows], d.textures, s, d.device)[0].unflatten(
-            0, shape
-        )
+        x, _ = paint_defects([flat[row] for row in rows], d.textures, s, d.device)
         target = [t.unflatten(0, shape) for t in pick(clean, rows, d.device)]
         keep = None if keep is None else keep.to(d.device)
-        student, l_ib = d.student(x, views, sizes, keep)
+        student, l_ib = d.student(x.unflatten(0, shape), views, sizes, keep)
         distance = multi_view_distillation_loss(target, student, keep, s.distill_reduction)
         return s.alpha * distance + s.beta * l_ib
 
     optimiser, schedule = student_optimiser(s, d.student)
     options |= dict(optimiser=optimiser, schedule=schedule, batch_size=s.batch_size)
     items = full_batches(len(images), s.batch_size)
-    return train(step, items, {"student": d.student}, **options, **_phase_options(s, 0))
+    return train(step, items, {"student": d.student}, **options, **phase_options(s, 0))
 
 
 # %% ../../nbs/papers/43_idif.ipynb #58f9a8a0
@@ -902,9 +885,7 @@ def _paint_stock(
     return torch.cat(seen), torch.cat(masks)
 
 
-def _train_head(
-    d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options
-) -> Float[np.ndarray, " steps"]:
+def _train_head(d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options) -> np.ndarray:
     """Phase 2 (A21): find painted defects where teacher and frozen student disagree.
 
     With `paintings` from a stock that is painted once. `options` go to `train`.
@@ -925,7 +906,7 @@ def _train_head(
 
     optimiser, schedule = head_optimiser(s, d.head)
     options |= dict(optimiser=optimiser, schedule=schedule, batch_size=size)
-    return train(step, full_batches(n, size), {"head": d.head}, **options, **_phase_options(s, 1))
+    return train(step, full_batches(n, size), {"head": d.head}, **options, **phase_options(s, 1))
 
 
 # %% ../../nbs/papers/43_idif.ipynb #b4085802
@@ -1061,27 +1042,13 @@ class IDIF(TeacherStudent):
         """The student of the settings, untrained."""
         return IDIFNet(self.settings, self.teacher.channels)
 
-    def fit(
-        self,
-        samples: Sequence[Sample],
-        *,
-        progress: bool = True,
-        checkpoint: str | Path | None = None,
-    ) -> IDIF:
+    def fit(self, samples: Sequence[Sample], *, progress=True, checkpoint=None) -> IDIF:
         """Learn from good samples with all their views.
 
         `checkpoint`: a file to save the training to and resume it from; the head's is beside it.
         """
         images = _training_images(self, samples)
-        self.build()
-        path = Path(checkpoint) if checkpoint else None
-        first = _train_student(self, images, progress=progress, checkpoint=path)
-        second = np.zeros(0)
-        if self.head:
-            path = path and path.with_suffix(".head" + path.suffix)
-            second = _train_head(self, images, progress=progress, checkpoint=path)
-        self.losses = first, second
-        return self
+        return learn_phases(self, images, (_train_student, _train_head), progress, checkpoint)
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         """Maps at the size of the prepared sample; a missing view has zeros and no say."""

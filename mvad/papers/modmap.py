@@ -19,7 +19,7 @@ from ..core.crossmodal import MappingMLP, Modulator
 from ..core.detector import require_good
 from ..core.evaluate import Clock
 from ..core.sample import MvadError, PreparedSample, Sample
-from ..core.training import seeded, train
+from ..core.training import seeded, tensors_of, train
 from ..encoders.calibrated import CalibratedDetector, ObjectFeatures
 from ..encoders.calibrated import grid_of_objects, learned_classes
 from ..encoders.calibrated import names_to_tensor, opened_mask, tensor_to_names
@@ -527,8 +527,7 @@ class MODMAP(CalibratedDetector):
         super().restore(tensors)
         self.classes = tensor_to_names(tensors["classes"]) if self.settings.multiclass else ()
         self.nets = self._new_networks(self.encoder.image.channels, self.encoder.depth.channels)
-        weights = {k: v for k, v in tensors.items() if k.startswith("nets.")}
-        self.nets.load_state_dict({k.removeprefix("nets."): v for k, v in weights.items()})
+        self.nets.load_state_dict(tensors_of(tensors, "nets."))
 
 
 # %% ../../nbs/papers/44_modmap.ipynb #75ba92ab

@@ -1115,7 +1115,6 @@ d = {
                 "core/evaluate.html#peakmemory._watch",
                 "mvad/core/evaluate.py",
             ),
-            "mvad.core.evaluate.Record": ("core/evaluate.html#record", "mvad/core/evaluate.py"),
             "mvad.core.evaluate.Result": ("core/evaluate.html#result", "mvad/core/evaluate.py"),
             "mvad.core.evaluate.Result.table": (
                 "core/evaluate.html#result.table",
@@ -1123,6 +1122,10 @@ d = {
             ),
             "mvad.core.evaluate.Result.value": (
                 "core/evaluate.html#result.value",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate.RunRecord": (
+                "core/evaluate.html#runrecord",
                 "mvad/core/evaluate.py",
             ),
             "mvad.core.evaluate.RunSettings": (

@@ -49,7 +49,7 @@ __all__ = [
     "library_hash",
     "environment",
     "make_record",
-    "Record",
+    "RunRecord",
     "write_record",
     "read_record",
     "read_records",
@@ -690,7 +690,7 @@ def make_record(
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #45b96805
-class Record(TypedDict):
+class RunRecord(TypedDict):
     """What is kept of a run, schema 1; `areas` came later and may be missing."""
 
     __pydantic_config__ = ConfigDict(extra="allow")
@@ -705,7 +705,7 @@ class Record(TypedDict):
     environment: dict[str, Any]
 
 
-_RECORD = TypeAdapter(Record)
+_RECORD = TypeAdapter(RunRecord)
 
 
 def _lines(value) -> str:
@@ -733,7 +733,7 @@ def write_record(out: str | Path, record: Mapping) -> Path:
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #8c722063
-def read_record(path: str | Path) -> Record:
+def read_record(path: str | Path) -> RunRecord:
     """A record, checked. Raises `MvadError`, which names the file, for anything else.
 
     Example: `read_record(write_record("out", record)) == record`
@@ -751,7 +751,7 @@ def read_record(path: str | Path) -> Record:
     )
 
 
-def read_records(out: str | Path) -> list[Record]:
+def read_records(out: str | Path) -> list[RunRecord]:
     """All records below `out` in order of their paths; a broken one is an error that names it.
 
     >>> read_records("/nowhere")

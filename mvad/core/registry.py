@@ -189,6 +189,9 @@ def _as_words(words: str | Iterable[str]) -> set[str]:
 def list_detectors(needs: str | Iterable[str] = ()) -> list[str]:
     """The names of the methods whose samples must have what `needs` says.
 
+    Words are "rgb", "xyz", "views" (several) and "cameras"; a method may be able to use more than
+    it needs.
+
     Example:
         >>> list_detectors(needs="xyz")
         ['cfm', 'mafr', 'crd', 'modmap']
@@ -199,7 +202,7 @@ def list_detectors(needs: str | Iterable[str] = ()) -> list[str]:
 
 
 def list_datasets(offers: str | Iterable[str] = ()) -> list[str]:
-    """The names of the data sets whose samples have what `offers` says.
+    """The names of the data sets whose samples have what `offers` says, in the same words.
 
     Example:
         >>> list_datasets(offers="cameras")

@@ -488,9 +488,9 @@ class MODMAP(CalibratedDetector):
         self.names = view_names(max(samples, key=lambda x: len(x.views)))
         self.encoder.scales = (ChannelScale(), ChannelScale())
         objects = [self.features(x) for x in samples]
-        masks, tokens = [self.masks(x) for x in samples], self.encoder.grid
+        masks = [self.masks(x) for x in samples]
         for x, of_views in zip(objects, masks):
-            x.on_object = tokens_on_object(of_views, tokens).to(self.device)
+            x.on_object = tokens_on_object(of_views, self.encoder.grid).to(self.device)
         if s.standardise:
             self.encoder.standardise(objects)
         if self.grid is None:

@@ -65,6 +65,10 @@ class PaintingRun(RunSettings):
     """A run of a method that paints defects.
 
     `dtd` is the folder of the textures to paint with; empty: procedural ones.
+
+    Example:
+        >>> PaintingRun("destseg", category="puck", dtd="data/dtd").dtd
+        'data/dtd'
     """
 
     dtd: str = ""
@@ -384,7 +388,12 @@ def product_map(teacher: Levels, student: Levels) -> Float[Tensor, "b h w"]:
 # %% ../../nbs/baselines/32_destseg.ipynb #c4887b9e
 @dataclass(frozen=True)
 class DeSTSegSettings:
-    """Settings of `DeSTSeg`; the defaults are the paper's (DeSTSeg Sec. 4.1)."""
+    """Settings of `DeSTSeg`; the defaults are the paper's (DeSTSeg Sec. 4.1).
+
+    Example:
+        >>> DeSTSegSettings(steps=(100, 0), score="product").size
+        256
+    """
 
     teacher: str = "resnet18"  # any name that Teacher knows
     layers: tuple[int, ...] = (1, 2, 3)

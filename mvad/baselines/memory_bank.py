@@ -215,7 +215,12 @@ def reweighted_distance(patch: Float[Tensor, "c"], bank: Float[Tensor, "m c"], b
 # %% ../../nbs/baselines/30_memory_bank.ipynb #9642a25b
 @dataclass(frozen=True)
 class MemoryBankSettings:
-    """Settings of `MemoryBank`; the defaults are the papers', where the papers have one."""
+    """Settings of `MemoryBank`; the defaults are the papers', where the papers have one.
+
+    Example:
+        >>> MemoryBankSettings(features="fpfh", coreset=0.2).radii
+        (0.005, 0.01, 0.02)
+    """
 
     # what is remembered: PatchCore-like images, shapes alone, both concatenated (BTF)
     features: Literal["rgb", "fpfh", "btf"] = "rgb"
@@ -248,6 +253,12 @@ class Patches:
 
     `rows` says which of the encoder's n places the m patches are, `lift` brings n values to the
     pixels of a map of `size`.
+
+    Example:
+        >>> lift = SparseOperator.from_weights([[0], [1]], [[1.0], [1.0]], n=2)
+        >>> patches = Patches(torch.rand(1, 4), np.array([1]), lift, (1, 2))
+        >>> patches.to_map(torch.tensor([0.5])).tolist()
+        [[0.0, 0.5]]
     """
 
     data: Float[Tensor, "m c"]

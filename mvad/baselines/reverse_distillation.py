@@ -296,6 +296,11 @@ class ReverseDistillationSettings:
     """Settings of `ReverseDistillation`; but for the teacher, the defaults are CRD's (Sec. 5.1).
 
     What is None here becomes what `_TRAINING_BY_PROTOCOL` says.
+
+    Example:
+        >>> settings = ReverseDistillationSettings(protocol="released", epochs=20)
+        >>> settings.betas, settings.lr_gamma
+        ((0.5, 0.999), 0.95)
     """
 
     protocol: Literal["paper", "released"] = "paper"

@@ -160,7 +160,15 @@ def _readable(hint) -> str:
 
 # %% ../../nbs/core/05_detector.ipynb #b0b0b002
 class Configurable:
-    """Settings by name: what a run asks a method for (scale, variant, protocol, seed)."""
+    """Settings by name: what a run asks a method for (scale, variant, protocol, seed).
+
+    Example:
+        >>> class Toy(Configurable):
+        ...     Settings = dataclasses.make_dataclass("Toys", [("lr", float), ("seed", int, 0)])
+        ...     SCALES = {"smoke": {"lr": 0.1}}
+        >>> Toy.settings_for("smoke", seed=7)
+        Toys(lr=0.1, seed=7)
+    """
 
     Settings: typing.ClassVar[type]
     SCALES: typing.ClassVar[Mapping[str, Mapping]] = {"smoke": {}, "laptop": {}, "paper": {}}
@@ -217,7 +225,12 @@ class Configurable:
 
 # %% ../../nbs/core/05_detector.ipynb #b0b0b004
 class Checkpointed(ABC):
-    """A method that can be written to a file and read again: settings, state, encoders' hashes."""
+    """A method that can be written to a file and read again: settings, state, encoders' hashes.
+
+    Example:
+        >>> detector.save("bagel.safetensors")
+        >>> type(detector).load("bagel.safetensors").predict(sample).score
+    """
 
     name: typing.ClassVar[str]
 

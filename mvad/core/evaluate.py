@@ -691,7 +691,11 @@ def make_record(
 
 # %% ../../nbs/core/06_evaluate.ipynb #45b96805
 class RunRecord(TypedDict):
-    """What is kept of a run, schema 1; `areas` came later and may be missing."""
+    """What is kept of a run, schema 1; `areas` came later and may be missing.
+
+    Example:
+        >>> read_record("out/record.json")["run"]["method"]
+    """
 
     __pydantic_config__ = ConfigDict(extra="allow")
 

@@ -40,7 +40,13 @@ def cache_root() -> Path:
 
 # %% ../../nbs/core/09_files.ipynb #c20770de
 class WriteError(MvadError):
-    """A file that could not be written; nothing of it was left behind."""
+    """A file that could not be written; nothing of it was left behind.
+
+    Example:
+        >>> Path("taken").touch()
+        >>> with suppress(WriteError):
+        ...     write_text("taken/note.txt", "hello")  # "taken" is no folder
+    """
 
 
 _FIXES = {

@@ -44,7 +44,12 @@ def load_class(place: str) -> type:
 
 @dataclass(frozen=True)
 class MatrixLine:
-    """A line of the cross matrix: a variant of a method, the map that counts, and what it needs."""
+    """A line of the cross matrix: a variant of a method, the map that counts, and what it needs.
+
+    Example:
+        >>> [line.label for line in method_entry("modmap").lines]
+        ['CFM at every view', 'MODMAP']
+    """
 
     label: str
     variant: str
@@ -69,6 +74,10 @@ class MethodEntry:
         category: the embedded category of a run that names none.
         lines: its lines in the cross matrix.
         others: (name, class) of detectors that some of its variants run instead.
+
+    Example:
+        >>> MethodEntry("toy", "Toy", "mvad.papers.cfm:CFM", "papers/40_cfm").load().name
+        'cfm'
     """
 
     name: str
@@ -100,6 +109,11 @@ class DatasetEntry:
         reader: its `Dataset`, "package.module:Class".
         layout: the class that writes the embedded objects in its files; "" where there is none.
         offers: what its samples have, some of `NEEDS`.
+
+    Example:
+        >>> entry = DatasetEntry("toy", "Toy", "mvad.data.mvtec:MVTec", offers=("rgb",))
+        >>> entry.load().name
+        'mvtec'
     """
 
     name: str

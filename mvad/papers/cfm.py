@@ -125,6 +125,10 @@ class WholeMap(Lifted):
     """A view's features on a lattice over the whole image, for networks that look at neighbours.
 
     `pixels` are still the foreground.
+
+    Example:
+        >>> whole = lift_whole_map(view, *encode_view(view, encoders), "paper", stride=2)
+        >>> whole.shape, whole.nearest  # of the lattice; and its point nearest to each pixel
     """
 
     shape: tuple[int, int] = (0, 0)  # of the lattice

@@ -81,6 +81,10 @@ class Projection(nn.Module):
     """One sequence for each level, from the maps of one modality to those of another.
 
     They are named conv_a, conv_b, ... as in the released files.
+
+    Example:
+        >>> Projection([nn.Sequential(nn.Conv2d(4, 4, 1))])([torch.rand(1, 4, 8, 8)])[0].shape
+        torch.Size([1, 4, 8, 8])
     """
 
     def __init__(self, sequences: Sequence[nn.Sequential]):
@@ -204,7 +208,12 @@ _BY_PROTOCOL = {
 
 @dataclass(frozen=True)
 class CRDSettings:
-    """The paper's configuration by default (CRD Sec. 5.1). None: what `_BY_PROTOCOL` says."""
+    """The paper's configuration by default (CRD Sec. 5.1). None: what `_BY_PROTOCOL` says.
+
+    Example:
+        >>> CRDSettings(modalities=("rgb", "normals"), bottleneck=None).epochs
+        200
+    """
 
     modalities: tuple[str, ...] = ("rgb", "depth")  # a branch each: rgb, depth, normals
     teacher: str = "wide_resnet50_2"
@@ -253,6 +262,11 @@ class BranchOutput:
 
     `decoded`: of the decoder; `fused`: of the fusion (None without amplifier); `bp` and `ibp`: of
     each assistant's two projections.
+
+    Example:
+        >>> decoded, fused = [torch.zeros(1, 4, 8, 8)], [torch.ones(1, 4, 8, 8)]
+        >>> float(BranchOutput(decoded, fused, bp=[], ibp=[]).answer[0].mean())
+        1.0
     """
 
     decoded: Levels

@@ -647,7 +647,13 @@ class IDIFSettings(IDIFNetSettings):
 
 # %% ../../nbs/papers/43_idif.ipynb #46c1711a
 class FusedFeatures(NamedTuple):
-    """What lies between extractor and decoders; f_c is 0 without CB, voxel is None without IVC."""
+    """What lies between extractor and decoders; f_c is 0 without CB, voxel is None without IVC.
+
+    Example:
+        >>> f = torch.rand(1, 5, 8, 4, 4)  # five views
+        >>> FusedFeatures(f[:, 0], f, None, f, f.new_zeros(())).f_c.shape
+        torch.Size([1, 8, 4, 4])
+    """
 
     f_c: Float[Tensor, "B c h w"]
     f_s: Float[Tensor, "B v c h w"]

@@ -107,6 +107,10 @@ class CBAM(nn.Module):
 
     Both pools are the identity then, and of the 7 x 7 kernel only the centre is used. All 98
     weights are kept, as in the authors' files.
+
+    Example:
+        >>> CBAM(32)(torch.rand(5, 32)).shape
+        torch.Size([5, 32])
     """
 
     def __init__(self, c: int):
@@ -130,6 +134,10 @@ class Decoder(nn.Module):
     """psi_2D or psi_3D (MAFR Eq. 2): 1 + `between` hidden layers of width c, CBAM, an output layer.
 
     Beside them goes a linear skip from `fused` to c channels.
+
+    Example:
+        >>> Decoder(fused=6, c=4)(torch.rand(5, 6)).shape
+        torch.Size([5, 4])
     """
 
     def __init__(self, fused: int, c: int, between=1, order="gelu-norm", shared=False, dropout=0.1):

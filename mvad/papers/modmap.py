@@ -157,7 +157,12 @@ def one_cycle_schedule(
 # %% ../../nbs/papers/44_modmap.ipynb #49a88656
 @dataclass(frozen=True)
 class PairTraining:
-    "How pairs are learned (MODMAP A.2)."
+    """How pairs are learned (MODMAP A.2).
+
+    Example:
+        >>> PairTraining(epochs=2, pairs="self").batch_size
+        48
+    """
 
     epochs: int = 200
     batch_size: int = 48  # pairs

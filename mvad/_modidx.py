@@ -2229,10 +2229,6 @@ d = {
                 "data/base.html#dataset.__init__",
                 "mvad/data/base.py",
             ),
-            "mvad.data.base.Dataset.__repr__": (
-                "data/base.html#dataset.__repr__",
-                "mvad/data/base.py",
-            ),
             "mvad.data.base.Dataset.categories": (
                 "data/base.html#dataset.categories",
                 "mvad/data/base.py",
@@ -2265,28 +2261,8 @@ d = {
                 "data/base.html#filedataset._known",
                 "mvad/data/base.py",
             ),
-            "mvad.data.base.FileDataset.categories": (
-                "data/base.html#filedataset.categories",
-                "mvad/data/base.py",
-            ),
-            "mvad.data.base.FileDataset.categories_in": (
-                "data/base.html#filedataset.categories_in",
-                "mvad/data/base.py",
-            ),
-            "mvad.data.base.FileDataset.expected_counts": (
-                "data/base.html#filedataset.expected_counts",
-                "mvad/data/base.py",
-            ),
-            "mvad.data.base.FileDataset.find_root": (
-                "data/base.html#filedataset.find_root",
-                "mvad/data/base.py",
-            ),
             "mvad.data.base.FileDataset.headers": (
                 "data/base.html#filedataset.headers",
-                "mvad/data/base.py",
-            ),
-            "mvad.data.base.FileDataset.how_to_get": (
-                "data/base.html#filedataset.how_to_get",
                 "mvad/data/base.py",
             ),
             "mvad.data.base.FileDataset.read_all": (
@@ -2295,10 +2271,6 @@ d = {
             ),
             "mvad.data.base.FileDataset.scan": (
                 "data/base.html#filedataset.scan",
-                "mvad/data/base.py",
-            ),
-            "mvad.data.base.FileDataset.splits": (
-                "data/base.html#filedataset.splits",
                 "mvad/data/base.py",
             ),
             "mvad.data.base.Header": ("data/base.html#header", "mvad/data/base.py"),
@@ -2311,6 +2283,10 @@ d = {
                 "data/base.html#records.__len__",
                 "mvad/data/base.py",
             ),
+            "mvad.data.base.Records.__repr__": (
+                "data/base.html#records.__repr__",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base.Records.counts": ("data/base.html#records.counts", "mvad/data/base.py"),
             "mvad.data.base.Records.defects": (
                 "data/base.html#records.defects",
@@ -2320,6 +2296,31 @@ d = {
             "mvad.data.base.Records.labels": ("data/base.html#records.labels", "mvad/data/base.py"),
             "mvad.data.base.Records.only": ("data/base.html#records.only", "mvad/data/base.py"),
             "mvad.data.base.Records.select": ("data/base.html#records.select", "mvad/data/base.py"),
+            "mvad.data.base._Folders": ("data/base.html#_folders", "mvad/data/base.py"),
+            "mvad.data.base._Folders.categories": (
+                "data/base.html#_folders.categories",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base._Folders.categories_in": (
+                "data/base.html#_folders.categories_in",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base._Folders.expected_counts": (
+                "data/base.html#_folders.expected_counts",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base._Folders.find_root": (
+                "data/base.html#_folders.find_root",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base._Folders.how_to_get": (
+                "data/base.html#_folders.how_to_get",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base._Folders.splits": (
+                "data/base.html#_folders.splits",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base._exr_header": ("data/base.html#_exr_header", "mvad/data/base.py"),
             "mvad.data.base._file_hash": ("data/base.html#_file_hash", "mvad/data/base.py"),
             "mvad.data.base._files_of_role": ("data/base.html#_files_of_role", "mvad/data/base.py"),
@@ -2509,18 +2510,6 @@ d = {
                 "data/eyecandies.html#eyecandies.__init__",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.Eyecandies._record": (
-                "data/eyecandies.html#eyecandies._record",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.Eyecandies.categories_in": (
-                "data/eyecandies.html#eyecandies.categories_in",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.Eyecandies.headers": (
-                "data/eyecandies.html#eyecandies.headers",
-                "mvad/data/eyecandies.py",
-            ),
             "mvad.data.eyecandies.Eyecandies.read": (
                 "data/eyecandies.html#eyecandies.read",
                 "mvad/data/eyecandies.py",
@@ -2531,10 +2520,6 @@ d = {
             ),
             "mvad.data.eyecandies.Eyecandies.scan": (
                 "data/eyecandies.html#eyecandies.scan",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.Eyecandies.splits": (
-                "data/eyecandies.html#eyecandies.splits",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies.EyecandiesLayout": (
@@ -2581,6 +2566,26 @@ d = {
                 "data/eyecandies.html#stillscene.cast",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies._CandyFiles": (
+                "data/eyecandies.html#_candyfiles",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._CandyFiles._defect": (
+                "data/eyecandies.html#_candyfiles._defect",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._CandyFiles.categories_in": (
+                "data/eyecandies.html#_candyfiles.categories_in",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._CandyFiles.headers": (
+                "data/eyecandies.html#_candyfiles.headers",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._CandyFiles.splits": (
+                "data/eyecandies.html#_candyfiles.splits",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies._bound": (
                 "data/eyecandies.html#_bound",
                 "mvad/data/eyecandies.py",
@@ -2589,12 +2594,24 @@ d = {
                 "data/eyecandies.html#_check_png_header",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies._check_union": (
+                "data/eyecandies.html#_check_union",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._files_used": (
+                "data/eyecandies.html#_files_used",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies._organise_jobs": (
                 "data/eyecandies.html#_organise_jobs",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._organise_one": (
                 "data/eyecandies.html#_organise_one",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._require_files": (
+                "data/eyecandies.html#_require_files",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._split_folder": (
@@ -2621,6 +2638,10 @@ d = {
                 "data/eyecandies.html#check_png_end",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies.colours_from_normals": (
+                "data/eyecandies.html#colours_from_normals",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies.depth_from_raw": (
                 "data/eyecandies.html#depth_from_raw",
                 "mvad/data/eyecandies.py",
@@ -2645,10 +2666,6 @@ d = {
                 "data/eyecandies.html#normals_from_colours",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.normals_to_colours": (
-                "data/eyecandies.html#normals_to_colours",
-                "mvad/data/eyecandies.py",
-            ),
             "mvad.data.eyecandies.organise": (
                 "data/eyecandies.html#organise",
                 "mvad/data/eyecandies.py",
@@ -2667,10 +2684,6 @@ d = {
             ),
             "mvad.data.eyecandies.read_label": (
                 "data/eyecandies.html#read_label",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.read_pose": (
-                "data/eyecandies.html#read_pose",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies.read_view": (
@@ -3220,16 +3233,16 @@ d = {
                 "data/mvtec3d.html#_records_in",
                 "mvad/data/mvtec3d.py",
             ),
+            "mvad.data.mvtec3d._require_finished": (
+                "data/mvtec3d.html#_require_finished",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d._write_sample": (
                 "data/mvtec3d.html#_write_sample",
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d.is_cloud_padded": (
                 "data/mvtec3d.html#is_cloud_padded",
-                "mvad/data/mvtec3d.py",
-            ),
-            "mvad.data.mvtec3d.object_mask": (
-                "data/mvtec3d.html#object_mask",
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d.pad_like_cloud": (
@@ -3246,6 +3259,10 @@ d = {
             ),
             "mvad.data.mvtec3d.preprocess": (
                 "data/mvtec3d.html#preprocess",
+                "mvad/data/mvtec3d.py",
+            ),
+            "mvad.data.mvtec3d.segment_object": (
+                "data/mvtec3d.html#segment_object",
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d.toy_scan": ("data/mvtec3d.html#toy_scan", "mvad/data/mvtec3d.py"),

@@ -155,7 +155,7 @@ FAULTS = {
         lambda r: Image.new("L", (100, 100)).save(r / "puck/test/dent/gt/000.png"),
         "puck/test/dent/gt/000.png",
         "no pixel > 0",
-        "expected at least one",
+        "expected at least 1",
     ),
     "mask on a good sample": (
         lambda r: Image.new("L", (100, 100), 1).save(r / "puck/test/good/gt/001.png"),

@@ -79,14 +79,6 @@ def headings(path: Path, level: str = "## ") -> list[str]:
 
 
 SCREEN = 70  # lines of a cell: a class at most
-# cells that do two jobs still, the longest of each notebook; a number here only falls
-TOO_LONG = {
-    "data/20_base": 126,
-    "data/20b_jobs": 73,
-    "data/22_mvtec3d": 84,
-    "data/23_eyecandies": 124,
-    "data/25_sim3d": 73,
-}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
@@ -95,10 +87,9 @@ def test_notebook_is_readable(path):
     assert path.stat().st_size < 2_000_000, (
         f"{name(path)} has {path.stat().st_size // 1000} kB: smaller or fewer stored outputs"
     )
-    most = TOO_LONG.get(path.relative_to(ROOT / "nbs").with_suffix("").as_posix(), SCREEN)
     sizes = [len(c["source"].splitlines()) for c in cells if c["cell_type"] == "code"]
-    assert max(sizes, default=0) <= most, (
-        f"{name(path)}: a cell of {max(sizes)} lines, {most} are allowed"
+    assert max(sizes, default=0) <= SCREEN, (
+        f"{name(path)}: a cell of {max(sizes)} lines, {SCREEN} are allowed"
     )
     assert len(headings(path, "# ")) == 1, (
         f"{name(path)}: one title (# ...), found {headings(path, '# ')}"

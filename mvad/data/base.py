@@ -28,28 +28,6 @@ from ..core.sample import MvadError, Sample, did_you_mean
 
 # %% auto #0
 __all__ = [
-    "UnknownCategory",
-    "UnknownSplit",
-    "MissingMask",
-    "LabelMaskConflict",
-    "CountMismatch",
-    "ShapeMismatch",
-    "DTypeError",
-    "EmptyForeground",
-    "DuplicateSample",
-    "IncompleteViews",
-    "ViewMismatch",
-    "ChecksumMismatch",
-    "UnreadableFile",
-    "BadIndex",
-    "close",
-    "natural",
-    "visible",
-    "inside",
-    "header",
-    "decode",
-    "categories",
-    "HEADED",
     "DatasetError",
     "DatasetNotFound",
     "EmptyCategory",
@@ -126,13 +104,6 @@ def with_file(e: MvadError, file: str | Path) -> DatasetError:
     """The same error, about a file."""
     kind = type(e) if isinstance(e, DatasetError) else DatasetError
     return kind(e.what, file=file, found=e.found, expected=e.expected, fix=e.fix)
-
-
-# %% ../../nbs/data/20_base.ipynb #021c33fb
-# the names of before, until the loaders use the new ones
-UnknownCategory = UnknownSplit = MissingMask = LabelMaskConflict = CountMismatch = DatasetError
-ShapeMismatch = DTypeError = EmptyForeground = DuplicateSample = IncompleteViews = DatasetError
-ViewMismatch = ChecksumMismatch = UnreadableFile = BadIndex = DatasetError
 
 
 # %% ../../nbs/data/20_base.ipynb #4deadce1
@@ -468,13 +439,10 @@ def path_below(root: str | Path, relative: str, *, index: str | Path | None = No
     target, top = Path(root) / str(relative), os.path.realpath(root).rstrip(os.sep) + os.sep
     leads_out = not os.path.realpath(target).startswith(top)
     if leads_out or Path(str(relative)).is_absolute():
-        raise DatasetError(
-            "a path leads out of the data set",
-            file=index or root,
-            found=relative,
-            expected=f"a path below {root}",
-            fix="get the file again; do not trust this one",
-        )
+        problem = "a path leads out of the data set"
+        expected = f"a path below {root}"
+        fix = "get the file again; do not trust this one"
+        raise DatasetError(problem, file=index or root, found=relative, expected=expected, fix=fix)
     return target
 
 
@@ -625,6 +593,12 @@ class Records(Sequence):
             raise MvadError(problem, file=self.root, found=", ".join(known), fix=fix)
         return self.select(d in defects for d in self.defects)
 
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{'unlabelled' if d is None else d} {n}" for d, n in self.counts.items())
+        what = f"{type(self).__name__}({self.category!r}, {self.split!r})"
+        samples = "sample" if len(self) == 1 else "samples"
+        return f"{what}: {len(self)} {samples} ({kinds}), {self.root or 'generated'}"
+
 
 # %% ../../nbs/data/20_base.ipynb #22035e63
 class Dataset(Records):
@@ -693,12 +667,6 @@ class Dataset(Records):
             raise MvadError(problem, file=self.root, found=repr(self), fix=fix)
         return self.read(self.records[self.ids.index(key)])
 
-    def __repr__(self) -> str:
-        kinds = ", ".join(f"{'unlabelled' if d is None else d} {n}" for d, n in self.counts.items())
-        what = f"{type(self).__name__}({self.category!r}, {self.split!r})"
-        samples = "sample" if len(self) == 1 else "samples"
-        return f"{what}: {len(self)} {samples} ({kinds}), {self.root or 'generated'}"
-
 
 # %% ../../nbs/data/20_base.ipynb #c50cc998
 _NEEDED = "name title loader used_by terms obtain layout categories checks".split()
@@ -751,19 +719,9 @@ def recipe(name: str) -> dict:
     raise MvadError(problem, file=places[-1], expected=", ".join(known), fix=fix)
 
 
-# %% ../../nbs/data/20_base.ipynb #2004cc5e
-_READ = ("rgb", "xyz", "gt", "depth", "normals")  # the roles that every `read` decodes
-
-
-class FileDataset(Dataset):
-    """One category and split of a data set in files.
-
-    A subclass says how to find categories, splits and records, and how to read one.
-
-    Args:
-        faults: a list that collects what is wrong, instead of raising the first of it; the records
-            that are right are kept.
-    """
+# %% ../../nbs/data/20_base.ipynb #b0be5394
+class _Folders(Dataset):
+    """Where a data set in files lies: its root, its categories and their splits."""
 
     expects = ""  # for example "folders such as bagel/train/good/rgb"
 
@@ -776,36 +734,6 @@ class FileDataset(Dataset):
     def splits(cls, home: Path, category: str) -> list[str]:
         """The splits of a category."""
         return []
-
-    def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
-        """The records of a split, and what is wrong."""
-        return iter(())
-
-    def __init__(
-        self, root: str | Path, category: str, split: str = "train", *, faults: list | None = None
-    ):
-        home = self.find_root(root)
-        self._known(home, category, split)
-        found = list(self.scan(home, category, split))
-        errors = [f for f in found if isinstance(f, Exception)]
-        if errors and faults is None:
-            raise errors[0]
-        if faults is not None:
-            faults += errors
-        super().__init__(home, category, split, [f for f in found if isinstance(f, Record)])
-
-    def _known(self, home: Path, category: str, split: str) -> None:
-        """Refuse a category or split that is not there."""
-        known = self.categories_in(home)
-        if category not in known + [p.name for p in list_folder(home) if p.is_dir()]:
-            problem, fix = f"{self.name}: unknown category", did_you_mean(category, known)
-            expected = " or ".join(known)
-            raise DatasetError(problem, file=home, found=category, expected=expected, fix=fix)
-        known = self.splits(home, category)
-        if known and split not in known:
-            problem, fix = f"{self.name}: {category} has no such split", did_you_mean(split, known)
-            place, expected = home / category, " or ".join(known)
-            raise DatasetError(problem, file=place, found=split, expected=expected, fix=fix)
 
     @classmethod
     def find_root(cls, root: str | Path) -> Path:
@@ -850,6 +778,51 @@ class FileDataset(Dataset):
         good = counts.get(self.split, counts.get(f"{self.split}_good"))
         bad = counts.get(f"{self.split}_anomalous")
         return None if good is None and bad is None else {"good": good or 0, "anomalous": bad or 0}
+
+
+# %% ../../nbs/data/20_base.ipynb #2004cc5e
+_READ = ("rgb", "xyz", "gt", "depth", "normals")  # the roles that every `read` decodes
+
+
+class FileDataset(_Folders):
+    """One category and split of a data set in files.
+
+    A subclass says how to find categories, splits and records, and how to read one.
+
+    Args:
+        faults: a list that collects what is wrong, instead of raising the first of it; the records
+            that are right are kept.
+    """
+
+    def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
+        """The records of a split, and what is wrong."""
+        return iter(())
+
+    def __init__(
+        self, root: str | Path, category: str, split: str = "train", *, faults: list | None = None
+    ):
+        home = self.find_root(root)
+        self._known(home, category, split)
+        found = list(self.scan(home, category, split))
+        errors = [f for f in found if isinstance(f, Exception)]
+        if errors and faults is None:
+            raise errors[0]
+        if faults is not None:
+            faults += errors
+        super().__init__(home, category, split, [f for f in found if isinstance(f, Record)])
+
+    def _known(self, home: Path, category: str, split: str) -> None:
+        """Refuse a category or split that is not there."""
+        known = self.categories_in(home)
+        if category not in known + [p.name for p in list_folder(home) if p.is_dir()]:
+            problem, fix = f"{self.name}: unknown category", did_you_mean(category, known)
+            expected = " or ".join(known)
+            raise DatasetError(problem, file=home, found=category, expected=expected, fix=fix)
+        known = self.splits(home, category)
+        if known and split not in known:
+            problem, fix = f"{self.name}: {category} has no such split", did_you_mean(split, known)
+            place, expected = home / category, " or ".join(known)
+            raise DatasetError(problem, file=place, found=split, expected=expected, fix=fix)
 
     def headers(self, record: Record) -> None:
         """Read the headers of a sample's files.
@@ -977,16 +950,3 @@ def load_dataset(
 def list_categories(name: str, root: str | Path | None) -> list[str]:
     """The categories that lie under `root`: whatever is there, not a fixed list."""
     return dataset_class(name).categories(root)
-
-
-# %% ../../nbs/data/20_base.ipynb #b0529205
-# the names of before, until the loaders use the new ones
-close, natural, visible, inside, header = (
-    did_you_mean,
-    natural_key,
-    list_folder,
-    path_below,
-    read_header,
-)
-decode, categories = decode_fully, list_categories
-HEADED = _IMAGES + _ARRAYS

@@ -11,20 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from ..core.geometry import back_project, project, valid_points
 from ..core.sample import Camera, require_known
-from mvad.data.base import (
-    BadIndex,
-    DatasetError,
-    InvalidDepth,
-    ShapeMismatch,
-    read_depth_png,
-    read_json,
-    read_npy,
-    read_xyz_tiff,
-    reading,
-    write_npy,
-    write_png,
-    write_xyz_tiff,
-)
+from .base import DatasetError, InvalidDepth, read_depth_png, read_json, read_npy
+from .base import read_xyz_tiff, reading, write_npy, write_png, write_xyz_tiff
 from .images import require_keys
 from .jobs import Job, convert
 
@@ -42,23 +30,20 @@ __all__ = [
 
 # %% ../../nbs/data/26a_depth_maps.ipynb #6d307733
 def _checked_matrix(rows, shape: tuple[int, int], path: Path) -> np.ndarray:
-    """Rows of numbers as a matrix. Raises `BadIndex`, `ShapeMismatch`."""
+    """Rows of numbers as a matrix. Raises `DatasetError`."""
     try:
         a = np.array(rows, float)
     except (TypeError, ValueError) as e:
         found, expected = str(e).splitlines()[0][:80], f"{shape[0]} rows of {shape[1]} numbers"
-        raise BadIndex("this is no matrix", file=path, found=found, expected=expected) from e
+        raise DatasetError("this is no matrix", file=path, found=found, expected=expected) from e
     if a.shape != shape:
-        raise ShapeMismatch("matrix has the wrong shape", file=path, found=a.shape, expected=shape)
+        raise DatasetError("matrix has the wrong shape", file=path, found=a.shape, expected=shape)
     lost = int((~np.isfinite(a)).sum())
     if lost:
-        raise BadIndex(
-            "matrix holds NaN or infinity",
-            file=path,
-            found=f"{lost} such numbers",
-            expected="finite numbers",
-            fix="the tracker may have lost this frame: leave it out",
-        )
+        problem = "matrix holds NaN or infinity"
+        found = f"{lost} such numbers"
+        fix = "the tracker may have lost this frame: leave it out"
+        raise DatasetError(problem, file=path, found=found, expected="finite numbers", fix=fix)
     return a
 
 
@@ -75,7 +60,7 @@ def _read_rows(path: Path):
 def read_intrinsics(path: str | Path) -> Camera:
     """A camera from a 3 x 3 text file, or from JSON with `K` or with `fx fy cx cy` (pixels).
 
-    Raises `UnreadableFile`, `ShapeMismatch`, `BadIndex`.
+    Raises `DatasetError`.
 
     >>> read_intrinsics("camera.txt").K
     """
@@ -89,21 +74,17 @@ def read_intrinsics(path: str | Path) -> Camera:
         rows = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
     K = _checked_matrix(rows, (3, 3), path)
     if K[0, 0] <= 0 or K[1, 1] <= 0 or not np.allclose(K[2], [0, 0, 1]) or K[1, 0] != 0:
-        raise BadIndex(
-            "these are no intrinsics",
-            file=path,
-            found=K.tolist(),
-            expected="[fx s cx; 0 fy cy; 0 0 1] with fx, fy > 0",
-            fix="a pose file, or a transposed matrix?",
-        )
+        problem = "these are no intrinsics"
+        expected = "[fx s cx; 0 fy cy; 0 0 1] with fx, fy > 0"
+        fix = "a pose file, or a transposed matrix?"
+        raise DatasetError(problem, file=path, found=K.tolist(), expected=expected, fix=fix)
     return Camera(K)
 
 
 def read_pose(path: str | Path, tolerance: float = 0.01) -> Float[np.ndarray, "4 4"]:
     """A rigid motion, in the direction that the file has it (often camera to world).
 
-    From a 4 x 4 text file, or from JSON with `pose`. Raises `UnreadableFile`, `ShapeMismatch`,
-    `BadIndex`.
+    From a 4 x 4 text file, or from JSON with `pose`. Raises `DatasetError`.
 
     >>> read_pose("frame-000000.pose.txt")
     """
@@ -116,13 +97,11 @@ def read_pose(path: str | Path, tolerance: float = 0.01) -> Float[np.ndarray, "4
     R = E[:3, :3]
     off = max(np.abs(R @ R.T - np.eye(3)).max(), np.abs(E[3] - [0, 0, 0, 1]).max())
     if off > tolerance or np.linalg.det(R) < 0:
-        raise BadIndex(
-            "pose is not a rigid motion",
-            file=path,
-            found=f"off by {off:.2g}, determinant {np.linalg.det(R):.2g}",
-            expected=f"a rotation (within {tolerance:g}) and a last row 0 0 0 1",
-            fix="scaled, mirrored or transposed?",
-        )
+        problem = "pose is not a rigid motion"
+        found = f"off by {off:.2g}, determinant {np.linalg.det(R):.2g}"
+        expected = f"a rotation (within {tolerance:g}) and a last row 0 0 0 1"
+        fix = "scaled, mirrored or transposed?"
+        raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
     return E
 
 
@@ -158,13 +137,11 @@ def depth_to_xyz_job(job: Job, parameters: dict) -> dict:
     depth, valid = read_depth(path, parameters["scale"], parameters["missing"])
     (width, height), (u, v) = depth.shape[::-1], camera.K[:2, 2]
     if not (0 <= u < width and 0 <= v < height):
-        raise ShapeMismatch(
-            "the camera belongs to another image size",
-            file=path,
-            found=f"{width} x {height} pixels, principal point {[float(u), float(v)]}",
-            expected="a principal point inside the image",
-            fix="scale the intrinsics (Camera.scaled)",
-        )
+        problem = "the camera belongs to another image size"
+        found = f"{width} x {height} pixels, principal point {[float(u), float(v)]}"
+        expected = "a principal point inside the image"
+        fix = "scale the intrinsics (Camera.scaled)"
+        raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
     write_xyz_tiff(job.outputs["xyz"], back_project(depth, camera))
     return {"valid": round(float(valid.mean()), 6)}
 
@@ -190,13 +167,10 @@ def xyz_to_depth_job(job: Job, parameters: dict) -> dict:
     steps = np.round(depth[valid].astype(np.float64) * parameters["scale"])
     if steps.max() > 65534 or steps.min() < 1:
         near, far = depth[valid].min(), depth[valid].max()
-        raise InvalidDepth(
-            "depth does not fit 16 bits",
-            file=path,
-            found=f"{near:g} to {far:g} m at {parameters['scale']:g} steps a metre",
-            expected="1 to 65534 steps",
-            fix="choose another scale, or format='npy'",
-        )
+        problem = "depth does not fit 16 bits"
+        found = f"{near:g} to {far:g} m at {parameters['scale']:g} steps a metre"
+        fix = "choose another scale, or format='npy'"
+        raise InvalidDepth(problem, file=path, found=found, expected="1 to 65534 steps", fix=fix)
     image = np.zeros(depth.shape, np.uint16)
     image[valid] = steps
     write_png(target, image)

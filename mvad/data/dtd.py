@@ -13,7 +13,7 @@ from ..core.sample import MvadError
 from .base import DatasetError, Record, reading, write_jpeg
 from .images import ImageDataset, files_by_stem, subfolders
 from .layout import Item, Layout
-from .synthetic import contents
+from .synthetic import split_contents
 
 # %% auto #0
 __all__ = ["DTD", "texture_files", "DTDTextures", "DTDLayout"]
@@ -86,12 +86,8 @@ class DTDTextures:
             self.paths = [Path(p) for p in source]
         self.kept = ArrayCache(keep)
         if not self.paths:
-            raise MvadError(
-                "no textures",
-                found="0 files",
-                expected="image files",
-                fix="core.pseudo_anomaly.ProceduralTextures() needs no files",
-            )
+            fix = "core.pseudo_anomaly.ProceduralTextures() needs no files"
+            raise MvadError("no textures", found="0 files", expected="image files", fix=fix)
 
     def _read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         from PIL import Image
@@ -125,7 +121,7 @@ class DTDLayout(Layout):
 
     def items(self, category: str) -> list[Item]:
         """The textures of a kind."""
-        return [Item(category, "train", "good", i) for _, i in contents("train", self.size)]
+        return [Item(category, "train", "good", i) for _, i in split_contents("train", self.size)]
 
     def write(self, root: Path, item: Item) -> None:
         """Write one texture as JPEG."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..core.files import cache_root, locked, write_json
 from ..core.sample import MvadError, require_known
 from .eyecandies import organise
-from .layout import SIZES, layout_class, make
+from .layout import SIZE_SCALES, layout_class, make
 from .mvtec3d import preprocess
 from .synthetic import CATEGORIES, VERSION
 
@@ -48,15 +48,12 @@ def embedded_size(scale: str) -> str:
 
     Raises `MvadError` for scale paper, which has none.
     """
-    for size, name in SIZES.items():
+    for size, name in SIZE_SCALES.items():
         if name == scale:
             return size
-    raise MvadError(
-        f"scale {scale} needs the real data",
-        found="no --root",
-        expected="the table's data set",
-        fix="give --root DIR, or use --scale laptop",
-    )
+    problem = f"scale {scale} needs the real data"
+    fix = "give --root DIR, or use --scale laptop"
+    raise MvadError(problem, found="no --root", expected="the table's data set", fix=fix)
 
 
 # %% ../../nbs/data/20e_embedded.ipynb #5f973768

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from .base import DatasetError, FileDataset, PairingError, Record, with_file
 from .base import copy_file, list_folder, natural_key, reading, recipe
 from .base import read_depth_png, read_header, read_mask, read_rgb, read_yaml
 from .base import write_png, write_xyz_tiff, write_yaml
+from .depth_maps import read_pose
 from .jobs import Job, convert
 from .layout import Item, Layout
 from .synthetic import AMBIENT, CATEGORIES, SIZES, Appearance, Scene, SyntheticObject
@@ -29,17 +30,15 @@ from .synthetic import object_seed, render_view, split_contents
 
 # %% auto #0
 __all__ = [
-    "KINDS",
     "layout_spec",
     "sample_items",
     "depth_from_raw",
     "depth_to_raw",
     "read_bounds",
-    "read_pose",
     "write_pose",
     "published_camera",
     "normals_from_colours",
-    "normals_to_colours",
+    "colours_from_normals",
     "read_view",
     "read_label",
     "group_by_index",
@@ -135,27 +134,7 @@ def _bound(value, key: str, keys: Sequence[str], path: str | Path) -> float:
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #389c1f74
-def read_pose(path: str | Path) -> Float[np.ndarray, "4 4"]:
-    """A rigid 4 x 4 matrix. Raises `DatasetError` for a file that holds anything else."""
-    with reading(path, "pose"):
-        lines = [line.replace(",", " ").split() for line in Path(path).read_text().splitlines()]
-        rows = [[float(x) for x in line] for line in lines if line]
-    if [len(r) for r in rows] != [4] * 4:
-        found = f"rows of {[len(r) for r in rows]} numbers"
-        problem = "pose has the wrong shape"
-        raise DatasetError(problem, file=path, found=found, expected="4 rows of 4")
-    pose = np.array(rows)
-    if not np.isfinite(pose).all():
-        found = f"{int((~np.isfinite(pose)).sum())} such numbers"
-        expected, problem = "finite numbers", "pose holds NaN or infinity"
-        raise DatasetError(problem, file=path, found=found, expected=expected)
-    R = pose[:3, :3]
-    skew, mirror = np.abs(R @ R.T - np.eye(3)).max(), abs(np.linalg.det(R) - 1)
-    off = max(skew, mirror, np.abs(pose[3] - [0, 0, 0, 1]).max())
-    if off > 1e-3:
-        found = f"{off:.3g} away from a rotation and a shift"
-        raise DatasetError("pose is not rigid", file=path, found=found, expected="at most 0.001")
-    return pose
+_RIGID = 1e-3  # how far a pose may be from a rotation and a shift
 
 
 def write_pose(path: str | Path, pose: Float[np.ndarray, "4 4"]) -> None:
@@ -195,7 +174,7 @@ def normals_from_colours(
     return np.where(length < 0.5, 0, n / np.maximum(length, 0.5))
 
 
-def normals_to_colours(
+def colours_from_normals(
     normals: Float[np.ndarray, "3 H W"], flip: Sequence[int] = (1, -1, -1)
 ) -> Float[np.ndarray, "3 H W"]:
     """The inverse of `normals_from_colours`, as colours in [0, 1]."""
@@ -213,7 +192,7 @@ def read_view(files: dict[str, Path], spec: dict | None = None, name: str = "") 
         DatasetError: where a file is torn or of another kind, or files do not fit together.
     """
     spec = spec or layout_spec()
-    rgb, pose = read_rgb(files["rgb"]), read_pose(files["pose"])
+    rgb, pose = read_rgb(files["rgb"]), read_pose(files["pose"], _RIGID)
     raw = read_depth_png(files["depth"])
     if raw.min() == raw.max():
         problem, found = "depth map is constant", f"only the value {raw.min()}"
@@ -339,20 +318,89 @@ def _check_png_header(role: str, path: Path, size: tuple[int, int]) -> None:
         channels = 3
     dtype = "uint16" if role == "depth" else "uint8"
     if (h.dtype, h.channels) != (dtype, channels):
-        raise DatasetError(
-            f"{role} has the wrong number type",
-            file=path,
-            found=f"{h.dtype}, {h.channels} channel{'s' * (h.channels > 1)}",
-            expected=f"{dtype}, {channels} channel{'s' * (channels > 1)}",
-            fix="the file may have been re-encoded: take the original",
-        )
+        problem = f"{role} has the wrong number type"
+        found = f"{h.dtype}, {h.channels} channel{'s' * (h.channels > 1)}"
+        expected = f"{dtype}, {channels} channel{'s' * (channels > 1)}"
+        fix = "the file may have been re-encoded: take the original"
+        raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
     if h.size != size:
         problem = f"{role} has another size than its image"
         raise DatasetError(problem, file=path, found=h.size, expected=size)
 
 
+# %% ../../nbs/data/23_eyecandies.ipynb #0bd2f586
+def _files_used(items: dict[str, str], light: int) -> dict[str, str]:
+    """{role: name in `items`} of what a view is read from, with this light as its rgb."""
+    roles = ("depth", "bounds", "normals", "pose", "gt", "metadata")
+    return {"rgb": f"light_{light}"} | {role: role for role in roles if role in items}
+
+
+def _require_files(
+    folder: Path, items: dict[str, str], files: dict[str, list[Path]], needed: Iterable, split: str
+) -> str:
+    """The index of a sample. Raises `DatasetError` where it has files twice or lacks some."""
+    twice = [" and ".join(p.name for p in paths) for paths in files.values() if len(paths) > 1]
+    if twice:
+        problem, expected = "two samples have one index", "each number once"
+        raise DatasetError(problem, file=folder, found=twice[0], expected=expected)
+    index = min(paths[0].name for paths in files.values()).split("_")[0]
+    lacking = [items[role] for role in needed if role not in files]
+    if lacking:
+        found, expected = f"no {', '.join(lacking)}", f"all {len(items)} files of {split} {index}"
+        file = folder / f"{index}_{lacking[0]}"
+        raise PairingError("a sample lacks files", file=file, found=found, expected=expected)
+    return index
+
+
+def _check_union(gt: Bool[np.ndarray, "H W"], file: Path, kinds: list[np.ndarray]) -> None:
+    """Raise `DatasetError` unless the mask in `file` is the union of the masks of the kinds."""
+    differ = int((np.any(kinds, axis=0) != gt).sum())
+    if differ:
+        problem = "the mask is not the union of the masks of the kinds"
+        raise DatasetError(problem, file=file, found=f"{differ} pixels differ", expected="0")
+
+
+# %% ../../nbs/data/23_eyecandies.ipynb #3ecf3b6a
+class _CandyFiles(FileDataset):
+    """Where raw Eyecandies lie, and what the headers of a sample's files say."""
+
+    name, expects = "eyecandies", "folders such as CandyCane/train/data"
+    spec: dict  # the layout's description
+
+    @classmethod
+    def categories_in(cls, home: Path) -> list[str]:
+        """The folders that hold splits."""
+        return [p.name for p in list_folder(home) if p.is_dir() and cls.splits(home, p.name)]
+
+    @classmethod
+    def splits(cls, home: Path, category: str) -> list[str]:
+        """The splits of a category that are there, those of the publisher first."""
+        spec = layout_spec()
+        order, names = list(spec["splits"]), {f: split for split, f in spec["splits"].items()}
+        folders = [p for p in list_folder(home / category) if (p / spec["data"]).is_dir()]
+        there = [names.get(p.name, p.name) for p in folders]
+        return sorted(there, key=lambda split: (order + [split]).index(split))
+
+    def headers(self, record: Record) -> None:
+        """Check the headers and last bytes of all 17 (10) files, the bounds and the pose."""
+        files = {**record.files[0], **record.info["more"]}
+        size = read_header(files["rgb"]).size
+        for role, path in files.items():
+            if path.suffix.lower() == ".png":
+                check_png_end(path)
+                _check_png_header(role, path, size)
+        read_bounds(files["bounds"], self.spec["bounds_keys"])
+        read_pose(files["pose"], _RIGID)
+
+    def _defect(self, files: dict[str, Path], split: str) -> str | None:
+        if "gt" not in files or split in self.spec["good_only"]:
+            return "good" if "gt" in files else None
+        label, kind = read_label(files, self.spec)
+        return (kind or "bad") if label else "good"
+
+
 # %% ../../nbs/data/23_eyecandies.ipynb #0b8fe4f6
-class Eyecandies(FileDataset):
+class Eyecandies(_CandyFiles):
     """One category and split of raw Eyecandies.
 
     Splits: train, validation (folder val), test (test_public), test_private (no labels), and
@@ -366,8 +414,6 @@ class Eyecandies(FileDataset):
     >>> Eyecandies("eyecandies", "CandyCane", "test", light=4)[0].view.rgb.shape
     (3, 512, 512)
     """
-
-    name, expects = "eyecandies", "folders such as CandyCane/train/data"
 
     def __init__(
         self,
@@ -385,59 +431,21 @@ class Eyecandies(FileDataset):
             raise MvadError("no such light", found=light, expected=expected)
         super().__init__(root, category, split, faults=faults)
 
-    @classmethod
-    def categories_in(cls, home: Path) -> list[str]:
-        """The folders that hold splits."""
-        return [p.name for p in list_folder(home) if p.is_dir() and cls.splits(home, p.name)]
-
-    @classmethod
-    def splits(cls, home: Path, category: str) -> list[str]:
-        """The splits of a category that are there, those of the publisher first."""
-        spec = layout_spec()
-        order, names = list(spec["splits"]), {f: split for split, f in spec["splits"].items()}
-        folders = [p for p in list_folder(home / category) if (p / spec["data"]).is_dir()]
-        there = [names.get(p.name, p.name) for p in folders]
-        return sorted(there, key=lambda split: (order + [split]).index(split))
-
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         """The samples of a split, and those that lack files or have them twice."""
         folder = home / category / _split_folder(self.spec, split) / self.spec["data"]
         items = sample_items(self.spec, labelled=split not in self.spec["unlabelled"])
+        used = _files_used(items, self.light)
+        needed = items if self.complete else used.values()
         for files in group_by_index(folder, items, self.spec["index"]).values():
             try:
-                yield self._record(folder, items, files, category, split)
+                index = _require_files(folder, items, files, needed, f"{category}/{split}")
+                now = {role: files[name][0] for role, name in used.items()}
+                more = {name: p[0] for name, p in files.items() if p[0] not in now.values()}
+                defect, id = self._defect(now, split), f"{category}/{split}/{index}"
+                yield Record(id, category, split, defect, (now,), {"more": more})
             except DatasetError as e:
                 yield e
-
-    def _record(
-        self, folder: Path, items: dict, files: dict[str, list[Path]], category: str, split: str
-    ) -> Record:
-        """One sample's record. Raises `DatasetError` where its files are not as they should be."""
-        twice = [" and ".join(p.name for p in paths) for paths in files.values() if len(paths) > 1]
-        if twice:
-            problem, expected = "two samples have one index", "each number once"
-            raise DatasetError(problem, file=folder, found=twice[0], expected=expected)
-        index = min(paths[0].name for paths in files.values()).split("_")[0]
-        roles = ("depth", "bounds", "normals", "pose", "gt", "metadata")
-        used = {"rgb": f"light_{self.light}"} | {role: role for role in roles if role in items}
-        needed = items if self.complete else used.values()
-        lacking = [items[role] for role in needed if role not in files]
-        if lacking:
-            raise PairingError(
-                "a sample lacks files",
-                file=folder / f"{index}_{lacking[0]}",
-                found=f"no {', '.join(lacking)}",
-                expected=f"all {len(items)} files of {category}/{split} {index}",
-            )
-        now = {role: files[name][0] for role, name in used.items()}
-        more = {name: p[0] for name, p in files.items() if p[0] not in now.values()}
-        defect = None if "gt" not in items else "good"
-        if defect and split not in self.spec["good_only"]:
-            label, kind = read_label(now, self.spec)
-            defect = (kind or "bad") if label else "good"
-        return Record(
-            f"{category}/{split}/{index}", category, split, defect, (now,), {"more": more}
-        )
 
     def read(self, record: Record) -> Sample:
         """The sample of a record. Raises `DatasetError` for what is wrong in its files."""
@@ -445,17 +453,6 @@ class Eyecandies(FileDataset):
         if view.gt is not None:
             check_mask_agrees(r, view, self.spec)
         return Sample(r.id, r.category, r.split, r.defect, (view,))
-
-    def headers(self, record: Record) -> None:
-        """Check the headers and last bytes of all 17 (10) files, the bounds and the pose."""
-        files = {**record.files[0], **record.info["more"]}
-        size = read_header(files["rgb"]).size
-        for role, path in files.items():
-            if path.suffix.lower() == ".png":
-                check_png_end(path)
-                _check_png_header(role, path, size)
-        read_bounds(files["bounds"], self.spec["bounds_keys"])
-        read_pose(files["pose"])
 
     def read_all(self, record: Record) -> None:
         """Decode every file of a sample, and compare its mask with the union of those of kinds."""
@@ -466,15 +463,8 @@ class Eyecandies(FileDataset):
         if "object" in more:
             read_yaml(more["object"])
         kinds = [read_mask(p) for role, p in more.items() if role.startswith("mask_")]
-        if len(kinds) < len(self.spec["kinds"]) or sample.view.gt is None:
-            return
-        differ = int((np.any(kinds, axis=0) != sample.view.gt).sum())
-        if differ:
-            problem, gt = (
-                "the mask is not the union of the masks of the kinds",
-                record.files[0]["gt"],
-            )
-            raise DatasetError(problem, file=gt, found=f"{differ} pixels differ", expected="0")
+        if len(kinds) == len(self.spec["kinds"]) and sample.view.gt is not None:
+            _check_union(sample.view.gt, record.files[0]["gt"], kinds)
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #c9057a6a
@@ -536,7 +526,7 @@ def render_lit(
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #b00a89df
-KINDS = {
+_MASK_KINDS = {
     "colour": ("colors",),
     "mismatch": ("colors",),
     "bump": ("bumps",),
@@ -664,7 +654,7 @@ def write_candy(stem: Path, item: Item, c: Candy, spec: dict) -> None:
     low, high = float(c.depth.min()), float(c.depth.max())
     write_png(to["depth"], depth_to_raw(c.depth, low, high))
     write_yaml(to["bounds"], {"normalization": {"min": low, "max": high}})
-    write_png(to["normals"], normals_to_colours(c.normals, spec["normals_flip"]))
+    write_png(to["normals"], colours_from_normals(c.normals, spec["normals_flip"]))
     E = c.camera.world_to_camera
     write_pose(to["pose"], E if spec["pose_is"] == "world_to_camera" else np.linalg.inv(E))
     if labelled:
@@ -673,7 +663,7 @@ def write_candy(stem: Path, item: Item, c: Candy, spec: dict) -> None:
 
 def _write_annotation(to: dict[str, Path], item: Item, c: Candy, spec: dict) -> None:
     """Write what the private split lacks: the object, the metadata, the masks."""
-    kinds = {k: k in KINDS.get(item.defect, ()) for k in spec["kinds"]}
+    kinds = {k: k in _MASK_KINDS.get(item.defect, ()) for k in spec["kinds"]}
     known = {"category": item.category, "yaw": float(c.look.yaw)}
     known |= {"shift": c.look.shift.tolist(), "bright": float(c.look.bright)}
     write_yaml(to["object"], known)

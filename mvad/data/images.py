@@ -9,22 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 from ..core.sample import Sample, View
-from mvad.data.base import (
-    BadIndex,
-    DatasetError,
-    DuplicateSample,
-    FileDataset,
-    LabelMaskConflict,
-    MissingMask,
-    PairingError,
-    Record,
-    ShapeMismatch,
-    natural,
-    read_mask,
-    read_rgb,
-    recipe,
-    visible,
-)
+from .base import DatasetError, FileDataset, PairingError, Record, natural_key, read_mask
+from .base import read_rgb, recipe, list_folder
 
 # %% auto #0
 __all__ = [
@@ -42,7 +28,7 @@ __all__ = [
 
 # %% ../../nbs/data/20a_images.ipynb #ed7146f1
 def require_keys(value, keys: Sequence[str], what: str, file: str | Path | None) -> None:
-    """Raise `BadIndex` unless `value` is a mapping with all of `keys`; `what` names it.
+    """Raise `DatasetError` unless `value` is a mapping with all of `keys`; `what` names it.
 
     >>> require_keys({"K": 1}, ["K"], "the camera", "camera.json")
     """
@@ -51,7 +37,7 @@ def require_keys(value, keys: Sequence[str], what: str, file: str | Path | None)
     if lacking:
         found = f"keys {', '.join(there)}" if there else repr(value)[:160]
         expected = f"keys {', '.join(keys)}"
-        raise BadIndex(f"{what} lacks {lacking}", file=file, found=found, expected=expected)
+        raise DatasetError(f"{what} lacks {lacking}", file=file, found=found, expected=expected)
 
 
 SPLIT_ORDER = ("train", "validation", "dev", "test")
@@ -82,7 +68,7 @@ def files_by_stem(
     """
     files, faults = {}, []
     try:
-        entries = [p for p in visible(folder) if p.suffix.lower() in suffixes]
+        entries = [p for p in list_folder(folder) if p.suffix.lower() in suffixes]
     except DatasetError as e:
         return {}, [e]
     for p in entries:
@@ -95,7 +81,7 @@ def files_by_stem(
             faults.append(fault)
         elif stem in files:
             found = f"{files[stem].name} and {p.name}"
-            fault = DuplicateSample("two files have one stem", file=p, found=found, expected="one")
+            fault = DatasetError("two files have one stem", file=p, found=found, expected="one")
             faults.append(fault)
         else:
             files[stem] = p
@@ -108,8 +94,8 @@ def subfolders(*places: Path) -> list[str]:
 
     >>> subfolders(root / "bottle/test", root / "bottle/ground_truth")
     """
-    names = {p.name for place in places for p in visible(place) if p.is_dir()}
-    return sorted(names, key=natural)
+    names = {p.name for place in places for p in list_folder(place) if p.is_dir()}
+    return sorted(names, key=natural_key)
 
 
 def scan_defect_folders(
@@ -131,13 +117,13 @@ def scan_defect_folders(
         for stem, path in rgb.items():
             if defect != "good" and stem not in gt:
                 expected = masks / defect / f"{stem}{ending}.png"
-                yield MissingMask(
+                yield DatasetError(
                     "an anomalous image has no mask", file=path, found="none", expected=expected
                 )
                 continue
             files = {"rgb": path} | ({"gt": gt[stem]} if stem in gt else {})
             yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, (files,))
-        for stem in sorted(gt.keys() - rgb.keys(), key=natural):
+        for stem in sorted(gt.keys() - rgb.keys(), key=natural_key):
             found = f"no {stem} in {images / defect}"
             expected = f"an image {stem}{suffixes[0]}"
             yield PairingError("a mask has no image", file=gt[stem], found=found, expected=expected)
@@ -155,30 +141,23 @@ def check_mask(
     """`gt` itself, if it has the image's `size` (rows, columns) and fits the sample's `label`.
 
     An anomalous sample's mask must mark something unless it `may_be_empty`, a good one's nothing.
-    Raises `ShapeMismatch`, `LabelMaskConflict`.
+    Raises `DatasetError`.
 
     >>> check_mask(read_mask("000_mask.png"), (900, 900), 1, "000_mask.png")
     """
     if gt.shape != size:
-        raise ShapeMismatch(
+        raise DatasetError(
             "mask has another size than its image", file=file, found=gt.shape, expected=size
         )
     if label and not gt.any() and not may_be_empty:
-        raise LabelMaskConflict(
-            "an anomalous sample's mask is empty",
-            file=file,
-            found="no pixel > 0",
-            expected="at least 1",
-            fix="is it the right file, and was it not shrunk?",
-        )
+        problem = "an anomalous sample's mask is empty"
+        fix = "is it the right file, and was it not shrunk?"
+        raise DatasetError(problem, file=file, found="no pixel > 0", expected="at least 1", fix=fix)
     if label == 0 and gt.any():
-        raise LabelMaskConflict(
-            "a good sample's mask marks a defect",
-            file=file,
-            found=f"{int(gt.sum())} pixels > 0",
-            expected="none, or no mask",
-            fix="is it in the wrong folder?",
-        )
+        problem = "a good sample's mask marks a defect"
+        found = f"{int(gt.sum())} pixels > 0"
+        fix = "is it in the wrong folder?"
+        raise DatasetError(problem, file=file, found=found, expected="none, or no mask", fix=fix)
     return gt
 
 

@@ -115,6 +115,7 @@ def run_parallel(call: Callable, jobs: Sequence, workers: int = 1) -> Iterator[t
 
 # %% ../../nbs/data/20b_jobs.ipynb #afa6cbed
 JOURNAL = ".convert.jsonl"  # what a conversion has finished so far, one line a sample
+_FIX = "choose another folder, or delete this one"
 
 
 def read_manifest(root: str | Path) -> dict | None:
@@ -167,15 +168,12 @@ class _Conversion:
         first = lines[0] if lines else manifest or {"parameters": self.parameters}
         before = first.get("parameters") or {}
         if before != self.parameters:
-            names = sorted({**self.parameters, **before})
-            differ = [k for k in names if before.get(k) != self.parameters.get(k)]
-            raise DatasetError(
-                f"this folder was made by {self.name} with other parameters",
-                file=self.out,
-                found={k: before.get(k) for k in differ},
-                expected={k: self.parameters.get(k) for k in differ},
-                fix="choose another folder, or delete this one",
-            )
+            ours = self.parameters
+            differ = [k for k in sorted({**ours, **before}) if before.get(k) != ours.get(k)]
+            problem = f"this folder was made by {self.name} with other parameters"
+            found = {k: before.get(k) for k in differ}
+            expected = {k: ours.get(k) for k in differ}
+            raise DatasetError(problem, file=self.out, found=found, expected=expected, fix=_FIX)
         return {e["id"]: e for e in lines[1:]}
 
     def refuse_strangers(self, jobs: Sequence[Job]) -> None:
@@ -197,8 +195,7 @@ class _Conversion:
         if self.manifest and gone:
             problem = "this folder holds samples that the input has no more"
             found = f"{len(gone)} such: {', '.join(gone[:5])}"
-            fix = "choose another folder, or delete this one"
-            raise DatasetError(problem, file=self.out, found=found, fix=fix)
+            raise DatasetError(problem, file=self.out, found=found, fix=_FIX)
 
     def write_journal(self, entries: Iterable[dict]) -> None:
         """Replace the journal: the parameters, then a line for each entry."""

@@ -14,14 +14,23 @@ from ..core.registry import dataset_entry, layout_names
 from ..core.sample import MvadError, Sample, require_known
 from .base import file_hash, list_folder
 from .jobs import Job, convert
-from .synthetic import CATEGORIES, SIZES as SYNTHETIC_SIZES, VERSION
+from .synthetic import CATEGORIES, SIZES, VERSION
 from .synthetic import make_sample, split_contents
 
 # %% auto #0
-__all__ = ["SIZES", "SUMS", "Item", "Layout", "layout_class", "files_below", "write_sums", "make"]
+__all__ = [
+    "SIZE_SCALES",
+    "SUMS",
+    "Item",
+    "Layout",
+    "layout_class",
+    "files_below",
+    "write_sums",
+    "make",
+]
 
 # %% ../../nbs/data/21a_layout.ipynb #ac5a609a
-SIZES = {"small": "smoke", "medium": "laptop"}  # of `make`, as the generator names them
+SIZE_SCALES = {"small": "smoke", "medium": "laptop"}  # of `make`, as the generator names them
 
 
 @dataclass(frozen=True)
@@ -67,12 +76,12 @@ class Layout:
     known = tuple(CATEGORIES)
 
     def __init__(self, size: str = "small"):
-        self.size = SIZES[require_known("size", size, SIZES)]
+        self.size = SIZE_SCALES[require_known("size", size, SIZE_SCALES)]
 
     @property
     def pixels(self) -> int:
         """The side of an image."""
-        return SYNTHETIC_SIZES[self.size].pixels
+        return SIZES[self.size].pixels
 
     def items(self, category: str) -> list[Item]:
         """The objects of a category, in all splits."""

@@ -11,28 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 from ..core.files import write_json
-from mvad.data.base import (
-    BadIndex,
-    DatasetError,
-    LabelMaskConflict,
-    MissingMask,
-    PairingError,
-    Record,
-    UnreadableFile,
-    natural,
-    read_json,
-    read_mask,
-    reading,
-    write_png,
-)
-from mvad.data.images import (
-    ImageDataset,
-    check_mask,
-    files_by_stem,
-    masks_of_split,
-    require_keys,
-    subfolders,
-)
+from .base import DatasetError, PairingError, Record, natural_key, read_json, read_mask
+from .base import reading, write_png
+from .images import ImageDataset, check_mask, files_by_stem, masks_of_split, require_keys
+from .images import subfolders
 from .layout import Item, Layout
 from .mvtec import running_number
 from .synthetic import DEFECTS
@@ -65,22 +47,19 @@ class DefectKind(NamedTuple):
 
 
 def read_defect_kinds(path: str | Path, name_key: str = "defect_name") -> dict[int, DefectKind]:
-    """The kinds of defects by their pixel values. Raises `UnreadableFile`, `BadIndex`.
+    """The kinds of defects by their pixel values. Raises `DatasetError`.
 
     >>> read_defect_kinds("screw_bag/defects_config.json")[255].name
     """
     if not Path(path).is_file():
-        raise UnreadableFile(
-            "the list of defect kinds is missing",
-            file=path,
-            found="no such file",
-            expected="the defects_config.json of this category",
-            fix="unpack the archive again",
-        )
+        problem = "the list of defect kinds is missing"
+        expected = "the defects_config.json of this category"
+        fix = "unpack the archive again"
+        raise DatasetError(problem, file=path, found="no such file", expected=expected, fix=fix)
     entries = read_json(path)
     if not isinstance(entries, list):
         found = type(entries).__name__
-        raise BadIndex("not a list of defect kinds", file=path, found=found, expected="a list")
+        raise DatasetError("not a list of defect kinds", file=path, found=found, expected="a list")
     kinds = {}
     for n, e in enumerate(entries):
         keys = (name_key, "pixel_value", "saturation_threshold", "relative_saturation")
@@ -94,7 +73,7 @@ def read_defect_kinds(path: str | Path, name_key: str = "defect_name") -> dict[i
 def read_region(path: str | Path) -> tuple[Bool[np.ndarray, "H W"], int]:
     """A region's mask and its pixel value.
 
-    Raises `UnreadableFile`, `DTypeError`, `LabelMaskConflict`.
+    Raises `DatasetError`.
 
     >>> mask, value = read_region("ground_truth/logical_anomalies/000/000.png")
     """
@@ -105,7 +84,7 @@ def read_region(path: str | Path) -> tuple[Bool[np.ndarray, "H W"], int]:
         values = np.unique(np.asarray(im)[mask])
     if len(values) != 1:
         found = f"pixel values {', '.join(map(str, values)) or 'all 0'}"
-        raise LabelMaskConflict(
+        raise DatasetError(
             "a region is of several types", file=path, found=found, expected="one value above 0"
         )
     return mask, int(values[0])
@@ -140,7 +119,7 @@ def region_files(record: Record) -> list[Path]:
 def read_regions(record: Record) -> list[Region]:
     """The regions of a LOCO record, in the order of their files; none for a good one.
 
-    Raises `BadIndex` for a pixel value that the category's defects_config.json lacks.
+    Raises `DatasetError` for a pixel value that the category's defects_config.json lacks.
 
     >>> [r.defect for r in read_regions(test.records[-1])]
     """
@@ -150,7 +129,7 @@ def read_regions(record: Record) -> list[Region]:
         if value not in kinds:
             expected = " or ".join(map(str, sorted(kinds))) or "a readable defects_config.json"
             what = "a mask uses a pixel value that defects_config.json lacks"
-            raise BadIndex(what, file=path, found=value, expected=expected)
+            raise DatasetError(what, file=path, found=value, expected=expected)
         kind = kinds[value]
         regions.append(Region(mask, kind.name, saturation_area(kind, int(mask.sum()))))
     return regions
@@ -174,13 +153,13 @@ def scan_region_folders(
         if defect != "good" and not regions:
             found = "an empty folder" if folder.is_dir() else "no such folder"
             expected = f"a folder with a mask for each region of {path.name}"
-            yield MissingMask(
+            yield DatasetError(
                 "an anomalous image has no region", file=folder, found=found, expected=expected
             )
             continue
         files = {"rgb": path} | {f"gt/{k}": f for k, f in regions.items()}
         yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, (files,))
-    for stem in sorted(set(subfolders(masks)) - rgb.keys(), key=natural):
+    for stem in sorted(set(subfolders(masks)) - rgb.keys(), key=natural_key):
         what, found = "a folder of masks has no image", f"no {stem} in {images}"
         expected = f"an image {stem}{suffixes[0]}"
         yield PairingError(what, file=masks / stem, found=found, expected=expected)

@@ -15,28 +15,9 @@ from jaxtyping import Bool, Float, Int
 from ..core.files import write_json
 from ..core.geometry import back_project, project, valid_points
 from ..core.sample import Camera, MvadError, Sample, View, require_known
-from mvad.data.base import (
-    BadIndex,
-    DatasetError,
-    DTypeError,
-    FileDataset,
-    IncompleteViews,
-    InvalidDepth,
-    LabelMaskConflict,
-    MissingMask,
-    Record,
-    ShapeMismatch,
-    ViewMismatch,
-    dataset_class,
-    header,
-    load_dataset,
-    read_depth_png,
-    read_json,
-    read_mask,
-    read_rgb,
-    visible,
-    write_png,
-)
+from .base import DatasetError, FileDataset, InvalidDepth, Record, dataset_class
+from .base import read_header, load_dataset, read_depth_png, read_json, read_mask
+from .base import read_rgb, list_folder, write_png
 from .images import require_keys
 from .jobs import JOURNAL, Job, convert, read_journal, read_manifest
 
@@ -172,13 +153,11 @@ def fit_camera(view: View, max_error: float = 1.0) -> Camera:
         (K[i, i], K[i, 2]), *_ = np.linalg.lstsq(np.stack([a, np.ones_like(a)], 1), u, rcond=None)
         errors.append(np.median(np.abs(K[i, i] * a + K[i, 2] - u)))
     if not max(errors) <= max_error:
-        raise MvadError(
-            "no pinhole camera made this cloud",
-            file=where,
-            found=f"pixels off by {max(errors):.2g} (median)",
-            expected=f"at most {max_error:g}",
-            fix="render it with projection='orthographic'",
-        )
+        problem = "no pinhole camera made this cloud"
+        found = f"pixels off by {max(errors):.2g} (median)"
+        expected = f"at most {max_error:g}"
+        fix = "render it with projection='orthographic'"
+        raise MvadError(problem, file=where, found=found, expected=expected, fix=fix)
     return Camera(K)
 
 
@@ -733,7 +712,7 @@ def _is_finite(value, shape: tuple[int, ...]) -> bool:
 
 
 def read_view_index(path: str | Path) -> list[dict]:
-    """The checked entries of a `views.json`. Raises `UnreadableFile`, `BadIndex`.
+    """The checked entries of a `views.json`. Raises `DatasetError`.
 
     >>> [v["name"] for v in read_view_index("views/cog/test/good/000/views.json")]
     """
@@ -741,7 +720,9 @@ def read_view_index(path: str | Path) -> list[dict]:
     require_keys(index, ["views"], "the list of views", path)
     if not isinstance(index["views"], list) or not index["views"]:
         found = str(index["views"])[:60]
-        raise BadIndex("no list of views", file=path, found=found, expected="[{name, K, ...}, ...]")
+        raise DatasetError(
+            "no list of views", file=path, found=found, expected="[{name, K, ...}, ...]"
+        )
     for i, view in enumerate(index["views"], 1):
         require_keys(view, ("name", *_SHAPES), f"view {i}", path)
         wrong = {k: f"finite numbers, shape {s}" for k, s in _SHAPES.items()}
@@ -750,7 +731,7 @@ def read_view_index(path: str | Path) -> list[dict]:
             wrong["name"] = "a plain name"
         for key, expected in wrong.items():
             found = str(view[key])[:60]
-            raise BadIndex(
+            raise DatasetError(
                 f"view {i}: bad {key}", file=path, found=found, expected=expected, fix=_AGAIN
             )
     return index["views"]
@@ -763,12 +744,12 @@ UNLABELLED = "unlabelled"  # the folder of samples without a label
 def _find_record(home: Path, folder: Path, views: list[dict], usual: tuple[str, ...]) -> Record:
     """The sample in a folder whose `views.json` was read; `usual` are the views of the others.
 
-    Raises `ViewMismatch`, `IncompleteViews`, `MissingMask`.
+    Raises `DatasetError`.
     """
     category, split, defect, stem = folder.relative_to(home).parts
     names = tuple(v["name"] for v in views)
     if names != usual:
-        raise ViewMismatch(
+        raise DatasetError(
             "other views than in the other samples",
             file=folder / "views.json",
             found=f"{len(names)} views: {', '.join(names)}",
@@ -778,31 +759,21 @@ def _find_record(home: Path, folder: Path, views: list[dict], usual: tuple[str, 
     needed, allowed = _sample_files(folder, names, False), _sample_files(folder, names, True)
     lacking = [p.name for p in needed.values() if not p.is_file()]
     if lacking:
-        raise IncompleteViews(
-            "files of a view are missing",
-            file=folder,
-            found=f"no {', no '.join(lacking[:5])}",
-            expected=f"{len(needed)} files for {len(names)} views",
-            fix=_AGAIN,
-        )
+        problem = "files of a view are missing"
+        found = f"no {', no '.join(lacking[:5])}"
+        expected = f"{len(needed)} files for {len(names)} views"
+        raise DatasetError(problem, file=folder, found=found, expected=expected, fix=_AGAIN)
     masks = [p.name for role, p in allowed.items() if role not in needed and p.is_file()]
     if len(masks) not in (0, len(names)) or (defect not in ("good", UNLABELLED) and not masks):
-        raise MissingMask(
-            "masks are missing",
-            file=folder,
-            found=", ".join(masks) or "none",
-            expected="gt_<view>.png for each view",
-            fix=_AGAIN,
-        )
+        problem = "masks are missing"
+        found = ", ".join(masks) or "none"
+        expected = "gt_<view>.png for each view"
+        raise DatasetError(problem, file=folder, found=found, expected=expected, fix=_AGAIN)
     more = sorted(p.name for p in folder.glob("*.png") if p not in allowed.values())
     if more:
-        raise ViewMismatch(
-            "files of views that views.json does not name",
-            file=folder,
-            found=", ".join(more[:5]),
-            expected=", ".join(names),
-            fix=_AGAIN,
-        )
+        problem = "files of views that views.json does not name"
+        found = ", ".join(more[:5])
+        raise DatasetError(problem, file=folder, found=found, expected=", ".join(names), fix=_AGAIN)
     roles = ("rgb", "depth", "normals") + ("gt",) * bool(masks)
     files = tuple({r: folder / f"{r}_{n}.png" for r in roles} for n in names)
     files[0]["views"] = folder / "views.json"
@@ -820,19 +791,17 @@ def _read_view(files: dict[str, Path], entry: dict, good: bool) -> View:
     for role, a in (("rgb", rgb), ("normals", normals), ("gt", gt)):
         if a.shape[-2:] != valid.shape:
             what, found = f"{role} has another size than its depth", a.shape[-2:]
-            raise ShapeMismatch(what, file=files[role], found=found, expected=valid.shape)
+            raise DatasetError(what, file=files[role], found=found, expected=valid.shape)
         beside = 0 if role == "gt" else int((a.any(0) & ~valid).sum())
         if beside:
-            raise ViewMismatch(
-                f"{role} shows something where its depth has none",
-                file=files[role],
-                found=f"{beside} pixels",
-                expected="a black background",
-                fix=f"are the files of two views swapped? {_AGAIN}",
-            )
+            problem = f"{role} shows something where its depth has none"
+            found = f"{beside} pixels"
+            expected = "a black background"
+            fix = f"are the files of two views swapped? {_AGAIN}"
+            raise DatasetError(problem, file=files[role], found=found, expected=expected, fix=fix)
     if good and gt.any():
         what, found = "a good sample's mask marks a defect", f"{int(gt.sum())} pixels > 0"
-        raise LabelMaskConflict(what, file=files["gt"], found=found, expected="none")
+        raise DatasetError(what, file=files["gt"], found=found, expected="none")
     near, far = entry["depth"]
     if not near <= far or (valid.any() and near <= 0):
         where, expected = files["depth"].parent / "views.json", "0 < nearest <= farthest, metres"
@@ -858,7 +827,7 @@ def _rendered_folders(folder: Path, pattern: str) -> list[str]:
     def holds_views(p: Path) -> bool:
         return any(p.glob(f"{pattern}/views.json")) or any(p.glob(f"{pattern}/depth_*.png"))
 
-    return [p.name for p in visible(folder) if p.is_dir() and holds_views(p)]
+    return [p.name for p in list_folder(folder) if p.is_dir() and holds_views(p)]
 
 
 # %% ../../nbs/data/26_multiview.ipynb #8367beb4
@@ -892,9 +861,9 @@ class Rendered(FileDataset):
                 expected="it among the complete categories",
                 fix="run it again: it goes on where it stopped",
             )
-        defects = [p for p in visible(home / category / split) if p.is_dir()]
+        defects = [p for p in list_folder(home / category / split) if p.is_dir()]
         found = {}
-        for folder in [p for defect in defects for p in visible(defect) if p.is_dir()]:
+        for folder in [p for defect in defects for p in list_folder(defect) if p.is_dir()]:
             try:
                 found[folder] = read_view_index(folder / "views.json")
             except DatasetError as e:
@@ -917,9 +886,9 @@ class Rendered(FileDataset):
         """Check sizes and number types from the files' headers."""
         super().headers(record)
         for files in record.files:
-            depth = header(files["depth"])
+            depth = read_header(files["depth"])
             if depth.dtype != "uint16" or depth.channels != 1:
-                raise DTypeError(
+                raise DatasetError(
                     "depth map is not 16-bit grey",
                     file=files["depth"],
                     found=f"{depth.dtype} x {depth.channels}",
@@ -938,10 +907,10 @@ def _without_plane(view: View, fit: str) -> View:
         from mvad.data.eyecandies import Organising, candy_mask
 
         return replace(view, valid=candy_mask(view, Organising(frame="camera"))[0])
-    from mvad.data.mvtec3d import Preprocessing, foreground
+    from mvad.data.mvtec3d import Preprocessing, segment_object
 
     p = Preprocessing() if fit == "border" else Preprocessing(fit=fit)
-    return replace(view, valid=foreground(view, p)[0])
+    return replace(view, valid=segment_object(view, p)[0])
 
 
 @contextmanager
@@ -958,12 +927,9 @@ def _single_view(sample: Sample, remove_plane: str | None) -> View:
     """The one view with points of a sample, as it is rendered. Raises `DatasetError`."""
     if len(sample.present) != 1 or sample.view.xyz is None:
         without = " without xyz" if sample.views[sample.present[0]].xyz is None else ""
-        raise DatasetError(
-            "only single-view scans with 3D points can be rendered",
-            file=sample.id,
-            found=f"{len(sample.present)} views{without}",
-            expected="one view with xyz",
-        )
+        problem = "only single-view scans with 3D points can be rendered"
+        found = f"{len(sample.present)} views{without}"
+        raise DatasetError(problem, file=sample.id, found=found, expected="one view with xyz")
     with _naming(sample.id):
         return _without_plane(sample.view, remove_plane) if remove_plane else sample.view
 
@@ -1000,7 +966,7 @@ def render_job(job: Job, parameters: dict) -> dict:
     if masks and view.gt is None:
         if sample.label:
             what = "an anomalous sample without mask"
-            raise MissingMask(what, file=job.id, found="gt is None", expected="a bool mask")
+            raise DatasetError(what, file=job.id, found="gt is None", expected="a bool mask")
         view = replace(view, gt=np.zeros(view.size, bool))
     with _naming(job.id):
         views, coverage = render_views(view, p)

@@ -14,7 +14,8 @@ from .base import DatasetError, PairingError, Record, write_png
 from .images import ImageDataset, files_by_stem, scan_defect_folders, subfolders
 from .layout import Item, Layout
 from .mvtec import running_number
-from .synthetic import CATEGORIES, Scene, _seed, good_object, render, rig, spoil
+from .synthetic import CATEGORIES, Scene, object_seed, make_good_object, render_view
+from .synthetic import camera_rig, add_defect
 
 # %% auto #0
 __all__ = ["LAMPS", "object_and_light", "MVTec2", "photograph_object", "MVTec2Layout"]
@@ -38,13 +39,10 @@ def _with_light(record: Record, lights: Sequence[str]) -> Record | PairingError:
     number, light = object_and_light(stem, lights)
     if light is None and record.defect is not None:
         path = record.files[0]["rgb"]
-        return PairingError(
-            "an image of an unknown light",
-            file=path,
-            found=path.name,
-            expected=f"a name that ends in {' or '.join(lights)}",
-            fix="add it to `lights` in the recipe",
-        )
+        problem = "an image of an unknown light"
+        expected = f"a name that ends in {' or '.join(lights)}"
+        fix = "add it to `lights` in the recipe"
+        return PairingError(problem, file=path, found=path.name, expected=expected, fix=fix)
     return replace(record, info={"object": f"{folder}/{number}", "light": light or ""})
 
 
@@ -145,9 +143,9 @@ def photograph_object(item: Item, shots: Sequence[tuple[str, int]], size: int = 
     >>> photograph_object(Item("tile", "test", "hole", 0), [("regular", 0), ("shift_1", 0)])
     """
     words = (item.category, item.split, item.defect, item.index)
-    shape, flaw, sensor = (_seed(*words, k, 0) for k in range(3))
-    o = good_object(CATEGORIES[item.category], shape)
-    scene = Scene(o if item.defect == "good" else spoil(o, item.defect, flaw))
+    shape, flaw, sensor = (object_seed(*words, k, 0) for k in range(3))
+    o = make_good_object(CATEGORIES[item.category], shape)
+    scene = Scene(o if item.defect == "good" else add_defect(o, item.defect, flaw))
     own, views = scene.look, []
     for light, exposure in shots:
         require_known("light", light, LAMPS)
@@ -157,8 +155,8 @@ def photograph_object(item: Item, shots: Sequence[tuple[str, int]], size: int = 
         if (light, exposure) == ("regular", 0):
             noise = sensor.spawn(1)[0]  # the generator's own
         else:
-            noise = _seed(*words, light, exposure)
-        views.append(render(scene, rig(1, size)[0], size, noise, name=light))
+            noise = object_seed(*words, light, exposure)
+        views.append(render_view(scene, camera_rig(1, size)[0], size, noise, name=light))
     return views
 
 

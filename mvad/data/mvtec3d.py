@@ -18,13 +18,13 @@ from .base import Dataset, DatasetError, FileDataset, Record, with_file
 from .base import copy_file, list_folder, pair_by_stem
 from .base import read_header, read_mask, read_rgb, read_xyz_tiff
 from .base import write_png, write_xyz_tiff
+from .images import check_mask
 from .jobs import JOURNAL, Job, convert, read_manifest
 from .layout import Item, Layout
 
 # %% auto #0
 __all__ = [
     "Sizes",
-    "foreground",
     "toy_scan",
     "write_mvtec3d",
     "MVTec3DLayout",
@@ -34,7 +34,7 @@ __all__ = [
     "pad_like_cloud",
     "MVTec3D",
     "Preprocessing",
-    "object_mask",
+    "segment_object",
     "preprocess",
 ]
 
@@ -232,16 +232,21 @@ def _empty_mask_faults(masks: Iterable[Path]) -> Iterator[DatasetError]:
     """What is wrong with the masks of good samples: they must not mark anything."""
     for mask in masks:
         try:
-            n = int(read_mask(mask).sum())
+            gt = read_mask(mask)
+            check_mask(gt, gt.shape, 0, mask)
         except DatasetError as e:
             yield e
-            continue
-        if n:
-            problem, fix = "a good sample's mask marks a defect", "is it in the wrong folder?"
-            expected = "none, or no mask"
-            yield DatasetError(
-                problem, file=mask, found=f"{n} pixels > 0", expected=expected, fix=fix
-            )
+
+
+def _require_finished(home: Path, category: str, manifest: dict | None) -> None:
+    """Raise `DatasetError` where a preprocessing began and has not finished the category."""
+    begun = manifest or (home / JOURNAL).exists()
+    if begun and category not in (manifest or {}).get("complete", []):
+        problem = f"mvtec3d: the preprocessing of {category} was not finished"
+        found = "a manifest without it" if manifest else "no manifest"
+        fix = "run it again: it goes on where it stopped"
+        expected = "the category among the complete ones"
+        raise DatasetError(problem, file=home, found=found, expected=expected, fix=fix)
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #383f6f9b
@@ -276,16 +281,8 @@ class MVTec3D(FileDataset):
 
     def _known(self, home: Path, category: str, split: str) -> None:
         self.manifest = read_manifest(home)
-        begun = self.manifest or (home / JOURNAL).exists()
-        complete = (self.manifest or {}).get("complete", [])
-        if begun and category in self.categories_in(home) and category not in complete:
-            raise DatasetError(
-                f"mvtec3d: the preprocessing of {category} was not finished",
-                file=home,
-                found="a manifest without it" if self.manifest else "no manifest",
-                expected="the category among the complete ones",
-                fix="run it again: it goes on where it stopped",
-            )
+        if category in self.categories_in(home):
+            _require_finished(home, category, self.manifest)
         super()._known(home, category, split)
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
@@ -313,14 +310,7 @@ class MVTec3D(FileDataset):
         xyz, valid = read_xyz_tiff(files["xyz"], min_valid=0 if self.manifest else 0.01)
         gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
         rgb, gt = pad_like_cloud(rgb, xyz, gt, files)
-        if r.label and not gt.any():
-            raise DatasetError(
-                "an anomalous sample's mask is empty",
-                file=files["gt"],
-                found="no pixel > 0",
-                expected="at least one",
-                fix="is it a good sample, or the mask of another one?",
-            )
+        check_mask(gt, rgb.shape[1:], r.label, files.get("gt"))
         view = View(rgb, xyz=xyz, valid=valid, gt=gt)
         return Sample(r.id, r.category, r.split, r.defect, (view,))
 
@@ -358,7 +348,7 @@ class Preprocessing:
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d195c69c
-def object_mask(
+def segment_object(
     view: View, p: Preprocessing = Preprocessing()
 ) -> tuple[Bool[np.ndarray, "H W"], np.ndarray]:
     """The pixels of the object, and the plane (a, b, c, d) that was removed.
@@ -367,7 +357,7 @@ def object_mask(
         MvadError: where no plane fits.
         DatasetError: where nothing is left without it.
 
-    >>> mask, plane = object_mask(toy_scan(0).view)
+    >>> mask, plane = segment_object(toy_scan(0).view)
     """
     from mvad.core import geometry as g
 
@@ -391,9 +381,6 @@ def object_mask(
     return mask.reshape(view.size), np.append(plane.normal, plane.d)
 
 
-foreground = object_mask  # the name of before, until the loaders use the new one
-
-
 # %% ../../nbs/data/22_mvtec3d.ipynb #bc508270
 def _preprocess_one(job: Job, parameters: dict) -> dict:
     """Preprocess one sample; the cloud is written last. Returns what the manifest says of it."""
@@ -403,15 +390,11 @@ def _preprocess_one(job: Job, parameters: dict) -> dict:
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
     size = rgb.shape[1:]
     if is_cloud_padded({"rgb": size, "xyz": xyz.shape[1:], "gt": gt.shape}, files):
-        raise DatasetError(
-            "point cloud has another size than its image",
-            file=files["xyz"],
-            found=xyz.shape[1:],
-            expected=size,
-            fix="was this tree preprocessed before? start from the raw one",
-        )
+        problem = "point cloud has another size than its image"
+        fix = "was this tree preprocessed before? start from the raw one"
+        raise DatasetError(problem, file=files["xyz"], found=xyz.shape[1:], expected=size, fix=fix)
     try:
-        mask, plane = object_mask(View(rgb, xyz=xyz, valid=valid), p)
+        mask, plane = segment_object(View(rgb, xyz=xyz, valid=valid), p)
     except MvadError as e:
         raise with_file(e, files["xyz"]) from e
     side = padded_side(*size, p.multiple)

@@ -117,9 +117,9 @@ def read_own_view(rgb: Path, xyz: Path | None = None, remove_plane: bool = False
     view = View(image, xyz=points, valid=valid, name=rgb.stem)
     if not remove_plane:
         return view
-    from mvad.data.mvtec3d import object_mask
+    from mvad.data.mvtec3d import segment_object
 
-    keep, _ = object_mask(view)
+    keep, _ = segment_object(view)
     return replace(view, xyz=points * keep, valid=valid & keep)
 
 

@@ -13,16 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from ..core.sample import MvadError, View, resize
-from mvad.data.base import (
-    DatasetError,
-    FileDataset,
-    InvalidDepth,
-    dataset_class,
-    file_hash,
-    read_json,
-    read_rgb,
-    write_npy,
-)
+from .base import DatasetError, FileDataset, InvalidDepth, dataset_class, file_hash
+from .base import read_json, read_rgb, write_npy
 from .jobs import Job, convert
 
 # %% auto #0
@@ -63,12 +55,10 @@ def unit_depth(
         raise InvalidDepth(what, found=found, expected="finite numbers")
     low, high = float(y.min()), float(y.max())
     if high - low <= 1e-6 * max(abs(low), abs(high)):
-        raise InvalidDepth(
-            "inverse depth is the same everywhere",
-            found=f"{low:.6g} to {high:.6g}",
-            expected="near and far pixels",
-            fix="is the image of one colour?",
-        )
+        problem = "inverse depth is the same everywhere"
+        found = f"{low:.6g} to {high:.6g}"
+        fix = "is the image of one colour?"
+        raise InvalidDepth(problem, found=found, expected="near and far pixels", fix=fix)
     return ((high - y) if invert else (y - low)) / (high - low)
 
 
@@ -131,13 +121,10 @@ def weights_folder(
         folder = Path(name).expanduser()
         lacking = [n for n in WEIGHT_FILES if not (folder / n).is_file()]
         if lacking:
-            raise MvadError(
-                f"needs weights {folder.name}",
-                file=folder,
-                found=f"no {' and no '.join(lacking)}",
-                expected=expected,
-                fix=f"get them with: hf download {SMALL_MODEL} --local-dir {folder}",
-            )
+            problem = f"needs weights {folder.name}"
+            found = f"no {' and no '.join(lacking)}"
+            fix = f"get them with: hf download {SMALL_MODEL} --local-dir {folder}"
+            raise MvadError(problem, file=folder, found=found, expected=expected, fix=fix)
         return folder
     import huggingface_hub as hub
 
@@ -147,13 +134,10 @@ def weights_folder(
     except Exception as e:
         why = str(e).strip().splitlines()[0][:200]
         get = f"get them with: hf download {name} (or download=True)"
-        raise MvadError(
-            f"needs weights {name}",
-            file=cache,
-            found=why if download else "not in the Hugging Face cache",
-            expected=expected,
-            fix=f"{get}, or give a folder that holds them",
-        ) from e
+        problem = f"needs weights {name}"
+        found = why if download else "not in the Hugging Face cache"
+        fix = f"{get}, or give a folder that holds them"
+        raise MvadError(problem, file=cache, found=found, expected=expected, fix=fix) from e
 
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #499de70c
@@ -177,12 +161,10 @@ def _transformers():
         from transformers.models.depth_anything import modeling_depth_anything as modeling
         from transformers.utils import logging
     except ImportError as e:
-        raise MvadError(
-            "pseudo-depth needs transformers",
-            found=str(e).splitlines()[0],
-            expected="transformers >= 4.45",
-            fix="pip install 'mvad[depth]'",
-        ) from e
+        problem = "pseudo-depth needs transformers"
+        found = str(e).splitlines()[0]
+        fix = "pip install 'mvad[depth]'"
+        raise MvadError(problem, found=found, expected="transformers >= 4.45", fix=fix) from e
     return modeling.DepthAnythingForDepthEstimation, logging
 
 
@@ -229,13 +211,11 @@ def load_model(folder: str | Path, device: str = "cpu"):
         with _quiet(logging):
             net, report = cls.from_pretrained(Path(folder), **strict)
     except Exception as e:
-        raise MvadError(
-            "weights cannot be read",
-            file=file,
-            found=" ".join(str(e).split())[:200],
-            expected="the weights that belong to config.json",
-            fix="the file may be truncated: get it again",
-        ) from e
+        problem = "weights cannot be read"
+        found = " ".join(str(e).split())[:200]
+        expected = "the weights that belong to config.json"
+        fix = "the file may be truncated: get it again"
+        raise MvadError(problem, file=file, found=found, expected=expected, fix=fix) from e
     wrong = []
     for kind in ("missing", "unexpected", "mismatched"):
         names = [n if isinstance(n, str) else n[0] for n in report[f"{kind}_keys"]]
@@ -243,13 +223,10 @@ def load_model(folder: str | Path, device: str = "cpu"):
         wrong += [f"{kind} {n}" for n in sorted(names) if not n.endswith("mask_token")]
     if wrong:
         more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
-        raise MvadError(
-            "weights do not fit the network",
-            file=file,
-            found=f"{wrong[0]}{more}",
-            expected="the weights that belong to config.json",
-            fix="get both files from one place",
-        )
+        problem = "weights do not fit the network"
+        expected = "the weights that belong to config.json"
+        fix = "get both files from one place"
+        raise MvadError(problem, file=file, found=f"{wrong[0]}{more}", expected=expected, fix=fix)
     return net.float().eval().to(device)
 
 

@@ -16,28 +16,9 @@ from pathlib import Path
 import numpy as np
 from ..core.files import write_json
 from ..core.sample import MvadError, Sample, View
-from mvad.data.base import (
-    BadIndex,
-    DatasetError,
-    DuplicateSample,
-    FileDataset,
-    IncompleteViews,
-    LabelMaskConflict,
-    MissingMask,
-    Record,
-    UnreadableFile,
-    ViewMismatch,
-    close,
-    inside,
-    natural,
-    read_json,
-    read_mask,
-    read_rgb,
-    recipe,
-    visible,
-    write_jpeg,
-    write_png,
-)
+from .base import DatasetError, FileDataset, Record, did_you_mean, path_below, natural_key
+from .base import read_json, read_mask, read_rgb, recipe, list_folder, write_jpeg
+from .base import write_png
 from .images import check_mask, require_keys, sort_splits
 from .layout import Item, Layout
 
@@ -78,26 +59,28 @@ def _parsed(path: str, size: int, mtime_ns: int) -> dict:
 def read_image_list(path: str | Path) -> dict:
     """The list of one category: {meta: {prefix, normal_class}, train: [...], test: [...], ...}.
 
-    Raises `UnreadableFile`, `BadIndex`.
+    Raises `DatasetError`.
 
     >>> read_image_list("realiad_jsons/audiojack.json")["train"][0]["image_path"]
     """
     path = Path(path)
     if not os.path.isfile(path):
-        raise UnreadableFile("there is no such list", file=path, expected="a JSON file a category")
+        raise DatasetError("there is no such list", file=path, expected="a JSON file a category")
     content = _parsed(str(path), path.stat().st_size, path.stat().st_mtime_ns)
     require_keys(content, ("meta", "train", "test"), "the list", path)
     require_keys(content["meta"], ("prefix", "normal_class"), "meta", path)
     for split in content.keys() - {"meta"}:
         if not isinstance(content[split], list):
             found = type(content[split]).__name__
-            raise BadIndex(f"{split} is no list of images", file=path, found=found, expected="list")
+            raise DatasetError(
+                f"{split} is no list of images", file=path, found=found, expected="list"
+            )
     return content
 
 
 # %% ../../nbs/data/24_realiad.ipynb #1736fccd
 def parse_image_name(path: str | Path) -> dict[str, str | None]:
-    """The parts of an image's name. Raises `BadIndex`.
+    """The parts of an image's name. Raises `DatasetError`.
 
     They are category, number, kind (OK or NG), code (None for OK), view and stamp.
 
@@ -107,13 +90,9 @@ def parse_image_name(path: str | Path) -> dict[str, str | None]:
     files, name = recipe("realiad")["files"], Path(path).name
     match = re.fullmatch(files["name"], name)
     if match is None:
-        raise BadIndex(
-            "an image's name does not follow the layout",
-            file=path,
-            found=name,
-            expected=files["name_example"],
-            fix="correct `files: name` in the recipe if your copy differs",
-        )
+        problem = "an image's name does not follow the layout"
+        fix = "correct `files: name` in the recipe if your copy differs"
+        raise DatasetError(problem, file=path, found=name, expected=files["name_example"], fix=fix)
     return match.groupdict()
 
 
@@ -134,9 +113,11 @@ def image_folders(home: Path) -> dict[str, Path]:
     files = recipe("realiad")["files"]
 
     def holds_categories(folder: Path) -> bool:
-        return any(os.path.isdir(d / kind) for d in visible(folder) for kind in files["kinds"])
+        return any(os.path.isdir(d / kind) for d in list_folder(folder) for kind in files["kinds"])
 
-    there = [p for p in visible(home) if os.path.isdir(p) and not fnmatch(p.name, files["lists"])]
+    there = [
+        p for p in list_folder(home) if os.path.isdir(p) and not fnmatch(p.name, files["lists"])
+    ]
     found = {}
     for pattern in files["images"]:
         for p in there:
@@ -153,10 +134,10 @@ def list_folders(home: Path) -> dict[str, Path]:
     """
 
     def holds_lists(folder: Path) -> bool:
-        return any(f.suffix == ".json" for f in visible(folder))
+        return any(f.suffix == ".json" for f in list_folder(folder))
 
     pattern = recipe("realiad")["files"]["lists"]
-    there = [p for p in visible(home) if os.path.isdir(p) and fnmatch(p.name, pattern)]
+    there = [p for p in list_folder(home) if os.path.isdir(p) and fnmatch(p.name, pattern)]
     return {p.name: _deeper(p, holds_lists) for p in there}
 
 
@@ -221,17 +202,13 @@ def _check_name(rgb: Path, lists: CategoryList, kind: str, code: str | None, num
     }
     for what, (found, expected) in facts.items():
         if found != expected:
-            raise BadIndex(
-                f"the {what} in an image's name is not its folder's",
-                file=rgb,
-                found=found,
-                expected=expected,
-                fix="were files renamed or swapped? unpack this folder again",
-            )
+            problem = f"the {what} in an image's name is not its folder's"
+            fix = "were files renamed or swapped? unpack this folder again"
+            raise DatasetError(problem, file=rgb, found=found, expected=expected, fix=fix)
     view = int(name["view"])
     if not 1 <= view <= lists.views:
         expected = f"C1 to C{lists.views}" if lists.views > 1 else "C1"
-        raise ViewMismatch("there is no such view", file=rgb, found=f"C{view}", expected=expected)
+        raise DatasetError("there is no such view", file=rgb, found=f"C{view}", expected=expected)
     return view
 
 
@@ -239,33 +216,28 @@ def _check_class(entry: dict, lists: CategoryList, kind: str, code: str | None, 
     """An entry's category and class must be its folder's, or normal for a view without a mask."""
     given, normal = entry["anomaly_class"], lists.normal
     if entry["category"] != lists.category:
-        raise BadIndex(
-            f"an entry is of another category: {rgb.name}",
-            file=lists.path,
-            found=entry["category"],
-            expected=lists.category,
-        )
+        problem = f"an entry is of another category: {rgb.name}"
+        found = entry["category"]
+        raise DatasetError(problem, file=lists.path, found=found, expected=lists.category)
     # the normal class says that a view shows nothing of the defect
     allowed = (normal,) if kind == normal else (code, normal)
     if given not in allowed:
         expected = " or ".join(map(str, allowed))
-        raise LabelMaskConflict(
+        raise DatasetError(
             "an entry's class is not its folder's", file=rgb, found=given, expected=expected
         )
     if entry["mask_path"] and kind != normal and given == normal:
-        raise LabelMaskConflict(
-            "a view of the normal class has a mask",
-            file=rgb,
-            found=Path(entry["mask_path"]).name,
-            expected=f"class {code}, or mask_path null",
-        )
+        problem = "a view of the normal class has a mask"
+        found = Path(entry["mask_path"]).name
+        expected = f"class {code}, or mask_path null"
+        raise DatasetError(problem, file=rgb, found=found, expected=expected)
 
 
 # %% ../../nbs/data/24_realiad.ipynb #3a24576b
 def parse_entry(entry: dict, lists: CategoryList) -> ListedImage:
     """An entry, checked: its keys, its path against its name, its class, and the files.
 
-    Raises `BadIndex`, `LabelMaskConflict`, `ViewMismatch`, `UnreadableFile`.
+    Raises `DatasetError`.
 
     >>> parse_entry(lists.content["train"][0], lists).view
     """
@@ -274,9 +246,11 @@ def parse_entry(entry: dict, lists: CategoryList) -> ListedImage:
     image, mask = entry["image_path"], entry["mask_path"]
     if not isinstance(image, str) or not isinstance(mask, (str, type(None))):
         expected = "image_path: a path, mask_path: a path or null"
-        raise BadIndex("an entry's path is not text", file=index, found=shown, expected=expected)
-    rgb = inside(lists.images, image, index=index)
-    gt = None if mask is None else inside(lists.images, mask, index=index)
+        raise DatasetError(
+            "an entry's path is not text", file=index, found=shown, expected=expected
+        )
+    rgb = path_below(lists.images, image, index=index)
+    gt = None if mask is None else path_below(lists.images, mask, index=index)
     folder = Path(image).parent
     kind = folder.parts[0] if folder.parts else ""
     code = folder.parts[1] if len(folder.parts) == 3 else None
@@ -284,13 +258,10 @@ def parse_entry(entry: dict, lists: CategoryList) -> ListedImage:
     _check_class(entry, lists, kind, code, rgb)
     for role, path in (("image", rgb), ("mask", gt)):
         if path and (why := why_unreadable(path)):
-            raise UnreadableFile(
-                f"{index.name} names a file that cannot be opened",
-                file=path,
-                found=why,
-                expected=f"the {role} of view C{view}",
-                fix="unpack this folder again",
-            )
+            problem = f"{index.name} names a file that cannot be opened"
+            expected = f"the {role} of view C{view}"
+            fix = "unpack this folder again"
+            raise DatasetError(problem, file=path, found=why, expected=expected, fix=fix)
     return ListedImage(folder.as_posix(), kind, code, view, rgb, gt)
 
 
@@ -300,8 +271,8 @@ def assemble_views(
 ) -> Record:
     """The images of one folder as a sample: one {rgb, gt} a view in order, {} for a missing view.
 
-    Raises `DuplicateSample` (an image listed twice), `ViewMismatch` (two images of one view),
-    `IncompleteViews` (if `strict`), `MissingMask` (a defective part without a mask in any view).
+    Raises `DatasetError` for an image listed twice, two images of one view, missing images
+    (if `strict`), and a defective part without a mask in any view.
 
     >>> assemble_views([c1, c2, c3, c4, c5], lists, "test", strict=True).files
     """
@@ -313,29 +284,23 @@ def assemble_views(
             continue
         if other.rgb == image.rgb:
             found = f"two entries in {split}"
-            raise DuplicateSample(
+            raise DatasetError(
                 "an image is listed twice", file=image.rgb, found=found, expected="each image once"
             )
         found = f"{other.rgb.name} and {image.rgb.name}"
-        raise ViewMismatch("two images of one view", file=folder, found=found, expected=expected)
+        raise DatasetError("two images of one view", file=folder, found=found, expected=expected)
     lacking = [f"C{v}" for v in range(1, lists.views + 1) if v not in by_view]
     if lacking and strict:
-        raise IncompleteViews(
-            "a sample lacks views",
-            file=folder,
-            found=f"{len(by_view)} views, without {', '.join(lacking)}",
-            expected=expected,
-            fix="strict=False reads it with the view missing",
-        )
+        problem = "a sample lacks views"
+        found = f"{len(by_view)} views, without {', '.join(lacking)}"
+        fix = "strict=False reads it with the view missing"
+        raise DatasetError(problem, file=folder, found=found, expected=expected, fix=fix)
     masked = any(image.gt for image in by_view.values())
     good = first.kind == lists.normal
     if not good and not masked and not lacking and lists.views > 1:
-        raise MissingMask(
-            "a defective sample without a mask in any view",
-            file=folder,
-            found="mask_path null in all views",
-            expected="at least one mask",
-        )
+        problem = "a defective sample without a mask in any view"
+        found = "mask_path null in all views"
+        raise DatasetError(problem, file=folder, found=found, expected="at least one mask")
     files = []
     for view in range(1, lists.views + 1):
         image = by_view.get(view)
@@ -350,19 +315,17 @@ def assemble_views(
 
 # %% ../../nbs/data/24_realiad.ipynb #76d0cb48
 def category_list(home: Path, category: str, jsons: str = "realiad_jsons") -> tuple[Path, dict]:
-    """The path and the content of a category's list. Raises `UnreadableFile`, `BadIndex`.
+    """The path and the content of a category's list. Raises `DatasetError`.
 
     >>> path, content = category_list(Path("/data/realiad"), "audiojack")
     """
     folders = list_folders(home)
     if jsons not in folders:
-        raise UnreadableFile(
-            "there is no such folder of lists",
-            file=home / jsons,
-            found=", ".join(folders) or "no list folder",
-            expected=f"{jsons}/{category}.json",
-            fix="unpack realiad_jsons.zip into the root, or name another folder: jsons=...",
-        )
+        problem = "there is no such folder of lists"
+        found = ", ".join(folders) or "no list folder"
+        expected = f"{jsons}/{category}.json"
+        fix = "unpack realiad_jsons.zip into the root, or name another folder: jsons=..."
+        raise DatasetError(problem, file=home / jsons, found=found, expected=expected, fix=fix)
     path = folders[jsons] / f"{category}.json"
     return path, read_image_list(path)
 
@@ -370,7 +333,7 @@ def category_list(home: Path, category: str, jsons: str = "realiad_jsons") -> tu
 def category_images(home: Path, category: str, images: str | None = None) -> Path:
     """The category's image folder: in the folder `images`, or in the first that has it.
 
-    Raises `UnreadableFile`.
+    Raises `DatasetError`.
 
     >>> category_images(Path("/data/realiad"), "audiojack")
     """
@@ -378,12 +341,12 @@ def category_images(home: Path, category: str, images: str | None = None) -> Pat
     for name, folder in folders.items():
         if images in (None, name) and os.path.isdir(folder / category):
             return folder / category
-    raise UnreadableFile(
+    raise DatasetError(
         "there is no such image folder",
         file=home / (images or next(iter(folders), "realiad_1024")) / category,
         found=", ".join(folders) or "none",
         expected="one of them",
-        fix=close(images or "", folders),
+        fix=did_you_mean(images or "", folders),
     )
 
 
@@ -405,14 +368,14 @@ def scan_list(lists: CategoryList, split: str, strict: bool) -> Iterator[Record 
             yield e
 
     def good_first(folder: str) -> tuple:
-        return not folder.startswith(f"{lists.normal}/"), natural(folder)
+        return not folder.startswith(f"{lists.normal}/"), natural_key(folder)
 
     for folder in sorted(images.keys() - bad, key=good_first):
         try:
             if folder in elsewhere:
                 found = f"{folder} in {' and '.join(sorted((split, elsewhere[folder])))}"
                 expected = "each sample in one split"
-                raise DuplicateSample(
+                raise DatasetError(
                     "a sample is in two splits", file=lists.path, found=found, expected=expected
                 )
             if split == "train" and images[folder][0].kind != lists.normal:
@@ -425,13 +388,10 @@ def scan_list(lists: CategoryList, split: str, strict: bool) -> Iterator[Record 
 def _require_noisy(lists: CategoryList, folder: str) -> None:
     """Defective samples to train with are for the lists called fuiad."""
     if "fuiad" not in lists.path.parent.name:
-        raise LabelMaskConflict(
-            "a training sample is defective",
-            file=lists.path,
-            found=folder,
-            expected=f"folders {lists.normal}/Sxxxx only",
-            fix="defective training samples are for the lists called fuiad",
-        )
+        problem = "a training sample is defective"
+        expected = f"folders {lists.normal}/Sxxxx only"
+        fix = "defective training samples are for the lists called fuiad"
+        raise DatasetError(problem, file=lists.path, found=folder, expected=expected, fix=fix)
 
 
 def _folder_of(entry: dict) -> str:
@@ -478,9 +438,9 @@ class RealIAD(FileDataset):
     def categories_in(cls, home: Path) -> list[str]:
         """The folders in any image size that hold good or defective parts."""
         kinds = recipe("realiad")["files"]["kinds"]
-        folders = [d for p in image_folders(home).values() for d in visible(p)]
+        folders = [d for p in image_folders(home).values() for d in list_folder(p)]
         names = {d.name for d in folders if any(os.path.isdir(d / k) for k in kinds)}
-        return sorted(names, key=natural)
+        return sorted(names, key=natural_key)
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
@@ -625,7 +585,8 @@ class RealIADLayout(Layout):
         """Write each category's lists: of all views, of the top view, and the noisy ones."""
         for category in dict.fromkeys(i.category for i in items):
             mine = sorted(
-                (i for i in items if i.category == category), key=lambda i: natural(part_folder(i))
+                (i for i in items if i.category == category),
+                key=lambda i: natural_key(part_folder(i)),
             )
             entries = {part_folder(i): self.entries(root, i) for i in mine}
             keys = {s: [part_folder(i) for i in mine if i.split == s] for s in self.splits}

@@ -13,30 +13,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 from ..core.sample import MvadError, Sample, View, require_known, resize
-from mvad.data.base import (
-    BadIndex,
-    DTypeError,
-    DatasetError,
-    DuplicateSample,
-    FileDataset,
-    InvalidDepth,
-    MissingMask,
-    PairingError,
-    Record,
-    ShapeMismatch,
-    UnreadableFile,
-    header,
-    inside,
-    natural,
-    read_mask,
-    read_rgb,
-    reading,
-    recipe,
-    visible,
-    write_jpeg,
-    write_png,
-    write_xyz_tiff,
-)
+from .base import DatasetError, FileDataset, InvalidDepth, PairingError, Record
+from .base import read_header, path_below, natural_key, read_mask, read_rgb, reading
+from .base import recipe, list_folder, write_jpeg, write_png, write_xyz_tiff
 from .images import check_mask, require_keys, sort_splits
 from .layout import Item, Layout
 from .realiad import ENTRY_KEYS, read_image_list, why_unreadable
@@ -72,7 +51,7 @@ def read_nan_cloud(
 
     `metres`: the length of the file's unit. `missing`: "nan", or "zero": points at (0, 0, 0) are
     missing as well. At least the share `min_valid` of the points must be there.
-    Raises `UnreadableFile`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`.
+    Raises `DatasetError`, `InvalidDepth`.
 
     >>> xyz, valid = read_nan_cloud("0003_xyz.tiff", metres=0.001)
     """
@@ -82,20 +61,18 @@ def read_nan_cloud(
     with reading(path, "point cloud"):
         a = tifffile.imread(path)
     if a.ndim != 3 or a.shape[2] != 3:
-        raise ShapeMismatch(
+        raise DatasetError(
             "point cloud has the wrong shape", file=path, found=a.shape, expected="(H, W, 3)"
         )
     if a.dtype.kind != "f" or a.dtype.itemsize != 4:
         raise _wrong_type(path, a.dtype, "float32")
     infinite = int(np.isinf(a).any(2).sum())
     if infinite:
-        raise InvalidDepth(
-            "point cloud holds infinity",
-            file=path,
-            found=f"{infinite} such points",
-            expected="finite numbers, NaN where nothing was measured",
-            fix="set those points to NaN",
-        )
+        problem = "point cloud holds infinity"
+        found = f"{infinite} such points"
+        expected = "finite numbers, NaN where nothing was measured"
+        fix = "set those points to NaN"
+        raise InvalidDepth(problem, file=path, found=found, expected=expected, fix=fix)
     valid = ~np.isnan(a).any(2)
     if missing == "zero":
         valid &= a.any(2)
@@ -109,14 +86,10 @@ def read_nan_cloud(
     return np.ascontiguousarray(xyz, dtype=np.float32), valid
 
 
-def _wrong_type(path: Path, found, expected: str) -> DTypeError:
-    return DTypeError(
-        "point cloud has the wrong number type",
-        file=path,
-        found=found,
-        expected=expected,
-        fix="the file may have been re-encoded",
-    )
+def _wrong_type(path: Path, found, expected: str) -> DatasetError:
+    problem = "point cloud has the wrong number type"
+    fix = "the file may have been re-encoded"
+    return DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #a3373b55
@@ -140,19 +113,19 @@ def sample_key(name: str) -> str:
 def files_by_key(folder: Path, suffixes: list[str]) -> dict[str, Path]:
     """The files of a folder by their keys, in natural order.
 
-    Raises `DuplicateSample` if two files have one key.
+    Raises `DatasetError` if two files have one key.
 
     >>> files_by_key(Path("fuse_holder/test/GOOD/xyz"), [".tiff"])
     """
     found = {}
-    for p in visible(folder):
+    for p in list_folder(folder):
         if os.path.isdir(p) or p.suffix.lower() not in suffixes:
             continue
         key = sample_key(p.name)
         first = found.setdefault(key, p)
         if first is not p:
             both, expected = f"{first.name} and {p.name}", f"one whose name begins with {key}"
-            raise DuplicateSample(
+            raise DatasetError(
                 "two files of one sample", file=folder, found=both, expected=expected
             )
     return found
@@ -172,9 +145,7 @@ def parse_light(name: str) -> str | None:
     return None
 
 
-def photographs_by_light(
-    folder: Path,
-) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
+def photographs_by_light(folder: Path) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
     """{key: {light: file}} of an rgb folder, and the files that lie wrong.
 
     Photographs lie in it, or in a folder for each sample.
@@ -182,25 +153,21 @@ def photographs_by_light(
     >>> photographs_by_light(Path("fuse_holder/test/GOOD/rgb"))[0]["0003"]["L05"]
     """
     names, found, faults = _names(), {}, []
-    for place in [folder, *filter(os.path.isdir, visible(folder))]:
+    for place in [folder, *filter(os.path.isdir, list_folder(folder))]:
         folder_key = None if place == folder else sample_key(place.name)
-        for p in visible(place):
+        for p in list_folder(place):
             light = parse_light(p.name)
             if os.path.isdir(p) or p.suffix.lower() not in names["image_suffixes"] or not light:
                 continue
             key = sample_key(p.name) if names["folder_is_key"] or not folder_key else folder_key
             if folder_key not in (None, key):
-                fault = PairingError(
-                    "a photograph lies in another sample's folder",
-                    file=p,
-                    found=key,
-                    expected=folder_key,
-                    fix="were files renamed or swapped? unpack this category again",
-                )
+                problem = "a photograph lies in another sample's folder"
+                fix = "were files renamed or swapped? unpack this category again"
+                fault = PairingError(problem, file=p, found=key, expected=folder_key, fix=fix)
                 faults.append(fault)
             elif light in found.setdefault(key, {}):
                 both, expected = f"{found[key][light].name} and {p.name}", f"one of light {light}"
-                fault = DuplicateSample(
+                fault = DatasetError(
                     "two photographs of one light", file=place, found=both, expected=expected
                 )
                 faults.append(fault)
@@ -230,7 +197,7 @@ class FoundSample:
     ) -> tuple[dict[str, Path], dict]:
         """{role: file} with the photograph under a light, and a record's `info`.
 
-        Raises `PairingError` for what is missing, `MissingMask`.
+        Raises `PairingError` for what is missing, `DatasetError`.
         """
         files = {"rgb": self.lights.get(light), **self.files}
         if self.lights and not files["rgb"]:
@@ -250,7 +217,7 @@ class FoundSample:
             )
         if self.defect != "good" and not files.get("gt"):
             found, expected = f"no mask {self.key}", f"a mask {self.key}_..."
-            raise MissingMask(
+            raise DatasetError(
                 "a defective sample without mask", file=self.folder, found=found, expected=expected
             )
         files = {role: path for role, path in files.items() if path}
@@ -270,9 +237,9 @@ def scan_folders(
     names = _names()
 
     def good_first(folder: Path) -> tuple:
-        return folder.name not in names["good"], natural(folder.name)
+        return folder.name not in names["good"], natural_key(folder.name)
 
-    for folder in sorted(visible(home / split), key=good_first):
+    for folder in sorted(list_folder(home / split), key=good_first):
         if any(os.path.isdir(folder / names[role]) for role in ("rgb", "xyz")):
             yield from _scan_defect(folder, category, split, light)
 
@@ -298,7 +265,7 @@ def _scan_defect(
     needed = ("rgb", "xyz", "ps") if roles["ps"] else ("rgb", "xyz")
     told = {e.found for e in faults}
     told |= {sample_key(e.file.parent.name) for e in faults if isinstance(e, PairingError)}
-    for key in sorted(set(rgb).union(*roles.values()) - told, key=natural):
+    for key in sorted(set(rgb).union(*roles.values()) - told, key=natural_key):
         files = {role: found.get(key) for role, found in roles.items()}
         sample = FoundSample(folder, key, defect, rgb.get(key, {}), files)
         try:
@@ -326,26 +293,19 @@ def find_list(home: Path, category: str, folder: str) -> Path:
 def _read_entry(entry: dict, index: Path, home: Path) -> tuple[Path, Path | None]:
     """The sample's folder and the mask that an entry of the list `index` names, checked."""
     require_keys(entry, ENTRY_KEYS, f"entry {str(entry)[:160]}", index)
-    image = inside(home, entry["image_path"], index=index)
-    mask = inside(home, entry["mask_path"], index=index) if entry["mask_path"] else None
+    image = path_below(home, entry["image_path"], index=index)
+    mask = path_below(home, entry["mask_path"], index=index) if entry["mask_path"] else None
     good = _names()["flat"]["kinds"][0]
     parts = image.parent.relative_to(home).parts
     if len(parts) != (2 if parts[:1] == (good,) else 3):
-        raise BadIndex(
-            "an image lies outside of a sample's folder",
-            file=index,
-            found=entry["image_path"],
-            expected=f"{good}/Sxxxx/... or NG/<defect>/Sxxxx/...",
-        )
+        problem = "an image lies outside of a sample's folder"
+        expected = f"{good}/Sxxxx/... or NG/<defect>/Sxxxx/..."
+        raise DatasetError(problem, file=index, found=entry["image_path"], expected=expected)
     for path in (image, mask):
         if path and (why := why_unreadable(path)):
-            raise UnreadableFile(
-                f"{index.name} names a file that cannot be opened",
-                file=path,
-                found=why,
-                expected="an image",
-                fix="unpack this folder again",
-            )
+            problem = f"{index.name} names a file that cannot be opened"
+            fix = "unpack this folder again"
+            raise DatasetError(problem, file=path, found=why, expected="an image", fix=fix)
     return image.parent, mask
 
 
@@ -374,10 +334,10 @@ def scan_flat_list(
             yield e
 
     def good_first(folder: Path) -> tuple:
-        return folder.parent.name != names["kinds"][0], natural(folder.as_posix())
+        return folder.parent.name != names["kinds"][0], natural_key(folder.as_posix())
 
     for folder in sorted(masks, key=good_first):
-        parts, there = folder.relative_to(home).parts, visible(folder)
+        parts, there = folder.relative_to(home).parts, list_folder(folder)
         lights = {parse_light(p.name): p for p in there}
         lights.pop(None, None)  # what is no photograph
         files = {"gt": masks[folder]}
@@ -412,10 +372,10 @@ def _split_folders(folder: Path) -> list[str]:
     names = _names()
 
     def holds_samples(split: Path) -> bool:
-        places = [d / names[role] for d in visible(split) for role in ("rgb", "xyz")]
+        places = [d / names[role] for d in list_folder(split) for role in ("rgb", "xyz")]
         return any(map(os.path.isdir, places))
 
-    return [s.name for s in visible(folder) if os.path.isdir(s) and holds_samples(s)]
+    return [s.name for s in list_folder(folder) if os.path.isdir(s) and holds_samples(s)]
 
 
 def category_folders(home: Path) -> dict[str, Path]:
@@ -423,7 +383,7 @@ def category_folders(home: Path) -> dict[str, Path]:
 
     >>> category_folders(Path("/data/d3"))["knob_cap"]
     """
-    folders = [p for p in visible(home) if os.path.isdir(p)]
+    folders = [p for p in list_folder(home) if os.path.isdir(p)]
     return {plain_name(p.name): p for p in folders if _is_flat(p) or _split_folders(p)}
 
 
@@ -476,7 +436,7 @@ class RealIADD3(FileDataset):
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
         """The categories, spelt with '_'."""
-        return sorted(category_folders(home), key=natural)
+        return sorted(category_folders(home), key=natural_key)
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
@@ -493,9 +453,9 @@ class RealIADD3(FileDataset):
             yield from scan_flat_list(index, folder, category, split, self.light)
 
     def headers(self, record: Record) -> None:
-        """Check sizes and number types without decoding. Raises `ShapeMismatch`, `DTypeError`."""
+        """Check sizes and number types without decoding. Raises `DatasetError`."""
         files = record.files[0]
-        found = {role: header(path) for role, path in files.items()}
+        found = {role: read_header(path) for role, path in files.items()}
         for role in ("gt", "xyz") if self.sizes == "equal" else ("gt",):
             if role in found:
                 _require_size(role, files, found[role].size, found["rgb"].size)
@@ -524,7 +484,7 @@ def _require_size(role: str, files: dict[str, Path], found: tuple, expected: tup
         return
     what = {"gt": "mask", "xyz": "point cloud"}[role]
     fix = "if both show the same field of view, sizes='xyz' or 'rgb' resamples one to the other"
-    raise ShapeMismatch(
+    raise DatasetError(
         f"{what} has another size than its photograph",
         file=files[role],
         found=found,
@@ -536,7 +496,7 @@ def _require_size(role: str, files: dict[str, Path], found: tuple, expected: tup
 def _read_view(record: Record, sizes: str = "equal") -> View:
     """Photograph, cloud and mask of a sample; depth is the cloud's z.
 
-    Raises what the readers raise, `ShapeMismatch`, `LabelMaskConflict`.
+    Raises what the readers raise.
     """
     files, names = record.files[0], _names()
     rgb = read_rgb(files["rgb"])

@@ -19,46 +19,15 @@ from ..core.files import by_rename, write_text
 from ..core.geometry import back_project, project, valid_points
 from ..core.sample import Camera, Sample, View, require_known
 from ..core.volume import DefectVolume, VoxelGrid, grid_around, world_points
-from mvad.data.base import (
-    DatasetError,
-    DTypeError,
-    EmptyCategory,
-    FileDataset,
-    InvalidDepth,
-    LabelMaskConflict,
-    MissingMask,
-    PairingError,
-    Record,
-    ShapeMismatch,
-    ViewMismatch,
-    file_hash,
-    header,
-    natural,
-    read_exr,
-    read_json,
-    read_npy,
-    read_rgb,
-    reading,
-    recipe,
-    visible,
-    write_exr,
-    write_npy,
-    write_png,
-)
+from .base import DatasetError, EmptyCategory, FileDataset, InvalidDepth, PairingError
+from .base import Record, file_hash, read_header, natural_key, read_exr, read_json
+from .base import read_npy, read_rgb, reading, recipe, list_folder, write_exr, write_npy
+from .base import write_png
 from .images import require_keys
 from .layout import Item, Layout
-from mvad.data.synthetic import (
-    CATEGORIES,
-    DEFECTS,
-    SERIES,
-    Object,
-    Scene,
-    good_object,
-    look_of,
-    render,
-    rig,
-    spoil,
-)
+from .synthetic import CATEGORIES, DEFECTS, SERIES, SyntheticObject, Scene
+from .synthetic import make_good_object, draw_appearance, render_view, camera_rig
+from .synthetic import add_defect
 
 # %% auto #0
 __all__ = [
@@ -123,7 +92,7 @@ def read_volume(
     """A volume from an .npz, or from a .npy of labels with the JSON file `grid`.
 
     `keys` names the arrays labels, origin and size, and their `unit` in metres. Raises
-    `UnreadableFile`, `BadIndex`, `ShapeMismatch`, `DTypeError`, `InvalidDepth`.
+    `DatasetError`, `InvalidDepth`.
 
     >>> read_volume("volume.npz", {"unit": 0.001}).labels.sum()
     """
@@ -134,11 +103,11 @@ def read_volume(
     labels, origin, size = (arrays[name] for name in names)
     if labels.dtype.kind not in "bui":
         what = "labels are neither bool nor integer"
-        raise DTypeError(what, file=path, found=labels.dtype, expected="bool")
+        raise DatasetError(what, file=path, found=labels.dtype, expected="bool")
     if labels.ndim != 3 or origin.shape != (3,) or size.size != 1:
         found = f"labels {labels.shape}, origin {origin.shape}, size {size.shape}"
         expected = "(X, Y, Z), (3,) and one number"
-        raise ShapeMismatch("this is no grid", file=path, found=found, expected=expected)
+        raise DatasetError("this is no grid", file=path, found=found, expected=expected)
     if not (np.isfinite(origin).all() and np.isfinite(size).all() and size > 0):
         found, expected = f"origin {origin}, size {size}", "finite numbers, size > 0"
         raise InvalidDepth("this is no grid", file=path, found=found, expected=expected)
@@ -152,7 +121,7 @@ _RECIPE_KEYS += ("views", "depth", "calibration", "volume")
 
 
 def layout_description() -> dict:
-    """The part `files` of the recipe `sim3d`. Raises `BadIndex` where it lacks keys.
+    """The part `files` of the recipe `sim3d`. Raises `DatasetError` where it lacks keys.
 
     >>> layout_description()["exposure"]
     """
@@ -184,7 +153,7 @@ def match_files(folder: Path, pattern: str, what: str = "view") -> dict[str, Pat
     place, name = os.path.split(pattern)
     free = re.compile("(.+)".join(re.escape(part) for part in name.split(f"<{what}>")))
     found = {}
-    for p in visible(folder / place):
+    for p in list_folder(folder / place):
         match = free.fullmatch(p.name)
         if match and match.groups():
             found[match[1]] = p
@@ -212,13 +181,9 @@ def _exr_depth(path: Path, channel: str) -> tuple[np.ndarray, np.ndarray]:
     """A rendering's depth and where it is the object's: the background has the maximum."""
     channels = read_exr(path)
     if len(channels) > 1 and channel not in channels:
-        raise ShapeMismatch(
-            "depth map lacks its channel",
-            file=path,
-            found=", ".join(channels),
-            expected=channel,
-            fix="name the channel in the recipe (files.depth.exr_channel)",
-        )
+        problem = "depth map lacks its channel"
+        fix = "name the channel in the recipe (files.depth.exr_channel)"
+        raise DatasetError(problem, file=path, found=", ".join(channels), expected=channel, fix=fix)
     a = channels.get(channel, next(iter(channels.values())))
     _refuse_nan(path, a, "the maximum on the background, negatives where invalid")
     return a, (a > 0) & (a < a.max())
@@ -230,14 +195,10 @@ def _refuse_nan(path: Path, a: np.ndarray, expected: str) -> None:
         raise InvalidDepth("depth map holds NaN", file=path, found=f"{n} NaN", expected=expected)
 
 
-def _wrong_type(path: Path, found) -> DTypeError:
-    return DTypeError(
-        "depth map has the wrong number type",
-        file=path,
-        found=found,
-        expected="float32 or float64",
-        fix="the file may have been re-encoded",
-    )
+def _wrong_type(path: Path, found) -> DatasetError:
+    problem = "depth map has the wrong number type"
+    fix = "the file may have been re-encoded"
+    return DatasetError(problem, file=path, found=found, expected="float32 or float64", fix=fix)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #77a80a00
@@ -246,7 +207,7 @@ def read_stored_depth(
 ) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
     """A depth map as stored (.npy or .exr), 0 where nothing was measured, and the valid mask.
 
-    Raises `UnreadableFile`, `DTypeError`, `ShapeMismatch`, and `InvalidDepth` for NaN, negative
+    Raises `DatasetError`, and `InvalidDepth` for NaN, negative
     values (.npy) or fewer than the share `min_valid` of pixels.
 
     >>> depth, valid = read_stored_depth("plastic_stool_real/depth/1.npy")
@@ -279,9 +240,9 @@ def _read_matrix(path: Path, view: str) -> np.ndarray:
         value = read_json(path) if path.suffix == ".json" else np.loadtxt(path, ndmin=2)
         if isinstance(value, dict):
             if view not in value:
-                found = ", ".join(sorted(value, key=natural))
+                found = ", ".join(sorted(value, key=natural_key))
                 what = "calibration lacks a view"
-                raise ViewMismatch(what, file=path, found=found, expected=view)
+                raise DatasetError(what, file=path, found=found, expected=view)
             value = value[view]
         return np.asarray(value, float)
 
@@ -290,17 +251,17 @@ def _read_matrix(path: Path, view: str) -> np.ndarray:
 def read_calibration(intrinsics: Path, pose: Path, view: str, rules: dict) -> Camera:
     """The camera of a view; `rules` is the recipe's `files.calibration`.
 
-    Raises `ShapeMismatch`, `ViewMismatch`, `DatasetError`.
+    Raises `DatasetError`.
 
     >>> read_calibration(folder / "K.txt", folder / "pose_7.txt", "7", rules)
     """
     K, M = _read_matrix(intrinsics, view), _read_matrix(pose, view)
     if K.shape != (3, 3):
         what = "intrinsics are no 3 x 3 matrix"
-        raise ShapeMismatch(what, file=intrinsics, found=K.shape, expected=(3, 3))
+        raise DatasetError(what, file=intrinsics, found=K.shape, expected=(3, 3))
     if M.shape not in ((3, 4), (4, 4)):
         what = "pose has the wrong shape"
-        raise ShapeMismatch(what, file=pose, found=M.shape, expected="(4, 4) or (3, 4)")
+        raise DatasetError(what, file=pose, found=M.shape, expected="(4, 4) or (3, 4)")
     if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and (K[2] == (0, 0, 1)).all()):
         found, expected = K.tolist(), "positive focal lengths, last row 0 0 1"
         what = "these are no intrinsics"
@@ -331,12 +292,12 @@ def _seed(*words) -> np.random.SeedSequence:
 
 # %% ../../nbs/data/25_sim3d.ipynb #bad6d724
 @lru_cache(maxsize=4)
-def cad_model(category: str) -> Object:
+def cad_model(category: str) -> SyntheticObject:
     """The one model of a class.
 
     >>> cad_model("puck").vertices.shape
     """
-    return good_object(CATEGORIES[category], _seed(category, "cad"))
+    return make_good_object(CATEGORIES[category], _seed(category, "cad"))
 
 
 def _turn(angle: float) -> np.ndarray:
@@ -344,14 +305,14 @@ def _turn(angle: float) -> np.ndarray:
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-def place_object(o: Object, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) -> Scene:
+def place_object(o: SyntheticObject, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) -> Scene:
     """The object turned by `angle` (radians) and shifted (metres).
 
     The pose that its own look would draw is undone beforehand.
 
     >>> place_object(cad_model("puck"), angle=np.pi / 2).vertices
     """
-    look = look_of(o)
+    look = draw_appearance(o)
     wanted = o.vertices @ _turn(angle).T + np.asarray(shift)
     return Scene(replace(o, vertices=(wanted - look.shift) @ _turn(look.yaw)))
 
@@ -366,7 +327,7 @@ def real_scene(category: str, split: str, defect: str, index: int) -> Scene:
     o = replace(cad_model(category), look=_seed(*words, "look"))
     rng = np.random.default_rng(_seed(*words, "pose"))
     if defect != "good":
-        o = spoil(o, defect, _seed(*words, "flaw"))
+        o = add_defect(o, defect, _seed(*words, "flaw"))
     o = replace(o, vertices=o.vertices * (1 + 0.002 * rng.normal()))
     return place_object(o, np.radians(1) * rng.normal(), (*rng.normal(0, 0.0004, 2), 0))
 
@@ -397,29 +358,29 @@ def _grey(rgb: np.ndarray) -> np.ndarray:
 def scan_scene(
     scene: Scene, views: int, pixels: int, seed: np.random.SeedSequence, table: bool = False
 ) -> list[View]:
-    """Grey images and noisy depth from `rig(views, pixels)`, with ground truth.
+    """Grey images and noisy depth from `camera_rig(views, pixels)`, with ground truth.
 
     Depth of the table only if asked for.
 
     >>> scan_scene(real_scene("puck", "test", "dent", 0), 12, 100, np.random.SeedSequence(0))
     """
     scanned = []
-    for i, (camera, noise) in enumerate(zip(rig(views, pixels), seed.spawn(views)), 1):
-        v = render(scene, camera, pixels, noise, background=table, name=str(i))
+    for i, (camera, noise) in enumerate(zip(camera_rig(views, pixels), seed.spawn(views)), 1):
+        v = render_view(scene, camera, pixels, noise, background=table, name=str(i))
         scanned.append(replace(v, rgb=_grey(v.rgb), normals=None))
     return scanned
 
 
 def render_synthetic(scene: Scene, views: int, pixels: int) -> list[View]:
-    """Grey images without background and exact depth of the object from `rig(views, pixels)`.
+    """Grey images without background and exact depth from `camera_rig(views, pixels)`.
 
     >>> render_synthetic(synthetic_scene("puck"), 12, 100)
     """
     rendered = []
-    for i, camera in enumerate(rig(views, pixels)):
+    for i, camera in enumerate(camera_rig(views, pixels)):
         hits, E = scene.cast(camera, pixels), camera.world_to_camera
         on = hits["on"]
-        image = render(scene, camera, pixels, _seed("render", i), background=False).rgb
+        image = render_view(scene, camera, pixels, _seed("render", i), background=False).rgb
         z = (hits["points"] @ E[:3, :3].T + E[:3, 3])[..., 2]
         depth = np.where(on, z, 0).astype(np.float32)
         view = View(
@@ -496,10 +457,7 @@ class SiM3DLayout(Layout):
 
     splits = ("train", "dev", "test")
     # good, and of each defect: the benchmark has about 40 a class
-    counts = {
-        "smoke": {"dev": (2, 1), "test": (3, 1)},
-        "laptop": {"dev": (4, 1), "test": (12, 4)},
-    }
+    counts = {"smoke": {"dev": (2, 1), "test": (3, 1)}, "laptop": {"dev": (4, 1), "test": (12, 4)}}
 
     def __init__(
         self, size: str = "small", views: int = 12, voxels: int | None = None, table: bool = False
@@ -553,7 +511,7 @@ class SiM3DLayout(Layout):
 
     def finish(self, root: Path, items: list[Item]) -> None:
         """The cameras of each class: intrinsics, and a pose a view, camera to world."""
-        cameras = rig(self.views, self.pixels)
+        cameras = camera_rig(self.views, self.pixels)
         for category in {i.category for i in items}:
             _write_cameras(Path(root) / category, cameras)
 
@@ -601,7 +559,7 @@ def find_instances(folder: Path, files: dict) -> dict[str, list[Path]]:
     patterns = [files[setup][role] for setup in ("real", "synth") for role in ("images", "depth")]
     places = {os.path.dirname(pattern) for pattern in patterns}
     found = {}
-    for p in visible(folder):
+    for p in list_folder(folder):
         named = p.name.startswith(f"{folder.name}_")
         if p.is_dir() and (named or any((p / place).is_dir() for place in places)):
             found.setdefault(instance_kind(p.name, folder.name, files), []).append(p)
@@ -616,8 +574,8 @@ def find_exposures(folder: Path, images: str) -> list[str]:
     """
     name = re.escape(os.path.basename(images)).replace("<view>", ".+")
     free = re.compile(name.replace("<exposure>", "(.+?)"))
-    matches = [free.fullmatch(p.name) for p in visible(folder / os.path.dirname(images))]
-    return sorted({m[1] for m in matches if m and m.groups()}, key=natural)
+    matches = [free.fullmatch(p.name) for p in list_folder(folder / os.path.dirname(images))]
+    return sorted({m[1] for m in matches if m and m.groups()}, key=natural_key)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #7a730f5f
@@ -628,14 +586,11 @@ def pair_views(
 
     >>> pairs, faults = pair_views(root / "puck/puck_real", layout_description()["real"], "2")
     """
-    patterns = {
-        "rgb": fill_pattern(where["images"], exposure=exposure),
-        "depth": where["depth"],
-    }
+    patterns = {"rgb": fill_pattern(where["images"], exposure=exposure), "depth": where["depth"]}
     found = {role: match_files(folder, pattern) for role, pattern in patterns.items()}
     faults = []
     for role, other in (("rgb", "depth"), ("depth", "rgb")):
-        alone = sorted(found[other].keys() - found[role].keys(), key=natural)
+        alone = sorted(found[other].keys() - found[role].keys(), key=natural_key)
         if not alone:
             continue
         there = find_exposures(folder, where["images"]) if role == "rgb" else []
@@ -648,7 +603,7 @@ def pair_views(
             fix=f"exposures here: {', '.join(there)}" if there else None,
         )
         faults.append(fault)
-    both = sorted(found["rgb"].keys() & found["depth"].keys(), key=natural)
+    both = sorted(found["rgb"].keys() & found["depth"].keys(), key=natural_key)
     return {v: {role: found[role][v] for role in found} for v in both}, faults
 
 
@@ -659,10 +614,10 @@ def _usual_views(view_sets: list[tuple[str, ...]]) -> tuple[str, ...]:
     return max(counts, key=lambda views: (counts[views], len(views)), default=())
 
 
-def _view_fault(found, expected, file: Path, what: str) -> ViewMismatch | None:
+def _view_fault(found, expected, file: Path, what: str) -> DatasetError | None:
     """The error for view ids that differ from those expected, or None."""
-    missing = sorted(set(expected) - set(found), key=natural)
-    extra = sorted(set(found) - set(expected), key=natural)
+    missing = sorted(set(expected) - set(found), key=natural_key)
+    extra = sorted(set(found) - set(expected), key=natural_key)
     differences = []
     for word, ids in {"missing": missing, "extra": extra}.items():
         if ids:
@@ -670,7 +625,7 @@ def _view_fault(found, expected, file: Path, what: str) -> ViewMismatch | None:
             differences.append(f"{word} {', '.join(ids[:12])}{more}")
     if not differences:
         return None
-    return ViewMismatch(
+    return DatasetError(
         f"{what} has other views than the class",
         file=file,
         found="; ".join(differences),
@@ -731,6 +686,22 @@ def _count_faults(folder: Path, kind: str, found: list[Path], files: dict) -> li
     return []
 
 
+def _make_record(folder: Path, kind: str, views: dict[str, dict[str, Path]], files: dict) -> Record:
+    category, split = folder.parent.name, "train" if kind in ("real", "synth") else kind
+    defect = "bad" if _is_bad(folder, files) else "good"
+    names = {"instance": folder.name, "class": category}
+    volume = folder.parent / fill_pattern(files["volume"]["file"], **names)
+    grid = files["volume"].get("grid")
+    info = {
+        "views": tuple(views),
+        "volume": volume if volume.is_file() else None,
+        "grid": folder.parent / fill_pattern(grid, **names) if grid else None,
+    }
+    name = f"{category}/{split}/{defect}/{folder.name}"
+    return Record(name, category, split, defect, tuple(views.values()), info)
+
+
+# %% ../../nbs/data/25_sim3d.ipynb #341177bd
 def scan_class(
     folder: Path, kind: str, files: dict, exposure: str
 ) -> Iterator[Record | DatasetError]:
@@ -763,26 +734,11 @@ def scan_class(
     yield from faults + _count_faults(folder, kind, found, files)
 
 
-def _make_record(folder: Path, kind: str, views: dict[str, dict[str, Path]], files: dict) -> Record:
-    category, split = folder.parent.name, "train" if kind in ("real", "synth") else kind
-    defect = "bad" if _is_bad(folder, files) else "good"
-    names = {"instance": folder.name, "class": category}
-    volume = folder.parent / fill_pattern(files["volume"]["file"], **names)
-    grid = files["volume"].get("grid")
-    info = {
-        "views": tuple(views),
-        "volume": volume if volume.is_file() else None,
-        "grid": folder.parent / fill_pattern(grid, **names) if grid else None,
-    }
-    name = f"{category}/{split}/{defect}/{folder.name}"
-    return Record(name, category, split, defect, tuple(views.values()), info)
-
-
 # %% ../../nbs/data/25_sim3d.ipynb #365d1888
 def _require_size(path: Path, found: tuple, expected: tuple) -> None:
     if tuple(found) != tuple(expected):
         what = "depth map has another size than its image"
-        raise ShapeMismatch(what, file=path, found=found, expected=expected)
+        raise DatasetError(what, file=path, found=found, expected=expected)
 
 
 class _InstanceFiles(FileDataset):
@@ -793,7 +749,7 @@ class _InstanceFiles(FileDataset):
     def volume(self, record: Record) -> DefectVolume | None:
         """The ground truth of an instance in voxels, or None where there is no file.
 
-        Raises `LabelMaskConflict`, `MissingMask`, and what `read_volume` raises.
+        Raises `DatasetError`, and what `read_volume` raises.
         """
         path, keys = record.info["volume"], self.files["volume"]
         if path is None:
@@ -803,20 +759,20 @@ class _InstanceFiles(FileDataset):
         n = int(volume.labels.sum())
         if record.defect == "good" and n:
             what, expected = "a good instance's volume marks a defect", "none, or no volume"
-            raise LabelMaskConflict(what, file=path, found=f"{n} voxels", expected=expected)
+            raise DatasetError(what, file=path, found=f"{n} voxels", expected=expected)
         if record.defect != "good" and not n:
             what, found = "an anomalous instance's volume is empty", "0 labelled voxels"
-            raise MissingMask(what, file=path, found=found, expected="at least 1")
+            raise DatasetError(what, file=path, found=found, expected="at least 1")
         return volume
 
     def headers(self, record: Record) -> None:
         """Check sizes and number types of all files, and the volume."""
         for files in record.files:
             path = files["depth"]
-            image, depth = header(files["rgb"]), header(path)
+            image, depth = read_header(files["rgb"]), read_header(path)
             if path.suffix == ".npy" and depth.channels != 1:
                 what, found = "array has the wrong number of axes", (*depth.size, depth.channels)
-                raise ShapeMismatch(what, file=path, found=found, expected="2 axes")
+                raise DatasetError(what, file=path, found=found, expected="2 axes")
             if depth.dtype not in ("float32", "float64"):
                 raise _wrong_type(path, depth.dtype)
             _require_size(path, depth.size, image.size)
@@ -865,7 +821,7 @@ class SiM3D(_InstanceFiles):
     def categories_in(cls, home: Path) -> list[str]:
         """The folders of `home` with instances."""
         files = layout_description()
-        return [p.name for p in visible(home) if p.is_dir() and find_instances(p, files)]
+        return [p.name for p in list_folder(home) if p.is_dir() and find_instances(p, files)]
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:

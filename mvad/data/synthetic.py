@@ -22,16 +22,6 @@ __all__ = [
     "CATEGORIES",
     "AMBIENT",
     "SIZES",
-    "Object",
-    "Recipe",
-    "good_object",
-    "spoil",
-    "look_of",
-    "rig",
-    "render",
-    "contents",
-    "Look",
-    "NoSuchSpot",
     "ObjectRecipe",
     "make_body",
     "vertex_normals",
@@ -715,11 +705,8 @@ def make_sample(
         )
         if not alone or [v.gt.mean() >= _LEAST for v in seen if v.gt.any()] == [True]:
             return Sample(f"{category}/{split}/{defect}/{index:03d}", category, split, defect, seen)
-    raise MvadError(
-        "no object has a spot that exactly one view sees",
-        found=f"{views} views, 200 objects tried",
-        fix="use fewer views",
-    )
+    problem = "no object has a spot that exactly one view sees"
+    raise MvadError(problem, found=f"{views} views, 200 objects tried", fix="use fewer views")
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #e16e9778
@@ -832,10 +819,3 @@ def cross_view_errors(
     rows, cols = np.nonzero(b.valid)
     landed = uvw[seen, :2] / uvw[seen, 2:]
     return np.hypot(landed[:, 0] - cols[nearest[seen]], landed[:, 1] - rows[nearest[seen]])
-
-
-# %% ../../nbs/data/21_synthetic.ipynb #be9caf06
-# the names of before, until the loaders use the new ones
-Object, Recipe, good_object, spoil = SyntheticObject, ObjectRecipe, make_good_object, add_defect
-look_of, rig, render, contents = draw_appearance, camera_rig, render_view, split_contents
-Look, _AMBIENT, _seed, NoSuchSpot = Appearance, AMBIENT, object_seed, MvadError

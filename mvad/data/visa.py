@@ -12,20 +12,8 @@ from pathlib import Path
 import numpy as np
 from ..core.sample import require_known
 from ..core.files import write_text
-from mvad.data.base import (
-    BadIndex,
-    DatasetError,
-    DuplicateSample,
-    LabelMaskConflict,
-    MissingMask,
-    Record,
-    UnreadableFile,
-    inside,
-    reading,
-    visible,
-    write_jpeg,
-    write_png,
-)
+from .base import DatasetError, Record, path_below, reading, list_folder, write_jpeg
+from .base import write_png
 from .images import ImageDataset, require_keys
 from .layout import Item, Layout
 from .synthetic import DEFECTS
@@ -39,19 +27,17 @@ SPLIT_LISTS = ("1cls", "2cls_highshot", "2cls_fewshot")
 
 
 def read_split_list(path: str | Path) -> list[tuple[int, dict[str, str]]]:
-    """The lines of a split list with their numbers. Raises `UnreadableFile`, `BadIndex`.
+    """The lines of a split list with their numbers. Raises `DatasetError`.
 
     >>> read_split_list("split_csv/1cls.csv")[0][1]["image"]
     """
     path = Path(path)
     if not path.is_file():
-        raise UnreadableFile(
-            "there is no such split list",
-            file=path,
-            found=", ".join(p.name for p in visible(path.parent)) or "no list at all",
-            expected=",".join(LIST_COLUMNS) + " in a CSV file",
-            fix="unpack the archive again",
-        )
+        problem = "there is no such split list"
+        found = ", ".join(p.name for p in list_folder(path.parent)) or "no list at all"
+        expected = ",".join(LIST_COLUMNS) + " in a CSV file"
+        fix = "unpack the archive again"
+        raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
     with reading(path, "split list"):
         lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
     require_keys(dict.fromkeys(lines.fieldnames or ()), LIST_COLUMNS, "this split list", path)
@@ -62,35 +48,32 @@ def read_split_list(path: str | Path) -> list[tuple[int, dict[str, str]]]:
 def read_row(home: Path, row: dict[str, str], file: Path, line: int) -> Record:
     """The sample that a line of the list `file` names; its id keeps the folder, Normal or Anomaly.
 
-    Raises `BadIndex`, `MissingMask`, `LabelMaskConflict`.
+    Raises `DatasetError`.
 
     >>> read_row(home, row, list_file, 2)
     """
-    image, label = inside(home, row["image"], index=file), row["label"]
+    image, label = path_below(home, row["image"], index=file), row["label"]
     if label not in ("normal", "anomaly"):
         found = f"{label!r} in line {line}"
-        raise BadIndex("an unknown label", file=file, found=found, expected="normal or anomaly")
+        raise DatasetError("an unknown label", file=file, found=found, expected="normal or anomaly")
     if not image.is_file():
-        raise BadIndex(
-            "this list names an image that is not there",
-            file=file,
-            found=f"line {line}: {row['image']}",
-            expected=f"a file {image}",
-            fix="unpack the archive again",
-        )
+        problem = "this list names an image that is not there"
+        found = f"line {line}: {row['image']}"
+        fix = "unpack the archive again"
+        raise DatasetError(problem, file=file, found=found, expected=f"a file {image}", fix=fix)
     folder = image.parent.name
     if folder in ("Normal", "Anomaly") and folder.lower() != label:
         found = f"line {line}: {label} for {row['image']}"
-        raise LabelMaskConflict(
+        raise DatasetError(
             "label and folder disagree", file=file, found=found, expected=folder.lower()
         )
     files = {"rgb": image}
     if row["mask"]:
-        mask = inside(home, row["mask"], index=file)
+        mask = path_below(home, row["mask"], index=file)
         files |= {"gt": mask} if mask.is_file() else {}
     if label == "anomaly" and "gt" not in files:
         found = f"{row['mask'] or 'no mask'} in line {line} of {file.name}"
-        raise MissingMask(
+        raise DatasetError(
             "an anomalous image has no mask", file=image, found=found, expected="one that is there"
         )
     name, split = row["object"], row["split"]
@@ -115,7 +98,7 @@ def _scan_split_list(
         first = seen.setdefault(row["image"], line)
         if first != line:
             found = f"{row['image']} in lines {first} and {line}"
-            yield DuplicateSample(
+            yield DatasetError(
                 "a list names an image twice", file=file, found=found, expected="once"
             )
             continue
@@ -164,9 +147,9 @@ class VisA(ImageDataset):
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
         """The objects, raw and converted."""
-        raw = {p.name for p in visible(home) if cls.is_raw(home, p.name)}
+        raw = {p.name for p in list_folder(home) if cls.is_raw(home, p.name)}
         converted = super().categories_in(home)
-        return [p.name for p in visible(home) if p.name in raw or p.name in converted]
+        return [p.name for p in list_folder(home) if p.name in raw or p.name in converted]
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:

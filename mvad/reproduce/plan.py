@@ -42,17 +42,17 @@ __all__ = [
 # %% ../../nbs/reproduce/51_plan.ipynb #179fe19d
 def _categories(dataset: str, root: str, wanted: Sequence[str]) -> list[str]:
     """The wanted categories (checked), or all under a root, or the first embedded ones."""
-    from mvad.data.base import categories, close
+    from mvad.data.base import did_you_mean, list_categories
     from mvad.data.embedded import embedded_categories
 
     if not root:
         return embedded_categories(wanted)
-    there = categories(dataset, root)
+    there = list_categories(dataset, root)
     for c in wanted:
         if c not in there:
             known = ", ".join(there[:12])
             raise MvadError(
-                "unknown category", file=root, found=c, expected=known, fix=close(c, there)
+                "unknown category", file=root, found=c, expected=known, fix=did_you_mean(c, there)
             )
     return list(wanted) or there
 

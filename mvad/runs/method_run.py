@@ -25,7 +25,7 @@ from ..core.files import cache_root
 from ..core.geometry import border_points
 from ..core.registry import MethodEntry, method_entry
 from ..core.sample import Sample
-from ..data.base import Dataset, categories, data_hash, few_shot, load_dataset
+from ..data.base import Dataset, list_categories, data_hash, few_shot, load_dataset
 from ..data.embedded import embedded_root, organised_root
 from ..encoders.features import FeatureCache
 
@@ -173,7 +173,7 @@ def load_run(run: RunSettings, splits=(), **options) -> RunData:
     entry = method_entry(run.method)
     splits = tuple(splits) or entry.splits
     root, layout = _folder(run, entry, splits), run.dataset
-    first = categories(layout, root)[0] if run.root and not run.category else entry.category
+    first = list_categories(layout, root)[0] if run.root and not run.category else entry.category
     run = replace(run, category=run.category or first)
     more = {}
     if layout == "synthetic":

@@ -227,9 +227,7 @@ class Configurable:
 class Checkpointed(ABC):
     """A method that can be written to a file and read again: settings, state, encoders' hashes.
 
-    Example:
-        >>> detector.save("bagel.safetensors")
-        >>> type(detector).load("bagel.safetensors").predict(sample).score
+    Example: `detector.save("cfm.safetensors"); CFM.load("cfm.safetensors").predict(sample).score`
     """
 
     name: typing.ClassVar[str]

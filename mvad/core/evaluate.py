@@ -693,8 +693,7 @@ def make_record(
 class RunRecord(TypedDict):
     """What is kept of a run, schema 1; `areas` came later and may be missing.
 
-    Example:
-        >>> read_record("out/record.json")["run"]["method"]
+    Example: `read_record("out/record.json")["run"]["method"]`
     """
 
     __pydantic_config__ = ConfigDict(extra="allow")

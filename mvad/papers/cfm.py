@@ -126,9 +126,7 @@ class WholeMap(Lifted):
 
     `pixels` are still the foreground.
 
-    Example:
-        >>> whole = lift_whole_map(view, *encode_view(view, encoders), "paper", stride=2)
-        >>> whole.shape, whole.nearest  # of the lattice; and its point nearest to each pixel
+    Example: `lift_whole_map(view, *encode_view(view, encoders), "paper", stride=2).shape`
     """
 
     shape: tuple[int, int] = (0, 0)  # of the lattice

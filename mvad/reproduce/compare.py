@@ -98,7 +98,10 @@ def differences(a: Site, b: Site) -> list[tuple[str, str, str, int]]:
 # %% ../../nbs/reproduce/52c_compare.ipynb #cc0a7676
 @dataclass(frozen=True)
 class Comparison:
-    """Two reproductions: a DataFrame a table that both have, and what differs between them."""
+    """Two reproductions: a DataFrame a table that both have, and what differs between them.
+
+    Example: `compare(read_reproduction("out"), read_reproduction("out2")).largest`
+    """
 
     a: Reproduction
     b: Reproduction

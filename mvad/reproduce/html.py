@@ -74,7 +74,12 @@ def style_sheet() -> str:
 # %% ../../nbs/reproduce/52_html.ipynb #63834fea
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table on a page."""
+    """One cell of a table on a page.
+
+    Example:
+        >>> Cell("0.98", bold=True, href="run.html").rows
+        1
+    """
 
     text: str = ""
     kind: str = ""  # the style sheet's class
@@ -92,7 +97,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table on a page: lines of its head, lines of its body."""
+    """A table on a page: lines of its head, lines of its body.
+
+    Example:
+        >>> grid = Grid([head_cells(["map", "I-AUROC"])], [[Cell("product"), number_cell(0.98)]])
+        >>> grid.lines[0][1].text
+        '0.980'
+    """
 
     head: list[list[Cell]]
     lines: list[list[Cell]] = field(default_factory=list)
@@ -101,7 +112,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Fact:
-    """One value in a list of facts; `code`: set as code, `small`: how many runs have it."""
+    """One value in a list of facts; `code`: set as code, `small`: how many runs have it.
+
+    Example:
+        >>> Fact("cuda:0", code=True, small="3 runs").text
+        'cuda:0'
+    """
 
     text: str
     code: bool = False

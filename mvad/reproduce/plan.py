@@ -162,7 +162,10 @@ def only_runner(out: Path) -> Iterator[None]:
 # %% ../../nbs/reproduce/51_plan.ipynb #b0e896b8
 @dataclass(frozen=True)
 class Reproduction:
-    """All that a report needs: the tables, what became of their runs, and where."""
+    """All that a report needs: the tables, what became of their runs, and where.
+
+    Example: `read_reproduction("out").ok`
+    """
 
     out: Path
     specs: tuple[TableSpec, ...]

@@ -33,7 +33,13 @@ _PAGE_FOLDER, _TABLE_FOLDER, _INDEX_FILE = "pages", "tables", "report.html"
 
 @dataclass
 class Site:
-    """A reproduction, its records read once, and the addresses of its pages."""
+    """A reproduction, its records read once, and the addresses of its pages.
+
+    Example:
+        >>> site = Site(Reproduction(Path("out"), (SPECS["cfm/6"],), {"cfm/6": []}))
+        >>> site.table(SPECS["cfm/6"]).name
+        'cfm-6.html'
+    """
 
     r: Reproduction
     _records: dict = field(default_factory=dict)

@@ -35,6 +35,10 @@ class Metric:
 
     `key` is its name in the records where that differs: an "I-AUROC" over objects of many views
     is their "S-AUROC".
+
+    Example:
+        >>> Metric("I-AUROC", key="S-AUROC").recorded
+        'S-AUROC'
     """
 
     name: str  # "I-AUROC", "P-AUROC", "AUPRO@30%"
@@ -49,7 +53,12 @@ class Metric:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: the paper's name for it, and which map of which run fills it."""
+    """A line of a table: the paper's name for it, and which map of which run fills it.
+
+    Example:
+        >>> Row("CFM", "ours", branch="psi_2d").method
+        'cfm'
+    """
 
     label: str  # its name in the paper's values
     variant: str | None = None  # what is trained; None: another method's row, only quoted
@@ -61,7 +70,13 @@ class Row:
 # %% ../../nbs/reproduce/50a_specs.ipynb #a549d2fb
 @dataclass(frozen=True)
 class Claim:
-    """What the authors read from a table: row `better` is above each row of `than`."""
+    """What the authors read from a table: row `better` is above each row of `than`.
+
+    Example:
+        >>> claim = Claim("the product is best", Metric("I-AUROC"), "product", ("psi_2d", "psi_3d"))
+        >>> claim.metric.recorded
+        'I-AUROC'
+    """
 
     text: str
     metric: Metric
@@ -72,7 +87,13 @@ class Claim:
 # %% ../../nbs/reproduce/50a_specs.ipynb #f7129336
 @dataclass(frozen=True)
 class TableSpec:
-    """A table: its rows, metrics, the paper's configuration, what it needs, and what it claims."""
+    """A table: its rows, metrics, the paper's configuration, what it needs, and what it claims.
+
+    Example:
+        >>> rows = Row("CFM", "ours"), Row("MAFR", "ours", method="mafr")
+        >>> TableSpec("mine/1", "Both", "mvtec3d", rows, (Metric("I-AUROC"),)).runs()
+        (('cfm', 'ours'), ('mafr', 'ours'))
+    """
 
     name: str  # "cfm/6"
     title: str

@@ -96,7 +96,13 @@ Difference = tuple[float, float, float]  # mean, low, high
 
 @dataclass(frozen=True)
 class Verdict:
-    """What our records say to a claim: a word, why, and the difference to each rival."""
+    """What our records say to a claim: a word, why, and the difference to each rival.
+
+    Example:
+        >>> claim = SPECS["cfm/6"].claims[0]
+        >>> Verdict(claim, SHOWS, "above every rival", {"psi_2d": (0.04, 0.01, 0.07)}).verdict
+        'shows'
+    """
 
     claim: Claim
     verdict: str  # SHOWS, DOES_NOT or CANNOT
@@ -105,7 +111,14 @@ class Verdict:
 
 
 class CannotJudge(Exception):
-    """Why two sides cannot be compared, in words."""
+    """Why two sides cannot be compared, in words.
+
+    Example:
+        >>> paired_difference([], [], ("sum", "sum"), Metric("I-AUROC"))
+        Traceback (most recent call last):
+            ...
+        mvad.reproduce.verdicts.CannotJudge: there are no results
+    """
 
 
 # %% ../../nbs/reproduce/50b_verdicts.ipynb #2f063fb2

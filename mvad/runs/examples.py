@@ -23,7 +23,13 @@ RATES = np.r_[0.0, np.geomspace(1e-4, 1, 200)]  # false positive rates at which 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A test sample as a run left it: one view, its maps by branch name, its score."""
+    """A test sample as a run left it: one view, its maps by branch name, its score.
+
+    Example:
+        >>> shown = Example("dent/000", "dent", 0.7, view, {"product": np.zeros(view.valid.shape)})
+        >>> shown.defect, list(shown.maps)
+        ('dent', ['product'])
+    """
 
     id: str
     defect: str

@@ -38,7 +38,12 @@ __all__ = [
 
 # %% ../../nbs/runs/49_executors.ipynb #776c37af
 class InSequence:
-    """One run after the other, in this process."""
+    """One run after the other, in this process.
+
+    Example:
+        >>> list(InSequence().execute_all({}, Watch(total=0), {}))  # no run, no outcome
+        []
+    """
 
     places = 1
 
@@ -124,7 +129,12 @@ def shares(
 # %% ../../nbs/runs/49_executors.ipynb #bd3103cc
 @dataclass
 class InProcesses:
-    """As many runs at a time as there are places, each in a Python process of its own."""
+    """As many runs at a time as there are places, each in a Python process of its own.
+
+    Example:
+        >>> executor_for("processes", jobs=4)
+        InProcesses(places=4)
+    """
 
     places: int
 
@@ -262,6 +272,10 @@ class RayCluster(_Cluster):
     """Runs as Ray tasks.
 
     A lost worker or machine costs time, no results; after `retries` losses a run has failed.
+
+    Example:
+        >>> RayCluster(cores=2).per_run("cuda")  # GPUs and cores
+        (1.0, 2)
     """
 
     retries: int = 3
@@ -315,6 +329,10 @@ class SlurmCluster(_Cluster):
     """Runs as Slurm jobs through submitit, all queued at once.
 
     `address` "local" starts them here, as many at a time as there are places.
+
+    Example:
+        >>> SlurmCluster(address="local").per_run("cpu")  # GPUs and cores
+        (0.0, 1)
     """
 
     def check(self) -> None:

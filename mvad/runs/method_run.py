@@ -55,6 +55,8 @@ class RunData:
         unit: what the data's lengths are multiplied with.
         rendered: whether the views are rendered from scans.
         changes: settings of the method that the data decide.
+
+    Example: `load_run(RunSettings("cfm", scale="smoke")).settings(CFM, epochs=2).epochs == 2`
     """
 
     run: RunSettings

@@ -43,6 +43,12 @@ class Ledger:
         cells: how many cells the run has.
         clock: tells the time, in seconds.
         encoding: tells how many seconds have gone into frozen features so far.
+
+    Example:
+        >>> ledger = Ledger(cells=2, clock=iter([0.0, 3.0]).__next__)  # a clock that says 0, then 3
+        >>> ledger.next_cell()
+        >>> ledger.seconds
+        {'0': 3.0}
     """
 
     cells: int = 1
@@ -108,6 +114,10 @@ class Timings:
         own: {phase: seconds} without those for frozen features, in order.
         frozen: {phase: seconds} for frozen features, where no cache has them.
         categories: those whose features a cache should have.
+
+    Example:
+        >>> Timings().after({"0": 4.0, "1 CFM": 60.0}, {"0": 3.0}, "puck").expected(cached=True)
+        {'0': 1.0, '1 CFM': 60.0}
     """
 
     own: dict[str, float] = field(default_factory=dict)
@@ -138,6 +148,8 @@ class Forecast:
         ledger: where the run is.
         timings: of earlier runs of its kind.
         cached: whether its frozen features are thought to be in a cache.
+
+    Example: `Forecast(Ledger(cells=4, cell=2)).update() == 0.5`
     """
 
     ledger: Ledger
@@ -234,7 +246,13 @@ def keep_timings(progress: str | Path, timings: str | Path, category: str) -> No
 
 # %% ../../nbs/runs/47a_progress.ipynb #2b6d16d8
 class ProgressFile:
-    """A run's forecast as JSON in a file that is replaced twice a second at most."""
+    """A run's forecast as JSON in a file that is replaced twice a second at most.
+
+    Example:
+        >>> ProgressFile("progress.json", Forecast(Ledger(cells=4, cell=2))).write()
+        >>> read_progress("progress.json")[0]
+        0.5
+    """
 
     def __init__(self, path: str | Path, forecast: Forecast):
         self.path, self.forecast, self.last = Path(path), forecast, -1.0
@@ -345,6 +363,13 @@ class Watch:
         total: how many runs there are.
         places: how many are executed at the same time.
         expected: seconds that a run of this kind took earlier, if that is known.
+
+    Example:
+        >>> watch = Watch(total=2)
+        >>> watch.waiting.add("cfm on box")
+        >>> watch.done("cfm on puck", seconds=60.0)
+        >>> watch.state()  # runs that are done, what is going on, seconds left
+        (1, '', 60.0)
     """
 
     def __init__(self, total: int, places: int = 1, expected: Callable = lambda run: None):

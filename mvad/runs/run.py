@@ -268,7 +268,13 @@ def valid_record(folder: Path, run: Run) -> dict | None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run."""
+    """What became of a run.
+
+    Example:
+        >>> run = Run("cfm", "ours", "synthetic", "puck")
+        >>> Outcome(run, Path("out"), "failed", error="no space left").failure()["error"]
+        'no space left'
+    """
 
     run: Run
     folder: Path

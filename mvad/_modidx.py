@@ -2409,6 +2409,10 @@ d = {
                 "data/depth_maps.html#_checked_matrix",
                 "mvad/data/depth_maps.py",
             ),
+            "mvad.data.depth_maps._depth_to_xyz_job": (
+                "data/depth_maps.html#_depth_to_xyz_job",
+                "mvad/data/depth_maps.py",
+            ),
             "mvad.data.depth_maps._folder_jobs": (
                 "data/depth_maps.html#_folder_jobs",
                 "mvad/data/depth_maps.py",
@@ -2421,12 +2425,12 @@ d = {
                 "data/depth_maps.html#_read_rows",
                 "mvad/data/depth_maps.py",
             ),
-            "mvad.data.depth_maps.depth_to_xyz_files": (
-                "data/depth_maps.html#depth_to_xyz_files",
+            "mvad.data.depth_maps._xyz_to_depth_job": (
+                "data/depth_maps.html#_xyz_to_depth_job",
                 "mvad/data/depth_maps.py",
             ),
-            "mvad.data.depth_maps.depth_to_xyz_job": (
-                "data/depth_maps.html#depth_to_xyz_job",
+            "mvad.data.depth_maps.depth_to_xyz_files": (
+                "data/depth_maps.html#depth_to_xyz_files",
                 "mvad/data/depth_maps.py",
             ),
             "mvad.data.depth_maps.read_depth": (
@@ -2443,10 +2447,6 @@ d = {
             ),
             "mvad.data.depth_maps.xyz_to_depth_files": (
                 "data/depth_maps.html#xyz_to_depth_files",
-                "mvad/data/depth_maps.py",
-            ),
-            "mvad.data.depth_maps.xyz_to_depth_job": (
-                "data/depth_maps.html#xyz_to_depth_job",
                 "mvad/data/depth_maps.py",
             ),
         },
@@ -2554,18 +2554,6 @@ d = {
                 "data/eyecandies.html#organising.__post_init__",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.StillScene": (
-                "data/eyecandies.html#stillscene",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.StillScene.__init__": (
-                "data/eyecandies.html#stillscene.__init__",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.StillScene.cast": (
-                "data/eyecandies.html#stillscene.cast",
-                "mvad/data/eyecandies.py",
-            ),
             "mvad.data.eyecandies._CandyFiles": (
                 "data/eyecandies.html#_candyfiles",
                 "mvad/data/eyecandies.py",
@@ -2586,8 +2574,32 @@ d = {
                 "data/eyecandies.html#_candyfiles.splits",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies._StillScene": (
+                "data/eyecandies.html#_stillscene",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._StillScene.__init__": (
+                "data/eyecandies.html#_stillscene.__init__",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._StillScene.cast": (
+                "data/eyecandies.html#_stillscene.cast",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies._bound": (
                 "data/eyecandies.html#_bound",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._candy_camera": (
+                "data/eyecandies.html#_candy_camera",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._check_mask_agrees": (
+                "data/eyecandies.html#_check_mask_agrees",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._check_png_end": (
+                "data/eyecandies.html#_check_png_end",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._check_png_header": (
@@ -2598,8 +2610,36 @@ d = {
                 "data/eyecandies.html#_check_union",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies._colours_from_normals": (
+                "data/eyecandies.html#_colours_from_normals",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._depth_from_raw": (
+                "data/eyecandies.html#_depth_from_raw",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._depth_to_raw": (
+                "data/eyecandies.html#_depth_to_raw",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies._files_used": (
                 "data/eyecandies.html#_files_used",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._fit_belt": (
+                "data/eyecandies.html#_fit_belt",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._group_by_index": (
+                "data/eyecandies.html#_group_by_index",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._layout_spec": (
+                "data/eyecandies.html#_layout_spec",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._normals_from_colours": (
+                "data/eyecandies.html#_normals_from_colours",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._organise_jobs": (
@@ -2610,108 +2650,68 @@ d = {
                 "data/eyecandies.html#_organise_one",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies._points_in_frame": (
+                "data/eyecandies.html#_points_in_frame",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._published_camera": (
+                "data/eyecandies.html#_published_camera",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._read_bounds": (
+                "data/eyecandies.html#_read_bounds",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._read_label": (
+                "data/eyecandies.html#_read_label",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._render_candy": (
+                "data/eyecandies.html#_render_candy",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._render_lit": (
+                "data/eyecandies.html#_render_lit",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies._require_files": (
                 "data/eyecandies.html#_require_files",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._sample_items": (
+                "data/eyecandies.html#_sample_items",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._split_folder": (
                 "data/eyecandies.html#_split_folder",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies._stage_object": (
+                "data/eyecandies.html#_stage_object",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies._write_annotation": (
                 "data/eyecandies.html#_write_annotation",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.candy_camera": (
-                "data/eyecandies.html#candy_camera",
+            "mvad.data.eyecandies._write_candy": (
+                "data/eyecandies.html#_write_candy",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._write_pose": (
+                "data/eyecandies.html#_write_pose",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies.candy_mask": (
                 "data/eyecandies.html#candy_mask",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.check_mask_agrees": (
-                "data/eyecandies.html#check_mask_agrees",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.check_png_end": (
-                "data/eyecandies.html#check_png_end",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.colours_from_normals": (
-                "data/eyecandies.html#colours_from_normals",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.depth_from_raw": (
-                "data/eyecandies.html#depth_from_raw",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.depth_to_raw": (
-                "data/eyecandies.html#depth_to_raw",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.fit_belt": (
-                "data/eyecandies.html#fit_belt",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.group_by_index": (
-                "data/eyecandies.html#group_by_index",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.layout_spec": (
-                "data/eyecandies.html#layout_spec",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.normals_from_colours": (
-                "data/eyecandies.html#normals_from_colours",
-                "mvad/data/eyecandies.py",
-            ),
             "mvad.data.eyecandies.organise": (
                 "data/eyecandies.html#organise",
                 "mvad/data/eyecandies.py",
             ),
-            "mvad.data.eyecandies.points_in_frame": (
-                "data/eyecandies.html#points_in_frame",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.published_camera": (
-                "data/eyecandies.html#published_camera",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.read_bounds": (
-                "data/eyecandies.html#read_bounds",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.read_label": (
-                "data/eyecandies.html#read_label",
-                "mvad/data/eyecandies.py",
-            ),
             "mvad.data.eyecandies.read_view": (
                 "data/eyecandies.html#read_view",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.render_candy": (
-                "data/eyecandies.html#render_candy",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.render_lit": (
-                "data/eyecandies.html#render_lit",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.sample_items": (
-                "data/eyecandies.html#sample_items",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.stage_object": (
-                "data/eyecandies.html#stage_object",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.write_candy": (
-                "data/eyecandies.html#write_candy",
-                "mvad/data/eyecandies.py",
-            ),
-            "mvad.data.eyecandies.write_pose": (
-                "data/eyecandies.html#write_pose",
                 "mvad/data/eyecandies.py",
             ),
         },
@@ -2848,8 +2848,11 @@ d = {
                 "data/layout.html#layout.write",
                 "mvad/data/layout.py",
             ),
+            "mvad.data.layout._files_below": (
+                "data/layout.html#_files_below",
+                "mvad/data/layout.py",
+            ),
             "mvad.data.layout._write_item": ("data/layout.html#_write_item", "mvad/data/layout.py"),
-            "mvad.data.layout.files_below": ("data/layout.html#files_below", "mvad/data/layout.py"),
             "mvad.data.layout.layout_class": (
                 "data/layout.html#layout_class",
                 "mvad/data/layout.py",
@@ -2877,21 +2880,21 @@ d = {
                 "mvad/data/loco.py",
             ),
             "mvad.data.loco.Region": ("data/loco.html#region", "mvad/data/loco.py"),
-            "mvad.data.loco.read_defect_kinds": (
-                "data/loco.html#read_defect_kinds",
+            "mvad.data.loco._read_defect_kinds": (
+                "data/loco.html#_read_defect_kinds",
                 "mvad/data/loco.py",
             ),
-            "mvad.data.loco.read_region": ("data/loco.html#read_region", "mvad/data/loco.py"),
+            "mvad.data.loco._read_region": ("data/loco.html#_read_region", "mvad/data/loco.py"),
+            "mvad.data.loco._region_files": ("data/loco.html#_region_files", "mvad/data/loco.py"),
+            "mvad.data.loco._saturation_area": (
+                "data/loco.html#_saturation_area",
+                "mvad/data/loco.py",
+            ),
+            "mvad.data.loco._scan_region_folders": (
+                "data/loco.html#_scan_region_folders",
+                "mvad/data/loco.py",
+            ),
             "mvad.data.loco.read_regions": ("data/loco.html#read_regions", "mvad/data/loco.py"),
-            "mvad.data.loco.region_files": ("data/loco.html#region_files", "mvad/data/loco.py"),
-            "mvad.data.loco.saturation_area": (
-                "data/loco.html#saturation_area",
-                "mvad/data/loco.py",
-            ),
-            "mvad.data.loco.scan_region_folders": (
-                "data/loco.html#scan_region_folders",
-                "mvad/data/loco.py",
-            ),
         },
         "mvad.data.multiview": {
             "mvad.data.multiview.Coverage": (
@@ -2963,17 +2966,49 @@ d = {
                 "data/multiview.html#_bounding_box",
                 "mvad/data/multiview.py",
             ),
+            "mvad.data.multiview._bridge_gaps": (
+                "data/multiview.html#_bridge_gaps",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._category_scale": (
+                "data/multiview.html#_category_scale",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._decode_depth": (
+                "data/multiview.html#_decode_depth",
+                "mvad/data/multiview.py",
+            ),
             "mvad.data.multiview._differences": (
                 "data/multiview.html#_differences",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview._draw": ("data/multiview.html#_draw", "mvad/data/multiview.py"),
+            "mvad.data.multiview._draw_sheet": (
+                "data/multiview.html#_draw_sheet",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._encode_depth": (
+                "data/multiview.html#_encode_depth",
+                "mvad/data/multiview.py",
+            ),
             "mvad.data.multiview._far_camera": (
                 "data/multiview.html#_far_camera",
                 "mvad/data/multiview.py",
             ),
+            "mvad.data.multiview._fill_pinholes": (
+                "data/multiview.html#_fill_pinholes",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._find_holes": (
+                "data/multiview.html#_find_holes",
+                "mvad/data/multiview.py",
+            ),
             "mvad.data.multiview._find_record": (
                 "data/multiview.html#_find_record",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._grid_normals": (
+                "data/multiview.html#_grid_normals",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview._is_finite": (
@@ -2992,8 +3027,24 @@ d = {
                 "data/multiview.html#_neighbours",
                 "mvad/data/multiview.py",
             ),
+            "mvad.data.multiview._object_scale": (
+                "data/multiview.html#_object_scale",
+                "mvad/data/multiview.py",
+            ),
             "mvad.data.multiview._read_view": (
                 "data/multiview.html#_read_view",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._read_view_index": (
+                "data/multiview.html#_read_view_index",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._render_cameras": (
+                "data/multiview.html#_render_cameras",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._render_job": (
+                "data/multiview.html#_render_job",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview._render_jobs": (
@@ -3012,6 +3063,10 @@ d = {
                 "data/multiview.html#_single_view",
                 "mvad/data/multiview.py",
             ),
+            "mvad.data.multiview._splat_points": (
+                "data/multiview.html#_splat_points",
+                "mvad/data/multiview.py",
+            ),
             "mvad.data.multiview._surface_depth": (
                 "data/multiview.html#_surface_depth",
                 "mvad/data/multiview.py",
@@ -3020,64 +3075,20 @@ d = {
                 "data/multiview.html#_without_plane",
                 "mvad/data/multiview.py",
             ),
+            "mvad.data.multiview._z_buffer": (
+                "data/multiview.html#_z_buffer",
+                "mvad/data/multiview.py",
+            ),
             "mvad.data.multiview.azimuths": (
                 "data/multiview.html#azimuths",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.bridge_gaps": (
-                "data/multiview.html#bridge_gaps",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.category_scale": (
-                "data/multiview.html#category_scale",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.decode_depth": (
-                "data/multiview.html#decode_depth",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.draw_sheet": (
-                "data/multiview.html#draw_sheet",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.encode_depth": (
-                "data/multiview.html#encode_depth",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.fill_pinholes": (
-                "data/multiview.html#fill_pinholes",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.find_holes": (
-                "data/multiview.html#find_holes",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview.fit_camera": (
                 "data/multiview.html#fit_camera",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview.grid_normals": (
-                "data/multiview.html#grid_normals",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.object_scale": (
-                "data/multiview.html#object_scale",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.read_view_index": (
-                "data/multiview.html#read_view_index",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.render_cameras": (
-                "data/multiview.html#render_cameras",
-                "mvad/data/multiview.py",
-            ),
             "mvad.data.multiview.render_dataset": (
                 "data/multiview.html#render_dataset",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.render_job": (
-                "data/multiview.html#render_job",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview.render_views": (
@@ -3092,16 +3103,8 @@ d = {
                 "data/multiview.html#show_views",
                 "mvad/data/multiview.py",
             ),
-            "mvad.data.multiview.splat_points": (
-                "data/multiview.html#splat_points",
-                "mvad/data/multiview.py",
-            ),
             "mvad.data.multiview.write_views": (
                 "data/multiview.html#write_views",
-                "mvad/data/multiview.py",
-            ),
-            "mvad.data.multiview.z_buffer": (
-                "data/multiview.html#z_buffer",
                 "mvad/data/multiview.py",
             ),
         },
@@ -3156,15 +3159,15 @@ d = {
                 "data/mvtec2.html#mvtec2layout.write",
                 "mvad/data/mvtec2.py",
             ),
+            "mvad.data.mvtec2._object_and_light": (
+                "data/mvtec2.html#_object_and_light",
+                "mvad/data/mvtec2.py",
+            ),
             "mvad.data.mvtec2._scan_unlabelled": (
                 "data/mvtec2.html#_scan_unlabelled",
                 "mvad/data/mvtec2.py",
             ),
             "mvad.data.mvtec2._with_light": ("data/mvtec2.html#_with_light", "mvad/data/mvtec2.py"),
-            "mvad.data.mvtec2.object_and_light": (
-                "data/mvtec2.html#object_and_light",
-                "mvad/data/mvtec2.py",
-            ),
             "mvad.data.mvtec2.photograph_object": (
                 "data/mvtec2.html#photograph_object",
                 "mvad/data/mvtec2.py",
@@ -3224,7 +3227,23 @@ d = {
                 "data/mvtec3d.html#_empty_mask_faults",
                 "mvad/data/mvtec3d.py",
             ),
+            "mvad.data.mvtec3d._is_cloud_padded": (
+                "data/mvtec3d.html#_is_cloud_padded",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d._jobs": ("data/mvtec3d.html#_jobs", "mvad/data/mvtec3d.py"),
+            "mvad.data.mvtec3d._pad_like_cloud": (
+                "data/mvtec3d.html#_pad_like_cloud",
+                "mvad/data/mvtec3d.py",
+            ),
+            "mvad.data.mvtec3d._pad_to_square": (
+                "data/mvtec3d.html#_pad_to_square",
+                "mvad/data/mvtec3d.py",
+            ),
+            "mvad.data.mvtec3d._padded_side": (
+                "data/mvtec3d.html#_padded_side",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d._preprocess_one": (
                 "data/mvtec3d.html#_preprocess_one",
                 "mvad/data/mvtec3d.py",
@@ -3239,22 +3258,6 @@ d = {
             ),
             "mvad.data.mvtec3d._write_sample": (
                 "data/mvtec3d.html#_write_sample",
-                "mvad/data/mvtec3d.py",
-            ),
-            "mvad.data.mvtec3d.is_cloud_padded": (
-                "data/mvtec3d.html#is_cloud_padded",
-                "mvad/data/mvtec3d.py",
-            ),
-            "mvad.data.mvtec3d.pad_like_cloud": (
-                "data/mvtec3d.html#pad_like_cloud",
-                "mvad/data/mvtec3d.py",
-            ),
-            "mvad.data.mvtec3d.pad_to_square": (
-                "data/mvtec3d.html#pad_to_square",
-                "mvad/data/mvtec3d.py",
-            ),
-            "mvad.data.mvtec3d.padded_side": (
-                "data/mvtec3d.html#padded_side",
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d.preprocess": (
@@ -3292,9 +3295,9 @@ d = {
             "mvad.data.own.OwnFolder.ids": ("data/own.html#ownfolder.ids", "mvad/data/own.py"),
             "mvad.data.own.SampleFiles": ("data/own.html#samplefiles", "mvad/data/own.py"),
             "mvad.data.own._check_clouds": ("data/own.html#_check_clouds", "mvad/data/own.py"),
+            "mvad.data.own._find_own_files": ("data/own.html#_find_own_files", "mvad/data/own.py"),
+            "mvad.data.own._read_own_view": ("data/own.html#_read_own_view", "mvad/data/own.py"),
             "mvad.data.own._views_by_id": ("data/own.html#_views_by_id", "mvad/data/own.py"),
-            "mvad.data.own.find_own_files": ("data/own.html#find_own_files", "mvad/data/own.py"),
-            "mvad.data.own.read_own_view": ("data/own.html#read_own_view", "mvad/data/own.py"),
         },
         "mvad.data.pseudo_depth": {
             "mvad.data.pseudo_depth._check_config": (
@@ -3305,12 +3308,28 @@ d = {
                 "data/pseudo_depth.html#_depth_jobs",
                 "mvad/data/pseudo_depth.py",
             ),
+            "mvad.data.pseudo_depth._input_hw": (
+                "data/pseudo_depth.html#_input_hw",
+                "mvad/data/pseudo_depth.py",
+            ),
+            "mvad.data.pseudo_depth._inverse_depth": (
+                "data/pseudo_depth.html#_inverse_depth",
+                "mvad/data/pseudo_depth.py",
+            ),
             "mvad.data.pseudo_depth._is_hub_name": (
                 "data/pseudo_depth.html#_is_hub_name",
                 "mvad/data/pseudo_depth.py",
             ),
             "mvad.data.pseudo_depth._loaded": (
                 "data/pseudo_depth.html#_loaded",
+                "mvad/data/pseudo_depth.py",
+            ),
+            "mvad.data.pseudo_depth._network_input": (
+                "data/pseudo_depth.html#_network_input",
+                "mvad/data/pseudo_depth.py",
+            ),
+            "mvad.data.pseudo_depth._pseudo_depth_job": (
+                "data/pseudo_depth.html#_pseudo_depth_job",
                 "mvad/data/pseudo_depth.py",
             ),
             "mvad.data.pseudo_depth._quiet": (
@@ -3321,32 +3340,16 @@ d = {
                 "data/pseudo_depth.html#_transformers",
                 "mvad/data/pseudo_depth.py",
             ),
-            "mvad.data.pseudo_depth.input_hw": (
-                "data/pseudo_depth.html#input_hw",
-                "mvad/data/pseudo_depth.py",
-            ),
-            "mvad.data.pseudo_depth.inverse_depth": (
-                "data/pseudo_depth.html#inverse_depth",
+            "mvad.data.pseudo_depth._unit_depth": (
+                "data/pseudo_depth.html#_unit_depth",
                 "mvad/data/pseudo_depth.py",
             ),
             "mvad.data.pseudo_depth.load_model": (
                 "data/pseudo_depth.html#load_model",
                 "mvad/data/pseudo_depth.py",
             ),
-            "mvad.data.pseudo_depth.network_input": (
-                "data/pseudo_depth.html#network_input",
-                "mvad/data/pseudo_depth.py",
-            ),
             "mvad.data.pseudo_depth.pseudo_depth": (
                 "data/pseudo_depth.html#pseudo_depth",
-                "mvad/data/pseudo_depth.py",
-            ),
-            "mvad.data.pseudo_depth.pseudo_depth_job": (
-                "data/pseudo_depth.html#pseudo_depth_job",
-                "mvad/data/pseudo_depth.py",
-            ),
-            "mvad.data.pseudo_depth.unit_depth": (
-                "data/pseudo_depth.html#unit_depth",
                 "mvad/data/pseudo_depth.py",
             ),
             "mvad.data.pseudo_depth.weights_folder": (
@@ -3355,18 +3358,6 @@ d = {
             ),
         },
         "mvad.data.realiad": {
-            "mvad.data.realiad.CategoryList": (
-                "data/realiad.html#categorylist",
-                "mvad/data/realiad.py",
-            ),
-            "mvad.data.realiad.CategoryList.normal": (
-                "data/realiad.html#categorylist.normal",
-                "mvad/data/realiad.py",
-            ),
-            "mvad.data.realiad.ListedImage": (
-                "data/realiad.html#listedimage",
-                "mvad/data/realiad.py",
-            ),
             "mvad.data.realiad.RealIAD": ("data/realiad.html#realiad", "mvad/data/realiad.py"),
             "mvad.data.realiad.RealIAD.__init__": (
                 "data/realiad.html#realiad.__init__",
@@ -3412,6 +3403,30 @@ d = {
                 "data/realiad.html#realiadlayout.write",
                 "mvad/data/realiad.py",
             ),
+            "mvad.data.realiad._CategoryList": (
+                "data/realiad.html#_categorylist",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad._CategoryList.normal": (
+                "data/realiad.html#_categorylist.normal",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad._ListedImage": (
+                "data/realiad.html#_listedimage",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad._assemble_views": (
+                "data/realiad.html#_assemble_views",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad._category_images": (
+                "data/realiad.html#_category_images",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad._category_list": (
+                "data/realiad.html#_category_list",
+                "mvad/data/realiad.py",
+            ),
             "mvad.data.realiad._check_class": (
                 "data/realiad.html#_check_class",
                 "mvad/data/realiad.py",
@@ -3425,7 +3440,27 @@ d = {
                 "data/realiad.html#_folder_of",
                 "mvad/data/realiad.py",
             ),
+            "mvad.data.realiad._mix_defects_in": (
+                "data/realiad.html#_mix_defects_in",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad._parse_entry": (
+                "data/realiad.html#_parse_entry",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad._parse_image_name": (
+                "data/realiad.html#_parse_image_name",
+                "mvad/data/realiad.py",
+            ),
             "mvad.data.realiad._parsed": ("data/realiad.html#_parsed", "mvad/data/realiad.py"),
+            "mvad.data.realiad._part_folder": (
+                "data/realiad.html#_part_folder",
+                "mvad/data/realiad.py",
+            ),
+            "mvad.data.realiad._part_name": (
+                "data/realiad.html#_part_name",
+                "mvad/data/realiad.py",
+            ),
             "mvad.data.realiad._read_view": (
                 "data/realiad.html#_read_view",
                 "mvad/data/realiad.py",
@@ -3434,16 +3469,8 @@ d = {
                 "data/realiad.html#_require_noisy",
                 "mvad/data/realiad.py",
             ),
-            "mvad.data.realiad.assemble_views": (
-                "data/realiad.html#assemble_views",
-                "mvad/data/realiad.py",
-            ),
-            "mvad.data.realiad.category_images": (
-                "data/realiad.html#category_images",
-                "mvad/data/realiad.py",
-            ),
-            "mvad.data.realiad.category_list": (
-                "data/realiad.html#category_list",
+            "mvad.data.realiad._scan_list": (
+                "data/realiad.html#_scan_list",
                 "mvad/data/realiad.py",
             ),
             "mvad.data.realiad.image_folders": (
@@ -3454,42 +3481,16 @@ d = {
                 "data/realiad.html#list_folders",
                 "mvad/data/realiad.py",
             ),
-            "mvad.data.realiad.mix_defects_in": (
-                "data/realiad.html#mix_defects_in",
-                "mvad/data/realiad.py",
-            ),
-            "mvad.data.realiad.parse_entry": (
-                "data/realiad.html#parse_entry",
-                "mvad/data/realiad.py",
-            ),
-            "mvad.data.realiad.parse_image_name": (
-                "data/realiad.html#parse_image_name",
-                "mvad/data/realiad.py",
-            ),
-            "mvad.data.realiad.part_folder": (
-                "data/realiad.html#part_folder",
-                "mvad/data/realiad.py",
-            ),
-            "mvad.data.realiad.part_name": ("data/realiad.html#part_name", "mvad/data/realiad.py"),
             "mvad.data.realiad.read_image_list": (
                 "data/realiad.html#read_image_list",
                 "mvad/data/realiad.py",
             ),
-            "mvad.data.realiad.scan_list": ("data/realiad.html#scan_list", "mvad/data/realiad.py"),
             "mvad.data.realiad.why_unreadable": (
                 "data/realiad.html#why_unreadable",
                 "mvad/data/realiad.py",
             ),
         },
         "mvad.data.realiad_d3": {
-            "mvad.data.realiad_d3.FoundSample": (
-                "data/realiad_d3.html#foundsample",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.FoundSample.join": (
-                "data/realiad_d3.html#foundsample.join",
-                "mvad/data/realiad_d3.py",
-            ),
             "mvad.data.realiad_d3.RealIADD3": (
                 "data/realiad_d3.html#realiadd3",
                 "mvad/data/realiad_d3.py",
@@ -3534,6 +3535,22 @@ d = {
                 "data/realiad_d3.html#realiadd3layout.write",
                 "mvad/data/realiad_d3.py",
             ),
+            "mvad.data.realiad_d3._FoundSample": (
+                "data/realiad_d3.html#_foundsample",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._FoundSample.join": (
+                "data/realiad_d3.html#_foundsample.join",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._files_by_key": (
+                "data/realiad_d3.html#_files_by_key",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._find_list": (
+                "data/realiad_d3.html#_find_list",
+                "mvad/data/realiad_d3.py",
+            ),
             "mvad.data.realiad_d3._is_flat": (
                 "data/realiad_d3.html#_is_flat",
                 "mvad/data/realiad_d3.py",
@@ -3542,24 +3559,60 @@ d = {
                 "data/realiad_d3.html#_names",
                 "mvad/data/realiad_d3.py",
             ),
+            "mvad.data.realiad_d3._normal_colours": (
+                "data/realiad_d3.html#_normal_colours",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._parse_light": (
+                "data/realiad_d3.html#_parse_light",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._plain_name": (
+                "data/realiad_d3.html#_plain_name",
+                "mvad/data/realiad_d3.py",
+            ),
             "mvad.data.realiad_d3._read_entry": (
                 "data/realiad_d3.html#_read_entry",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._read_nan_cloud": (
+                "data/realiad_d3.html#_read_nan_cloud",
                 "mvad/data/realiad_d3.py",
             ),
             "mvad.data.realiad_d3._read_view": (
                 "data/realiad_d3.html#_read_view",
                 "mvad/data/realiad_d3.py",
             ),
+            "mvad.data.realiad_d3._relight": (
+                "data/realiad_d3.html#_relight",
+                "mvad/data/realiad_d3.py",
+            ),
             "mvad.data.realiad_d3._require_size": (
                 "data/realiad_d3.html#_require_size",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._sample_key": (
+                "data/realiad_d3.html#_sample_key",
                 "mvad/data/realiad_d3.py",
             ),
             "mvad.data.realiad_d3._scan_defect": (
                 "data/realiad_d3.html#_scan_defect",
                 "mvad/data/realiad_d3.py",
             ),
+            "mvad.data.realiad_d3._scan_flat_list": (
+                "data/realiad_d3.html#_scan_flat_list",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._scan_folders": (
+                "data/realiad_d3.html#_scan_folders",
+                "mvad/data/realiad_d3.py",
+            ),
             "mvad.data.realiad_d3._split_folders": (
                 "data/realiad_d3.html#_split_folders",
+                "mvad/data/realiad_d3.py",
+            ),
+            "mvad.data.realiad_d3._splits_in": (
+                "data/realiad_d3.html#_splits_in",
                 "mvad/data/realiad_d3.py",
             ),
             "mvad.data.realiad_d3._wrong_type": (
@@ -3570,52 +3623,8 @@ d = {
                 "data/realiad_d3.html#category_folders",
                 "mvad/data/realiad_d3.py",
             ),
-            "mvad.data.realiad_d3.files_by_key": (
-                "data/realiad_d3.html#files_by_key",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.find_list": (
-                "data/realiad_d3.html#find_list",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.normal_colours": (
-                "data/realiad_d3.html#normal_colours",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.parse_light": (
-                "data/realiad_d3.html#parse_light",
-                "mvad/data/realiad_d3.py",
-            ),
             "mvad.data.realiad_d3.photographs_by_light": (
                 "data/realiad_d3.html#photographs_by_light",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.plain_name": (
-                "data/realiad_d3.html#plain_name",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.read_nan_cloud": (
-                "data/realiad_d3.html#read_nan_cloud",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.relight": (
-                "data/realiad_d3.html#relight",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.sample_key": (
-                "data/realiad_d3.html#sample_key",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.scan_flat_list": (
-                "data/realiad_d3.html#scan_flat_list",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.scan_folders": (
-                "data/realiad_d3.html#scan_folders",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3.splits_in": (
-                "data/realiad_d3.html#splits_in",
                 "mvad/data/realiad_d3.py",
             ),
         },
@@ -3697,25 +3706,84 @@ d = {
                 "data/sim3d.html#_instancefiles.volume",
                 "mvad/data/sim3d.py",
             ),
+            "mvad.data.sim3d._cad_model": ("data/sim3d.html#_cad_model", "mvad/data/sim3d.py"),
             "mvad.data.sim3d._count_faults": (
                 "data/sim3d.html#_count_faults",
                 "mvad/data/sim3d.py",
             ),
             "mvad.data.sim3d._exr_depth": ("data/sim3d.html#_exr_depth", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._fill_pattern": (
+                "data/sim3d.html#_fill_pattern",
+                "mvad/data/sim3d.py",
+            ),
+            "mvad.data.sim3d._find_calibration": (
+                "data/sim3d.html#_find_calibration",
+                "mvad/data/sim3d.py",
+            ),
+            "mvad.data.sim3d._find_exposures": (
+                "data/sim3d.html#_find_exposures",
+                "mvad/data/sim3d.py",
+            ),
+            "mvad.data.sim3d._find_instances": (
+                "data/sim3d.html#_find_instances",
+                "mvad/data/sim3d.py",
+            ),
+            "mvad.data.sim3d._flaw_voxels": ("data/sim3d.html#_flaw_voxels", "mvad/data/sim3d.py"),
             "mvad.data.sim3d._grey": ("data/sim3d.html#_grey", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._instance_kind": (
+                "data/sim3d.html#_instance_kind",
+                "mvad/data/sim3d.py",
+            ),
             "mvad.data.sim3d._is_bad": ("data/sim3d.html#_is_bad", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._labels_in_view": (
+                "data/sim3d.html#_labels_in_view",
+                "mvad/data/sim3d.py",
+            ),
+            "mvad.data.sim3d._layout_description": (
+                "data/sim3d.html#_layout_description",
+                "mvad/data/sim3d.py",
+            ),
             "mvad.data.sim3d._make_record": ("data/sim3d.html#_make_record", "mvad/data/sim3d.py"),
             "mvad.data.sim3d._matrix_text": ("data/sim3d.html#_matrix_text", "mvad/data/sim3d.py"),
             "mvad.data.sim3d._npy_depth": ("data/sim3d.html#_npy_depth", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._pair_views": ("data/sim3d.html#_pair_views", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._place_object": (
+                "data/sim3d.html#_place_object",
+                "mvad/data/sim3d.py",
+            ),
+            "mvad.data.sim3d._range_to_depth": (
+                "data/sim3d.html#_range_to_depth",
+                "mvad/data/sim3d.py",
+            ),
             "mvad.data.sim3d._read_arrays": ("data/sim3d.html#_read_arrays", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._read_calibration": (
+                "data/sim3d.html#_read_calibration",
+                "mvad/data/sim3d.py",
+            ),
             "mvad.data.sim3d._read_matrix": ("data/sim3d.html#_read_matrix", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._read_stored_depth": (
+                "data/sim3d.html#_read_stored_depth",
+                "mvad/data/sim3d.py",
+            ),
             "mvad.data.sim3d._read_view": ("data/sim3d.html#_read_view", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._read_volume": ("data/sim3d.html#_read_volume", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._real_scene": ("data/sim3d.html#_real_scene", "mvad/data/sim3d.py"),
             "mvad.data.sim3d._refuse_nan": ("data/sim3d.html#_refuse_nan", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._render_synthetic": (
+                "data/sim3d.html#_render_synthetic",
+                "mvad/data/sim3d.py",
+            ),
             "mvad.data.sim3d._require_size": (
                 "data/sim3d.html#_require_size",
                 "mvad/data/sim3d.py",
             ),
+            "mvad.data.sim3d._scan_class": ("data/sim3d.html#_scan_class", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._scan_scene": ("data/sim3d.html#_scan_scene", "mvad/data/sim3d.py"),
             "mvad.data.sim3d._seed": ("data/sim3d.html#_seed", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._synthetic_scene": (
+                "data/sim3d.html#_synthetic_scene",
+                "mvad/data/sim3d.py",
+            ),
             "mvad.data.sim3d._turn": ("data/sim3d.html#_turn", "mvad/data/sim3d.py"),
             "mvad.data.sim3d._usual_views": ("data/sim3d.html#_usual_views", "mvad/data/sim3d.py"),
             "mvad.data.sim3d._view_fault": ("data/sim3d.html#_view_fault", "mvad/data/sim3d.py"),
@@ -3728,67 +3796,17 @@ d = {
                 "mvad/data/sim3d.py",
             ),
             "mvad.data.sim3d._write_view": ("data/sim3d.html#_write_view", "mvad/data/sim3d.py"),
+            "mvad.data.sim3d._write_volume": (
+                "data/sim3d.html#_write_volume",
+                "mvad/data/sim3d.py",
+            ),
             "mvad.data.sim3d._wrong_type": ("data/sim3d.html#_wrong_type", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.cad_model": ("data/sim3d.html#cad_model", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.fill_pattern": ("data/sim3d.html#fill_pattern", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.find_calibration": (
-                "data/sim3d.html#find_calibration",
-                "mvad/data/sim3d.py",
-            ),
-            "mvad.data.sim3d.find_exposures": (
-                "data/sim3d.html#find_exposures",
-                "mvad/data/sim3d.py",
-            ),
-            "mvad.data.sim3d.find_instances": (
-                "data/sim3d.html#find_instances",
-                "mvad/data/sim3d.py",
-            ),
-            "mvad.data.sim3d.flaw_voxels": ("data/sim3d.html#flaw_voxels", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.instance_kind": (
-                "data/sim3d.html#instance_kind",
-                "mvad/data/sim3d.py",
-            ),
-            "mvad.data.sim3d.labels_in_view": (
-                "data/sim3d.html#labels_in_view",
-                "mvad/data/sim3d.py",
-            ),
-            "mvad.data.sim3d.layout_description": (
-                "data/sim3d.html#layout_description",
-                "mvad/data/sim3d.py",
-            ),
             "mvad.data.sim3d.match_files": ("data/sim3d.html#match_files", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.pair_views": ("data/sim3d.html#pair_views", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.place_object": ("data/sim3d.html#place_object", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.range_to_depth": (
-                "data/sim3d.html#range_to_depth",
-                "mvad/data/sim3d.py",
-            ),
-            "mvad.data.sim3d.read_calibration": (
-                "data/sim3d.html#read_calibration",
-                "mvad/data/sim3d.py",
-            ),
-            "mvad.data.sim3d.read_stored_depth": (
-                "data/sim3d.html#read_stored_depth",
-                "mvad/data/sim3d.py",
-            ),
-            "mvad.data.sim3d.read_volume": ("data/sim3d.html#read_volume", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.real_scene": ("data/sim3d.html#real_scene", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.render_synthetic": (
-                "data/sim3d.html#render_synthetic",
-                "mvad/data/sim3d.py",
-            ),
             "mvad.data.sim3d.reprojection_error": (
                 "data/sim3d.html#reprojection_error",
                 "mvad/data/sim3d.py",
             ),
-            "mvad.data.sim3d.scan_class": ("data/sim3d.html#scan_class", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.scan_scene": ("data/sim3d.html#scan_scene", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.synthetic_scene": (
-                "data/sim3d.html#synthetic_scene",
-                "mvad/data/sim3d.py",
-            ),
             "mvad.data.sim3d.view_gaps": ("data/sim3d.html#view_gaps", "mvad/data/sim3d.py"),
-            "mvad.data.sim3d.write_volume": ("data/sim3d.html#write_volume", "mvad/data/sim3d.py"),
         },
         "mvad.data.synthetic": {
             "mvad.data.synthetic.Appearance": (
@@ -3840,6 +3858,10 @@ d = {
                 "data/synthetic.html#syntheticobject",
                 "mvad/data/synthetic.py",
             ),
+            "mvad.data.synthetic._body_texture": (
+                "data/synthetic.html#_body_texture",
+                "mvad/data/synthetic.py",
+            ),
             "mvad.data.synthetic._colours": (
                 "data/synthetic.html#_colours",
                 "mvad/data/synthetic.py",
@@ -3860,12 +3882,24 @@ d = {
                 "data/synthetic.html#_grid_triangles",
                 "mvad/data/synthetic.py",
             ),
+            "mvad.data.synthetic._make_body": (
+                "data/synthetic.html#_make_body",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._mark_profile": (
+                "data/synthetic.html#_mark_profile",
+                "mvad/data/synthetic.py",
+            ),
             "mvad.data.synthetic._measure": (
                 "data/synthetic.html#_measure",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic._outline": (
                 "data/synthetic.html#_outline",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._place_marks": (
+                "data/synthetic.html#_place_marks",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic._plane_waves": (
@@ -3876,16 +3910,28 @@ d = {
                 "data/synthetic.html#_seen_once",
                 "mvad/data/synthetic.py",
             ),
+            "mvad.data.synthetic._surface_albedo": (
+                "data/synthetic.html#_surface_albedo",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._tangent_coordinates": (
+                "data/synthetic.html#_tangent_coordinates",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._vertex_normals": (
+                "data/synthetic.html#_vertex_normals",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._vertex_visibility": (
+                "data/synthetic.html#_vertex_visibility",
+                "mvad/data/synthetic.py",
+            ),
             "mvad.data.synthetic._world_points": (
                 "data/synthetic.html#_world_points",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic.add_defect": (
                 "data/synthetic.html#add_defect",
-                "mvad/data/synthetic.py",
-            ),
-            "mvad.data.synthetic.body_texture": (
-                "data/synthetic.html#body_texture",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic.camera_rig": (
@@ -3904,10 +3950,6 @@ d = {
                 "data/synthetic.html#look_at",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic.make_body": (
-                "data/synthetic.html#make_body",
-                "mvad/data/synthetic.py",
-            ),
             "mvad.data.synthetic.make_good_object": (
                 "data/synthetic.html#make_good_object",
                 "mvad/data/synthetic.py",
@@ -3916,16 +3958,8 @@ d = {
                 "data/synthetic.html#make_sample",
                 "mvad/data/synthetic.py",
             ),
-            "mvad.data.synthetic.mark_profile": (
-                "data/synthetic.html#mark_profile",
-                "mvad/data/synthetic.py",
-            ),
             "mvad.data.synthetic.object_seed": (
                 "data/synthetic.html#object_seed",
-                "mvad/data/synthetic.py",
-            ),
-            "mvad.data.synthetic.place_marks": (
-                "data/synthetic.html#place_marks",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic.render_view": (
@@ -3934,22 +3968,6 @@ d = {
             ),
             "mvad.data.synthetic.split_contents": (
                 "data/synthetic.html#split_contents",
-                "mvad/data/synthetic.py",
-            ),
-            "mvad.data.synthetic.surface_albedo": (
-                "data/synthetic.html#surface_albedo",
-                "mvad/data/synthetic.py",
-            ),
-            "mvad.data.synthetic.tangent_coordinates": (
-                "data/synthetic.html#tangent_coordinates",
-                "mvad/data/synthetic.py",
-            ),
-            "mvad.data.synthetic.vertex_normals": (
-                "data/synthetic.html#vertex_normals",
-                "mvad/data/synthetic.py",
-            ),
-            "mvad.data.synthetic.vertex_visibility": (
-                "data/synthetic.html#vertex_visibility",
                 "mvad/data/synthetic.py",
             ),
         },
@@ -3982,13 +4000,13 @@ d = {
                 "mvad/data/visa.py",
             ),
             "mvad.data.visa._csv_text": ("data/visa.html#_csv_text", "mvad/data/visa.py"),
-            "mvad.data.visa._scan_split_list": (
-                "data/visa.html#_scan_split_list",
+            "mvad.data.visa._read_row": ("data/visa.html#_read_row", "mvad/data/visa.py"),
+            "mvad.data.visa._read_split_list": (
+                "data/visa.html#_read_split_list",
                 "mvad/data/visa.py",
             ),
-            "mvad.data.visa.read_row": ("data/visa.html#read_row", "mvad/data/visa.py"),
-            "mvad.data.visa.read_split_list": (
-                "data/visa.html#read_split_list",
+            "mvad.data.visa._scan_split_list": (
+                "data/visa.html#_scan_split_list",
                 "mvad/data/visa.py",
             ),
         },

@@ -17,15 +17,7 @@ from .images import require_keys
 from .jobs import Job, convert
 
 # %% auto #0
-__all__ = [
-    "read_intrinsics",
-    "read_pose",
-    "read_depth",
-    "depth_to_xyz_job",
-    "xyz_to_depth_job",
-    "depth_to_xyz_files",
-    "xyz_to_depth_files",
-]
+__all__ = ["read_intrinsics", "read_pose", "read_depth", "depth_to_xyz_files", "xyz_to_depth_files"]
 
 
 # %% ../../nbs/data/26a_depth_maps.ipynb #6d307733
@@ -131,7 +123,7 @@ def read_depth(
 
 
 # %% ../../nbs/data/26a_depth_maps.ipynb #bb750d84
-def depth_to_xyz_job(job: Job, parameters: dict) -> dict:
+def _depth_to_xyz_job(job: Job, parameters: dict) -> dict:
     """Write one depth map as a cloud; returns its share of valid pixels."""
     camera, path = Camera(np.array(parameters["K"])), job.inputs["depth"]
     depth, valid = read_depth(path, parameters["scale"], parameters["missing"])
@@ -146,7 +138,7 @@ def depth_to_xyz_job(job: Job, parameters: dict) -> dict:
     return {"valid": round(float(valid.mean()), 6)}
 
 
-def xyz_to_depth_job(job: Job, parameters: dict) -> dict:
+def _xyz_to_depth_job(job: Job, parameters: dict) -> dict:
     """Write one cloud as a depth map, checked against the camera if there is one."""
     path, target = job.inputs["xyz"], job.outputs["depth"]
     xyz, valid = read_xyz_tiff(path, missing="nan", min_valid=0)
@@ -241,7 +233,7 @@ def depth_to_xyz_files(
     jobs = _folder_jobs(Path(root), Path(out), pattern, source, {"xyz": ".tiff"})
     parameters = {"K": camera.K.tolist(), "scale": scale, "missing": list(missing)}
     run = {"parameters": parameters, "workers": workers, "progress": progress}
-    return convert(jobs, depth_to_xyz_job, out, name="depth_to_xyz", **run)
+    return convert(jobs, _depth_to_xyz_job, out, name="depth_to_xyz", **run)
 
 
 def xyz_to_depth_files(
@@ -268,4 +260,4 @@ def xyz_to_depth_files(
     K = camera.K.tolist() if camera else None
     parameters = {"K": K, "scale": scale, "format": format}
     run = {"parameters": parameters, "workers": workers, "progress": progress}
-    return convert(jobs, xyz_to_depth_job, out, name="xyz_to_depth", **run)
+    return convert(jobs, _xyz_to_depth_job, out, name="xyz_to_depth", **run)

@@ -30,49 +30,28 @@ from .synthetic import object_seed, render_view, split_contents
 
 # %% auto #0
 __all__ = [
-    "layout_spec",
-    "sample_items",
-    "depth_from_raw",
-    "depth_to_raw",
-    "read_bounds",
-    "write_pose",
-    "published_camera",
-    "normals_from_colours",
-    "colours_from_normals",
     "read_view",
-    "read_label",
-    "group_by_index",
-    "check_png_end",
-    "check_mask_agrees",
     "Eyecandies",
-    "candy_camera",
-    "StillScene",
-    "render_lit",
-    "stage_object",
     "Candy",
-    "render_candy",
     "EyecandiesLayout",
-    "write_candy",
     "Organising",
-    "points_in_frame",
-    "fit_belt",
     "candy_mask",
     "organise",
 ]
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #d368ae61
-def layout_spec() -> dict:
+def _layout_spec() -> dict:
     """What the files are called and what they mean: section `files` of the recipe."""
     return recipe("eyecandies")["files"]
 
 
-def sample_items(spec: dict, labelled: bool) -> dict[str, str]:
+def _sample_items(spec: dict, labelled: bool) -> dict[str, str]:
     """{role: item} of one sample, e.g. depth -> depth.png.
 
     Lights are light_0 to light_5; what explains a defect is there only where `labelled`.
 
-    >>> sample_items(layout_spec(), labelled=False)["light_4"]
+    >>> _sample_items(_layout_spec(), labelled=False)["light_4"]
     'image_4.png'
     """
     items = {f"light_{i}": item for i, item in enumerate(spec["images"])}
@@ -85,22 +64,22 @@ def sample_items(spec: dict, labelled: bool) -> dict[str, str]:
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #6ab639eb
-def depth_from_raw(
+def _depth_from_raw(
     raw: UInt16[np.ndarray, "H W"], low: float, high: float
 ) -> Float[np.ndarray, "H W"]:
     """Depth in the unit of the bounds."""
     return raw / 65535 * (high - low) + low
 
 
-def depth_to_raw(
+def _depth_to_raw(
     depth: Float[np.ndarray, "H W"], low: float, high: float
 ) -> UInt16[np.ndarray, "H W"]:
-    """The inverse of `depth_from_raw`, to the nearest step."""
+    """The inverse of `_depth_from_raw`, to the nearest step."""
     return np.round((np.asarray(depth, np.float64) - low) / (high - low) * 65535).astype(np.uint16)
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #26161f59
-def read_bounds(
+def _read_bounds(
     path: str | Path, keys: Sequence[str] = ("normalization.min", "normalization.max")
 ) -> tuple[float, float]:
     """The two bounds of a depth map; a dot in a key leads one level down.
@@ -137,13 +116,13 @@ def _bound(value, key: str, keys: Sequence[str], path: str | Path) -> float:
 _RIGID = 1e-3  # how far a pose may be from a rotation and a shift
 
 
-def write_pose(path: str | Path, pose: Float[np.ndarray, "4 4"]) -> None:
+def _write_pose(path: str | Path, pose: Float[np.ndarray, "4 4"]) -> None:
     """Write a pose with all its digits."""
     write_text(path, "".join(" ".join(f"{x:.17g}" for x in row) + "\n" for row in np.asarray(pose)))
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #e3c48119
-def published_camera(
+def _published_camera(
     size: tuple[int, int],
     world_to_camera: Float[np.ndarray, "4 4"] | None = None,
     spec: dict | None = None,
@@ -152,17 +131,17 @@ def published_camera(
 
     Its focal length is the published one scaled with the width, its axis goes through the middle.
 
-    >>> float(published_camera((512, 512)).K[0, 0])
+    >>> float(_published_camera((512, 512)).K[0, 0])
     711.11
     """
-    (h, w), c = size, (spec or layout_spec())["camera"]
+    (h, w), c = size, (spec or _layout_spec())["camera"]
     f, first = c["focal"] * w / c["width"], c["first_pixel"]
     K = np.array([[f, 0, w / 2 - first], [0, f, h / 2 - first], [0, 0, 1]])
     return Camera(K, np.eye(4) if world_to_camera is None else world_to_camera)
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #3132d57b
-def normals_from_colours(
+def _normals_from_colours(
     rgb: Float[np.ndarray, "3 H W"], flip: Sequence[int] = (1, -1, -1)
 ) -> Float[np.ndarray, "3 H W"]:
     """Unit normals in the camera frame from colours in [0, 1].
@@ -174,10 +153,10 @@ def normals_from_colours(
     return np.where(length < 0.5, 0, n / np.maximum(length, 0.5))
 
 
-def colours_from_normals(
+def _colours_from_normals(
     normals: Float[np.ndarray, "3 H W"], flip: Sequence[int] = (1, -1, -1)
 ) -> Float[np.ndarray, "3 H W"]:
-    """The inverse of `normals_from_colours`, as colours in [0, 1]."""
+    """The inverse of `_normals_from_colours`, as colours in [0, 1]."""
     return (np.asarray(normals) * np.reshape(flip, (3, 1, 1)) + 1) / 2
 
 
@@ -191,16 +170,16 @@ def read_view(files: dict[str, Path], spec: dict | None = None, name: str = "") 
     Raises:
         DatasetError: where a file is torn or of another kind, or files do not fit together.
     """
-    spec = spec or layout_spec()
+    spec = spec or _layout_spec()
     rgb, pose = read_rgb(files["rgb"]), read_pose(files["pose"], _RIGID)
     raw = read_depth_png(files["depth"])
     if raw.min() == raw.max():
         problem, found = "depth map is constant", f"only the value {raw.min()}"
         raise DatasetError(problem, file=files["depth"], found=found, expected="a scene")
-    depth = depth_from_raw(raw, *read_bounds(files["bounds"], spec["bounds_keys"]))
+    depth = _depth_from_raw(raw, *_read_bounds(files["bounds"], spec["bounds_keys"]))
     normals = gt = None
     if "normals" in files:
-        normals = normals_from_colours(read_rgb(files["normals"]), spec["normals_flip"])
+        normals = _normals_from_colours(read_rgb(files["normals"]), spec["normals_flip"])
     if "gt" in files:
         gt = read_mask(files["gt"])
     for role, a in (("depth", depth), ("normals", normals), ("gt", gt)):
@@ -210,7 +189,7 @@ def read_view(files: dict[str, Path], spec: dict | None = None, name: str = "") 
             raise DatasetError(problem, file=files[role], found=a.shape[-2:], expected=expected)
     require_known("pose_is in the recipe eyecandies", spec["pose_is"], _POSES)
     E = pose if spec["pose_is"] == "world_to_camera" else np.linalg.inv(pose)
-    camera = published_camera(depth.shape, E, spec)
+    camera = _published_camera(depth.shape, E, spec)
     return View(
         rgb,
         xyz=back_project(depth, camera),
@@ -227,7 +206,7 @@ _POSES = ("world_to_camera", "camera_to_world")
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #8f0400f3
-def read_label(files: dict[str, Path], spec: dict) -> tuple[int, str | None]:
+def _read_label(files: dict[str, Path], spec: dict) -> tuple[int, str | None]:
     """(label, name of the defect type if told) of one sample, from its metadata or else its mask.
 
     Raises:
@@ -253,7 +232,7 @@ def read_label(files: dict[str, Path], spec: dict) -> tuple[int, str | None]:
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #66d01d54
-def group_by_index(
+def _group_by_index(
     folder: Path, items: dict[str, str], index: str = r"\d+"
 ) -> dict[str, dict[str, list[Path]]]:
     """{index: {role: files}} of all files in `folder` named `<index>_<item>`.
@@ -271,7 +250,7 @@ def group_by_index(
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #80e6167c
-def check_png_end(path: str | Path) -> None:
+def _check_png_end(path: str | Path) -> None:
     """Raise `DatasetError` if a PNG breaks off. Costs one short read where it does not."""
     from PIL import Image
 
@@ -285,11 +264,11 @@ def check_png_end(path: str | Path) -> None:
             im.load()
 
 
-def check_mask_agrees(record: Record, view: View, spec: dict) -> None:
+def _check_mask_agrees(record: Record, view: View, spec: dict) -> None:
     """Raise `DatasetError` unless the metadata, the split and the mask say the same."""
     files, n = record.files[0], int(view.gt.sum())
     label_key, metadata = spec["metadata_label"], files["metadata"]
-    bad_among_good = record.split in spec["good_only"] and read_label(files, spec)[0] and not n
+    bad_among_good = record.split in spec["good_only"] and _read_label(files, spec)[0] and not n
     if bad_among_good:
         problem, file = f"a bad sample among the good ones of {record.split}", metadata
         found, expected, fix = f"{label_key}: 1", "0", "is it in the wrong folder?"
@@ -375,7 +354,7 @@ class _CandyFiles(FileDataset):
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
         """The splits of a category that are there, those of the publisher first."""
-        spec = layout_spec()
+        spec = _layout_spec()
         order, names = list(spec["splits"]), {f: split for split, f in spec["splits"].items()}
         folders = [p for p in list_folder(home / category) if (p / spec["data"]).is_dir()]
         there = [names.get(p.name, p.name) for p in folders]
@@ -387,15 +366,15 @@ class _CandyFiles(FileDataset):
         size = read_header(files["rgb"]).size
         for role, path in files.items():
             if path.suffix.lower() == ".png":
-                check_png_end(path)
+                _check_png_end(path)
                 _check_png_header(role, path, size)
-        read_bounds(files["bounds"], self.spec["bounds_keys"])
+        _read_bounds(files["bounds"], self.spec["bounds_keys"])
         read_pose(files["pose"], _RIGID)
 
     def _defect(self, files: dict[str, Path], split: str) -> str | None:
         if "gt" not in files or split in self.spec["good_only"]:
             return "good" if "gt" in files else None
-        label, kind = read_label(files, self.spec)
+        label, kind = _read_label(files, self.spec)
         return (kind or "bad") if label else "good"
 
 
@@ -425,7 +404,7 @@ class Eyecandies(_CandyFiles):
         complete: bool = True,
         faults: list | None = None,
     ):
-        self.light, self.complete, self.spec = light, complete, layout_spec()
+        self.light, self.complete, self.spec = light, complete, _layout_spec()
         if isinstance(light, bool) or light not in range(len(self.spec["images"])):
             expected = ", ".join(f"{i} ({name})" for i, name in enumerate(self.spec["lights"]))
             raise MvadError("no such light", found=light, expected=expected)
@@ -434,10 +413,10 @@ class Eyecandies(_CandyFiles):
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         """The samples of a split, and those that lack files or have them twice."""
         folder = home / category / _split_folder(self.spec, split) / self.spec["data"]
-        items = sample_items(self.spec, labelled=split not in self.spec["unlabelled"])
+        items = _sample_items(self.spec, labelled=split not in self.spec["unlabelled"])
         used = _files_used(items, self.light)
         needed = items if self.complete else used.values()
-        for files in group_by_index(folder, items, self.spec["index"]).values():
+        for files in _group_by_index(folder, items, self.spec["index"]).values():
             try:
                 index = _require_files(folder, items, files, needed, f"{category}/{split}")
                 now = {role: files[name][0] for role, name in used.items()}
@@ -451,7 +430,7 @@ class Eyecandies(_CandyFiles):
         """The sample of a record. Raises `DatasetError` for what is wrong in its files."""
         r, view = record, read_view(record.files[0], self.spec, f"light {self.light}")
         if view.gt is not None:
-            check_mask_agrees(r, view, self.spec)
+            _check_mask_agrees(r, view, self.spec)
         return Sample(r.id, r.category, r.split, r.defect, (view,))
 
     def read_all(self, record: Record) -> None:
@@ -468,12 +447,12 @@ class Eyecandies(_CandyFiles):
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #c9057a6a
-def candy_camera(size: int, spec: dict | None = None) -> Camera:
+def _candy_camera(size: int, spec: dict | None = None) -> Camera:
     """The kit's first camera with the published focal length.
 
     It stands as much nearer as that is shorter, so that an object fills as much of the image.
     """
-    ours, theirs = camera_rig(1, size)[0], published_camera((size, size), spec=spec)
+    ours, theirs = camera_rig(1, size)[0], _published_camera((size, size), spec=spec)
     R, t = ours.world_to_camera[:3, :3], ours.world_to_camera[:3, 3]
     target = np.array([0, 0, 0.012])
     eye = target + (-R.T @ t - target) * theirs.K[0, 0] / ours.K[0, 0]
@@ -486,7 +465,7 @@ _SPOTS = np.array([[0, 0.8, -0.6], [0.8, 0, -0.6], [0, -0.8, -0.6], [-0.8, 0, -0
 _DIM = 0.35  # what a spot leaves of the ambient light
 
 
-class StillScene(Scene):
+class _StillScene(Scene):
     """A scene before one camera that does not move: rays are cast once an image size."""
 
     def __init__(self, o: SyntheticObject):
@@ -500,8 +479,8 @@ class StillScene(Scene):
         return self.hits[size]
 
 
-def render_lit(
-    scene: StillScene,
+def _render_lit(
+    scene: _StillScene,
     camera: Camera,
     size: int,
     seed: np.random.SeedSequence,
@@ -536,7 +515,7 @@ _MASK_KINDS = {
 }
 
 
-def stage_object(item: Item, size: str) -> tuple[StillScene, list[np.random.SeedSequence]]:
+def _stage_object(item: Item, size: str) -> tuple[_StillScene, list[np.random.SeedSequence]]:
     """The posed scene of an embedded object, and seeds for five pictures.
 
     Objects of the private split continue the series of dev, so that no object comes twice.
@@ -544,12 +523,12 @@ def stage_object(item: Item, size: str) -> tuple[StillScene, list[np.random.Seed
     split, index = item.split, item.index
     if split == "test_private":
         split, index = "dev", index + SIZES[size].dev[item.defect != "good"]
-    camera, good = candy_camera(64), item.defect == "good"
+    camera, good = _candy_camera(64), item.defect == "good"
     for attempt in range(40):
         words = (item.category, split, item.defect, index)
         shape, flaw, sensor = (object_seed(*words, k, attempt) for k in range(3))
         o = make_good_object(CATEGORIES[item.category], shape)
-        scene = StillScene(o if good else add_defect(o, item.defect, flaw))
+        scene = _StillScene(o if good else add_defect(o, item.defect, flaw))
         if good or render_view(scene, camera, 64, sensor).gt.sum() > 3:
             return scene, sensor.spawn(5)
     problem = "no such object shows its defect to the camera"
@@ -569,15 +548,15 @@ class Candy:
     look: Appearance
 
 
-def render_candy(item: Item, size: str, pixels: int, spec: dict) -> Candy:
+def _render_candy(item: Item, size: str, pixels: int, spec: dict) -> Candy:
     """Render one object under six lights; depth and normals are exact and complete."""
-    (scene, seeds), camera = stage_object(item, size), candy_camera(pixels, spec)
+    (scene, seeds), camera = _stage_object(item, size), _candy_camera(pixels, spec)
     R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
     spots = [
-        render_lit(scene, camera, pixels, seed, light=R.T @ d) for d, seed in zip(_SPOTS, seeds)
+        _render_lit(scene, camera, pixels, seed, light=R.T @ d) for d, seed in zip(_SPOTS, seeds)
     ]
     above = np.array([0, 0, 1.0])
-    soft = render_lit(scene, camera, pixels, seeds[4], light=above, ambient=AMBIENT)
+    soft = _render_lit(scene, camera, pixels, seeds[4], light=above, ambient=AMBIENT)
     hits = scene.cast(camera, pixels)
     lights = [np.mean([v.rgb for v in spots], axis=0), *(v.rgb for v in spots), soft.rgb]
     return Candy(
@@ -610,7 +589,7 @@ class EyecandiesLayout(Layout):
 
     def sample(self, item: Item, light: int = 4) -> Sample:
         """The object as the layout can hold it: under one light, complete depth, the camera."""
-        c = render_candy(item, self.size, self.pixels, layout_spec())
+        c = _render_candy(item, self.size, self.pixels, _layout_spec())
         private = item.split == "test_private"
         view = View(
             c.lights[light],
@@ -630,7 +609,7 @@ class EyecandiesLayout(Layout):
 
         Three digits in train and test_private, else two, as far as they last.
         """
-        spec, order = layout_spec(), self._order(item.split)
+        spec, order = _layout_spec(), self._order(item.split)
         digits = 3 if item.split in ("train", "test_private") else 2
         width = max(digits, len(str(len(order) - 1)))
         index = f"{order.index((item.defect, item.index)):0{width}d}"
@@ -638,25 +617,25 @@ class EyecandiesLayout(Layout):
 
     def write(self, root: Path, item: Item) -> None:
         """Write one object's 17 files (10 of the private split)."""
-        spec = layout_spec()
-        candy = render_candy(item, self.size, self.pixels, spec)
-        write_candy(Path(root) / self.stem(item), item, candy, spec)
+        spec = _layout_spec()
+        candy = _render_candy(item, self.size, self.pixels, spec)
+        _write_candy(Path(root) / self.stem(item), item, candy, spec)
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #6199fc1d
-def write_candy(stem: Path, item: Item, c: Candy, spec: dict) -> None:
+def _write_candy(stem: Path, item: Item, c: Candy, spec: dict) -> None:
     """Write the 17 files (10 of the private split) of one object; `stem` is folder/index."""
     labelled = item.split not in spec["unlabelled"]
-    items = sample_items(spec, labelled)
+    items = _sample_items(spec, labelled)
     to = {role: stem.with_name(f"{stem.name}_{name}") for role, name in items.items()}
     for i, rgb in enumerate(c.lights):
         write_png(to[f"light_{i}"], rgb)
     low, high = float(c.depth.min()), float(c.depth.max())
-    write_png(to["depth"], depth_to_raw(c.depth, low, high))
+    write_png(to["depth"], _depth_to_raw(c.depth, low, high))
     write_yaml(to["bounds"], {"normalization": {"min": low, "max": high}})
-    write_png(to["normals"], colours_from_normals(c.normals, spec["normals_flip"]))
+    write_png(to["normals"], _colours_from_normals(c.normals, spec["normals_flip"]))
     E = c.camera.world_to_camera
-    write_pose(to["pose"], E if spec["pose_is"] == "world_to_camera" else np.linalg.inv(E))
+    _write_pose(to["pose"], E if spec["pose_is"] == "world_to_camera" else np.linalg.inv(E))
     if labelled:
         _write_annotation(to, item, c, spec)
 
@@ -706,7 +685,7 @@ class Organising:
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #e273c812
-def points_in_frame(view: View, frame: str = "released") -> Float[np.ndarray, "3 H W"]:
+def _points_in_frame(view: View, frame: str = "released") -> Float[np.ndarray, "3 H W"]:
     """The view's points in one of two frames.
 
     `camera`: metres in the camera's frame. `released`: the pose's world frame with axes (x, z, y),
@@ -719,7 +698,7 @@ def points_in_frame(view: View, frame: str = "released") -> Float[np.ndarray, "3
     return (0.1 * np.stack([x, -z, y])).astype(np.float32)
 
 
-def fit_belt(view: View, p: Organising = Organising()) -> tuple[Plane, float]:
+def _fit_belt(view: View, p: Organising = Organising()) -> tuple[Plane, float]:
     """The plane of the belt in the camera frame, and the median depth.
 
     That depth is the unit of `height` and `tolerance`. Raises `DatasetError` without a belt.
@@ -743,8 +722,8 @@ def candy_mask(
     """
     if p.background == "keep":
         return view.valid, None
-    plane, unit = fit_belt(view, p)
-    x = view.xyz[0] if p.frame == "camera" else points_in_frame(view)[0] * 10
+    plane, unit = _fit_belt(view, p)
+    x = view.xyz[0] if p.frame == "camera" else _points_in_frame(view)[0] * 10
     height = plane.height(view.xyz.reshape(3, -1).T).reshape(view.size)
     keep = view.valid & (height > p.height * unit) & (np.abs(x) <= p.side)
     if p.far is not None:
@@ -767,7 +746,7 @@ def _organise_one(job: Job, parameters: dict) -> dict:
         raise with_file(e, job.inputs["depth"]) from e
     for role in job.outputs.keys() & {"rgb", "gt"}:
         copy_file(job.inputs[role], job.outputs[role])
-    write_xyz_tiff(job.outputs["xyz"], points_in_frame(view, p.frame) * keep)
+    write_xyz_tiff(job.outputs["xyz"], _points_in_frame(view, p.frame) * keep)
     plane = plane and [round(float(x), 6) for x in (*plane.normal, plane.d)]
     return {"foreground": round(float(keep.mean()), 6), "plane": plane}
 
@@ -776,7 +755,7 @@ def _organise_jobs(
     home: Path, out: Path, p: Organising, categories: Sequence[str], splits: Sequence[str]
 ) -> Iterator[Job]:
     """The samples of these categories and splits, with their files and where these go."""
-    spec = layout_spec()
+    spec = _layout_spec()
     for category in categories:
         there = [s for s in Eyecandies.splits(home, category) if s not in spec["unlabelled"]]
         for split in splits or there:
@@ -818,7 +797,7 @@ def organise(
     """
     for name in parameters:
         require_known("parameter", name, Organising.__dataclass_fields__)
-    p, home, spec = Organising(**parameters), Eyecandies.find_root(root), layout_spec()
+    p, home, spec = Organising(**parameters), Eyecandies.find_root(root), _layout_spec()
     barred = [s for s in splits if s in spec["unlabelled"]]
     if barred:
         problem = "this split has no labels, so it has no place in the layout"

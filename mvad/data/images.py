@@ -14,7 +14,6 @@ from .base import read_rgb, recipe, list_folder
 
 # %% auto #0
 __all__ = [
-    "SPLIT_ORDER",
     "require_keys",
     "sort_splits",
     "files_by_stem",
@@ -40,7 +39,7 @@ def require_keys(value, keys: Sequence[str], what: str, file: str | Path | None)
         raise DatasetError(f"{what} lacks {lacking}", file=file, found=found, expected=expected)
 
 
-SPLIT_ORDER = ("train", "validation", "dev", "test")
+_SPLIT_ORDER = ("train", "validation", "dev", "test")
 
 
 def sort_splits(names: Iterable[str]) -> list[str]:
@@ -51,7 +50,7 @@ def sort_splits(names: Iterable[str]) -> list[str]:
     """
 
     def place(name: str) -> tuple[int, str]:
-        return SPLIT_ORDER.index(name) if name in SPLIT_ORDER else len(SPLIT_ORDER), name
+        return _SPLIT_ORDER.index(name) if name in _SPLIT_ORDER else len(_SPLIT_ORDER), name
 
     return sorted(names, key=place)
 

@@ -20,18 +20,7 @@ from .mvtec import running_number
 from .synthetic import DEFECTS
 
 # %% auto #0
-__all__ = [
-    "DefectKind",
-    "read_defect_kinds",
-    "read_region",
-    "Region",
-    "saturation_area",
-    "region_files",
-    "read_regions",
-    "scan_region_folders",
-    "LOCO",
-    "LOCOLayout",
-]
+__all__ = ["DefectKind", "Region", "read_regions", "LOCO", "LOCOLayout"]
 
 
 # %% ../../nbs/data/27a_loco.ipynb #2557df67
@@ -46,10 +35,10 @@ class DefectKind(NamedTuple):
     relative: bool
 
 
-def read_defect_kinds(path: str | Path, name_key: str = "defect_name") -> dict[int, DefectKind]:
+def _read_defect_kinds(path: str | Path, name_key: str = "defect_name") -> dict[int, DefectKind]:
     """The kinds of defects by their pixel values. Raises `DatasetError`.
 
-    >>> read_defect_kinds("screw_bag/defects_config.json")[255].name
+    >>> _read_defect_kinds("screw_bag/defects_config.json")[255].name
     """
     if not Path(path).is_file():
         problem = "the list of defect kinds is missing"
@@ -70,12 +59,12 @@ def read_defect_kinds(path: str | Path, name_key: str = "defect_name") -> dict[i
 
 
 # %% ../../nbs/data/27a_loco.ipynb #8b8365cf
-def read_region(path: str | Path) -> tuple[Bool[np.ndarray, "H W"], int]:
+def _read_region(path: str | Path) -> tuple[Bool[np.ndarray, "H W"], int]:
     """A region's mask and its pixel value.
 
     Raises `DatasetError`.
 
-    >>> mask, value = read_region("ground_truth/logical_anomalies/000/000.png")
+    >>> mask, value = _read_region("ground_truth/logical_anomalies/000/000.png")
     """
     from PIL import Image
 
@@ -99,19 +88,19 @@ class Region(NamedTuple):
     saturation: float
 
 
-def saturation_area(kind: DefectKind, area: int) -> float:
+def _saturation_area(kind: DefectKind, area: int) -> float:
     """From how many pixels on a region of `area` pixels counts as found completely.
 
     A share of it, or a number of pixels and at most all (the LOCO paper's metric sPRO).
 
-    >>> saturation_area(DefectKind("missing screw", 340, False), 5000)
+    >>> _saturation_area(DefectKind("missing screw", 340, False), 5000)
     340
     """
     return kind.threshold * area if kind.relative else min(kind.threshold, float(area))
 
 
 # %% ../../nbs/data/27a_loco.ipynb #74e7db2c
-def region_files(record: Record) -> list[Path]:
+def _region_files(record: Record) -> list[Path]:
     """The files of a record's regions, in natural order."""
     return [f for role, f in record.files[0].items() if role.startswith("gt/")]
 
@@ -124,26 +113,26 @@ def read_regions(record: Record) -> list[Region]:
     >>> [r.defect for r in read_regions(test.records[-1])]
     """
     kinds, regions = record.info.get("defects", {}), []
-    for path in region_files(record):
-        mask, value = read_region(path)
+    for path in _region_files(record):
+        mask, value = _read_region(path)
         if value not in kinds:
             expected = " or ".join(map(str, sorted(kinds))) or "a readable defects_config.json"
             what = "a mask uses a pixel value that defects_config.json lacks"
             raise DatasetError(what, file=path, found=value, expected=expected)
         kind = kinds[value]
-        regions.append(Region(mask, kind.name, saturation_area(kind, int(mask.sum()))))
+        regions.append(Region(mask, kind.name, _saturation_area(kind, int(mask.sum()))))
     return regions
 
 
 # %% ../../nbs/data/27a_loco.ipynb #8309d198
-def scan_region_folders(
+def _scan_region_folders(
     images: Path, masks: Path, category: str, split: str, suffixes: list[str]
 ) -> Iterator[Record | DatasetError]:
     """The samples of one defect folder: an image, and its folder of regions unless it is good.
 
     What is wrong comes in between.
 
-    >>> scan_region_folders(test / "good", truth / "good", "screw_bag", "test", [".png"])
+    >>> _scan_region_folders(test / "good", truth / "good", "screw_bag", "test", [".png"])
     """
     rgb, faults = files_by_stem(images, suffixes)
     defect = images.name
@@ -186,17 +175,17 @@ class LOCO(ImageDataset):
         if set(defects) - {"good"}:
             config = home / category / self.pattern("config")
             try:
-                kinds = read_defect_kinds(config, self.pattern("config_name"))
+                kinds = _read_defect_kinds(config, self.pattern("config_name"))
             except DatasetError as e:
                 yield e
         for defect in defects:
             places = images / defect, masks / defect
-            for f in scan_region_folders(*places, category, split, self.pattern("images")):
+            for f in _scan_region_folders(*places, category, split, self.pattern("images")):
                 yield replace(f, info={"defects": kinds}) if isinstance(f, Record) else f
 
     def read_gt(self, record: Record, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
         """The union of the regions, each of them checked."""
-        files = region_files(record)
+        files = _region_files(record)
         if record.label and record.info["defects"]:
             masks = [r.mask for r in read_regions(record)]
         else:

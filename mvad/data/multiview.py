@@ -23,31 +23,15 @@ from .jobs import JOURNAL, Job, convert, read_journal, read_manifest
 
 # %% auto #0
 __all__ = [
-    "FAR",
-    "UNLABELLED",
     "azimuths",
     "rotations",
     "Rendering",
     "fit_camera",
-    "object_scale",
-    "render_cameras",
-    "splat_points",
-    "z_buffer",
-    "grid_normals",
-    "find_holes",
-    "fill_pinholes",
-    "bridge_gaps",
-    "draw_sheet",
     "Coverage",
     "render_views",
     "show_views",
-    "encode_depth",
-    "decode_depth",
     "write_views",
-    "read_view_index",
     "Rendered",
-    "category_scale",
-    "render_job",
     "render_dataset",
 ]
 
@@ -85,7 +69,7 @@ def rotations(views: int = 5, tilt: float = 20.0) -> Float[np.ndarray, "V 3 3"]:
 
 
 # %% ../../nbs/data/26_multiview.ipynb #f846f92f
-FAR = 1000.0  # distance of the camera of a parallel projection, in radii of the object
+_FAR = 1000.0  # distance of the camera of a parallel projection, in radii of the object
 
 
 @dataclass(frozen=True)
@@ -162,12 +146,12 @@ def fit_camera(view: View, max_error: float = 1.0) -> Camera:
 
 
 # %% ../../nbs/data/26_multiview.ipynb #f14891d9
-def object_scale(points: Float[np.ndarray, "N 3"], size: int = 256) -> float:
+def _object_scale(points: Float[np.ndarray, "N 3"], size: int = 256) -> float:
     """Pixels a metre that let the object fill nine tenths of the image from every side.
 
     Counted to the 99th percentile of the points' distances to their centre.
 
-    >>> object_scale(np.random.default_rng(0).normal(size=(100, 3)), 256)
+    >>> _object_scale(np.random.default_rng(0).normal(size=(100, 3)), 256)
     """
     distances = np.linalg.norm(points - points.mean(0), axis=1)
     return float(0.45 * size / np.percentile(distances, 99))
@@ -176,8 +160,8 @@ def object_scale(points: Float[np.ndarray, "N 3"], size: int = 256) -> float:
 def _far_camera(points: np.ndarray, p: Rendering) -> Camera:
     """The first view's camera of a parallel projection: a pinhole far away."""
     centre, middle = points.mean(0), (p.size - 1) / 2
-    distance = FAR * np.linalg.norm(points - centre, axis=1).max()
-    scale = p.scale or object_scale(points, p.size)
+    distance = _FAR * np.linalg.norm(points - centre, axis=1).max()
+    scale = p.scale or _object_scale(points, p.size)
     E = np.eye(4)
     E[:3, 3] = [0, 0, distance] - centre
     K = np.array([[scale * distance, 0, middle], [0, scale * distance, middle], [0, 0, 1]])
@@ -197,10 +181,10 @@ def _near_camera(points: np.ndarray, view: View, p: Rendering) -> Camera:
     return zoomed.shifted(*((p.size - 1) / 2 - pixel))
 
 
-def render_cameras(view: View, p: Rendering = Rendering()) -> tuple[Camera, ...]:
+def _render_cameras(view: View, p: Rendering = Rendering()) -> tuple[Camera, ...]:
     """The cameras of the views to render; their world is the frame of the scan.
 
-    >>> render_cameras(scan, Rendering(views=3))[0].K
+    >>> _render_cameras(scan, Rendering(views=3))[0].K
     """
     points = valid_points(view.xyz, view.valid)[0].astype(np.float64)
     projection = p.projection or ("camera" if view.camera else "orthographic")
@@ -218,7 +202,7 @@ def render_cameras(view: View, p: Rendering = Rendering()) -> tuple[Camera, ...]
 
 
 # %% ../../nbs/data/26_multiview.ipynb #fe1fd174
-def splat_points(
+def _splat_points(
     uv: Float[np.ndarray, "N 2"], size: int, radius: float = 1.0
 ) -> tuple[Int[np.ndarray, "M"], Int[np.ndarray, "M"], Float[np.ndarray, "M"]]:
     """All pairs of a pixel and a point that covers it.
@@ -226,7 +210,7 @@ def splat_points(
     Returns pixels (row * size + column), points and their squared distances in pixels. A point
     covers the pixels within `radius`, and always the one it lands in.
 
-    >>> pixel, point, distance = splat_points(np.array([[3.2, 4.0]]), size=8)
+    >>> pixel, point, distance = _splat_points(np.array([[3.2, 4.0]]), size=8)
     """
     u, v = uv.T
     near = np.rint(uv)
@@ -246,7 +230,7 @@ def splat_points(
     return tuple(np.concatenate(a) for a in zip(*found))
 
 
-def z_buffer(
+def _z_buffer(
     pixel: Int[np.ndarray, "M"],
     point: Int[np.ndarray, "M"],
     distance: Float[np.ndarray, "M"],
@@ -257,10 +241,10 @@ def z_buffer(
 ) -> tuple[Int[np.ndarray, "size size"], Float[np.ndarray, "size size"]]:
     """The point that each pixel shows (-1: none), and the depth in front (infinite: none).
 
-    From pairs as `splat_points` gives them; `z` is each point's depth, `gap` how far behind the
+    From pairs as `_splat_points` gives them; `z` is each point's depth, `gap` how far behind the
     front it may be and still count as the same surface.
 
-    >>> shown, front = z_buffer(*splat_points(uv, 24), z=z, gap=0.01 + 0 * z, size=24)
+    >>> shown, front = _z_buffer(*_splat_points(uv, 24), z=z, gap=0.01 + 0 * z, size=24)
     """
     front = np.full(size * size, np.inf)
     np.minimum.at(front, pixel, z[point])
@@ -298,7 +282,7 @@ def _differences(xyz: np.ndarray, valid: np.ndarray, reach: int, jump: float) ->
     return np.stack(out)
 
 
-def grid_normals(
+def _grid_normals(
     xyz: Float[np.ndarray, "3 H W"],
     valid: Bool[np.ndarray, "H W"],
     reach: int = 2,
@@ -309,7 +293,7 @@ def grid_normals(
     Steps longer than `jump` times the median step are edges. Points without neighbours face the
     camera.
 
-    >>> grid_normals(scan.xyz, scan.valid)[:, 100, 100]
+    >>> _grid_normals(scan.xyz, scan.valid)[:, 100, 100]
     """
     out = np.zeros(xyz.shape)
     if not valid.any():
@@ -345,7 +329,7 @@ def _neighbours(a: np.ndarray, fill, reach: int = 1) -> np.ndarray:
     return np.stack([m[y : y + h, x : x + w] for y, x in starts])
 
 
-def find_holes(
+def _find_holes(
     depth: Float[np.ndarray, "H W"], gap: Float[np.ndarray, "H W"]
 ) -> Bool[np.ndarray, "H W"]:
     """Pixels through which one looks past a surface: background that shines through.
@@ -353,21 +337,21 @@ def find_holes(
     They lie more than `gap` behind what is within two pixels on both sides, in at least three of
     four directions. `depth` is infinite where nothing is.
 
-    >>> find_holes(np.where(np.eye(5) > 0, 2.0, 1.0), np.full((5, 5), 0.1))
+    >>> _find_holes(np.where(np.eye(5) > 0, 2.0, 1.0), np.full((5, 5), 0.1))
     """
     near, wider = _neighbours(depth, np.inf), _neighbours(depth, np.inf, 2)
     front = (near < depth - gap) | (wider < depth - gap)
     return np.isfinite(depth) & ((front[:4] & front[:3:-1]).sum(0) >= 3)
 
 
-def fill_pinholes(
+def _fill_pinholes(
     shown: Int[np.ndarray, "H W"], depth: Float[np.ndarray, "H W"], where: Bool[np.ndarray, "H W"]
 ) -> Bool[np.ndarray, "H W"]:
     """Give empty pixels (shown < 0) of `where` a neighbour's point, in place; returns which.
 
     They need five of eight neighbours; the one of (lower) median depth gives its point.
 
-    >>> filled = fill_pinholes(shown, depth, silhouette)
+    >>> filled = _fill_pinholes(shown, depth, silhouette)
     """
     hole = where & (shown < 0)
     taken = _neighbours(shown, -1)
@@ -382,14 +366,14 @@ def fill_pinholes(
 
 
 # %% ../../nbs/data/26_multiview.ipynb #ad1b26eb
-def bridge_gaps(
+def _bridge_gaps(
     xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], reach: int = 8
 ) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
     """The cloud with gaps of at most `reach` pixels filled by straight lines, and where it is now.
 
     Along rows, and else along columns.
 
-    >>> xyz, there = bridge_gaps(scan.xyz, scan.valid)
+    >>> xyz, there = _bridge_gaps(scan.xyz, scan.valid)
     """
     out, ok = np.where(valid, xyz, 0).astype(np.float64), valid.copy()
     for axis in (1, 0):
@@ -409,7 +393,7 @@ def bridge_gaps(
     return out, ok
 
 
-def draw_sheet(
+def _draw_sheet(
     uv: Float[np.ndarray, "2 H W"],
     ok: Bool[np.ndarray, "H W"],
     real: Bool[np.ndarray, "H W"],
@@ -420,7 +404,7 @@ def draw_sheet(
     Drawn where a side is longer than 1.4 pixels or a corner is not `real`, with samples half a
     pixel apart.
 
-    >>> draw_sheet(np.mgrid[:3, :3][::-1] * 4.0, *np.ones((2, 3, 3), bool), 12)
+    >>> _draw_sheet(np.mgrid[:3, :3][::-1] * 4.0, *np.ones((2, 3, 3), bool), 12)
     """
     ok = ok & ((uv > -2 * size) & (uv < 3 * size)).all(0)
     corners = [np.s_[..., :-1, :-1], np.s_[..., :-1, 1:], np.s_[..., 1:, :-1], np.s_[..., 1:, 1:]]
@@ -501,7 +485,7 @@ class _Sheet:
         grid = np.full((2, *self.ok.shape), np.inf)
         grid[:, self.ok] = uv.T
         with np.errstate(invalid="ignore"):
-            return draw_sheet(grid, self.ok, self.real, size)
+            return _draw_sheet(grid, self.ok, self.real, size)
 
 
 # %% ../../nbs/data/26_multiview.ipynb #7dcfa506
@@ -522,12 +506,12 @@ def _draw(
     faces = ahead & (np.einsum("ij,ij->i", n, x) < 0.2 * np.sqrt(np.einsum("ij,ij->i", x, x)))
     gap = p.step * z / K[0, 0]
     drawn = np.flatnonzero(faces)
-    pixel, point, distance = splat_points(uv[drawn], p.size, p.radius)
-    shown, front = z_buffer(pixel, drawn[point], distance, z=z, gap=gap, size=p.size)
+    pixel, point, distance = _splat_points(uv[drawn], p.size, p.radius)
+    shown, front = _z_buffer(pixel, drawn[point], distance, z=z, gap=gap, size=p.size)
     silhouette = sheet.silhouette(Camera(K), p.size) | (shown >= 0)
-    shown[find_holes(np.where(shown >= 0, z[shown], np.inf), gap[shown])] = -1
+    shown[_find_holes(np.where(shown >= 0, z[shown], np.inf), gap[shown])] = -1
     direct = (shown >= 0).sum()
-    filled = fill_pinholes(shown, z[shown], silhouette)
+    filled = _fill_pinholes(shown, z[shown], silhouette)
     rows, columns = np.nonzero(shown >= 0)
     k = shown[rows, columns]
     u, v = (columns - K[0, 2]) / K[0, 0], (rows - K[1, 2]) / K[1, 1]
@@ -568,17 +552,17 @@ def render_views(
         raise MvadError("nothing to render", file=where, found="no 3D points", expected=expected)
     points, pixels = valid_points(view.xyz, view.valid)
     points = points.astype(np.float64)
-    normals = grid_normals(view.xyz, view.valid) if view.normals is None else view.normals
+    normals = _grid_normals(view.xyz, view.valid) if view.normals is None else view.normals
     normals = normals.reshape(3, -1)[:, pixels].T.astype(np.float64)
     if ((normals * points).sum(1) > 0).mean() > 0.5:
         normals = -normals  # the other convention: away from the camera
     box = _bounding_box(view.valid)
-    bridged, ok = bridge_gaps(view.xyz[box], view.valid[box])
+    bridged, ok = _bridge_gaps(view.xyz[box], view.valid[box])
     sheet = _Sheet(valid_points(bridged, ok)[0], ok, view.valid[box])
     colours = view.rgb.reshape(3, -1)[:, pixels]
     gt = None if view.gt is None else view.gt.ravel()[pixels]
     views, shares = [], []
-    for i, camera in enumerate(render_cameras(view, p)):
+    for i, camera in enumerate(_render_cameras(view, p)):
         R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
         turned, tilted = normals @ R.T, replace(sheet, points=sheet.points @ R.T + t)
         shown, depth, share = _draw(points @ R.T + t, turned, camera.K, tilted, p)
@@ -632,14 +616,14 @@ def show_views(views: Sequence[View], coverage: Coverage | None = None):
 
 
 # %% ../../nbs/data/26_multiview.ipynb #9ced6cc1
-def encode_depth(
+def _encode_depth(
     depth: Float[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"]
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """Depth as uint16 (H, W), and its smallest and largest value in metres.
 
     1 to 65535 between these two, 0 where not valid.
 
-    >>> image, bounds = encode_depth(view.depth, view.valid)
+    >>> image, bounds = _encode_depth(view.depth, view.valid)
     """
     if not valid.any():
         return np.zeros(depth.shape, np.uint16), (0.0, 0.0)
@@ -648,12 +632,12 @@ def encode_depth(
     return np.where(valid, 1 + steps, 0).astype(np.uint16), (low, high)
 
 
-def decode_depth(
+def _decode_depth(
     image: np.ndarray, bounds: tuple[float, float]
 ) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
-    """Metres (0 = none) and the valid mask of what `encode_depth` made.
+    """Metres (0 = none) and the valid mask of what `_encode_depth` made.
 
-    >>> depth, valid = decode_depth(*encode_depth(view.depth, view.valid))
+    >>> depth, valid = _decode_depth(*_encode_depth(view.depth, view.valid))
     """
     low, high = bounds
     valid = image > 0
@@ -681,7 +665,7 @@ def write_views(
     gt = gt and views[0].gt is not None
     files, index = _sample_files(Path(folder), [v.name for v in views], gt), []
     for v, azimuth in zip(views, azimuths(len(views))):
-        depth, bounds = encode_depth(v.depth, v.valid)
+        depth, bounds = _encode_depth(v.depth, v.valid)
         write_png(files[f"rgb_{v.name}"], v.rgb)
         write_png(files[f"depth_{v.name}"], depth)
         write_png(files[f"normals_{v.name}"], (v.normals + 1) / 2 * v.valid)
@@ -711,10 +695,10 @@ def _is_finite(value, shape: tuple[int, ...]) -> bool:
     return a.shape == shape and bool(np.isfinite(a).all())
 
 
-def read_view_index(path: str | Path) -> list[dict]:
+def _read_view_index(path: str | Path) -> list[dict]:
     """The checked entries of a `views.json`. Raises `DatasetError`.
 
-    >>> [v["name"] for v in read_view_index("views/cog/test/good/000/views.json")]
+    >>> [v["name"] for v in _read_view_index("views/cog/test/good/000/views.json")]
     """
     index = read_json(path)
     require_keys(index, ["views"], "the list of views", path)
@@ -738,7 +722,7 @@ def read_view_index(path: str | Path) -> list[dict]:
 
 
 # %% ../../nbs/data/26_multiview.ipynb #72841a25
-UNLABELLED = "unlabelled"  # the folder of samples without a label
+_UNLABELLED = "unlabelled"  # the folder of samples without a label
 
 
 def _find_record(home: Path, folder: Path, views: list[dict], usual: tuple[str, ...]) -> Record:
@@ -764,7 +748,7 @@ def _find_record(home: Path, folder: Path, views: list[dict], usual: tuple[str, 
         expected = f"{len(needed)} files for {len(names)} views"
         raise DatasetError(problem, file=folder, found=found, expected=expected, fix=_AGAIN)
     masks = [p.name for role, p in allowed.items() if role not in needed and p.is_file()]
-    if len(masks) not in (0, len(names)) or (defect not in ("good", UNLABELLED) and not masks):
+    if len(masks) not in (0, len(names)) or (defect not in ("good", _UNLABELLED) and not masks):
         problem = "masks are missing"
         found = ", ".join(masks) or "none"
         expected = "gt_<view>.png for each view"
@@ -777,7 +761,7 @@ def _find_record(home: Path, folder: Path, views: list[dict], usual: tuple[str, 
     roles = ("rgb", "depth", "normals") + ("gt",) * bool(masks)
     files = tuple({r: folder / f"{r}_{n}.png" for r in roles} for n in names)
     files[0]["views"] = folder / "views.json"
-    label = None if defect == UNLABELLED else defect
+    label = None if defect == _UNLABELLED else defect
     name = f"{category}/{split}/{defect}/{stem}"
     return Record(name, category, split, label, files, {"views": views})
 
@@ -785,7 +769,7 @@ def _find_record(home: Path, folder: Path, views: list[dict], usual: tuple[str, 
 # %% ../../nbs/data/26_multiview.ipynb #a65fd03e
 def _read_view(files: dict[str, Path], entry: dict, good: bool) -> View:
     """One view, checked: one size, black background, a mask that fits the label, depth bounds."""
-    depth, valid = decode_depth(read_depth_png(files["depth"]), entry["depth"])
+    depth, valid = _decode_depth(read_depth_png(files["depth"]), entry["depth"])
     rgb, normals = read_rgb(files["rgb"]), read_rgb(files["normals"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(valid.shape, bool)
     for role, a in (("rgb", rgb), ("normals", normals), ("gt", gt)):
@@ -865,7 +849,7 @@ class Rendered(FileDataset):
         found = {}
         for folder in [p for defect in defects for p in list_folder(defect) if p.is_dir()]:
             try:
-                found[folder] = read_view_index(folder / "views.json")
+                found[folder] = _read_view_index(folder / "views.json")
             except DatasetError as e:
                 yield e
         names = Counter(tuple(v["name"] for v in views) for views in found.values())
@@ -934,25 +918,25 @@ def _single_view(sample: Sample, remove_plane: str | None) -> View:
         return _without_plane(sample.view, remove_plane) if remove_plane else sample.view
 
 
-def category_scale(
+def _category_scale(
     samples: Sequence[Sample], size: int = 256, *, remove_plane: str | None = None, most: int = 40
 ) -> float:
-    """Pixels a metre that suit a category: `object_scale` of its large objects.
+    """Pixels a metre that suit a category: `_object_scale` of its large objects.
 
     The 99th percentile of the sizes of at most `most` samples.
 
-    >>> category_scale(load_dataset("mvtec3d", root, "bagel", "train"), 256)
+    >>> _category_scale(load_dataset("mvtec3d", root, "bagel", "train"), 256)
     """
     scales = []
     for i in np.linspace(0, len(samples) - 1, min(most, len(samples))):
         view = _single_view(samples[int(i)], remove_plane)
         points = valid_points(view.xyz, view.valid)[0].astype(np.float64)
-        scales.append(object_scale(points, size))
+        scales.append(_object_scale(points, size))
     return float(1 / np.percentile(1 / np.array(scales), 99))
 
 
 # %% ../../nbs/data/26_multiview.ipynb #3547465a
-def render_job(job: Job, parameters: dict) -> dict:
+def _render_job(job: Job, parameters: dict) -> dict:
     """Render one sample; returns what the manifest says about it.
 
     `job.extra`: a data set that holds the sample alone, and the scale.
@@ -1006,7 +990,7 @@ class _Source:
         if p.projection is None and _single_view(first[0], None).camera is not None:
             return None
         samples = splits.get("train", first)
-        return round(category_scale(samples, p.size, remove_plane=self.remove_plane), 3)
+        return round(_category_scale(samples, p.size, remove_plane=self.remove_plane), 3)
 
 
 def _render_jobs(
@@ -1018,7 +1002,7 @@ def _render_jobs(
     jobs, names = [], [f"C{i + 1}" for i in range(p.views)]
     for split, data in splits.items():
         for i, r in enumerate(data.records):
-            defect = UNLABELLED if r.defect is None else r.defect
+            defect = _UNLABELLED if r.defect is None else r.defect
             folder = out / category / split / defect / r.id.split("/")[-1]
             masks = bool(r.label) or (r.defect is not None and split not in ("train", "validation"))
             inputs, outputs = (
@@ -1076,7 +1060,7 @@ def render_dataset(
     parameters = {"dataset": dataset, "options": source.options, "remove_plane": plane}
     start, run = time.perf_counter(), {"workers": workers, "progress": progress}
     entries = convert(
-        jobs, render_job, out, name="render", parameters=parameters | asdict(p), **run
+        jobs, _render_job, out, name="render", parameters=parameters | asdict(p), **run
     )
     mine = [entries[job.id] for job in jobs]
     new = len(mine) - len({e["id"] for e in before} & {job.id for job in jobs})

@@ -18,14 +18,14 @@ from .synthetic import CATEGORIES, Scene, object_seed, make_good_object, render_
 from .synthetic import camera_rig, add_defect
 
 # %% auto #0
-__all__ = ["LAMPS", "object_and_light", "MVTec2", "photograph_object", "MVTec2Layout"]
+__all__ = ["MVTec2", "photograph_object", "MVTec2Layout"]
 
 
 # %% ../../nbs/data/27b_mvtec2.ipynb #0ea412a6
-def object_and_light(stem: str, lights: Sequence[str]) -> tuple[str, str | None]:
+def _object_and_light(stem: str, lights: Sequence[str]) -> tuple[str, str | None]:
     """The object's number and the light that a file's stem tells, None for an unknown light.
 
-    >>> object_and_light("003_shift_1", ["regular", "shift_1"])
+    >>> _object_and_light("003_shift_1", ["regular", "shift_1"])
     ('003', 'shift_1')
     """
     match = re.fullmatch(rf"(.+)_({'|'.join(map(re.escape, lights))})", stem)
@@ -36,7 +36,7 @@ def object_and_light(stem: str, lights: Sequence[str]) -> tuple[str, str | None]
 def _with_light(record: Record, lights: Sequence[str]) -> Record | PairingError:
     """The record with `info` {object, light}; a fault for a labelled image of an unknown light."""
     folder, _, stem = record.id.rpartition("/")
-    number, light = object_and_light(stem, lights)
+    number, light = _object_and_light(stem, lights)
     if light is None and record.defect is not None:
         path = record.files[0]["rgb"]
         problem = "an image of an unknown light"
@@ -125,7 +125,7 @@ class MVTec2(ImageDataset):
 
 
 # %% ../../nbs/data/27b_mvtec2.ipynb #9e702c3b
-LAMPS = {
+_LAMPS = {
     "regular": (1, None),
     "overexposed": (1.6, None),
     "underexposed": (0.4, None),
@@ -136,7 +136,7 @@ LAMPS = {
 
 
 def photograph_object(item: Item, shots: Sequence[tuple[str, int]], size: int = 200) -> list[View]:
-    """The object of `make_sample`, photographed in `shots` of (light of `LAMPS`, exposure).
+    """The object of `make_sample`, photographed in `shots` of (light of `_LAMPS`, exposure).
 
     The exposures of a light differ in their noise only; `size` is the image's side in pixels.
 
@@ -148,8 +148,8 @@ def photograph_object(item: Item, shots: Sequence[tuple[str, int]], size: int = 
     scene = Scene(o if item.defect == "good" else add_defect(o, item.defect, flaw))
     own, views = scene.look, []
     for light, exposure in shots:
-        require_known("light", light, LAMPS)
-        gain, lamp = LAMPS[light]
+        require_known("light", light, _LAMPS)
+        gain, lamp = _LAMPS[light]
         direction = own.light if lamp is None else np.array(lamp) / np.linalg.norm(lamp)
         scene.look = replace(own, bright=own.bright * gain, light=direction)
         if (light, exposure) == ("regular", 0):
@@ -171,7 +171,7 @@ class MVTec2Layout(Layout):
         "train": ("regular",),
         "validation": ("regular",),
         "dev": ("regular", "overexposed", "underexposed"),
-        "test": tuple(LAMPS),
+        "test": tuple(_LAMPS),
     }
 
     def kind(self, item: Item) -> str:
@@ -199,7 +199,7 @@ class MVTec2Layout(Layout):
         if item.split != "dev":
             return {}
         n = running_number(items, item, lambda i: "all")
-        mixed = list(LAMPS)[1 + n % (len(LAMPS) - 1)]
+        mixed = list(_LAMPS)[1 + n % (len(_LAMPS) - 1)]
         return {
             f"test_private/{n:03d}_regular.png": ("regular", 1),
             f"test_private_mixed/{n:03d}_{mixed}.png": (mixed, 1),

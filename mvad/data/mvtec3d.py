@@ -28,10 +28,6 @@ __all__ = [
     "toy_scan",
     "write_mvtec3d",
     "MVTec3DLayout",
-    "padded_side",
-    "pad_to_square",
-    "is_cloud_padded",
-    "pad_like_cloud",
     "MVTec3D",
     "Preprocessing",
     "segment_object",
@@ -155,12 +151,12 @@ class MVTec3DLayout(Layout):
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #bb5b1a47
-def padded_side(h: int, w: int, multiple: int = 100) -> int:
+def _padded_side(h: int, w: int, multiple: int = 100) -> int:
     """The side of the padded square: the longer side, rounded up (CFM's released preprocessing)."""
     return -(-max(h, w) // multiple) * multiple
 
 
-def pad_to_square(a: np.ndarray, side: int, mode: str = "constant") -> np.ndarray:
+def _pad_to_square(a: np.ndarray, side: int, mode: str = "constant") -> np.ndarray:
     """Pad (..., h, w) to (..., side, side); the leading pad is the smaller half.
 
     Args:
@@ -174,7 +170,7 @@ def pad_to_square(a: np.ndarray, side: int, mode: str = "constant") -> np.ndarra
 Sizes = dict[str, tuple[int, int]]
 
 
-def is_cloud_padded(sizes: Sizes, files: dict[str, Path]) -> bool:
+def _is_cloud_padded(sizes: Sizes, files: dict[str, Path]) -> bool:
     """Whether only the cloud was padded.
 
     Args:
@@ -187,7 +183,7 @@ def is_cloud_padded(sizes: Sizes, files: dict[str, Path]) -> bool:
     if gt != rgb:
         problem = "mask has another size than its image"
         raise DatasetError(problem, file=files["gt"], found=gt, expected=rgb)
-    side = padded_side(*rgb)
+    side = _padded_side(*rgb)
     if xyz not in (rgb, (side, side)):
         problem = "point cloud has another size than its image"
         expected = f"{rgb}, or {(side, side)} where padded"
@@ -195,7 +191,7 @@ def is_cloud_padded(sizes: Sizes, files: dict[str, Path]) -> bool:
     return xyz != rgb
 
 
-def pad_like_cloud(
+def _pad_like_cloud(
     rgb: Float[np.ndarray, "3 h w"],
     xyz: Float[np.ndarray, "3 H W"],
     gt: Bool[np.ndarray, "h w"],
@@ -207,10 +203,10 @@ def pad_like_cloud(
         DatasetError: where image, mask and cloud do not fit together.
     """
     sizes = {"rgb": rgb.shape[-2:], "xyz": xyz.shape[-2:], "gt": gt.shape}
-    if not is_cloud_padded(sizes, files):
+    if not _is_cloud_padded(sizes, files):
         return rgb, gt
     side = xyz.shape[-1]
-    return pad_to_square(rgb, side, "edge"), pad_to_square(gt, side, "edge")
+    return _pad_to_square(rgb, side, "edge"), _pad_to_square(gt, side, "edge")
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #fc71d386
@@ -309,7 +305,7 @@ class MVTec3D(FileDataset):
         # a small object on a removed table is legitimate
         xyz, valid = read_xyz_tiff(files["xyz"], min_valid=0 if self.manifest else 0.01)
         gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
-        rgb, gt = pad_like_cloud(rgb, xyz, gt, files)
+        rgb, gt = _pad_like_cloud(rgb, xyz, gt, files)
         check_mask(gt, rgb.shape[1:], r.label, files.get("gt"))
         view = View(rgb, xyz=xyz, valid=valid, gt=gt)
         return Sample(r.id, r.category, r.split, r.defect, (view,))
@@ -317,7 +313,7 @@ class MVTec3D(FileDataset):
     def headers(self, record: Record) -> None:
         """Compare the sizes of image, mask and cloud by their headers; a cloud may be padded."""
         sizes = {role: read_header(p).size for role, p in record.files[0].items()}
-        is_cloud_padded({"gt": sizes["rgb"]} | sizes, record.files[0])
+        _is_cloud_padded({"gt": sizes["rgb"]} | sizes, record.files[0])
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d9996377
@@ -389,7 +385,7 @@ def _preprocess_one(job: Job, parameters: dict) -> dict:
     rgb, (xyz, valid) = read_rgb(files["rgb"]), read_xyz_tiff(files["xyz"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
     size = rgb.shape[1:]
-    if is_cloud_padded({"rgb": size, "xyz": xyz.shape[1:], "gt": gt.shape}, files):
+    if _is_cloud_padded({"rgb": size, "xyz": xyz.shape[1:], "gt": gt.shape}, files):
         problem = "point cloud has another size than its image"
         fix = "was this tree preprocessed before? start from the raw one"
         raise DatasetError(problem, file=files["xyz"], found=xyz.shape[1:], expected=size, fix=fix)
@@ -397,15 +393,15 @@ def _preprocess_one(job: Job, parameters: dict) -> dict:
         mask, plane = segment_object(View(rgb, xyz=xyz, valid=valid), p)
     except MvadError as e:
         raise with_file(e, files["xyz"]) from e
-    side = padded_side(*size, p.multiple)
+    side = _padded_side(*size, p.multiple)
     if p.rgb == "original":
         for role in files.keys() - {"xyz"}:
             copy_file(files[role], out[role])
     else:
-        write_png(out["rgb"], pad_to_square(rgb * ~(valid & ~mask), side))
+        write_png(out["rgb"], _pad_to_square(rgb * ~(valid & ~mask), side))
         if "gt" in files:
-            write_png(out["gt"], pad_to_square(gt, side))
-    write_xyz_tiff(out["xyz"], pad_to_square(xyz * mask, side))
+            write_png(out["gt"], _pad_to_square(gt, side))
+    write_xyz_tiff(out["xyz"], _pad_to_square(xyz * mask, side))
     plane = [round(float(x), 6) for x in plane]
     return {"side": side, "foreground": round(float(mask.mean()), 6), "plane": plane}
 

@@ -14,7 +14,7 @@ from .base import DatasetError, DatasetNotFound, EmptyCategory, PairingError
 from .base import list_folder, read_rgb, read_xyz_tiff
 
 # %% auto #0
-__all__ = ["SampleFiles", "find_own_files", "read_own_view", "OwnFolder"]
+__all__ = ["SampleFiles", "OwnFolder"]
 
 # %% ../../nbs/data/28c_own.ipynb #ed132f0f
 _IMAGES, _CLOUDS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), (".tif", ".tiff")
@@ -59,12 +59,12 @@ def _views_by_id(place: Path, suffixes: Sequence[str], what: str) -> dict[str, t
 
 
 # %% ../../nbs/data/28c_own.ipynb #bfea4089
-def find_own_files(rgb: str | Path, xyz: str | Path | None = None) -> list[SampleFiles]:
+def _find_own_files(rgb: str | Path, xyz: str | Path | None = None) -> list[SampleFiles]:
     """The samples below `rgb`, with the clouds below `xyz` by the same names.
 
     Raises `DatasetError` where they do not fit together.
 
-    >>> find_own_files("photos", "clouds")[0].id
+    >>> _find_own_files("photos", "clouds")[0].id
     """
     rgb = Path(rgb).expanduser()
     images = _views_by_id(rgb, _IMAGES, "images")
@@ -103,7 +103,7 @@ def _check_clouds(images: dict[str, tuple], clouds: dict[str, tuple]) -> None:
 
 
 # %% ../../nbs/data/28c_own.ipynb #51234846
-def read_own_view(rgb: Path, xyz: Path | None = None, remove_plane: bool = False) -> View:
+def _read_own_view(rgb: Path, xyz: Path | None = None, remove_plane: bool = False) -> View:
     """One view from disk. Raises `DatasetError`, also where image and cloud differ in size."""
     image = read_rgb(rgb)
     if xyz is None:
@@ -147,7 +147,7 @@ class OwnFolder(Sequence):
         if remove_plane and xyz is None:
             problem = "a plane can only be taken out of points"
             raise MvadError(problem, found="no clouds", expected="xyz as well")
-        self.files, self.remove_plane = find_own_files(rgb, xyz), remove_plane
+        self.files, self.remove_plane = _find_own_files(rgb, xyz), remove_plane
         self.category, self.split = category, split
 
     def __len__(self) -> int:
@@ -158,7 +158,7 @@ class OwnFolder(Sequence):
             return [self[i] for i in range(*key.indices(len(self)))]
         f = self.files[key]
         pairs = zip(f.rgb, f.xyz or (None,) * len(f.rgb))
-        views = tuple(read_own_view(rgb, xyz, self.remove_plane) for rgb, xyz in pairs)
+        views = tuple(_read_own_view(rgb, xyz, self.remove_plane) for rgb, xyz in pairs)
         return Sample(f.id, self.category, self.split, None, views)
 
     @property

@@ -18,25 +18,11 @@ from .base import read_json, read_rgb, write_npy
 from .jobs import Job, convert
 
 # %% auto #0
-__all__ = [
-    "PATCH",
-    "MEAN",
-    "STD",
-    "SMALL_MODEL",
-    "WEIGHT_FILES",
-    "unit_depth",
-    "input_hw",
-    "network_input",
-    "weights_folder",
-    "load_model",
-    "inverse_depth",
-    "pseudo_depth_job",
-    "pseudo_depth",
-]
+__all__ = ["PATCH", "weights_folder", "load_model", "pseudo_depth"]
 
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #3f9ad6c6
-def unit_depth(
+def _unit_depth(
     inverse: Float[np.ndarray, "H W"], *, invert: bool = True
 ) -> Float[np.ndarray, "H W"]:
     """Relative inverse depth scaled to [0, 1]; with `invert` turned round.
@@ -45,7 +31,7 @@ def unit_depth(
     MODMAP's paper ("Depth Feature Extractor") does not say which way its maps run. Raises
     `InvalidDepth` for NaN, infinity and an image that is the same everywhere.
 
-    >>> unit_depth(np.array([[2.0, 1.0]])).tolist()
+    >>> _unit_depth(np.array([[2.0, 1.0]])).tolist()
     [[0.0, 1.0]]
     """
     y = np.asarray(inverse, np.float64)
@@ -64,15 +50,15 @@ def unit_depth(
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #6c3fdd06
 PATCH = 14
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def input_hw(size: tuple[int, int], short: int = 518) -> tuple[int, int]:
+def _input_hw(size: tuple[int, int], short: int = 518) -> tuple[int, int]:
     """The (h, w) at which an image of `size` goes through the network.
 
     The short side is `short`, the other goes to the nearest multiple of 14.
 
-    >>> input_hw((1000, 1562))
+    >>> _input_hw((1000, 1562))
     (518, 812)
     """
     if isinstance(short, bool) or not isinstance(short, int) or short < PATCH or short % PATCH:
@@ -83,20 +69,20 @@ def input_hw(size: tuple[int, int], short: int = 518) -> tuple[int, int]:
     return tuple(max(short, round(s * scale / PATCH) * PATCH) for s in size)
 
 
-def network_input(rgb: Float[np.ndarray, "3 H W"], short: int = 518) -> Float[np.ndarray, "3 h w"]:
+def _network_input(rgb: Float[np.ndarray, "3 H W"], short: int = 518) -> Float[np.ndarray, "3 h w"]:
     """The image resized (bicubic, antialiased) and normalised for the network.
 
-    >>> network_input(np.full((3, 100, 150), 0.5, np.float32)).shape
+    >>> _network_input(np.full((3, 100, 150), 0.5, np.float32)).shape
     (3, 518, 784)
     """
-    small = resize(View(rgb), input_hw(rgb.shape[1:], short)).rgb
-    mean, std = np.array(MEAN)[:, None, None], np.array(STD)[:, None, None]
+    small = resize(View(rgb), _input_hw(rgb.shape[1:], short)).rgb
+    mean, std = np.array(_MEAN)[:, None, None], np.array(_STD)[:, None, None]
     return ((small - mean) / std).astype(np.float32)
 
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #ea92d010
-SMALL_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
-WEIGHT_FILES = ("config.json", "model.safetensors")
+_SMALL_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
+_WEIGHT_FILES = ("config.json", "model.safetensors")
 
 
 def _is_hub_name(weights: str | Path) -> bool:
@@ -116,21 +102,21 @@ def weights_folder(
 
     >>> weights_folder("/weights/Depth-Anything-V2-Small-hf")
     """
-    name, expected = weights or SMALL_MODEL, " and ".join(WEIGHT_FILES)
+    name, expected = weights or _SMALL_MODEL, " and ".join(_WEIGHT_FILES)
     if not _is_hub_name(name):
         folder = Path(name).expanduser()
-        lacking = [n for n in WEIGHT_FILES if not (folder / n).is_file()]
+        lacking = [n for n in _WEIGHT_FILES if not (folder / n).is_file()]
         if lacking:
             problem = f"needs weights {folder.name}"
             found = f"no {' and no '.join(lacking)}"
-            fix = f"get them with: hf download {SMALL_MODEL} --local-dir {folder}"
+            fix = f"get them with: hf download {_SMALL_MODEL} --local-dir {folder}"
             raise MvadError(problem, file=folder, found=found, expected=expected, fix=fix)
         return folder
     import huggingface_hub as hub
 
     where = {"local_files_only": not download, "cache_dir": cache}
     try:
-        return Path([hub.hf_hub_download(name, n, **where) for n in WEIGHT_FILES][0]).parent
+        return Path([hub.hf_hub_download(name, n, **where) for n in _WEIGHT_FILES][0]).parent
     except Exception as e:
         why = str(e).strip().splitlines()[0][:200]
         get = f"get them with: hf download {name} (or download=True)"
@@ -174,7 +160,7 @@ def _check_config(path: Path) -> None:
     is_object = isinstance(config, dict)
     kind = config.get("model_type") if is_object else type(config).__name__
     gives = config.get("depth_estimation_type", "relative") if is_object else "relative"
-    fix = f"{SMALL_MODEL} is one that fits"
+    fix = f"{_SMALL_MODEL} is one that fits"
     if kind != "depth_anything":
         expected = "model_type depth_anything"
         raise MvadError(
@@ -197,7 +183,7 @@ def load_model(folder: str | Path, device: str = "cpu"):
     cls, logging = _transformers()
     import torch
 
-    config, file = (Path(folder) / name for name in WEIGHT_FILES)
+    config, file = (Path(folder) / name for name in _WEIGHT_FILES)
     _check_config(config)
     try:
         torch.zeros(1, device=device)
@@ -231,19 +217,19 @@ def load_model(folder: str | Path, device: str = "cpu"):
 
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #dbce0a21
-def inverse_depth(
+def _inverse_depth(
     rgb: Float[np.ndarray, "3 H W"], net, *, short: int = 518
 ) -> Float[np.ndarray, "H W"]:
     """What the network says about an image, at the image's own size.
 
     Resized back bilinearly, pixel areas on pixel areas.
 
-    >>> inverse_depth(view.rgb, load_model(weights_folder()))
+    >>> _inverse_depth(view.rgb, load_model(weights_folder()))
     """
     import torch
     import torch.nn.functional as F
 
-    x = torch.from_numpy(network_input(rgb, short))[None].to(next(net.parameters()).device)
+    x = torch.from_numpy(_network_input(rgb, short))[None].to(next(net.parameters()).device)
     with torch.no_grad():
         y = net(pixel_values=x).predicted_depth
     resizing = {"mode": "bilinear", "align_corners": False, "antialias": True}
@@ -256,7 +242,7 @@ def _loaded(folder: str, sha256: str, device: str):
     return load_model(folder, device)
 
 
-def pseudo_depth_job(job: Job, parameters: dict) -> dict:
+def _pseudo_depth_job(job: Job, parameters: dict) -> dict:
     """Write one image's map as float16; returns its size and the range of the inverse depth.
 
     `job.extra`: the folder of the weights, and the device.
@@ -264,9 +250,9 @@ def pseudo_depth_job(job: Job, parameters: dict) -> dict:
     folder, device = job.extra
     image = job.inputs["rgb"]
     net = _loaded(folder, parameters["weights_sha256"], device)
-    y = inverse_depth(read_rgb(image), net, short=parameters["input_size"])
+    y = _inverse_depth(read_rgb(image), net, short=parameters["input_size"])
     try:
-        d = unit_depth(y, invert=parameters["inverted"])
+        d = _unit_depth(y, invert=parameters["inverted"])
     except InvalidDepth as e:
         known = {"found": e.found, "expected": e.expected, "fix": e.fix}
         raise InvalidDepth(e.what, file=image, **known) from e
@@ -319,9 +305,9 @@ def pseudo_depth(
     if out.resolve() in (home.resolve(), Path(root).resolve()):
         what = "maps are not written into the tree they come from"
         raise DatasetError(what, file=out, fix="choose another folder")
-    input_hw((1, 1), input_size)
+    _input_hw((1, 1), input_size)
     folder = weights_folder(weights, download=download)
-    sha256 = file_hash(folder / WEIGHT_FILES[1], "sha256")
+    sha256 = file_hash(folder / _WEIGHT_FILES[1], "sha256")
     _loaded(str(folder), sha256, device)  # bad weights show before anything is written
     jobs = []
     for category in categories or cls.categories_in(home):
@@ -334,7 +320,7 @@ def pseudo_depth(
         found, expected = f"{len(twice)} such", "images that differ in more than their suffix"
         what = "two images would get one map"
         raise DatasetError(what, file=twice[0], found=found, expected=expected)
-    model = weights or SMALL_MODEL
+    model = weights or _SMALL_MODEL
     parameters = {
         "dataset": dataset_name,
         "options": options,
@@ -345,4 +331,4 @@ def pseudo_depth(
         "inverted": invert,
     }
     run = {"parameters": parameters, "workers": workers, "progress": progress}
-    return convert(jobs, pseudo_depth_job, out, name="pseudo_depth", **run)
+    return convert(jobs, _pseudo_depth_job, out, name="pseudo_depth", **run)

@@ -27,23 +27,11 @@ __all__ = [
     "ENTRY_KEYS",
     "CODE_MEANINGS",
     "DEFECT_CODES",
-    "NOISE_SHARES",
     "read_image_list",
-    "parse_image_name",
     "image_folders",
     "list_folders",
-    "CategoryList",
-    "ListedImage",
     "why_unreadable",
-    "parse_entry",
-    "assemble_views",
-    "category_list",
-    "category_images",
-    "scan_list",
     "RealIAD",
-    "part_folder",
-    "part_name",
-    "mix_defects_in",
     "RealIADLayout",
 ]
 
@@ -79,12 +67,12 @@ def read_image_list(path: str | Path) -> dict:
 
 
 # %% ../../nbs/data/24_realiad.ipynb #1736fccd
-def parse_image_name(path: str | Path) -> dict[str, str | None]:
+def _parse_image_name(path: str | Path) -> dict[str, str | None]:
     """The parts of an image's name. Raises `DatasetError`.
 
     They are category, number, kind (OK or NG), code (None for OK), view and stamp.
 
-    >>> parse_image_name("audiojack_0326_OK_C1_20230925185139.jpg")["view"]
+    >>> _parse_image_name("audiojack_0326_OK_C1_20230925185139.jpg")["view"]
     '1'
     """
     files, name = recipe("realiad")["files"], Path(path).name
@@ -143,7 +131,7 @@ def list_folders(home: Path) -> dict[str, Path]:
 
 # %% ../../nbs/data/24_realiad.ipynb #37b76e68
 @dataclass(frozen=True)
-class CategoryList:
+class _CategoryList:
     """A category's list, and what its entries are checked against.
 
     `path` and `content` are the list's, `images` is the category's image folder, `views` says how
@@ -163,7 +151,7 @@ class CategoryList:
 
 
 @dataclass(frozen=True)
-class ListedImage:
+class _ListedImage:
     """A checked entry of a list.
 
     `folder` is the sample's key, such as NG/AK/S0024, `kind` OK or NG, `code` the defect's (None
@@ -191,9 +179,9 @@ def why_unreadable(path: Path) -> str | None:
 
 
 # %% ../../nbs/data/24_realiad.ipynb #934852c9
-def _check_name(rgb: Path, lists: CategoryList, kind: str, code: str | None, number: str) -> int:
+def _check_name(rgb: Path, lists: _CategoryList, kind: str, code: str | None, number: str) -> int:
     """The view that an image's name tells, if its other parts agree with its folders."""
-    name = parse_image_name(rgb)
+    name = _parse_image_name(rgb)
     facts = {
         "category": (name["category"], lists.category),
         "kind": (name["kind"], kind),
@@ -212,7 +200,7 @@ def _check_name(rgb: Path, lists: CategoryList, kind: str, code: str | None, num
     return view
 
 
-def _check_class(entry: dict, lists: CategoryList, kind: str, code: str | None, rgb: Path) -> None:
+def _check_class(entry: dict, lists: _CategoryList, kind: str, code: str | None, rgb: Path) -> None:
     """An entry's category and class must be its folder's, or normal for a view without a mask."""
     given, normal = entry["anomaly_class"], lists.normal
     if entry["category"] != lists.category:
@@ -234,12 +222,12 @@ def _check_class(entry: dict, lists: CategoryList, kind: str, code: str | None, 
 
 
 # %% ../../nbs/data/24_realiad.ipynb #3a24576b
-def parse_entry(entry: dict, lists: CategoryList) -> ListedImage:
+def _parse_entry(entry: dict, lists: _CategoryList) -> _ListedImage:
     """An entry, checked: its keys, its path against its name, its class, and the files.
 
     Raises `DatasetError`.
 
-    >>> parse_entry(lists.content["train"][0], lists).view
+    >>> _parse_entry(lists.content["train"][0], lists).view
     """
     index, shown = lists.path, str(entry)[:160]
     require_keys(entry, ENTRY_KEYS, f"entry {shown}", index)
@@ -262,19 +250,19 @@ def parse_entry(entry: dict, lists: CategoryList) -> ListedImage:
             expected = f"the {role} of view C{view}"
             fix = "unpack this folder again"
             raise DatasetError(problem, file=path, found=why, expected=expected, fix=fix)
-    return ListedImage(folder.as_posix(), kind, code, view, rgb, gt)
+    return _ListedImage(folder.as_posix(), kind, code, view, rgb, gt)
 
 
 # %% ../../nbs/data/24_realiad.ipynb #d734358e
-def assemble_views(
-    images: list[ListedImage], lists: CategoryList, split: str, strict: bool
+def _assemble_views(
+    images: list[_ListedImage], lists: _CategoryList, split: str, strict: bool
 ) -> Record:
     """The images of one folder as a sample: one {rgb, gt} a view in order, {} for a missing view.
 
     Raises `DatasetError` for an image listed twice, two images of one view, missing images
     (if `strict`), and a defective part without a mask in any view.
 
-    >>> assemble_views([c1, c2, c3, c4, c5], lists, "test", strict=True).files
+    >>> _assemble_views([c1, c2, c3, c4, c5], lists, "test", strict=True).files
     """
     first, by_view = images[0], {}
     folder, expected = first.rgb.parent, f"C1 to C{lists.views}, one image each"
@@ -314,10 +302,10 @@ def assemble_views(
 
 
 # %% ../../nbs/data/24_realiad.ipynb #76d0cb48
-def category_list(home: Path, category: str, jsons: str = "realiad_jsons") -> tuple[Path, dict]:
+def _category_list(home: Path, category: str, jsons: str = "realiad_jsons") -> tuple[Path, dict]:
     """The path and the content of a category's list. Raises `DatasetError`.
 
-    >>> path, content = category_list(Path("/data/realiad"), "audiojack")
+    >>> path, content = _category_list(Path("/data/realiad"), "audiojack")
     """
     folders = list_folders(home)
     if jsons not in folders:
@@ -330,12 +318,12 @@ def category_list(home: Path, category: str, jsons: str = "realiad_jsons") -> tu
     return path, read_image_list(path)
 
 
-def category_images(home: Path, category: str, images: str | None = None) -> Path:
+def _category_images(home: Path, category: str, images: str | None = None) -> Path:
     """The category's image folder: in the folder `images`, or in the first that has it.
 
     Raises `DatasetError`.
 
-    >>> category_images(Path("/data/realiad"), "audiojack")
+    >>> _category_images(Path("/data/realiad"), "audiojack")
     """
     folders = image_folders(home)
     for name, folder in folders.items():
@@ -351,10 +339,10 @@ def category_images(home: Path, category: str, images: str | None = None) -> Pat
 
 
 # %% ../../nbs/data/24_realiad.ipynb #24d8c605
-def scan_list(lists: CategoryList, split: str, strict: bool) -> Iterator[Record | DatasetError]:
+def _scan_list(lists: _CategoryList, split: str, strict: bool) -> Iterator[Record | DatasetError]:
     """The samples of one split of a list (good ones first), and an error for each that has one.
 
-    >>> faults = [f for f in scan_list(lists, "test", True) if isinstance(f, DatasetError)]
+    >>> faults = [f for f in _scan_list(lists, "test", True) if isinstance(f, DatasetError)]
     """
     images, bad, elsewhere = {}, set(), {}
     for other in lists.content.keys() - {"meta", split}:
@@ -362,7 +350,7 @@ def scan_list(lists: CategoryList, split: str, strict: bool) -> Iterator[Record 
     for entry in lists.content.get(split, []):
         folder = _folder_of(entry)
         try:
-            images.setdefault(folder, []).append(parse_entry(entry, lists))
+            images.setdefault(folder, []).append(_parse_entry(entry, lists))
         except DatasetError as e:
             bad.add(folder)
             yield e
@@ -380,12 +368,12 @@ def scan_list(lists: CategoryList, split: str, strict: bool) -> Iterator[Record 
                 )
             if split == "train" and images[folder][0].kind != lists.normal:
                 _require_noisy(lists, folder)
-            yield assemble_views(images[folder], lists, split, strict)
+            yield _assemble_views(images[folder], lists, split, strict)
         except DatasetError as e:
             yield e
 
 
-def _require_noisy(lists: CategoryList, folder: str) -> None:
+def _require_noisy(lists: _CategoryList, folder: str) -> None:
     """Defective samples to train with are for the lists called fuiad."""
     if "fuiad" not in lists.path.parent.name:
         problem = "a training sample is defective"
@@ -455,13 +443,13 @@ class RealIAD(FileDataset):
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         """The samples that the list names, and what is wrong."""
         try:
-            path, content = category_list(home, category, self.jsons)
-            images = category_images(home, category, self.images)
+            path, content = _category_list(home, category, self.jsons)
+            images = _category_images(home, category, self.images)
         except DatasetError as e:
             yield e
             return
-        lists = CategoryList(path, content, images, category, self.views)
-        yield from scan_list(lists, split, self.strict)
+        lists = _CategoryList(path, content, images, category, self.views)
+        yield from _scan_list(lists, split, self.strict)
 
     def read(self, record: Record) -> Sample:
         """Decode the views; the place of a missing one is None."""
@@ -500,26 +488,26 @@ DEFECT_CODES = {
     "mismatch": "BX",
     "hidden": "PS",
 }  # abrasion CH and scratch HS stay unused
-NOISE_SHARES = (0.0, 0.1, 0.2, 0.4)  # of defective samples in the training lists called fuiad
+_NOISE_SHARES = (0.0, 0.1, 0.2, 0.4)  # of defective samples in the training lists called fuiad
 _FIRST_NUMBER = {"train": 1, "validation": 6001, "dev": 7001, "test": 8001}
 
 
-def part_folder(item: Item) -> str:
+def _part_folder(item: Item) -> str:
     """Where an embedded object lies in its category; numbers restart in each folder.
 
-    >>> part_folder(Item("puck", "test", "dent", 0))
+    >>> _part_folder(Item("puck", "test", "dent", 0))
     'NG/AK/S8001'
     """
     kind = "OK" if item.defect == "good" else f"NG/{DEFECT_CODES[item.defect]}"
     return f"{kind}/S{_FIRST_NUMBER[item.split] + item.index:04d}"
 
 
-def part_name(item: Item, view: int) -> str:
+def _part_name(item: Item, view: int) -> str:
     """The image's name without suffix; views are taken 3 seconds apart, objects 20.
 
-    >>> part_name(Item("puck", "test", "good", 0), 1)
+    >>> _part_name(Item("puck", "test", "good", 0), 1)
     """
-    *kind, number = part_folder(item).split("/")
+    *kind, number = _part_folder(item).split("/")
     seconds = 20 * int(number[1:]) + 3 * view
     if kind[0] == "NG":
         seconds += 200_000 * (sorted(DEFECT_CODES.values()).index(kind[1]) + 1)
@@ -529,12 +517,12 @@ def part_name(item: Item, view: int) -> str:
 
 
 # %% ../../nbs/data/24_realiad.ipynb #87adef1f
-def mix_defects_in(
+def _mix_defects_in(
     train: list[str], bad: list[str], share: float, seed: int = 0
 ) -> tuple[list[str], list[str]]:
     """Training keys of which a `share` (rounded) is replaced by keys of `bad`, and those left.
 
-    >>> mix_defects_in(["OK/1", "OK/2"], ["NG/AK/1", "NG/AK/2"], 0.5)
+    >>> _mix_defects_in(["OK/1", "OK/2"], ["NG/AK/1", "NG/AK/2"], 0.5)
     """
     n = int(np.floor(share * len(train) + 0.5))
     if n > len(bad):
@@ -563,18 +551,18 @@ class RealIADLayout(Layout):
 
     def write(self, root: Path, item: Item) -> None:
         """Write an object's photographs, and masks where they show the defect."""
-        folder = self._home(root, item.category) / part_folder(item)
+        folder = self._home(root, item.category) / _part_folder(item)
         for i, v in enumerate(self.sample(item).views, 1):
             if v.gt.any():
-                write_png(folder / f"{part_name(item, i)}.png", v.gt)
-            write_jpeg(folder / f"{part_name(item, i)}.jpg", v.rgb)
+                write_png(folder / f"{_part_name(item, i)}.png", v.gt)
+            write_jpeg(folder / f"{_part_name(item, i)}.jpg", v.rgb)
 
     def entries(self, root: Path, item: Item) -> list[dict]:
         """The list's entries of an object; its files say which views have a mask."""
         kind = "OK" if item.defect == "good" else DEFECT_CODES[item.defect]
         entries = []
         for view in range(1, self.views + 1):
-            path = f"{part_folder(item)}/{part_name(item, view)}"
+            path = f"{_part_folder(item)}/{_part_name(item, view)}"
             masked = (self._home(root, item.category) / f"{path}.png").exists()
             mask = f"{path}.png" if masked else None
             values = (item.category, kind, f"{path}.jpg", mask)
@@ -586,10 +574,10 @@ class RealIADLayout(Layout):
         for category in dict.fromkeys(i.category for i in items):
             mine = sorted(
                 (i for i in items if i.category == category),
-                key=lambda i: natural_key(part_folder(i)),
+                key=lambda i: natural_key(_part_folder(i)),
             )
-            entries = {part_folder(i): self.entries(root, i) for i in mine}
-            keys = {s: [part_folder(i) for i in mine if i.split == s] for s in self.splits}
+            entries = {_part_folder(i): self.entries(root, i) for i in mine}
+            keys = {s: [_part_folder(i) for i in mine if i.split == s] for s in self.splits}
             lists = {"realiad_jsons": keys, "realiad_jsons_sv": keys}
             lists |= {f"realiad_jsons_fuiad_{s}": k for s, k in self._noisy_keys(keys).items()}
             for folder, chosen in lists.items():
@@ -605,8 +593,8 @@ class RealIADLayout(Layout):
         good = [k for k in keys["test"] if not k.startswith("NG")]
         bad = [k for k in keys["test"] if k.startswith("NG")]
         lists = {}
-        for share in NOISE_SHARES:
+        for share in _NOISE_SHARES:
             if len(bad) >= np.floor(share * len(keys["train"]) + 0.5):
-                train, left = mix_defects_in(keys["train"], bad, share)
+                train, left = _mix_defects_in(keys["train"], bad, share)
                 lists[share] = {**keys, "train": train, "test": left + good}
         return lists

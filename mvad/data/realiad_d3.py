@@ -22,29 +22,11 @@ from .realiad import ENTRY_KEYS, read_image_list, why_unreadable
 from .synthetic import CATEGORIES
 
 # %% auto #0
-__all__ = [
-    "WRITTEN_LIGHTS",
-    "read_nan_cloud",
-    "sample_key",
-    "files_by_key",
-    "parse_light",
-    "photographs_by_light",
-    "FoundSample",
-    "scan_folders",
-    "find_list",
-    "scan_flat_list",
-    "plain_name",
-    "category_folders",
-    "splits_in",
-    "RealIADD3",
-    "relight",
-    "normal_colours",
-    "RealIADD3Layout",
-]
+__all__ = ["photographs_by_light", "category_folders", "RealIADD3", "RealIADD3Layout"]
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #0505ab76
-def read_nan_cloud(
+def _read_nan_cloud(
     path: str | Path, *, missing: str = "nan", metres: float = 1.0, min_valid: float = 0.01
 ) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
     """An organised float32 TIFF (H, W, 3) as xyz in metres, 0 where not valid, and its valid mask.
@@ -53,7 +35,7 @@ def read_nan_cloud(
     missing as well. At least the share `min_valid` of the points must be there.
     Raises `DatasetError`, `InvalidDepth`.
 
-    >>> xyz, valid = read_nan_cloud("0003_xyz.tiff", metres=0.001)
+    >>> xyz, valid = _read_nan_cloud("0003_xyz.tiff", metres=0.001)
     """
     import tifffile
 
@@ -98,30 +80,30 @@ def _names() -> dict:
     return recipe("realiad_d3")["files"]
 
 
-def sample_key(name: str) -> str:
+def _sample_key(name: str) -> str:
     """What a file's name shares with its partners: all before the first underscore.
 
     The recipe may say otherwise.
 
-    >>> sample_key("0003_L05_RGB.jpg")
+    >>> _sample_key("0003_L05_RGB.jpg")
     '0003'
     """
     match = re.match(_names()["key"], name)
     return match[0] if match else name
 
 
-def files_by_key(folder: Path, suffixes: list[str]) -> dict[str, Path]:
+def _files_by_key(folder: Path, suffixes: list[str]) -> dict[str, Path]:
     """The files of a folder by their keys, in natural order.
 
     Raises `DatasetError` if two files have one key.
 
-    >>> files_by_key(Path("fuse_holder/test/GOOD/xyz"), [".tiff"])
+    >>> _files_by_key(Path("fuse_holder/test/GOOD/xyz"), [".tiff"])
     """
     found = {}
     for p in list_folder(folder):
         if os.path.isdir(p) or p.suffix.lower() not in suffixes:
             continue
-        key = sample_key(p.name)
+        key = _sample_key(p.name)
         first = found.setdefault(key, p)
         if first is not p:
             both, expected = f"{first.name} and {p.name}", f"one whose name begins with {key}"
@@ -132,10 +114,10 @@ def files_by_key(folder: Path, suffixes: list[str]) -> dict[str, Path]:
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #45763339
-def parse_light(name: str) -> str | None:
+def _parse_light(name: str) -> str | None:
     """The light under which a photograph was taken, None if the name is no photograph's.
 
-    >>> parse_light("0003_L05_RGB.jpg")
+    >>> _parse_light("0003_L05_RGB.jpg")
     'L05'
     """
     names = _names()
@@ -154,12 +136,12 @@ def photographs_by_light(folder: Path) -> tuple[dict[str, dict[str, Path]], list
     """
     names, found, faults = _names(), {}, []
     for place in [folder, *filter(os.path.isdir, list_folder(folder))]:
-        folder_key = None if place == folder else sample_key(place.name)
+        folder_key = None if place == folder else _sample_key(place.name)
         for p in list_folder(place):
-            light = parse_light(p.name)
+            light = _parse_light(p.name)
             if os.path.isdir(p) or p.suffix.lower() not in names["image_suffixes"] or not light:
                 continue
-            key = sample_key(p.name) if names["folder_is_key"] or not folder_key else folder_key
+            key = _sample_key(p.name) if names["folder_is_key"] or not folder_key else folder_key
             if folder_key not in (None, key):
                 problem = "a photograph lies in another sample's folder"
                 fix = "were files renamed or swapped? unpack this category again"
@@ -178,12 +160,12 @@ def photographs_by_light(folder: Path) -> tuple[dict[str, dict[str, Path]], list
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #e5dd9cb9
 @dataclass(frozen=True)
-class FoundSample:
+class _FoundSample:
     """The files of one sample as they were found: `lights` are its photographs.
 
     `files` has the roles xyz, ps and gt, with None for what was not found.
 
-    >>> FoundSample(folder, "0003", "good", {"L05": photo}, {"xyz": cloud}).join("L05")
+    >>> _FoundSample(folder, "0003", "good", {"L05": photo}, {"xyz": cloud}).join("L05")
     """
 
     folder: Path
@@ -225,14 +207,14 @@ class FoundSample:
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #98fe7816
-def scan_folders(
+def _scan_folders(
     home: Path, category: str, split: str, light: str
 ) -> Iterator[Record | DatasetError]:
     """The samples of <home>/<split>/<defect>/{rgb, xyz, ps, gt}, and what is wrong.
 
     `home` is the category's folder.
 
-    >>> list(scan_folders(root / "fuse_holder", "fuse_holder", "test", "L05"))
+    >>> list(_scan_folders(root / "fuse_holder", "fuse_holder", "test", "L05"))
     """
     names = _names()
 
@@ -253,10 +235,10 @@ def _scan_defect(
     rgb, faults = photographs_by_light(folder / names["rgb"])
     yield from faults
     try:
-        masks = (files_by_key(folder / place, names["mask_suffixes"]) for place in names["gt"])
+        masks = (_files_by_key(folder / place, names["mask_suffixes"]) for place in names["gt"])
         roles = {
-            "xyz": files_by_key(folder / names["xyz"], names["cloud_suffixes"]),
-            "ps": files_by_key(folder / names["ps"], names["image_suffixes"]),
+            "xyz": _files_by_key(folder / names["xyz"], names["cloud_suffixes"]),
+            "ps": _files_by_key(folder / names["ps"], names["image_suffixes"]),
             "gt": next(filter(None, masks), {}),
         }
     except DatasetError as e:
@@ -264,10 +246,10 @@ def _scan_defect(
         return
     needed = ("rgb", "xyz", "ps") if roles["ps"] else ("rgb", "xyz")
     told = {e.found for e in faults}
-    told |= {sample_key(e.file.parent.name) for e in faults if isinstance(e, PairingError)}
+    told |= {_sample_key(e.file.parent.name) for e in faults if isinstance(e, PairingError)}
     for key in sorted(set(rgb).union(*roles.values()) - told, key=natural_key):
         files = {role: found.get(key) for role, found in roles.items()}
-        sample = FoundSample(folder, key, defect, rgb.get(key, {}), files)
+        sample = _FoundSample(folder, key, defect, rgb.get(key, {}), files)
         try:
             files, info = sample.join(light, needed)
         except DatasetError as e:
@@ -277,12 +259,12 @@ def _scan_defect(
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #17cb046d
-def find_list(home: Path, category: str, folder: str) -> Path:
+def _find_list(home: Path, category: str, folder: str) -> Path:
     """The JSON list of a category in the flat naming.
 
     The first of the recipe's places that is there, else the first place.
 
-    >>> find_list(Path("/data/d3"), "knob_cap", "knob-cap")
+    >>> _find_list(Path("/data/d3"), "knob_cap", "knob-cap")
     """
     places = []
     for pattern in _names()["flat"]["lists"]:
@@ -310,14 +292,14 @@ def _read_entry(entry: dict, index: Path, home: Path) -> tuple[Path, Path | None
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #dd8125ee
-def scan_flat_list(
+def _scan_flat_list(
     index: Path, home: Path, category: str, split: str, light: str
 ) -> Iterator[Record | DatasetError]:
     """The samples that the list `index` names in a split, and what is wrong.
 
     `home` is the category's folder with OK/Sxxxx and NG/<defect>/Sxxxx.
 
-    >>> list(scan_flat_list(root / "fuse_holder.json", root / "fuse_holder", *which, "L05"))
+    >>> list(_scan_flat_list(root / "fuse_holder.json", root / "fuse_holder", *which, "L05"))
     """
     names, masks = _names()["flat"], {}
     try:
@@ -338,7 +320,7 @@ def scan_flat_list(
 
     for folder in sorted(masks, key=good_first):
         parts, there = folder.relative_to(home).parts, list_folder(folder)
-        lights = {parse_light(p.name): p for p in there}
+        lights = {_parse_light(p.name): p for p in there}
         lights.pop(None, None)  # what is no photograph
         files = {"gt": masks[folder]}
         for role in ("xyz", "ps"):
@@ -346,7 +328,7 @@ def scan_flat_list(
             files[role] = next(iter(fits), None)
         defect = "good" if len(parts) == 2 else parts[1]
         try:
-            files, info = FoundSample(folder, folder.name, defect, lights, files).join(light)
+            files, info = _FoundSample(folder, folder.name, defect, lights, files).join(light)
         except DatasetError as e:
             yield e
             continue
@@ -354,10 +336,10 @@ def scan_flat_list(
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #bb509c38
-def plain_name(name: str) -> str:
+def _plain_name(name: str) -> str:
     """A category's name with '_' for '-'.
 
-    >>> plain_name("knob-cap")
+    >>> _plain_name("knob-cap")
     'knob_cap'
     """
     return name.replace("-", "_")
@@ -384,22 +366,22 @@ def category_folders(home: Path) -> dict[str, Path]:
     >>> category_folders(Path("/data/d3"))["knob_cap"]
     """
     folders = [p for p in list_folder(home) if os.path.isdir(p)]
-    return {plain_name(p.name): p for p in folders if _is_flat(p) or _split_folders(p)}
+    return {_plain_name(p.name): p for p in folders if _is_flat(p) or _split_folders(p)}
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #c0d74e79
-def splits_in(folder: Path, category: str) -> list[str]:
+def _splits_in(folder: Path, category: str) -> list[str]:
     """The splits of a category's folder, or of its list in the flat naming.
 
     Train and test where the list cannot be read.
 
-    >>> splits_in(Path("/data/d3/knob-cap"), "knob_cap")
+    >>> _splits_in(Path("/data/d3/knob-cap"), "knob_cap")
     """
     names = _split_folders(folder)
     if names:
         return sort_splits(names)
     try:
-        content = read_image_list(find_list(folder.parent, category, folder.name))
+        content = read_image_list(_find_list(folder.parent, category, folder.name))
     except MvadError:
         return ["train", "test"]  # `scan` tells what is wrong with the list
     return sort_splits(s for s in content if s != "meta" and content[s])
@@ -431,7 +413,7 @@ class RealIADD3(FileDataset):
     ):
         self.light, self.sizes = light, sizes or _names()["sizes"]
         require_known("rule for sizes", self.sizes, ("equal", "xyz", "rgb"))
-        super().__init__(root, plain_name(category), split, faults=faults)
+        super().__init__(root, _plain_name(category), split, faults=faults)
 
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
@@ -441,16 +423,16 @@ class RealIADD3(FileDataset):
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
         """The splits of a category."""
-        return splits_in(category_folders(home)[category], category)
+        return _splits_in(category_folders(home)[category], category)
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         """The samples of a split in either naming, and what is wrong."""
         folder = category_folders(home)[category]
         if _split_folders(folder):
-            yield from scan_folders(folder, category, split, self.light)
+            yield from _scan_folders(folder, category, split, self.light)
         else:
-            index = find_list(home, category, folder.name)
-            yield from scan_flat_list(index, folder, category, split, self.light)
+            index = _find_list(home, category, folder.name)
+            yield from _scan_flat_list(index, folder, category, split, self.light)
 
     def headers(self, record: Record) -> None:
         """Check sizes and number types without decoding. Raises `DatasetError`."""
@@ -502,7 +484,7 @@ def _read_view(record: Record, sizes: str = "equal") -> View:
     rgb = read_rgb(files["rgb"])
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
     check_mask(gt, rgb.shape[1:], record.label, files.get("gt"))
-    xyz, valid = read_nan_cloud(files["xyz"], missing=names["missing"], metres=names["metres"])
+    xyz, valid = _read_nan_cloud(files["xyz"], missing=names["missing"], metres=names["metres"])
     if sizes == "equal":
         _require_size("xyz", files, valid.shape, gt.shape)
     photo, cloud = View(rgb, gt=gt), View(np.zeros_like(xyz), xyz=xyz, valid=valid)
@@ -515,15 +497,15 @@ def _read_view(record: Record, sizes: str = "equal") -> View:
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #f2676af1
-WRITTEN_LIGHTS = ("L01", "L03", "L05", "L07")  # of the embedded objects
+_WRITTEN_LIGHTS = ("L01", "L03", "L05", "L07")  # of the embedded objects
 
 
-def relight(view: View, light: str) -> Float[np.ndarray, "3 H W"]:
-    """The photograph under a light of `WRITTEN_LIGHTS`, by Lambert's law.
+def _relight(view: View, light: str) -> Float[np.ndarray, "3 H W"]:
+    """The photograph under a light of `_WRITTEN_LIGHTS`, by Lambert's law.
 
     L05 is as generated, the others come from the left, above, the right.
 
-    >>> relight(make_sample("puck", "train", "good", 0).view, "L01")
+    >>> _relight(make_sample("puck", "train", "good", 0).view, "L01")
     """
     if light == "L05":
         return view.rgb
@@ -534,10 +516,10 @@ def relight(view: View, light: str) -> Float[np.ndarray, "3 H W"]:
     return np.clip(view.rgb * shading, 0, 1).astype(np.float32)
 
 
-def normal_colours(view: View) -> Float[np.ndarray, "3 H W"]:
+def _normal_colours(view: View) -> Float[np.ndarray, "3 H W"]:
     """Normals as colours in [0, 1]: towards the camera is blue, not measured is grey.
 
-    >>> normal_colours(make_sample("puck", "train", "good", 0).view)
+    >>> _normal_colours(make_sample("puck", "train", "good", 0).view)
     """
     colours = (view.normals * np.array([1, -1, -1])[:, None, None] + 1) / 2
     return np.where(view.valid, colours, 0.5).astype(np.float32)
@@ -561,10 +543,10 @@ class RealIADD3Layout(Layout):
         defect = good if item.defect == "good" else item.defect
         folder, key = Path(root) / item.category / item.split / defect, f"{item.index:04d}"
         view = self.sample(item).view
-        for light in WRITTEN_LIGHTS:
-            write_jpeg(folder / f"rgb/{key}/{key}_{light}_RGB.jpg", relight(view, light))
+        for light in _WRITTEN_LIGHTS:
+            write_jpeg(folder / f"rgb/{key}/{key}_{light}_RGB.jpg", _relight(view, light))
         write_ps = write_png if suffix == ".png" else write_jpeg
-        write_ps(folder / f"ps/{key}_PS{suffix}", normal_colours(view))
+        write_ps(folder / f"ps/{key}_PS{suffix}", _normal_colours(view))
         if item.defect != "good":
             write_png(folder / gt / f"{key}_GT.png", view.gt)
         write_xyz_tiff(folder / f"xyz/{key}_XYZ.tiff", np.where(view.valid, view.xyz, np.nan))

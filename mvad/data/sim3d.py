@@ -32,29 +32,8 @@ from .synthetic import add_defect
 # %% auto #0
 __all__ = [
     "WRITTEN_DEFECTS",
-    "write_volume",
-    "read_volume",
-    "layout_description",
-    "fill_pattern",
     "match_files",
-    "read_stored_depth",
-    "range_to_depth",
-    "read_calibration",
-    "cad_model",
-    "place_object",
-    "real_scene",
-    "synthetic_scene",
-    "scan_scene",
-    "render_synthetic",
-    "flaw_voxels",
-    "labels_in_view",
     "SiM3DLayout",
-    "instance_kind",
-    "find_instances",
-    "find_exposures",
-    "pair_views",
-    "find_calibration",
-    "scan_class",
     "SiM3D",
     "view_gaps",
     "reprojection_error",
@@ -62,10 +41,10 @@ __all__ = [
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #f82c8e7d
-def write_volume(path: str | Path, volume: DefectVolume) -> None:
+def _write_volume(path: str | Path, volume: DefectVolume) -> None:
     """Write a volume as .npz without pickle; equal volumes give equal bytes.
 
-    >>> write_volume("puck_05_bad/volume.npz", volume)
+    >>> _write_volume("puck_05_bad/volume.npz", volume)
     """
     origin, size = np.asarray(volume.origin, np.float64), np.float64(volume.size)
     with by_rename(path) as p, open(p, "wb") as f:
@@ -86,7 +65,7 @@ def _read_arrays(path: Path, grid: Path | None) -> tuple[dict[str, np.ndarray], 
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #43e44fff
-def read_volume(
+def _read_volume(
     path: str | Path, keys: dict | None = None, grid: str | Path | None = None
 ) -> DefectVolume:
     """A volume from an .npz, or from a .npy of labels with the JSON file `grid`.
@@ -94,7 +73,7 @@ def read_volume(
     `keys` names the arrays labels, origin and size, and their `unit` in metres. Raises
     `DatasetError`, `InvalidDepth`.
 
-    >>> read_volume("volume.npz", {"unit": 0.001}).labels.sum()
+    >>> _read_volume("volume.npz", {"unit": 0.001}).labels.sum()
     """
     keys = {"labels": "labels", "origin": "origin", "size": "size", "unit": 1.0, **(keys or {})}
     arrays, file = _read_arrays(Path(path), grid and Path(grid))
@@ -120,10 +99,10 @@ _RECIPE_KEYS = ("real", "synth", "real_name", "synth_name", "dev_name", "bad_nam
 _RECIPE_KEYS += ("views", "depth", "calibration", "volume")
 
 
-def layout_description() -> dict:
+def _layout_description() -> dict:
     """The part `files` of the recipe `sim3d`. Raises `DatasetError` where it lacks keys.
 
-    >>> layout_description()["exposure"]
+    >>> _layout_description()["exposure"]
     """
     files = recipe("sim3d").get("files") or {}
     require_keys(files, _RECIPE_KEYS, "the recipe's `files`", "sim3d.yaml")
@@ -131,10 +110,10 @@ def layout_description() -> dict:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #d4ad7fc4
-def fill_pattern(pattern: str, **names: str) -> str:
+def _fill_pattern(pattern: str, **names: str) -> str:
     """The pattern with its placeholders `<name>` replaced.
 
-    >>> fill_pattern("rgb/<view>_<exposure>.png", exposure="2")
+    >>> _fill_pattern("rgb/<view>_<exposure>.png", exposure="2")
     'rgb/<view>_2.png'
     """
     for name, value in names.items():
@@ -202,7 +181,7 @@ def _wrong_type(path: Path, found) -> DatasetError:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #77a80a00
-def read_stored_depth(
+def _read_stored_depth(
     path: str | Path, *, channel: str = "B", min_valid: float = 0.01
 ) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
     """A depth map as stored (.npy or .exr), 0 where nothing was measured, and the valid mask.
@@ -210,7 +189,7 @@ def read_stored_depth(
     Raises `DatasetError`, and `InvalidDepth` for NaN, negative
     values (.npy) or fewer than the share `min_valid` of pixels.
 
-    >>> depth, valid = read_stored_depth("plastic_stool_real/depth/1.npy")
+    >>> depth, valid = _read_stored_depth("plastic_stool_real/depth/1.npy")
     """
     path = Path(path)
     a, valid = _exr_depth(path, channel) if path.suffix.lower() == ".exr" else _npy_depth(path)
@@ -222,10 +201,10 @@ def read_stored_depth(
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #32d1601d
-def range_to_depth(distance: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.ndarray, "H W"]:
+def _range_to_depth(distance: Float[np.ndarray, "H W"], camera: Camera) -> Float[np.ndarray, "H W"]:
     """Depth along the optical axis from the distance along each pixel's ray.
 
-    >>> range_to_depth(np.ones((480, 640)), camera)
+    >>> _range_to_depth(np.ones((480, 640)), camera)
     """
     rays = back_project(np.ones(distance.shape), camera).astype(np.float64)
     return (distance / np.linalg.norm(rays, axis=0)).astype(np.float32)
@@ -248,12 +227,12 @@ def _read_matrix(path: Path, view: str) -> np.ndarray:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #4d82d18d
-def read_calibration(intrinsics: Path, pose: Path, view: str, rules: dict) -> Camera:
+def _read_calibration(intrinsics: Path, pose: Path, view: str, rules: dict) -> Camera:
     """The camera of a view; `rules` is the recipe's `files.calibration`.
 
     Raises `DatasetError`.
 
-    >>> read_calibration(folder / "K.txt", folder / "pose_7.txt", "7", rules)
+    >>> _read_calibration(folder / "K.txt", folder / "pose_7.txt", "7", rules)
     """
     K, M = _read_matrix(intrinsics, view), _read_matrix(pose, view)
     if K.shape != (3, 3):
@@ -292,10 +271,10 @@ def _seed(*words) -> np.random.SeedSequence:
 
 # %% ../../nbs/data/25_sim3d.ipynb #bad6d724
 @lru_cache(maxsize=4)
-def cad_model(category: str) -> SyntheticObject:
+def _cad_model(category: str) -> SyntheticObject:
     """The one model of a class.
 
-    >>> cad_model("puck").vertices.shape
+    >>> _cad_model("puck").vertices.shape
     """
     return make_good_object(CATEGORIES[category], _seed(category, "cad"))
 
@@ -305,12 +284,12 @@ def _turn(angle: float) -> np.ndarray:
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-def place_object(o: SyntheticObject, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) -> Scene:
+def _place_object(o: SyntheticObject, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) -> Scene:
     """The object turned by `angle` (radians) and shifted (metres).
 
     The pose that its own look would draw is undone beforehand.
 
-    >>> place_object(cad_model("puck"), angle=np.pi / 2).vertices
+    >>> _place_object(_cad_model("puck"), angle=np.pi / 2).vertices
     """
     look = draw_appearance(o)
     wanted = o.vertices @ _turn(angle).T + np.asarray(shift)
@@ -318,30 +297,30 @@ def place_object(o: SyntheticObject, angle: float = 0.0, shift=(0.0, 0.0, 0.0)) 
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #e3b5d008
-def real_scene(category: str, split: str, defect: str, index: int) -> Scene:
+def _real_scene(category: str, split: str, defect: str, index: int) -> Scene:
     """An instance on the table: the class's model in its own paint, light, size and pose.
 
-    >>> real_scene("puck", "test", "dent", 0)
+    >>> _real_scene("puck", "test", "dent", 0)
     """
     words = (category, split, defect, index)
-    o = replace(cad_model(category), look=_seed(*words, "look"))
+    o = replace(_cad_model(category), look=_seed(*words, "look"))
     rng = np.random.default_rng(_seed(*words, "pose"))
     if defect != "good":
         o = add_defect(o, defect, _seed(*words, "flaw"))
     o = replace(o, vertices=o.vertices * (1 + 0.002 * rng.normal()))
-    return place_object(o, np.radians(1) * rng.normal(), (*rng.normal(0, 0.0004, 2), 0))
+    return _place_object(o, np.radians(1) * rng.normal(), (*rng.normal(0, 0.0004, 2), 0))
 
 
-def synthetic_scene(category: str) -> Scene:
+def _synthetic_scene(category: str) -> Scene:
     """The CAD model as a renderer shows it, exactly in place.
 
     Another grain, paler paints, light from above.
 
-    >>> synthetic_scene("puck").object.recipe.texture
+    >>> _synthetic_scene("puck").object.recipe.texture
     """
-    o = cad_model(category)
+    o = _cad_model(category)
     texture = "marble" if o.recipe.texture == "brushed" else "brushed"
-    scene = place_object(replace(o, recipe=replace(o.recipe, texture=texture)))
+    scene = _place_object(replace(o, recipe=replace(o.recipe, texture=texture)))
     paints = 0.30 + 0.45 * scene.look.paints
     above = np.array([0, 0, 1.0])
     body = np.full(3, 0.72)
@@ -355,14 +334,14 @@ def _grey(rgb: np.ndarray) -> np.ndarray:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #be6cc56c
-def scan_scene(
+def _scan_scene(
     scene: Scene, views: int, pixels: int, seed: np.random.SeedSequence, table: bool = False
 ) -> list[View]:
     """Grey images and noisy depth from `camera_rig(views, pixels)`, with ground truth.
 
     Depth of the table only if asked for.
 
-    >>> scan_scene(real_scene("puck", "test", "dent", 0), 12, 100, np.random.SeedSequence(0))
+    >>> _scan_scene(_real_scene("puck", "test", "dent", 0), 12, 100, np.random.SeedSequence(0))
     """
     scanned = []
     for i, (camera, noise) in enumerate(zip(camera_rig(views, pixels), seed.spawn(views)), 1):
@@ -371,10 +350,10 @@ def scan_scene(
     return scanned
 
 
-def render_synthetic(scene: Scene, views: int, pixels: int) -> list[View]:
+def _render_synthetic(scene: Scene, views: int, pixels: int) -> list[View]:
     """Grey images without background and exact depth from `camera_rig(views, pixels)`.
 
-    >>> render_synthetic(synthetic_scene("puck"), 12, 100)
+    >>> _render_synthetic(_synthetic_scene("puck"), 12, 100)
     """
     rendered = []
     for i, camera in enumerate(camera_rig(views, pixels)):
@@ -397,10 +376,10 @@ def render_synthetic(scene: Scene, views: int, pixels: int) -> list[View]:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #4a79e96e
-def flaw_voxels(scene: Scene, grid: VoxelGrid) -> DefectVolume:
+def _flaw_voxels(scene: Scene, grid: VoxelGrid) -> DefectVolume:
     """The voxels that the flawed surface of a scene's object touches.
 
-    >>> flaw_voxels(real_scene("puck", "test", "dent", 0), grid).labels.sum()
+    >>> _flaw_voxels(_real_scene("puck", "test", "dent", 0), grid).labels.sum()
     """
     o = scene.object
     triangles = o.triangles[(o.flaw[o.triangles] > 0.5).any(1)]
@@ -418,10 +397,10 @@ def flaw_voxels(scene: Scene, grid: VoxelGrid) -> DefectVolume:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #eb2f9751
-def labels_in_view(volume: DefectVolume, view: View) -> Bool[np.ndarray, "H W"]:
+def _labels_in_view(volume: DefectVolume, view: View) -> Bool[np.ndarray, "H W"]:
     """The view's pixels whose point lies in a labelled voxel.
 
-    >>> labels_in_view(volume, view).sum()
+    >>> _labels_in_view(volume, view).sum()
     """
     index, inside = volume.grid.index(world_points(view))
     pixels = valid_points(view.xyz, view.valid)[1][inside]
@@ -434,7 +413,7 @@ def labels_in_view(volume: DefectVolume, view: View) -> Bool[np.ndarray, "H W"]:
 def _write_view(home: Path, view: View, files: dict, setup: str) -> None:
     """The two files of a view of an instance: scanned (real) or rendered (synth)."""
     names = {"view": view.name, "exposure": files["exposure"]}
-    image, depth = (home / fill_pattern(files[setup][k], **names) for k in ("images", "depth"))
+    image, depth = (home / _fill_pattern(files[setup][k], **names) for k in ("images", "depth"))
     write_png(image, view.rgb[0])
     nothing = np.inf if setup == "real" else 1e10  # what stands where nothing was measured
     stored = np.where(view.valid, view.depth, nothing).astype(np.float32)
@@ -484,26 +463,26 @@ class SiM3DLayout(Layout):
 
     def scene(self, item: Item) -> Scene:
         """The instance on its table."""
-        return real_scene(item.category, item.split, item.defect, item.index)
+        return _real_scene(item.category, item.split, item.defect, item.index)
 
     def sample(self, item: Item) -> Sample:
         """The scanned instance with all that the generator knows, ground truth included."""
         noise = _seed(item.id, "sensor")
-        views = scan_scene(self.scene(item), self.views, self.pixels, noise, self.table)
+        views = _scan_scene(self.scene(item), self.views, self.pixels, noise, self.table)
         return Sample(item.id, item.category, item.split, item.defect, tuple(views))
 
     def synthetic(self, category: str) -> Sample:
         """The training instance as rendered from its model."""
-        views = render_synthetic(synthetic_scene(category), self.views, self.pixels)
+        views = _render_synthetic(_synthetic_scene(category), self.views, self.pixels)
         return Sample(f"{category}/train/good/synth", category, "train", "good", tuple(views))
 
     def grid(self, category: str) -> VoxelGrid:
         """The class's grid: around its model."""
-        return grid_around(cad_model(category).vertices, self.voxels)
+        return grid_around(_cad_model(category).vertices, self.voxels)
 
     def volume(self, item: Item) -> DefectVolume:
         """The ground truth of an instance."""
-        return flaw_voxels(self.scene(item), self.grid(item.category))
+        return _flaw_voxels(self.scene(item), self.grid(item.category))
 
     def write(self, root: Path, item: Item) -> None:
         """An instance's files; of the training object, those of its rendering as well."""
@@ -519,42 +498,42 @@ class SiM3DLayout(Layout):
 # %% ../../nbs/data/25_sim3d.ipynb #020851f1
 def _write_instance(layout: SiM3DLayout, home: Path, item: Item) -> None:
     """An instance's views, and its volume if it is bad; the training object's rendering, too."""
-    files, name = layout_description(), layout.instance(item)
+    files, name = _layout_description(), layout.instance(item)
     for v in layout.sample(item).views:
         _write_view(home / name, v, files, "real")
     if item.split == "train":
         for v in layout.synthetic(item.category).views:
             _write_view(home / f"{item.category}_synth", v, files, "synth")
     elif item.defect != "good":
-        path = home / fill_pattern(files["volume"]["file"], instance=name)
-        write_volume(path, layout.volume(item))
+        path = home / _fill_pattern(files["volume"]["file"], instance=name)
+        _write_volume(path, layout.volume(item))
 
 
 def _write_cameras(home: Path, cameras: list[Camera]) -> None:
-    files = layout_description()["calibration"]
+    files = _layout_description()["calibration"]
     for k, camera in enumerate(cameras, 1):
-        write_text(home / fill_pattern(files["intrinsics"], view=k), _matrix_text(camera.K))
+        write_text(home / _fill_pattern(files["intrinsics"], view=k), _matrix_text(camera.K))
         pose = np.linalg.inv(camera.world_to_camera)
-        write_text(home / fill_pattern(files["poses"], view=k), _matrix_text(pose))
+        write_text(home / _fill_pattern(files["poses"], view=k), _matrix_text(pose))
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #90489247
-def instance_kind(name: str, category: str, files: dict) -> str:
+def _instance_kind(name: str, category: str, files: dict) -> str:
     """What an instance's folder is: real, synth, dev or test.
 
-    >>> instance_kind("puck_01_bad", "puck", layout_description())
+    >>> _instance_kind("puck_01_bad", "puck", _layout_description())
     'test'
     """
     rest = name.lower().removeprefix(category.lower())
     return next((k for k in ("real", "synth", "dev") if files[f"{k}_name"] in rest), "test")
 
 
-def find_instances(folder: Path, files: dict) -> dict[str, list[Path]]:
+def _find_instances(folder: Path, files: dict) -> dict[str, list[Path]]:
     """The instances of a class by kind.
 
     They are the folders that hold images or depth maps, or bear the class's name.
 
-    >>> find_instances(root / "puck", layout_description())["test"]
+    >>> _find_instances(root / "puck", _layout_description())["test"]
     """
     patterns = [files[setup][role] for setup in ("real", "synth") for role in ("images", "depth")]
     places = {os.path.dirname(pattern) for pattern in patterns}
@@ -562,15 +541,15 @@ def find_instances(folder: Path, files: dict) -> dict[str, list[Path]]:
     for p in list_folder(folder):
         named = p.name.startswith(f"{folder.name}_")
         if p.is_dir() and (named or any((p / place).is_dir() for place in places)):
-            found.setdefault(instance_kind(p.name, folder.name, files), []).append(p)
+            found.setdefault(_instance_kind(p.name, folder.name, files), []).append(p)
     return found
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #86f349a9
-def find_exposures(folder: Path, images: str) -> list[str]:
+def _find_exposures(folder: Path, images: str) -> list[str]:
     """The exposures of which an instance has images.
 
-    >>> find_exposures(root / "puck/puck_real", "rgb/<view>_<exposure>.png")
+    >>> _find_exposures(root / "puck/puck_real", "rgb/<view>_<exposure>.png")
     """
     name = re.escape(os.path.basename(images)).replace("<view>", ".+")
     free = re.compile(name.replace("<exposure>", "(.+?)"))
@@ -579,25 +558,25 @@ def find_exposures(folder: Path, images: str) -> list[str]:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #7a730f5f
-def pair_views(
+def _pair_views(
     folder: Path, where: dict, exposure: str
 ) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
     """View id -> {rgb, depth} of an instance, in natural order, and what has no partner.
 
-    >>> pairs, faults = pair_views(root / "puck/puck_real", layout_description()["real"], "2")
+    >>> pairs, faults = _pair_views(root / "puck/puck_real", _layout_description()["real"], "2")
     """
-    patterns = {"rgb": fill_pattern(where["images"], exposure=exposure), "depth": where["depth"]}
+    patterns = {"rgb": _fill_pattern(where["images"], exposure=exposure), "depth": where["depth"]}
     found = {role: match_files(folder, pattern) for role, pattern in patterns.items()}
     faults = []
     for role, other in (("rgb", "depth"), ("depth", "rgb")):
         alone = sorted(found[other].keys() - found[role].keys(), key=natural_key)
         if not alone:
             continue
-        there = find_exposures(folder, where["images"]) if role == "rgb" else []
+        there = _find_exposures(folder, where["images"]) if role == "rgb" else []
         more = ", ..." if len(alone) > 5 else ""
         fault = PairingError(
             f"a view has no {'image' if role == 'rgb' else 'depth map'}",
-            file=folder / fill_pattern(patterns[role], view=alone[0]),
+            file=folder / _fill_pattern(patterns[role], view=alone[0]),
             found=f"no such file ({len(alone)} such: {', '.join(alone[:5])}{more})",
             expected=f"the partner of {found[other][alone[0]].name}",
             fix=f"exposures here: {', '.join(there)}" if there else None,
@@ -634,12 +613,12 @@ def _view_fault(found, expected, file: Path, what: str) -> DatasetError | None:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #7a48b4ca
-def find_calibration(
+def _find_calibration(
     folder: Path, views: tuple[str, ...], rules: dict
 ) -> tuple[dict[str, dict[str, Path]], list[DatasetError]]:
     """View id -> {intrinsics, pose} of a class, and what is wrong; empty without a calibration.
 
-    >>> cameras, faults = find_calibration(root / "puck", views, rules)
+    >>> cameras, faults = _find_calibration(root / "puck", views, rules)
     """
     patterns = {"intrinsics": rules["intrinsics"], "pose": rules["poses"]}
     given, faults = {}, []
@@ -690,31 +669,31 @@ def _make_record(folder: Path, kind: str, views: dict[str, dict[str, Path]], fil
     category, split = folder.parent.name, "train" if kind in ("real", "synth") else kind
     defect = "bad" if _is_bad(folder, files) else "good"
     names = {"instance": folder.name, "class": category}
-    volume = folder.parent / fill_pattern(files["volume"]["file"], **names)
+    volume = folder.parent / _fill_pattern(files["volume"]["file"], **names)
     grid = files["volume"].get("grid")
     info = {
         "views": tuple(views),
         "volume": volume if volume.is_file() else None,
-        "grid": folder.parent / fill_pattern(grid, **names) if grid else None,
+        "grid": folder.parent / _fill_pattern(grid, **names) if grid else None,
     }
     name = f"{category}/{split}/{defect}/{folder.name}"
     return Record(name, category, split, defect, tuple(views.values()), info)
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #341177bd
-def scan_class(
+def _scan_class(
     folder: Path, kind: str, files: dict, exposure: str
 ) -> Iterator[Record | DatasetError]:
     """The instances of a class that are real, synth, dev or test, and what is wrong in the class.
 
     Warns where the class has another number of views than the benchmark.
 
-    >>> list(scan_class(root / "puck", "test", layout_description(), "2"))
+    >>> list(_scan_class(root / "puck", "test", _layout_description(), "2"))
     """
-    instances, pairs = find_instances(folder, files), {}
+    instances, pairs = _find_instances(folder, files), {}
     for k, found in instances.items():
         where = files["synth" if k == "synth" else "real"]
-        pairs |= {p: pair_views(p, where, exposure) for p in found}
+        pairs |= {p: _pair_views(p, where, exposure) for p in found}
     views = _usual_views([tuple(views) for views, _ in pairs.values() if views])
     if views and len(views) not in files["views"]:
         usual = " or ".join(map(str, files["views"]))
@@ -722,7 +701,7 @@ def scan_class(
         warnings.warn(told, stacklevel=5)
     cameras, faults = {}, []
     if views:
-        cameras, faults = find_calibration(folder, views, files["calibration"])
+        cameras, faults = _find_calibration(folder, views, files["calibration"])
     found = instances.get(kind, [])
     for p in found:
         here, wrong = pairs[p]
@@ -749,13 +728,13 @@ class _InstanceFiles(FileDataset):
     def volume(self, record: Record) -> DefectVolume | None:
         """The ground truth of an instance in voxels, or None where there is no file.
 
-        Raises `DatasetError`, and what `read_volume` raises.
+        Raises `DatasetError`, and what `_read_volume` raises.
         """
         path, keys = record.info["volume"], self.files["volume"]
         if path is None:
             return None
         keys = {k: keys[k] for k in ("labels", "origin", "size", "unit") if k in keys}
-        volume = read_volume(path, keys, record.info["grid"])
+        volume = _read_volume(path, keys, record.info["grid"])
         n = int(volume.labels.sum())
         if record.defect == "good" and n:
             what, expected = "a good instance's volume marks a defect", "none, or no volume"
@@ -813,20 +792,20 @@ class SiM3D(_InstanceFiles):
         faults: list | None = None,
     ):
         self.setup = require_known("setup", setup, ("real", "synth"))
-        self.files, self.masks, self.prepare = layout_description(), masks, prepare
+        self.files, self.masks, self.prepare = _layout_description(), masks, prepare
         self.exposure = str(self.files["exposure"] if exposure is None else exposure)
         super().__init__(root, category, split, faults=faults)
 
     @classmethod
     def categories_in(cls, home: Path) -> list[str]:
         """The folders of `home` with instances."""
-        files = layout_description()
-        return [p.name for p in list_folder(home) if p.is_dir() and find_instances(p, files)]
+        files = _layout_description()
+        return [p.name for p in list_folder(home) if p.is_dir() and _find_instances(p, files)]
 
     @classmethod
     def splits(cls, home: Path, category: str) -> list[str]:
         """The splits; `train_synth` names the rendering, so that a check reads it too."""
-        kinds = find_instances(Path(home) / category, layout_description())
+        kinds = _find_instances(Path(home) / category, _layout_description())
         splits = ["train"] if "real" in kinds or "synth" in kinds else []
         splits += ["train_synth"] if "synth" in kinds else []
         return splits + [k for k in ("dev", "test") if k in kinds]
@@ -834,7 +813,7 @@ class SiM3D(_InstanceFiles):
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         """The instances of a split, and what is wrong in the class."""
         kind = {"train": self.setup, "train_synth": "synth"}.get(split, split)
-        yield from scan_class(home / category, kind, self.files, self.exposure)
+        yield from _scan_class(home / category, kind, self.files, self.exposure)
 
     def read_view(self, record: Record, which: int) -> View:
         """View number `which`, from 0 in natural order of the ids, prepared if asked for."""
@@ -843,7 +822,7 @@ class SiM3D(_InstanceFiles):
             if record.defect == "good":
                 view = replace(view, gt=np.zeros(view.size, bool))
             elif record.info["volume"]:
-                view = replace(view, gt=labels_in_view(self.volume(record), view))
+                view = replace(view, gt=_labels_in_view(self.volume(record), view))
         return view if self.prepare is None else self.prepare(view)
 
     def read(self, record: Record) -> Sample:
@@ -864,11 +843,11 @@ def _read_view(paths: dict[str, Path], name: str, files: dict) -> View:
     camera = None
     if "pose" in paths:
         places = paths["intrinsics"], paths["pose"]
-        camera = read_calibration(*places, name, files["calibration"])
+        camera = _read_calibration(*places, name, files["calibration"])
     rgb = read_rgb(paths["rgb"])
     if (rgb != rgb[:1]).any():  # a colour file, read as grey
         rgb = np.repeat(np.tensordot([0.299, 0.587, 0.114], rgb, 1)[None], 3, 0).clip(0, 1)
-    depth, valid = read_stored_depth(path, channel=rules["exr_channel"])
+    depth, valid = _read_stored_depth(path, channel=rules["exr_channel"])
     _require_size(path, depth.shape, rgb.shape[1:])
     depth = depth * np.float32(rules["unit"])
     if rules["is"] == "range":
@@ -876,7 +855,7 @@ def _read_view(paths: dict[str, Path], name: str, files: dict) -> View:
             found, expected = "no calibration", "files.calibration in the recipe"
             what = "ranges cannot become depth without intrinsics"
             raise DatasetError(what, file=path, found=found, expected=expected)
-        depth = range_to_depth(depth, camera)
+        depth = _range_to_depth(depth, camera)
     xyz = None if camera is None else back_project(depth, camera)
     return View(rgb, xyz=xyz, valid=valid, depth=depth, camera=camera, name=name)
 

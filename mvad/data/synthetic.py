@@ -23,22 +23,14 @@ __all__ = [
     "AMBIENT",
     "SIZES",
     "ObjectRecipe",
-    "make_body",
-    "vertex_normals",
-    "mark_profile",
-    "tangent_coordinates",
-    "place_marks",
     "SyntheticObject",
     "make_good_object",
     "add_defect",
-    "body_texture",
     "Appearance",
     "draw_appearance",
-    "surface_albedo",
     "look_at",
     "camera_rig",
     "Scene",
-    "vertex_visibility",
     "render_view",
     "object_seed",
     "make_sample",
@@ -106,7 +98,7 @@ CATEGORIES = {
 _N_ANGLE, _N_PROFILE = 200, 130
 
 
-def make_body(
+def _make_body(
     recipe: ObjectRecipe, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "t 3"]]:
     """Vertices (metres, standing on z = 0) and triangles of one body."""
@@ -144,7 +136,7 @@ def _grid_triangles() -> Int[np.ndarray, "t 3"]:
     return np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)])
 
 
-def vertex_normals(
+def _vertex_normals(
     vertices: Float[np.ndarray, "n 3"], triangles: Int[np.ndarray, "t 3"]
 ) -> Float[np.ndarray, "n 3"]:
     """Unit normals, outwards: the area-weighted mean over the triangles around each vertex."""
@@ -157,7 +149,7 @@ def vertex_normals(
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #7c23fb1f
-def mark_profile(shape: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _mark_profile(shape: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Height (1 = full) and `inside` (at most 1 within the mark) at coordinates in mark radii."""
     rho2 = u * u + v * v
     bump = np.maximum(1 - rho2, 0) ** 1.5
@@ -179,7 +171,7 @@ def mark_profile(shape: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, 
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #f59186a9
-def tangent_coordinates(
+def _tangent_coordinates(
     points: Float[np.ndarray, "n 3"],
     centre: np.ndarray,
     normal: np.ndarray,
@@ -200,7 +192,7 @@ def tangent_coordinates(
     return np.cos(turn) * u + np.sin(turn) * v + far, np.cos(turn) * v - np.sin(turn) * u + far
 
 
-def place_marks(
+def _place_marks(
     points: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"],
     recipe: ObjectRecipe,
@@ -260,16 +252,16 @@ def make_good_object(recipe: ObjectRecipe, seed: np.random.SeedSequence) -> Synt
     """
     geometry, look = seed.spawn(2)
     rng = np.random.default_rng(geometry)
-    rest, triangles = make_body(recipe, rng)
-    normals = vertex_normals(rest, triangles)
-    spots = place_marks(rest, normals, recipe, int(rng.integers(7, 10)), rng)
+    rest, triangles = _make_body(recipe, rng)
+    normals = _vertex_normals(rest, triangles)
+    spots = _place_marks(rest, normals, recipe, int(rng.integers(7, 10)), rng)
     shapes = [k if k < 3 else int(rng.integers(3)) for k in range(len(spots))]
     height, inside = np.zeros(len(rest)), np.full((len(rest), len(spots)), np.inf)
     for k, spot in enumerate(spots):
-        u, v = tangent_coordinates(rest, rest[spot], normals[spot], rng.uniform(0, np.pi))
+        u, v = _tangent_coordinates(rest, rest[spot], normals[spot], rng.uniform(0, np.pi))
         r = recipe.mark * (1 + 0.06 * rng.normal())
         u, v = np.minimum(np.abs(u), 1) / r, np.minimum(np.abs(v), 1) / r
-        h, inside[:, k] = mark_profile(recipe.shapes[shapes[k]], u, v)
+        h, inside[:, k] = _mark_profile(recipe.shapes[shapes[k]], u, v)
         height += 0.0022 * (1 + 0.10 * rng.normal()) * h
     zero = np.zeros(len(rest))
     return SyntheticObject(
@@ -299,7 +291,7 @@ def _defect_site(
     rng: np.random.Generator,
 ) -> int | None:
     """The vertex at which a defect is centred, or None where there is no such place."""
-    normals, (x, y, z) = vertex_normals(o.rest, o.triangles), o.rest.T
+    normals, (x, y, z) = _vertex_normals(o.rest, o.triangles), o.rest.T
     from_axis = np.hypot(x, y)
     if defect != "hidden":
         on_top = (normals[:, 2] > 0.93) & (from_axis < 0.8 * o.recipe.radius)
@@ -353,7 +345,7 @@ def add_defect(
     """The object with one defect (of `DEFECTS`).
 
     Args:
-        visible: what `vertex_visibility` says, for a `hidden` defect among several views.
+        visible: what `_vertex_visibility` says, for a `hidden` defect among several views.
 
     Returns:
         None where no spot of the object is seen from exactly one of the views.
@@ -369,8 +361,8 @@ def add_defect(
     site = _defect_site(o, defect, visible, rng)
     if site is None:
         return None
-    normals = vertex_normals(o.rest, o.triangles)
-    u, v = tangent_coordinates(o.rest, o.rest[site], normals[site], rng.uniform(0, np.pi))
+    normals = _vertex_normals(o.rest, o.triangles)
+    u, v = _tangent_coordinates(o.rest, o.rest[site], normals[site], rng.uniform(0, np.pi))
     u, v = np.minimum(np.abs(u), 1), np.minimum(np.abs(v), 1)
     reach, stretch = rng.uniform(*_REACH[defect]), rng.uniform(1, 1.6)
     w = np.maximum(1 - (u / stretch) ** 2 / reach**2 - v**2 / reach**2, 0)
@@ -401,7 +393,7 @@ def _plane_waves(
     return np.cos(points @ k.T + rng.uniform(0, 2 * np.pi, count)).sum(1) / np.sqrt(count / 2)
 
 
-def body_texture(
+def _body_texture(
     kind: str, rest: Float[np.ndarray, "n 3"], rng: np.random.Generator
 ) -> Float[np.ndarray, " n"]:
     """What the body's grain adds to its brightness."""
@@ -457,7 +449,7 @@ def draw_appearance(o: SyntheticObject) -> Appearance:
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #8f06c7f4
-def surface_albedo(
+def _surface_albedo(
     o: SyntheticObject,
     look: Appearance,
     *,
@@ -467,7 +459,7 @@ def surface_albedo(
     dark: Float[np.ndarray, " k"],
 ) -> Float[np.ndarray, "k 3"]:
     """The paint at surface points whose vertex attributes were interpolated to them."""
-    grain = body_texture(o.recipe.texture, rest, np.random.default_rng(look.grain))
+    grain = _body_texture(o.recipe.texture, rest, np.random.default_rng(look.grain))
     colour = look.body + grain[:, None]
     for k, paint in enumerate(look.paints):
         m = np.clip((1.05 - inside[:, k, None]) * 8, 0, 1)
@@ -522,7 +514,7 @@ class Scene:
         c, s = np.cos(self.look.yaw), np.sin(self.look.yaw)
         turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
         self.vertices = o.vertices @ turn.T + self.look.shift
-        self.normals = vertex_normals(self.vertices, o.triangles)
+        self.normals = _vertex_normals(self.vertices, o.triangles)
         table = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32) / 2
         halves = np.array([[0, 1, 2], [0, 2, 3]])
         self.rays = o3d.t.geometry.RaycastingScene()
@@ -571,7 +563,7 @@ class Scene:
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #96499e35
-def vertex_visibility(scene: Scene, cameras: list[Camera]) -> Float[np.ndarray, "v n"]:
+def _vertex_visibility(scene: Scene, cameras: list[Camera]) -> Float[np.ndarray, "v n"]:
     """How squarely each view sees each vertex: the cosine between normal and ray, 0 if hidden."""
     o3d, seen = import_open3d(), []
     for c in cameras:
@@ -634,7 +626,7 @@ def _colours(scene: Scene, hits: dict, dark: np.ndarray) -> Float[np.ndarray, "H
     rng = np.random.default_rng(scene.look.grain)
     grain = _plane_waves(hits["points"].reshape(-1, 3), rng, 120, 6)
     colour = np.array([0.30, 0.31, 0.33]) + 0.012 * grain.reshape(size, size, 1)
-    colour[hits["on"]] = surface_albedo(
+    colour[hits["on"]] = _surface_albedo(
         o,
         scene.look,
         rest=scene.interpolate(hits, o.rest),
@@ -694,7 +686,7 @@ def make_sample(
         )
         o = make_good_object(CATEGORIES[category], shape)
         if defect != "good":
-            visible = vertex_visibility(Scene(o), cameras) if alone else None
+            visible = _vertex_visibility(Scene(o), cameras) if alone else None
             o = add_defect(o, defect, flaw, visible)
         if o is None:
             continue

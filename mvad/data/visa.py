@@ -19,38 +19,38 @@ from .layout import Item, Layout
 from .synthetic import DEFECTS
 
 # %% auto #0
-__all__ = ["LIST_COLUMNS", "SPLIT_LISTS", "read_split_list", "read_row", "VisA", "VisALayout"]
+__all__ = ["VisA", "VisALayout"]
 
 # %% ../../nbs/data/27c_visa.ipynb #d7b92cdd
-LIST_COLUMNS = ("object", "split", "label", "image", "mask")
-SPLIT_LISTS = ("1cls", "2cls_highshot", "2cls_fewshot")
+_LIST_COLUMNS = ("object", "split", "label", "image", "mask")
+_SPLIT_LISTS = ("1cls", "2cls_highshot", "2cls_fewshot")
 
 
-def read_split_list(path: str | Path) -> list[tuple[int, dict[str, str]]]:
+def _read_split_list(path: str | Path) -> list[tuple[int, dict[str, str]]]:
     """The lines of a split list with their numbers. Raises `DatasetError`.
 
-    >>> read_split_list("split_csv/1cls.csv")[0][1]["image"]
+    >>> _read_split_list("split_csv/1cls.csv")[0][1]["image"]
     """
     path = Path(path)
     if not path.is_file():
         problem = "there is no such split list"
         found = ", ".join(p.name for p in list_folder(path.parent)) or "no list at all"
-        expected = ",".join(LIST_COLUMNS) + " in a CSV file"
+        expected = ",".join(_LIST_COLUMNS) + " in a CSV file"
         fix = "unpack the archive again"
         raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
     with reading(path, "split list"):
         lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
-    require_keys(dict.fromkeys(lines.fieldnames or ()), LIST_COLUMNS, "this split list", path)
-    return [(lines.line_num, {c: row[c] or "" for c in LIST_COLUMNS}) for row in lines]
+    require_keys(dict.fromkeys(lines.fieldnames or ()), _LIST_COLUMNS, "this split list", path)
+    return [(lines.line_num, {c: row[c] or "" for c in _LIST_COLUMNS}) for row in lines]
 
 
 # %% ../../nbs/data/27c_visa.ipynb #e9ead9c8
-def read_row(home: Path, row: dict[str, str], file: Path, line: int) -> Record:
+def _read_row(home: Path, row: dict[str, str], file: Path, line: int) -> Record:
     """The sample that a line of the list `file` names; its id keeps the folder, Normal or Anomaly.
 
     Raises `DatasetError`.
 
-    >>> read_row(home, row, list_file, 2)
+    >>> _read_row(home, row, list_file, 2)
     """
     image, label = path_below(home, row["image"], index=file), row["label"]
     if label not in ("normal", "anomaly"):
@@ -88,7 +88,7 @@ def _scan_split_list(
     """The samples of an object and split that a list names, and what is wrong."""
     seen = {}
     try:
-        rows = read_split_list(file)
+        rows = _read_split_list(file)
     except DatasetError as e:
         yield e
         return
@@ -103,7 +103,7 @@ def _scan_split_list(
             )
             continue
         try:
-            yield read_row(home, row, file, line)
+            yield _read_row(home, row, file, line)
         except DatasetError as e:
             yield e
 
@@ -113,7 +113,7 @@ class VisA(ImageDataset):
     """One object and split of VisA, raw or converted to folders.
 
     Splits: train, test, and others that are there (validation, dev). `split_csv`: the list of a
-    raw tree, one of `SPLIT_LISTS`. Defect types are not told: a sample is good or anomaly (in
+    raw tree, one of `_SPLIT_LISTS`. Defect types are not told: a sample is good or anomaly (in
     converted trees bad, the folder's name). Zou et al., SPot-the-Difference, ECCV 2022.
 
     >>> VisA("/data/visa", "candle", "test", split_csv="1cls").counts
@@ -130,7 +130,7 @@ class VisA(ImageDataset):
         split_csv: str = "1cls",
         faults: list | None = None,
     ):
-        require_known("split list", split_csv, SPLIT_LISTS)
+        require_known("split list", split_csv, _SPLIT_LISTS)
         self.split_csv = split_csv
         super().__init__(root, category, split, faults=faults)
 
@@ -157,14 +157,14 @@ class VisA(ImageDataset):
         if not cls.is_raw(home, category):
             return super().splits(home, category)
         try:
-            rows = read_split_list(cls.list_file(home, SPLIT_LISTS[0]))
+            rows = _read_split_list(cls.list_file(home, _SPLIT_LISTS[0]))
         except DatasetError:
             return ["test", "train"]  # the scan of either will tell what is wrong
         return sorted({row["split"] for _, row in rows if row["object"] == category})
 
     def expected_counts(self) -> dict[str, int] | None:
         """The publisher's, which are those of the list of one class."""
-        return super().expected_counts() if self.split_csv == SPLIT_LISTS[0] else None
+        return super().expected_counts() if self.split_csv == _SPLIT_LISTS[0] else None
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         """Records of the list, or of the folders of a converted tree, and what is wrong."""
@@ -218,8 +218,8 @@ class VisALayout(Layout):
             if r[1] == "test" or taken[r[:3]] < 5:
                 few.append(r)
             taken[r[:3]] += 1
-        for name, part in zip(SPLIT_LISTS, (rows, as_train, few)):
-            write_text(root / f"split_csv/{name}.csv", _csv_text(LIST_COLUMNS, part))
+        for name, part in zip(_SPLIT_LISTS, (rows, as_train, few)):
+            write_text(root / f"split_csv/{name}.csv", _csv_text(_LIST_COLUMNS, part))
         for category in {i.category for i in items}:
             notes = []
             for i in items:

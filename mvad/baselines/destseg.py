@@ -495,6 +495,8 @@ class TeacherStudent(Detector):
 
     What they are is DeSTSeg's here; a subclass overrides `new_teacher` and `new_student`.
     `textures`, `teacher` and `folder`: see `DeSTSeg`.
+
+    Example: `DeSTSeg(DeSTSeg.settings_for("smoke")).new_student()`
     """
 
     def __init__(

@@ -163,6 +163,11 @@ class ObjectFeatures:
     `f_i` (N, T, c_I) and `f_d` (N, T, c_D); which of the N views are `present`; the number of its
     class, if there are several; which tokens hold the object, if that was asked for; and the
     `grid` of rows and columns of tokens.
+
+    Example:
+        >>> tokens = torch.rand(2, 9, 4)  # two views of 3 x 3 tokens
+        >>> ObjectFeatures(tokens, tokens, present=(0, 1), grid=(3, 3)).f_i.shape
+        torch.Size([2, 9, 4])
     """
 
     f_i: Float[Tensor, "N T c_i"]
@@ -369,6 +374,8 @@ class CalibratedDetector(Detector):
     A method adds `fit` and `branch_maps`, and sets `nets` and `names`, those of its views. Its
     settings hold `views`, `size`, `grid`, `mask_keep`, `fusion`, and what
     `image_and_depth_encoders` reads.
+
+    Example: `MODMAP(MODMAP.settings_for("smoke")).encoders()`
     """
 
     nets, classes = None, ()

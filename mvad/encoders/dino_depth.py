@@ -114,6 +114,10 @@ class NetworkSettings:
     """The vision transformer of DINO-Depth.
 
     The defaults made the small one that comes with the kit; `PAPER_NETWORK` is ViT-S/14.
+
+    Example:
+        >>> NetworkSettings(dim=48, depth=2).patch
+        14
     """
 
     dim: int = 96
@@ -184,6 +188,7 @@ class DepthViT(nn.Module):
     def forward(
         self, maps: Float[Tensor, "b 1 H W"], masks: Bool[Tensor, "b t"] | None = None
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b t d"]]:
+        "Class token and patch tokens of the last block."
         return self.layers(maps, (len(self.net.blocks) - 1,), masks)[0]
 
     def layers(

@@ -68,6 +68,10 @@ class DinoSettings(NetworkSettings):
     """How a DINO-Depth is trained (the recipe of DINOv2, MODMAP section A.2).
 
     The defaults made the small one that comes with the kit; `PAPER` is the paper's scale.
+
+    Example:
+        >>> DinoSettings(steps=10, local_crops=2).global_size
+        112
     """
 
     global_size: int = 112
@@ -384,6 +388,10 @@ class Head(nn.Module):
     """From a token to its likeness (cosine) to each prototype.
 
     Three layers with GELU, unit length, a weight-normalised linear layer.
+
+    Example:
+        >>> Head(8, 16, 4, prototypes=32)(torch.rand(5, 8)).shape
+        torch.Size([5, 32])
     """
 
     def __init__(
@@ -400,11 +408,19 @@ class Head(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n K"]:
+        "The cosine of each token with each prototype."
         return F.linear(F.normalize(self.mlp(x), dim=-1), F.normalize(self.prototypes, dim=-1))
 
 
 class DinoModel(nn.Module):
-    "A backbone with its two heads: what the student is, and the teacher too."
+    """A backbone with its two heads: what the student is, and the teacher too.
+
+    Example:
+        >>> model = DinoModel(DinoSettings(prototypes=32))
+        >>> masks = torch.arange(64).expand(2, 64) < 3  # hide 3 of 8 x 8 patches
+        >>> [tuple(x.shape) for x in model(torch.rand(2, 1, 112, 112), masks)]
+        [(2, 96), (2, 64, 96), (2, 32), (6, 32)]
+    """
 
     def __init__(self, s: DinoSettings, device: str | None = None):
         super().__init__()
@@ -472,6 +488,10 @@ class Targets(nn.Module):
 
     By Sinkhorn-Knopp, or minus a running mean (of `momentum`) through a softmax, or by the softmax
     alone.
+
+    Example:
+        >>> Targets("plain", 8)(torch.rand(4, 8), temperature=0.1).shape
+        torch.Size([4, 8])
     """
 
     def __init__(self, how: str, prototypes: int, momentum: float = 0.9):
@@ -487,6 +507,7 @@ class Targets(nn.Module):
         temperature: float,
         total: Callable[[Tensor], Tensor] = _same,
     ) -> Float[Tensor, "n K"]:
+        "A probability of each prototype; `total` sums over processes."
         if self.how == "sinkhorn":
             return sinkhorn(logits, temperature, total=total)
         logits = logits.float()
@@ -500,7 +521,12 @@ class Targets(nn.Module):
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #371a85e9
 class ProcessGroup:
-    "Sums and rows over all processes of a Fabric (without one, of this process), its precision."
+    """Sums and rows over all processes of a Fabric (without one, of this process), its precision.
+
+    Example:
+        >>> ProcessGroup().total(torch.tensor(3.0))  # of one process
+        tensor(3.)
+    """
 
     def __init__(self, fabric=None):
         self.fabric = fabric
@@ -629,7 +655,14 @@ def dino_objective(
 
 # %% ../../nbs/encoders/12a_dino_training.ipynb #3726817a
 class History:
-    "The parts of the loss and the signs of collapse at each logged step; travels with checkpoints."
+    """Parts of the loss and signs of collapse at each logged step; travels with checkpoints.
+
+    Example:
+        >>> history = History()
+        >>> history.rows.append({"step": 0, "loss": 2.5})
+        >>> history.state_dict()
+        {'rows': [{'step': 0, 'loss': 2.5}]}
+    """
 
     def __init__(self):
         self.rows: list[dict] = []
@@ -720,6 +753,10 @@ class DinoRun:
     """One process of a training: networks, optimiser, schedules, history, and what a step does.
 
     `launch` comes after a checkpoint was read into `parts`, and before the first `step`.
+
+    Example:
+        >>> sorted(DinoRun(None, DinoSettings(prototypes=32)).parts())
+        ['history', 'optimiser', 'student', 'targets', 'teacher']
     """
 
     def __init__(self, fabric, s: DinoSettings):

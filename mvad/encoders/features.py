@@ -193,16 +193,27 @@ class Encoder(Protocol):
         identity: a hash of all that changes the numbers.
         channels: how many numbers a feature vector has.
         batch_size: how many views at a time suit it.
+
+    Example:
+        >>> encoder = FPFHEncoder()
+        >>> isinstance(encoder, Encoder), sorted(encoder.inputs(view))
+        (True, ['valid', 'xyz'])
     """
 
     batch_size: int
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        "What it is called in records."
+
     @property
-    def identity(self) -> str: ...
+    def identity(self) -> str:
+        "The hash."
+
     @property
-    def channels(self) -> int: ...
+    def channels(self) -> int:
+        "The length of a feature vector."
+
     def inputs(self, view: View) -> dict[str, np.ndarray]:
         "The arrays of a view that are read."
 
@@ -1052,7 +1063,14 @@ class Folder:
 
 # %% ../../nbs/encoders/10_features.ipynb #7796a923
 class FeatureFolder(Folder):
-    "A `Folder` of features, kept in `dtype`. What `save` gives back is what `load` will give."
+    """A `Folder` of features, kept in `dtype`. What `save` gives back is what `load` will give.
+
+    Example:
+        >>> kept = FeatureFolder("features", limit_bytes=10**9)
+        >>> f = kept.save("0a1b", Features(torch.rand(12, 5), size=(6, 9), grid=(3, 4)))
+        >>> kept.load("0a1b").data.shape
+        torch.Size([12, 5])
+    """
 
     def __init__(self, folder: str | Path, limit_bytes: int, dtype: str = "float32"):
         super().__init__(folder, limit_bytes)

@@ -274,7 +274,14 @@ class _TwoEncoderDetector(Detector):
 
 # %% ../../nbs/encoders/13_lifted.ipynb #cdabe5a9
 class LiftedModel(Protocol):
-    "What a `LiftedDetector` learns: discrepancies of both modalities from lifted views."
+    """What a `LiftedDetector` learns: discrepancies of both modalities from lifted views.
+
+    Example:
+        >>> model = Mappings(CFMSettings(), c2=4, c3=6)
+        >>> v = Lifted(torch.rand(9, 4), torch.rand(9, 6), None, None, np.arange(9), (3, 3))
+        >>> [tuple(psi.shape) for psi in model.psi(v)]
+        [(9,), (9,)]
+    """
 
     def fit(
         self, views: Sequence[Lifted], progress: bool = True, checkpoint=None
@@ -297,6 +304,8 @@ class LiftedDetector(_TwoEncoderDetector):
 
     A subclass gives `new_model`, and overrides `lift` or `lift_for_training` where it looks at
     other pixels than the foreground. Its settings also hold `shots`, `seed` and `aggregation`.
+
+    Example: `CFM(CFM.settings_for("smoke")).new_model(c2=4, c3=6).state()`
     """
 
     model: LiftedModel | None = None

@@ -254,6 +254,8 @@ class Block(nn.Module):
     """A pre-norm transformer block: attention and a two-layer network, each added to its input.
 
     Query, key and value have no bias.
+
+    Example: `Block(dim=8, heads=2)(torch.rand(1, 5, 8)).shape == (1, 5, 8)`
     """
 
     def __init__(self, dim: int, heads: int, ratio: int = 4):
@@ -295,7 +297,10 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    "A stack of blocks; the position code is added to the input of every one."
+    """A stack of blocks; the position code is added to the input of every one.
+
+    Example: `len(Blocks(dim=8, depth=3, heads=2)(torch.rand(1, 5, 8), torch.rand(1, 5, 8))) == 3`
+    """
 
     def __init__(self, dim: int, depth: int, heads: int):
         super().__init__()
@@ -410,6 +415,7 @@ class PointMAE(nn.Module):
         statistics: str = "running",
         keep: Float[Tensor, "b l 2"] | None = None,
     ) -> Float[Tensor, "b g c"]:
+        "Features of each group, of every block in `taps`."
         return self.transform(self.embed(patches, statistics), centres, keep)
 
 
@@ -482,7 +488,12 @@ def _first_names(names: Sequence[str]) -> str:
 # %% ../../nbs/encoders/11_point_mae.ipynb #a12012ac
 @dataclass(frozen=True)
 class PretrainSettings:
-    "How a Point-MAE is pretrained. The defaults made the small one that comes with the kit."
+    """How a Point-MAE is pretrained. The defaults made the small one that comes with the kit.
+
+    Example:
+        >>> PretrainSettings(steps=10, shapes=4).dim
+        96
+    """
 
     dim: int = 96
     depth: int = 4
@@ -863,6 +874,12 @@ class MaskedAutoencoder(nn.Module):
 
     The encoder sees the visible groups only; a light decoder guesses the points of the masked ones
     from where they are.
+
+    Example:
+        >>> autoencoder = MaskedAutoencoder(PointMAE(24, 2, 2, (8, 8, 16)), group_size=8).eval()
+        >>> patches, centres = torch.rand(1, 10, 8, 3), torch.rand(1, 10, 3)
+        >>> autoencoder(patches, centres, torch.arange(10)[None]).shape
+        torch.Size([])
     """
 
     def __init__(

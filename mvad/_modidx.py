@@ -2346,6 +2346,10 @@ d = {
             "mvad.data.base.natural_key": ("data/base.html#natural_key", "mvad/data/base.py"),
             "mvad.data.base.pair_by_stem": ("data/base.html#pair_by_stem", "mvad/data/base.py"),
             "mvad.data.base.path_below": ("data/base.html#path_below", "mvad/data/base.py"),
+            "mvad.data.base.read_cloud_array": (
+                "data/base.html#read_cloud_array",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base.read_depth_png": ("data/base.html#read_depth_png", "mvad/data/base.py"),
             "mvad.data.base.read_exr": ("data/base.html#read_exr", "mvad/data/base.py"),
             "mvad.data.base.read_header": ("data/base.html#read_header", "mvad/data/base.py"),
@@ -2359,7 +2363,15 @@ d = {
             "mvad.data.base.recipe": ("data/base.html#recipe", "mvad/data/base.py"),
             "mvad.data.base.recipe_folder": ("data/base.html#recipe_folder", "mvad/data/base.py"),
             "mvad.data.base.recipes": ("data/base.html#recipes", "mvad/data/base.py"),
+            "mvad.data.base.require_measured": (
+                "data/base.html#require_measured",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base.verify_archive": ("data/base.html#verify_archive", "mvad/data/base.py"),
+            "mvad.data.base.view_from_depth": (
+                "data/base.html#view_from_depth",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base.with_file": ("data/base.html#with_file", "mvad/data/base.py"),
             "mvad.data.base.write_exr": ("data/base.html#write_exr", "mvad/data/base.py"),
             "mvad.data.base.write_jpeg": ("data/base.html#write_jpeg", "mvad/data/base.py"),
@@ -3485,8 +3497,8 @@ d = {
                 "data/realiad.html#read_image_list",
                 "mvad/data/realiad.py",
             ),
-            "mvad.data.realiad.why_unreadable": (
-                "data/realiad.html#why_unreadable",
+            "mvad.data.realiad.require_listed": (
+                "data/realiad.html#require_listed",
                 "mvad/data/realiad.py",
             ),
         },
@@ -3587,6 +3599,10 @@ d = {
                 "data/realiad_d3.html#_relight",
                 "mvad/data/realiad_d3.py",
             ),
+            "mvad.data.realiad_d3._require_float_cloud": (
+                "data/realiad_d3.html#_require_float_cloud",
+                "mvad/data/realiad_d3.py",
+            ),
             "mvad.data.realiad_d3._require_size": (
                 "data/realiad_d3.html#_require_size",
                 "mvad/data/realiad_d3.py",
@@ -3613,10 +3629,6 @@ d = {
             ),
             "mvad.data.realiad_d3._splits_in": (
                 "data/realiad_d3.html#_splits_in",
-                "mvad/data/realiad_d3.py",
-            ),
-            "mvad.data.realiad_d3._wrong_type": (
-                "data/realiad_d3.html#_wrong_type",
                 "mvad/data/realiad_d3.py",
             ),
             "mvad.data.realiad_d3.category_folders": (

@@ -24,7 +24,8 @@ from jaxtyping import Bool, Float, UInt16
 
 from ..core.files import by_rename, write_text
 from ..core.registry import dataset_entry
-from ..core.sample import MvadError, Sample, did_you_mean
+from ..core.geometry import back_project
+from ..core.sample import Camera, MvadError, Sample, View, did_you_mean
 
 # %% auto #0
 __all__ = [
@@ -44,10 +45,13 @@ __all__ = [
     "write_exr",
     "read_rgb",
     "read_mask",
+    "read_cloud_array",
+    "require_measured",
     "read_xyz_tiff",
     "read_depth_png",
     "read_npy",
     "read_exr",
+    "view_from_depth",
     "read_json",
     "read_yaml",
     "Header",
@@ -236,6 +240,30 @@ def read_mask(path: str | Path) -> Bool[np.ndarray, "H W"]:
 
 
 # %% ../../nbs/data/20_base.ipynb #c86c3bd3
+def read_cloud_array(path: str | Path) -> Float[np.ndarray, "H W 3"]:
+    """What the TIFF of an organised cloud holds. Raises `DatasetError` unless it is float32."""
+    import tifffile
+
+    with reading(path, "point cloud"):
+        a = tifffile.imread(path)
+    if a.ndim != 3 or a.shape[2] != 3:
+        problem, expected = "point cloud has the wrong shape", "(H, W, 3)"
+        raise DatasetError(problem, file=path, found=a.shape, expected=expected)
+    if a.dtype.kind != "f" or a.dtype.itemsize != 4:
+        problem, fix = "point cloud has the wrong number type", "the file may be re-encoded"
+        raise DatasetError(problem, file=path, found=a.dtype, expected="float32", fix=fix)
+    return a
+
+
+def require_measured(valid: Bool[np.ndarray, "H W"], path: str | Path, least: float) -> None:
+    """Raise `InvalidDepth` unless a cloud has points, and at least the share `least` of them."""
+    n = np.count_nonzero(valid)
+    if n < max(least * valid.size, 1):
+        problem, found = "point cloud is (nearly) empty", f"{n} of {valid.size} points"
+        expected = f"at least {least:.2%} of them"
+        raise InvalidDepth(problem, file=path, found=found, expected=expected)
+
+
 def read_xyz_tiff(
     path: str | Path, *, missing: str = "zero", min_valid: float = 0.01
 ) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
@@ -250,18 +278,9 @@ def read_xyz_tiff(
         DatasetError: for a torn file, another shape or number type.
         InvalidDepth: for NaN where zeros should be, or (nearly) no point.
     """
-    import tifffile
-
     if missing not in ("zero", "nan"):
         raise MvadError("unknown rule for missing points", found=missing, expected="zero or nan")
-    with reading(path, "point cloud"):
-        a = tifffile.imread(path)
-    if a.ndim != 3 or a.shape[2] != 3:
-        problem, expected = "point cloud has the wrong shape", "(H, W, 3)"
-        raise DatasetError(problem, file=path, found=a.shape, expected=expected)
-    if a.dtype.kind != "f" or a.dtype.itemsize != 4:
-        problem, fix = "point cloud has the wrong number type", "the file may be re-encoded"
-        raise DatasetError(problem, file=path, found=a.dtype, expected="float32", fix=fix)
+    a = read_cloud_array(path)
     xyz = np.ascontiguousarray(a.transpose(2, 0, 1), dtype=np.float32)
     if not np.isfinite([xyz.min(), xyz.max()]).all():  # the extremes show NaN and infinity
         lost = ~np.isfinite(xyz).all(0)
@@ -271,11 +290,7 @@ def read_xyz_tiff(
             raise InvalidDepth(problem, file=path, found=found, expected=expected)
         xyz[:, lost] = 0
     valid = (xyz[0] != 0) | (xyz[1] != 0) | (xyz[2] != 0)
-    n = np.count_nonzero(valid)
-    if n < max(min_valid * valid.size, 1):
-        problem, found = "point cloud is (nearly) empty", f"{n} of {valid.size} points"
-        expected = f"at least {min_valid:.2%} of them"
-        raise InvalidDepth(problem, file=path, found=found, expected=expected)
+    require_measured(valid, path, min_valid)
     return xyz, valid
 
 
@@ -312,6 +327,14 @@ def read_exr(path: str | Path) -> dict[str, Float[np.ndarray, "H W"]]:
     with reading(path, "OpenEXR image"):
         channels = OpenEXR.File(str(path), separate_channels=True).channels()
         return {name: np.asarray(c.pixels, np.float32) for name, c in channels.items()}
+
+
+def view_from_depth(rgb: np.ndarray, depth: np.ndarray, camera: Camera, **more) -> View:
+    """The view of a depth map (H, W) in metres and its camera, with the points that they imply.
+
+    >>> view_from_depth(rgb, depth, camera, valid=depth > 0, name="C1").xyz.shape
+    """
+    return View(rgb, xyz=back_project(depth, camera), depth=depth, camera=camera, **more)
 
 
 # %% ../../nbs/data/20_base.ipynb #61e97a2c

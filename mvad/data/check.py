@@ -88,10 +88,8 @@ def _open_split(
 
 def _table_row(d: Dataset) -> tuple[dict, DatasetError | None]:
     """The table row of one split, and a fault if the publisher counts otherwise."""
-    found, told = (
-        {k: d.labels.count(v) for k, v in (("good", 0), ("anomalous", 1))},
-        d.expected_counts(),
-    )
+    found = {k: d.labels.count(v) for k, v in (("good", 0), ("anomalous", 1))}
+    told = d.expected_counts()
     row = {"category": d.category, "split": d.split, "samples": len(d), **found, "published": ""}
     if told is None:
         return row, None
@@ -221,13 +219,9 @@ def _check_sum(path: Path, value: str) -> None:
         raise DatasetError("a listed file is not there", file=path, expected=expected)
     found = file_hash(path, "sha256")
     if found != value:
-        raise DatasetError(
-            "file is not the one that is listed",
-            file=path,
-            found=f"sha256 {found[:16]}...",
-            expected=f"{value[:16]}... in {SUMS}",
-            fix="it was changed, swapped or damaged: copy it again",
-        )
+        problem, expected = "file is not the one that is listed", f"{value[:16]}... in {SUMS}"
+        found, fix = f"sha256 {found[:16]}...", "it was changed, swapped or damaged: copy it again"
+        raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
 
 
 # %% ../../nbs/data/20c_check.ipynb #626bccc1

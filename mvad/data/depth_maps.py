@@ -201,13 +201,9 @@ def _folder_jobs(
         raise DatasetError(what, file=root, found=found, expected=expected)
     twice = [name for name, n in Counter(job.id for job in jobs).items() if n > 1]
     if twice:
-        raise DatasetError(
-            "two files would become one",
-            file=root / twice[0],
-            found=f"{len(twice)} such",
-            expected="different stems",
-            fix="choose them with pattern='*.png'",
-        )
+        found, fix = f"{len(twice)} such", "choose them with pattern='*.png'"
+        what, expected = "two files would become one", "different stems"
+        raise DatasetError(what, file=root / twice[0], found=found, expected=expected, fix=fix)
     return jobs
 
 

@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt16
 
 from ..core.files import write_text
-from ..core.geometry import Plane, back_project, fit_plane, valid_points
+from ..core.geometry import Plane, fit_plane, valid_points
 from ..core.sample import Camera, MvadError, Sample, View, require_known
 from .base import DatasetError, FileDataset, PairingError, Record, with_file
 from .base import copy_file, list_folder, natural_key, reading, recipe
 from .base import read_depth_png, read_header, read_mask, read_rgb, read_yaml
-from .base import write_png, write_xyz_tiff, write_yaml
+from .base import view_from_depth, write_png, write_xyz_tiff, write_yaml
 from .depth_maps import read_pose
 from .jobs import Job, convert
 from .layout import Item, Layout
@@ -190,16 +190,8 @@ def read_view(files: dict[str, Path], spec: dict | None = None, name: str = "") 
     require_known("pose_is in the recipe eyecandies", spec["pose_is"], _POSES)
     E = pose if spec["pose_is"] == "world_to_camera" else np.linalg.inv(pose)
     camera = _published_camera(depth.shape, E, spec)
-    return View(
-        rgb,
-        xyz=back_project(depth, camera),
-        valid=depth > 0,
-        depth=depth,
-        normals=normals,
-        gt=gt,
-        camera=camera,
-        name=name,
-    )
+    maps = dict(valid=depth > 0, normals=normals, gt=gt, name=name)
+    return view_from_depth(rgb, depth, camera, **maps)
 
 
 _POSES = ("world_to_camera", "camera_to_world")
@@ -591,16 +583,9 @@ class EyecandiesLayout(Layout):
         """The object as the layout can hold it: under one light, complete depth, the camera."""
         c = _render_candy(item, self.size, self.pixels, _layout_spec())
         private = item.split == "test_private"
-        view = View(
-            c.lights[light],
-            xyz=back_project(c.depth, c.camera),
-            valid=c.depth > 0,
-            depth=c.depth,
-            normals=c.normals,
-            gt=None if private else c.gt,
-            camera=c.camera,
-            name=f"light {light}",
-        )
+        maps = dict(valid=c.depth > 0, normals=c.normals, gt=None if private else c.gt)
+        maps["name"] = f"light {light}"
+        view = view_from_depth(c.lights[light], c.depth, c.camera, **maps)
         id = f"{item.category}/{item.split}/{self.stem(item).name}"
         return Sample(id, item.category, item.split, None if private else item.defect, (view,))
 
@@ -766,10 +751,8 @@ def _organise_jobs(
                 goes_to["gt"] = ".png"
             for r in Eyecandies(home, category, split, light=p.light, complete=False).records:
                 bad = r.defect if p.defects else "bad"
-                folder, index = (
-                    out / category / split / (bad if r.label else "good"),
-                    r.id.split("/")[-1],
-                )
+                folder = out / category / split / (bad if r.label else "good")
+                index = r.id.split("/")[-1]
                 outputs = {role: folder / role / f"{index}{end}" for role, end in goes_to.items()}
                 yield Job(r.id, {role: r.files[0][role] for role in roles}, outputs)
 

@@ -74,9 +74,8 @@ def files_by_stem(
         stem = p.stem.removesuffix(ending)
         if ending and stem == p.stem:
             expected = f"{p.stem}{ending}{p.suffix}"
-            fault = PairingError(
-                "a mask's name lacks its ending", file=p, found=p.name, expected=expected
-            )
+            problem = "a mask's name lacks its ending"
+            fault = PairingError(problem, file=p, found=p.name, expected=expected)
             faults.append(fault)
         elif stem in files:
             found = f"{files[stem].name} and {p.name}"
@@ -116,9 +115,8 @@ def scan_defect_folders(
         for stem, path in rgb.items():
             if defect != "good" and stem not in gt:
                 expected = masks / defect / f"{stem}{ending}.png"
-                yield DatasetError(
-                    "an anomalous image has no mask", file=path, found="none", expected=expected
-                )
+                problem = "an anomalous image has no mask"
+                yield DatasetError(problem, file=path, found="none", expected=expected)
                 continue
             files = {"rgb": path} | ({"gt": gt[stem]} if stem in gt else {})
             yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, (files,))
@@ -145,9 +143,8 @@ def check_mask(
     >>> check_mask(read_mask("000_mask.png"), (900, 900), 1, "000_mask.png")
     """
     if gt.shape != size:
-        raise DatasetError(
-            "mask has another size than its image", file=file, found=gt.shape, expected=size
-        )
+        problem = "mask has another size than its image"
+        raise DatasetError(problem, file=file, found=gt.shape, expected=size)
     if label and not gt.any() and not may_be_empty:
         problem = "an anomalous sample's mask is empty"
         fix = "is it the right file, and was it not shrunk?"

@@ -73,9 +73,8 @@ def _read_region(path: str | Path) -> tuple[Bool[np.ndarray, "H W"], int]:
         values = np.unique(np.asarray(im)[mask])
     if len(values) != 1:
         found = f"pixel values {', '.join(map(str, values)) or 'all 0'}"
-        raise DatasetError(
-            "a region is of several types", file=path, found=found, expected="one value above 0"
-        )
+        problem = "a region is of several types"
+        raise DatasetError(problem, file=path, found=found, expected="one value above 0")
     return mask, int(values[0])
 
 
@@ -142,9 +141,8 @@ def _scan_region_folders(
         if defect != "good" and not regions:
             found = "an empty folder" if folder.is_dir() else "no such folder"
             expected = f"a folder with a mask for each region of {path.name}"
-            yield DatasetError(
-                "an anomalous image has no region", file=folder, found=found, expected=expected
-            )
+            problem = "an anomalous image has no region"
+            yield DatasetError(problem, file=folder, found=found, expected=expected)
             continue
         files = {"rgb": path} | {f"gt/{k}": f for k, f in regions.items()}
         yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, (files,))

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from ..core.files import write_json
-from ..core.geometry import back_project, project, valid_points
+from ..core.geometry import project, valid_points
 from ..core.sample import Camera, MvadError, Sample, View, require_known
 from .base import DatasetError, FileDataset, InvalidDepth, Record, dataset_class
 from .base import read_header, load_dataset, read_depth_png, read_json, read_mask
-from .base import read_rgb, list_folder, write_png
+from .base import read_rgb, list_folder, view_from_depth, with_file, write_png
 from .images import require_keys
 from .jobs import JOURNAL, Job, convert, read_journal, read_manifest
 
@@ -568,17 +568,9 @@ def render_views(
         shown, depth, share = _draw(points @ R.T + t, turned, camera.K, tilted, p)
         valid, k = shown >= 0, np.where(shown >= 0, shown, 0)
         depth = depth.astype(np.float32)
-        drawn = View(
-            colours[:, k] * valid,
-            xyz=back_project(depth, camera),
-            valid=valid,
-            depth=depth,
-            normals=turned.T[:, k] * valid,
-            gt=None if gt is None else gt[k] & valid,
-            camera=camera,
-            name=f"C{i + 1}",
-        )
-        views.append(drawn)
+        marked = None if gt is None else gt[k] & valid
+        maps = dict(valid=valid, normals=turned.T[:, k] * valid, gt=marked, name=f"C{i + 1}")
+        views.append(view_from_depth(colours[:, k] * valid, depth, camera, **maps))
         shares.append(share)
     names = Coverage.__dataclass_fields__
     return tuple(views), Coverage(**{f: np.array([s[f] for s in shares]) for f in names})
@@ -704,9 +696,8 @@ def _read_view_index(path: str | Path) -> list[dict]:
     require_keys(index, ["views"], "the list of views", path)
     if not isinstance(index["views"], list) or not index["views"]:
         found = str(index["views"])[:60]
-        raise DatasetError(
-            "no list of views", file=path, found=found, expected="[{name, K, ...}, ...]"
-        )
+        expected = "[{name, K, ...}, ...]"
+        raise DatasetError("no list of views", file=path, found=found, expected=expected)
     for i, view in enumerate(index["views"], 1):
         require_keys(view, ("name", *_SHAPES), f"view {i}", path)
         wrong = {k: f"finite numbers, shape {s}" for k, s in _SHAPES.items()}
@@ -715,9 +706,8 @@ def _read_view_index(path: str | Path) -> list[dict]:
             wrong["name"] = "a plain name"
         for key, expected in wrong.items():
             found = str(view[key])[:60]
-            raise DatasetError(
-                f"view {i}: bad {key}", file=path, found=found, expected=expected, fix=_AGAIN
-            )
+            problem = f"view {i}: bad {key}"
+            raise DatasetError(problem, file=path, found=found, expected=expected, fix=_AGAIN)
     return index["views"]
 
 
@@ -732,14 +722,11 @@ def _find_record(home: Path, folder: Path, views: list[dict], usual: tuple[str, 
     """
     category, split, defect, stem = folder.relative_to(home).parts
     names = tuple(v["name"] for v in views)
+    file = folder / "views.json"
     if names != usual:
-        raise DatasetError(
-            "other views than in the other samples",
-            file=folder / "views.json",
-            found=f"{len(names)} views: {', '.join(names)}",
-            expected=f"{len(usual)} views: {', '.join(usual)}",
-            fix=_AGAIN,
-        )
+        problem = "other views than in the other samples"
+        found, expected = (f"{len(x)} views: {', '.join(x)}" for x in (names, usual))
+        raise DatasetError(problem, file=file, found=found, expected=expected, fix=_AGAIN)
     needed, allowed = _sample_files(folder, names, False), _sample_files(folder, names, True)
     lacking = [p.name for p in needed.values() if not p.is_file()]
     if lacking:
@@ -791,17 +778,10 @@ def _read_view(files: dict[str, Path], entry: dict, good: bool) -> View:
         where, expected = files["depth"].parent / "views.json", "0 < nearest <= farthest, metres"
         raise InvalidDepth("bad depth bounds", file=where, found=entry["depth"], expected=expected)
     n = (2 * normals - 1) * valid
+    n /= np.maximum(np.sqrt((n**2).sum(0)), 1e-6)
     camera = Camera(np.array(entry["K"]), np.array(entry["world_to_camera"]))
-    return View(
-        rgb,
-        xyz=back_project(depth, camera),
-        valid=valid,
-        depth=depth,
-        normals=n / np.maximum(np.sqrt((n**2).sum(0)), 1e-6),
-        gt=gt,
-        camera=camera,
-        name=entry["name"],
-    )
+    name = entry["name"]
+    return view_from_depth(rgb, depth, camera, valid=valid, normals=n, gt=gt, name=name)
 
 
 # %% ../../nbs/data/26_multiview.ipynb #dd660ba3
@@ -838,13 +818,13 @@ class Rendered(FileDataset):
         """The samples, and what is wrong: a rendering that was not finished, files, other views."""
         begun = (home / JOURNAL).exists() or (home / "manifest.json").exists()
         if begun and category not in (read_manifest(home) or {}).get("complete", []):
-            yield DatasetError(
-                f"rendered: the rendering of {category} was not finished",
-                file=home,
-                found=f"manifest.json without {category}",
-                expected="it among the complete categories",
-                fix="run it again: it goes on where it stopped",
+            problem = f"rendered: the rendering of {category} was not finished"
+            told, fix = (
+                f"manifest.json without {category}",
+                "run it again: it goes on where it stopped",
             )
+            expected = "it among the complete categories"
+            yield DatasetError(problem, file=home, found=told, expected=expected, fix=fix)
         defects = [p for p in list_folder(home / category / split) if p.is_dir()]
         found = {}
         for folder in [p for defect in defects for p in list_folder(defect) if p.is_dir()]:
@@ -872,13 +852,11 @@ class Rendered(FileDataset):
         for files in record.files:
             depth = read_header(files["depth"])
             if depth.dtype != "uint16" or depth.channels != 1:
-                raise DatasetError(
-                    "depth map is not 16-bit grey",
-                    file=files["depth"],
-                    found=f"{depth.dtype} x {depth.channels}",
-                    expected="uint16, one channel",
-                    fix=f"the file may have been re-encoded with 8 bits: {_AGAIN}",
-                )
+                problem, found = "depth map is not 16-bit grey", f"{depth.dtype} x {depth.channels}"
+                expected = "uint16, one channel"
+                fix = f"the file may have been re-encoded with 8 bits: {_AGAIN}"
+                file = files["depth"]
+                raise DatasetError(problem, file=file, found=found, expected=expected, fix=fix)
 
 
 # %% ../../nbs/data/26_multiview.ipynb #1db57105
@@ -903,8 +881,7 @@ def _naming(id: str) -> Iterator[None]:
     try:
         yield
     except MvadError as e:
-        known = {"found": e.found, "expected": e.expected, "fix": e.fix}
-        raise DatasetError(e.what, file=id, **known) from e
+        raise with_file(e, id) from e
 
 
 def _single_view(sample: Sample, remove_plane: str | None) -> View:
@@ -1005,10 +982,8 @@ def _render_jobs(
             defect = _UNLABELLED if r.defect is None else r.defect
             folder = out / category / split / defect / r.id.split("/")[-1]
             masks = bool(r.label) or (r.defect is not None and split not in ("train", "validation"))
-            inputs, outputs = (
-                dict(r.files[0]) if r.files else {},
-                _sample_files(folder, names, masks),
-            )
+            inputs = dict(r.files[0]) if r.files else {}
+            outputs = _sample_files(folder, names, masks)
             jobs.append(Job(r.id, inputs, outputs, (data.select([i]), scale)))
     return jobs
 

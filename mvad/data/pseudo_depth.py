@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from ..core.sample import MvadError, View, resize
 from .base import DatasetError, FileDataset, InvalidDepth, dataset_class, file_hash
-from .base import read_json, read_rgb, write_npy
+from .base import read_json, read_rgb, with_file, write_npy
 from .jobs import Job, convert
 
 # %% auto #0
@@ -163,9 +163,8 @@ def _check_config(path: Path) -> None:
     fix = f"{_SMALL_MODEL} is one that fits"
     if kind != "depth_anything":
         expected = "model_type depth_anything"
-        raise MvadError(
-            "this is another network", file=path, found=kind, expected=expected, fix=fix
-        )
+        problem = "this is another network"
+        raise MvadError(problem, file=path, found=kind, expected=expected, fix=fix)
     if gives != "relative":
         what = "this network gives depth in metres, not relative inverse depth"
         expected = "depth_estimation_type relative"
@@ -254,8 +253,7 @@ def _pseudo_depth_job(job: Job, parameters: dict) -> dict:
     try:
         d = _unit_depth(y, invert=parameters["inverted"])
     except InvalidDepth as e:
-        known = {"found": e.found, "expected": e.expected, "fix": e.fix}
-        raise InvalidDepth(e.what, file=image, **known) from e
+        raise with_file(e, image) from e
     write_npy(job.outputs["depth"], d.astype(np.float16))
     return {"size": list(y.shape), "inverse_depth": [float(f"{v:.6g}") for v in (y.min(), y.max())]}
 

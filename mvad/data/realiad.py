@@ -30,7 +30,7 @@ __all__ = [
     "read_image_list",
     "image_folders",
     "list_folders",
-    "why_unreadable",
+    "require_listed",
     "RealIAD",
     "RealIADLayout",
 ]
@@ -60,9 +60,8 @@ def read_image_list(path: str | Path) -> dict:
     for split in content.keys() - {"meta"}:
         if not isinstance(content[split], list):
             found = type(content[split]).__name__
-            raise DatasetError(
-                f"{split} is no list of images", file=path, found=found, expected="list"
-            )
+            problem = f"{split} is no list of images"
+            raise DatasetError(problem, file=path, found=found, expected="list")
     return content
 
 
@@ -166,16 +165,19 @@ class _ListedImage:
     gt: Path | None
 
 
-def why_unreadable(path: Path) -> str | None:
-    """Why the system cannot find a file, None if it can.
+def require_listed(path: Path | None, index: Path, expected: str) -> None:
+    """Raise `DatasetError` where the list `index` names a file that the system cannot find.
 
-    >>> why_unreadable(Path("gone.jpg"))
-    'No such file or directory'
+    >>> require_listed(None, Path("nut.json"), "the mask of view C1")  # there is none
     """
     try:
-        return None if stat.S_ISREG(os.stat(path).st_mode) else "not a file"
+        if path is None or stat.S_ISREG(os.stat(path).st_mode):
+            return
+        found = "not a file"
     except OSError as e:
-        return e.strerror
+        found = e.strerror
+    problem, fix = f"{index.name} names a file that cannot be opened", "unpack this folder again"
+    raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
 
 
 # %% ../../nbs/data/24_realiad.ipynb #934852c9
@@ -211,9 +213,8 @@ def _check_class(entry: dict, lists: _CategoryList, kind: str, code: str | None,
     allowed = (normal,) if kind == normal else (code, normal)
     if given not in allowed:
         expected = " or ".join(map(str, allowed))
-        raise DatasetError(
-            "an entry's class is not its folder's", file=rgb, found=given, expected=expected
-        )
+        problem = "an entry's class is not its folder's"
+        raise DatasetError(problem, file=rgb, found=given, expected=expected)
     if entry["mask_path"] and kind != normal and given == normal:
         problem = "a view of the normal class has a mask"
         found = Path(entry["mask_path"]).name
@@ -234,9 +235,8 @@ def _parse_entry(entry: dict, lists: _CategoryList) -> _ListedImage:
     image, mask = entry["image_path"], entry["mask_path"]
     if not isinstance(image, str) or not isinstance(mask, (str, type(None))):
         expected = "image_path: a path, mask_path: a path or null"
-        raise DatasetError(
-            "an entry's path is not text", file=index, found=shown, expected=expected
-        )
+        problem = "an entry's path is not text"
+        raise DatasetError(problem, file=index, found=shown, expected=expected)
     rgb = path_below(lists.images, image, index=index)
     gt = None if mask is None else path_below(lists.images, mask, index=index)
     folder = Path(image).parent
@@ -245,11 +245,7 @@ def _parse_entry(entry: dict, lists: _CategoryList) -> _ListedImage:
     view = _check_name(rgb, lists, kind, code, folder.name)
     _check_class(entry, lists, kind, code, rgb)
     for role, path in (("image", rgb), ("mask", gt)):
-        if path and (why := why_unreadable(path)):
-            problem = f"{index.name} names a file that cannot be opened"
-            expected = f"the {role} of view C{view}"
-            fix = "unpack this folder again"
-            raise DatasetError(problem, file=path, found=why, expected=expected, fix=fix)
+        require_listed(path, index, f"the {role} of view C{view}")
     return _ListedImage(folder.as_posix(), kind, code, view, rgb, gt)
 
 
@@ -272,9 +268,8 @@ def _assemble_views(
             continue
         if other.rgb == image.rgb:
             found = f"two entries in {split}"
-            raise DatasetError(
-                "an image is listed twice", file=image.rgb, found=found, expected="each image once"
-            )
+            problem = "an image is listed twice"
+            raise DatasetError(problem, file=image.rgb, found=found, expected="each image once")
         found = f"{other.rgb.name} and {image.rgb.name}"
         raise DatasetError("two images of one view", file=folder, found=found, expected=expected)
     lacking = [f"C{v}" for v in range(1, lists.views + 1) if v not in by_view]
@@ -329,13 +324,10 @@ def _category_images(home: Path, category: str, images: str | None = None) -> Pa
     for name, folder in folders.items():
         if images in (None, name) and os.path.isdir(folder / category):
             return folder / category
-    raise DatasetError(
-        "there is no such image folder",
-        file=home / (images or next(iter(folders), "realiad_1024")) / category,
-        found=", ".join(folders) or "none",
-        expected="one of them",
-        fix=did_you_mean(images or "", folders),
-    )
+    place = home / (images or next(iter(folders), "realiad_1024")) / category
+    problem, fix = "there is no such image folder", did_you_mean(images or "", folders)
+    found = ", ".join(folders) or "none"
+    raise DatasetError(problem, file=place, found=found, expected="one of them", fix=fix)
 
 
 # %% ../../nbs/data/24_realiad.ipynb #24d8c605
@@ -363,9 +355,8 @@ def _scan_list(lists: _CategoryList, split: str, strict: bool) -> Iterator[Recor
             if folder in elsewhere:
                 found = f"{folder} in {' and '.join(sorted((split, elsewhere[folder])))}"
                 expected = "each sample in one split"
-                raise DatasetError(
-                    "a sample is in two splits", file=lists.path, found=found, expected=expected
-                )
+                problem = "a sample is in two splits"
+                raise DatasetError(problem, file=lists.path, found=found, expected=expected)
             if split == "train" and images[folder][0].kind != lists.normal:
                 _require_noisy(lists, folder)
             yield _assemble_views(images[folder], lists, split, strict)
@@ -527,9 +518,8 @@ def _mix_defects_in(
     n = int(np.floor(share * len(train) + 0.5))
     if n > len(bad):
         expected = f"at least {n}"
-        raise MvadError(
-            "too few defective samples for this share", found=len(bad), expected=expected
-        )
+        problem = "too few defective samples for this share"
+        raise MvadError(problem, found=len(bad), expected=expected)
     rng = np.random.default_rng([seed, round(100 * share)])
     replaced = set(rng.permutation(len(train))[:n].tolist())
     taken = set(rng.permutation(len(bad))[:n].tolist())

@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from ..core.sample import MvadError, Sample, View, require_known, resize
 from .base import DatasetError, FileDataset, InvalidDepth, PairingError, Record
-from .base import read_header, path_below, natural_key, read_mask, read_rgb, reading
+from .base import read_header, path_below, natural_key, read_mask, read_rgb
 from .base import recipe, list_folder, write_jpeg, write_png, write_xyz_tiff
 from .images import check_mask, require_keys, sort_splits
 from .layout import Item, Layout
-from .realiad import ENTRY_KEYS, read_image_list, why_unreadable
+from .base import Header, read_cloud_array, require_measured
+from .realiad import ENTRY_KEYS, read_image_list, require_listed
 from .synthetic import CATEGORIES
 
 # %% auto #0
@@ -37,17 +38,8 @@ def _read_nan_cloud(
 
     >>> xyz, valid = _read_nan_cloud("0003_xyz.tiff", metres=0.001)
     """
-    import tifffile
-
     require_known("rule for missing points", missing, ("nan", "zero"))
-    with reading(path, "point cloud"):
-        a = tifffile.imread(path)
-    if a.ndim != 3 or a.shape[2] != 3:
-        raise DatasetError(
-            "point cloud has the wrong shape", file=path, found=a.shape, expected="(H, W, 3)"
-        )
-    if a.dtype.kind != "f" or a.dtype.itemsize != 4:
-        raise _wrong_type(path, a.dtype, "float32")
+    a = read_cloud_array(path)
     infinite = int(np.isinf(a).any(2).sum())
     if infinite:
         problem = "point cloud holds infinity"
@@ -58,20 +50,9 @@ def _read_nan_cloud(
     valid = ~np.isnan(a).any(2)
     if missing == "zero":
         valid &= a.any(2)
-    if valid.mean() < min_valid or not valid.any():
-        found = f"{int(valid.sum())} of {valid.size} points"
-        expected = f"at least {min_valid:.2%} of them"
-        raise InvalidDepth(
-            "point cloud is (nearly) empty", file=path, found=found, expected=expected
-        )
+    require_measured(valid, path, min_valid)
     xyz = np.where(valid, a.transpose(2, 0, 1), 0) * np.float32(metres)
     return np.ascontiguousarray(xyz, dtype=np.float32), valid
-
-
-def _wrong_type(path: Path, found, expected: str) -> DatasetError:
-    problem = "point cloud has the wrong number type"
-    fix = "the file may have been re-encoded"
-    return DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #a3373b55
@@ -107,9 +88,8 @@ def _files_by_key(folder: Path, suffixes: list[str]) -> dict[str, Path]:
         first = found.setdefault(key, p)
         if first is not p:
             both, expected = f"{first.name} and {p.name}", f"one whose name begins with {key}"
-            raise DatasetError(
-                "two files of one sample", file=folder, found=both, expected=expected
-            )
+            problem = "two files of one sample"
+            raise DatasetError(problem, file=folder, found=both, expected=expected)
     return found
 
 
@@ -149,9 +129,8 @@ def photographs_by_light(folder: Path) -> tuple[dict[str, dict[str, Path]], list
                 faults.append(fault)
             elif light in found.setdefault(key, {}):
                 both, expected = f"{found[key][light].name} and {p.name}", f"one of light {light}"
-                fault = DatasetError(
-                    "two photographs of one light", file=place, found=both, expected=expected
-                )
+                problem = "two photographs of one light"
+                fault = DatasetError(problem, file=place, found=both, expected=expected)
                 faults.append(fault)
             else:
                 found[key][light] = p
@@ -183,25 +162,22 @@ class _FoundSample:
         """
         files = {"rgb": self.lights.get(light), **self.files}
         if self.lights and not files["rgb"]:
-            raise PairingError(
+            problem, fix = (
                 "a sample has no photograph under this light",
-                file=next(iter(self.lights.values())).parent,
-                found=", ".join(sorted(self.lights)),
-                expected=light,
-                fix="light=... chooses another one",
+                "light=... chooses another one",
             )
+            place, found = next(iter(self.lights.values())).parent, ", ".join(sorted(self.lights))
+            raise PairingError(problem, file=place, found=found, expected=light, fix=fix)
         lacking = [role for role in needed if not files.get(role)]
         if lacking:
             found = f"no {' and no '.join(lacking)} {self.key}"
             expected = f"one {self.key}_... in {' and '.join(needed)}"
-            raise PairingError(
-                "files without partners", file=self.folder, found=found, expected=expected
-            )
+            problem = "files without partners"
+            raise PairingError(problem, file=self.folder, found=found, expected=expected)
         if self.defect != "good" and not files.get("gt"):
             found, expected = f"no mask {self.key}", f"a mask {self.key}_..."
-            raise DatasetError(
-                "a defective sample without mask", file=self.folder, found=found, expected=expected
-            )
+            problem = "a defective sample without mask"
+            raise DatasetError(problem, file=self.folder, found=found, expected=expected)
         files = {role: path for role, path in files.items() if path}
         return files, {"light": light, "lights": self.lights}
 
@@ -284,10 +260,7 @@ def _read_entry(entry: dict, index: Path, home: Path) -> tuple[Path, Path | None
         expected = f"{good}/Sxxxx/... or NG/<defect>/Sxxxx/..."
         raise DatasetError(problem, file=index, found=entry["image_path"], expected=expected)
     for path in (image, mask):
-        if path and (why := why_unreadable(path)):
-            problem = f"{index.name} names a file that cannot be opened"
-            fix = "unpack this folder again"
-            raise DatasetError(problem, file=path, found=why, expected="an image", fix=fix)
+        require_listed(path, index, "an image")
     return image.parent, mask
 
 
@@ -441,9 +414,7 @@ class RealIADD3(FileDataset):
         for role in ("gt", "xyz") if self.sizes == "equal" else ("gt",):
             if role in found:
                 _require_size(role, files, found[role].size, found["rgb"].size)
-        cloud = found["xyz"]
-        if (cloud.channels, cloud.dtype) != (3, "float32"):
-            raise _wrong_type(files["xyz"], f"{cloud.dtype} x {cloud.channels}", "float32 x 3")
+        _require_float_cloud(found["xyz"], files["xyz"])
 
     def read(self, record: Record) -> Sample:
         """Decode the photograph, the cloud and the mask."""
@@ -460,19 +431,22 @@ class RealIADD3(FileDataset):
 
 
 # %% ../../nbs/data/24a_realiad_d3.ipynb #faa9da25
+def _require_float_cloud(cloud: Header, path: Path) -> None:
+    """Refuse a cloud of another number type."""
+    found, expected = f"{cloud.dtype} x {cloud.channels}", "float32 x 3"
+    if found != expected:
+        problem, fix = "point cloud has the wrong number type", "the file may be re-encoded"
+        raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
+
+
 def _require_size(role: str, files: dict[str, Path], found: tuple, expected: tuple) -> None:
     """Refuse a mask or a cloud whose size is not the photograph's."""
     if tuple(found) == tuple(expected):
         return
     what = {"gt": "mask", "xyz": "point cloud"}[role]
     fix = "if both show the same field of view, sizes='xyz' or 'rgb' resamples one to the other"
-    raise DatasetError(
-        f"{what} has another size than its photograph",
-        file=files[role],
-        found=found,
-        expected=expected,
-        fix=fix if role == "xyz" else None,
-    )
+    problem, fix = f"{what} has another size than its photograph", fix if role == "xyz" else None
+    raise DatasetError(problem, file=files[role], found=found, expected=expected, fix=fix)
 
 
 def _read_view(record: Record, sizes: str = "equal") -> View:

@@ -22,7 +22,7 @@ from ..core.volume import DefectVolume, VoxelGrid, grid_around, world_points
 from .base import DatasetError, EmptyCategory, FileDataset, InvalidDepth, PairingError
 from .base import Record, file_hash, read_header, natural_key, read_exr, read_json
 from .base import read_npy, read_rgb, reading, recipe, list_folder, write_exr, write_npy
-from .base import write_png
+from .base import view_from_depth, write_png
 from .images import require_keys
 from .layout import Item, Layout
 from .synthetic import CATEGORIES, DEFECTS, SERIES, SyntheticObject, Scene
@@ -150,9 +150,8 @@ def _npy_depth(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if negative:
         found = f"{negative} values < 0, the least {a.min():.3g}"
         expected = "positive depth, +inf where nothing was measured"
-        raise InvalidDepth(
-            "depth map holds negative values", file=path, found=found, expected=expected
-        )
+        problem = "depth map holds negative values"
+        raise InvalidDepth(problem, file=path, found=found, expected=expected)
     return a, np.isfinite(a) & (a > 0)
 
 
@@ -362,16 +361,8 @@ def _render_synthetic(scene: Scene, views: int, pixels: int) -> list[View]:
         image = render_view(scene, camera, pixels, _seed("render", i), background=False).rgb
         z = (hits["points"] @ E[:3, :3].T + E[:3, 3])[..., 2]
         depth = np.where(on, z, 0).astype(np.float32)
-        view = View(
-            _grey(image) * on,
-            xyz=back_project(depth, camera),
-            valid=on,
-            depth=depth,
-            gt=np.zeros_like(on),
-            camera=camera,
-            name=str(i + 1),
-        )
-        rendered.append(view)
+        maps = dict(valid=on, gt=np.zeros_like(on), name=str(i + 1))
+        rendered.append(view_from_depth(_grey(image) * on, depth, camera, **maps))
     return rendered
 
 

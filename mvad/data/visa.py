@@ -64,18 +64,16 @@ def _read_row(home: Path, row: dict[str, str], file: Path, line: int) -> Record:
     folder = image.parent.name
     if folder in ("Normal", "Anomaly") and folder.lower() != label:
         found = f"line {line}: {label} for {row['image']}"
-        raise DatasetError(
-            "label and folder disagree", file=file, found=found, expected=folder.lower()
-        )
+        problem = "label and folder disagree"
+        raise DatasetError(problem, file=file, found=found, expected=folder.lower())
     files = {"rgb": image}
     if row["mask"]:
         mask = path_below(home, row["mask"], index=file)
         files |= {"gt": mask} if mask.is_file() else {}
     if label == "anomaly" and "gt" not in files:
         found = f"{row['mask'] or 'no mask'} in line {line} of {file.name}"
-        raise DatasetError(
-            "an anomalous image has no mask", file=image, found=found, expected="one that is there"
-        )
+        problem = "an anomalous image has no mask"
+        raise DatasetError(problem, file=image, found=found, expected="one that is there")
     name, split = row["object"], row["split"]
     defect = "good" if label == "normal" else "anomaly"
     return Record(f"{name}/{split}/{folder}/{image.stem}", name, split, defect, (files,))
@@ -98,9 +96,8 @@ def _scan_split_list(
         first = seen.setdefault(row["image"], line)
         if first != line:
             found = f"{row['image']} in lines {first} and {line}"
-            yield DatasetError(
-                "a list names an image twice", file=file, found=found, expected="once"
-            )
+            problem = "a list names an image twice"
+            yield DatasetError(problem, file=file, found=found, expected="once")
             continue
         try:
             yield _read_row(home, row, file, line)

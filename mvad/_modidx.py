@@ -2513,7 +2513,6 @@ d = {
             ),
         },
         "mvad.data.eyecandies": {
-            "mvad.data.eyecandies.Candy": ("data/eyecandies.html#candy", "mvad/data/eyecandies.py"),
             "mvad.data.eyecandies.Eyecandies": (
                 "data/eyecandies.html#eyecandies",
                 "mvad/data/eyecandies.py",
@@ -2564,6 +2563,10 @@ d = {
             ),
             "mvad.data.eyecandies.Organising.__post_init__": (
                 "data/eyecandies.html#organising.__post_init__",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._Candy": (
+                "data/eyecandies.html#_candy",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._CandyFiles": (
@@ -5560,6 +5563,10 @@ d = {
             ),
             "mvad.papers.cfm._fit_channel_scales": (
                 "papers/cfm.html#_fit_channel_scales",
+                "mvad/papers/cfm.py",
+            ),
+            "mvad.papers.cfm._lift_few_pixels": (
+                "papers/cfm.html#_lift_few_pixels",
                 "mvad/papers/cfm.py",
             ),
             "mvad.papers.cfm.crossmodal_loss": (

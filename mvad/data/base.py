@@ -89,19 +89,41 @@ class DatasetError(MvadError):
 
 
 class DatasetNotFound(DatasetError):
-    """No category folder under the root."""
+    """No category folder under the root.
+
+    Example:
+        >>> dataset_class("mvtec3d").find_root("nowhere")
+        Traceback (most recent call last):
+            ...
+        mvad.data.base.DatasetNotFound: mvtec3d: no category folder under the root; in nowhere...
+    """
 
 
 class EmptyCategory(DatasetError):
-    """A category or split without a single sample."""
+    """A category or split without a single sample.
+
+    Example:
+        >>> str(EmptyCategory("a split without a sample", file="bagel/test"))
+        'a split without a sample; in bagel/test'
+    """
 
 
 class PairingError(DatasetError):
-    """Files without their partners (rgb without xyz, a mask without an image)."""
+    """Files without their partners (rgb without xyz, a mask without an image).
+
+    Example:
+        >>> str(PairingError("an image without its cloud", file="003.png", expected="003.tiff"))
+        'an image without its cloud; in 003.png; expected 003.tiff'
+    """
 
 
 class InvalidDepth(DatasetError):
-    """NaN where zeros should be, or (nearly) no measured point."""
+    """NaN where zeros should be, or (nearly) no measured point.
+
+    Example:
+        >>> str(InvalidDepth("a cloud holds NaN", file="003.tiff"))
+        'a cloud holds NaN; in 003.tiff'
+    """
 
 
 def with_file(e: MvadError, file: str | Path) -> DatasetError:
@@ -365,7 +387,13 @@ def read_yaml(path: str | Path):
 # %% ../../nbs/data/20_base.ipynb #75778b2d
 @dataclass(frozen=True)
 class Header:
-    """What an array file says about itself before it is decoded. `dtype` as NumPy names it."""
+    """What an array file says about itself before it is decoded. `dtype` as NumPy names it.
+
+    Example:
+        >>> np.save("depth.npy", np.zeros((4, 5), np.float32))
+        >>> read_header("depth.npy")
+        Header(size=(4, 5), channels=1, dtype='float32')
+    """
 
     size: tuple[int, int]
     channels: int
@@ -566,7 +594,13 @@ class Record:
 
 # %% ../../nbs/data/20_base.ipynb #2304f0e2
 class Records(Sequence):
-    """What a data set knows without opening a file, and selection from it."""
+    """What a data set knows without opening a file, and selection from it.
+
+    Example:
+        >>> part = Synthetic(split="test", size="smoke").only("good", "dent")
+        >>> part.labels, part.counts
+        ([0, 0, 0, 1], {'good': 3, 'dent': 1})
+    """
 
     root, category, split, records = None, "", "", ()
 
@@ -810,11 +844,10 @@ _READ = ("rgb", "xyz", "gt", "depth", "normals")  # the roles that every `read` 
 class FileDataset(_Folders):
     """One category and split of a data set in files.
 
-    A subclass says how to find categories, splits and records, and how to read one.
+    A subclass says how to find categories, splits and records, and how to read one. `faults`: a
+    list that collects what is wrong, instead of raising the first of it; what is right is kept.
 
-    Args:
-        faults: a list that collects what is wrong, instead of raising the first of it; the records
-            that are right are kept.
+    Example: `MVTec3D("data/mvtec3d", "bagel", "test").counts`
     """
 
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:

@@ -25,7 +25,12 @@ __all__ = ["Fault", "Report", "check"]
 # %% ../../nbs/data/20c_check.ipynb #ba540410
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: its line, and the file it is about."""
+    """One thing that is wrong: its line, and the file it is about.
+
+    Example:
+        >>> Fault.from_error(MvadError("not an image"), "bagel/test/003").file
+        'bagel/test/003'
+    """
 
     line: str
     file: str

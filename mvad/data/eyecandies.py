@@ -29,15 +29,7 @@ from .synthetic import add_defect, camera_rig, look_at, make_good_object
 from .synthetic import object_seed, render_view, split_contents
 
 # %% auto #0
-__all__ = [
-    "read_view",
-    "Eyecandies",
-    "Candy",
-    "EyecandiesLayout",
-    "Organising",
-    "candy_mask",
-    "organise",
-]
+__all__ = ["read_view", "Eyecandies", "EyecandiesLayout", "Organising", "candy_mask", "organise"]
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #d368ae61
@@ -529,7 +521,7 @@ def _stage_object(item: Item, size: str) -> tuple[_StillScene, list[np.random.Se
 
 # %% ../../nbs/data/23_eyecandies.ipynb #cc3ebb30
 @dataclass(frozen=True, eq=False)
-class Candy:
+class _Candy:
     """All that the layout stores of one object, before it is stored."""
 
     lights: list[Float[np.ndarray, "3 H W"]]
@@ -540,7 +532,7 @@ class Candy:
     look: Appearance
 
 
-def _render_candy(item: Item, size: str, pixels: int, spec: dict) -> Candy:
+def _render_candy(item: Item, size: str, pixels: int, spec: dict) -> _Candy:
     """Render one object under six lights; depth and normals are exact and complete."""
     (scene, seeds), camera = _stage_object(item, size), _candy_camera(pixels, spec)
     R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
@@ -551,7 +543,7 @@ def _render_candy(item: Item, size: str, pixels: int, spec: dict) -> Candy:
     soft = _render_lit(scene, camera, pixels, seeds[4], light=above, ambient=AMBIENT)
     hits = scene.cast(camera, pixels)
     lights = [np.mean([v.rgb for v in spots], axis=0), *(v.rgb for v in spots), soft.rgb]
-    return Candy(
+    return _Candy(
         lights=[np.round(a * 255).astype(np.float32) / 255 for a in lights],
         depth=(hits["points"] @ R.T + t)[..., 2],
         normals=(hits["normals"] @ R.T).transpose(2, 0, 1),
@@ -608,7 +600,7 @@ class EyecandiesLayout(Layout):
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #6199fc1d
-def _write_candy(stem: Path, item: Item, c: Candy, spec: dict) -> None:
+def _write_candy(stem: Path, item: Item, c: _Candy, spec: dict) -> None:
     """Write the 17 files (10 of the private split) of one object; `stem` is folder/index."""
     labelled = item.split not in spec["unlabelled"]
     items = _sample_items(spec, labelled)
@@ -625,7 +617,7 @@ def _write_candy(stem: Path, item: Item, c: Candy, spec: dict) -> None:
         _write_annotation(to, item, c, spec)
 
 
-def _write_annotation(to: dict[str, Path], item: Item, c: Candy, spec: dict) -> None:
+def _write_annotation(to: dict[str, Path], item: Item, c: _Candy, spec: dict) -> None:
     """Write what the private split lacks: the object, the metadata, the masks."""
     kinds = {k: k in _MASK_KINDS.get(item.defect, ()) for k in spec["kinds"]}
     known = {"category": item.category, "yaw": float(c.look.yaw)}

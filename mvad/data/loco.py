@@ -28,6 +28,10 @@ class DefectKind(NamedTuple):
     """One entry of `defects_config.json`.
 
     `threshold`: a share of the region's area if `relative`, else pixels of the original image.
+
+    Example:
+        >>> DefectKind("scratch", threshold=0.5, relative=True)  # half of the region is enough
+        DefectKind(name='scratch', threshold=0.5, relative=True)
     """
 
     name: str
@@ -80,7 +84,13 @@ def _read_region(path: str | Path) -> tuple[Bool[np.ndarray, "H W"], int]:
 
 # %% ../../nbs/data/27a_loco.ipynb #e6d0bb41
 class Region(NamedTuple):
-    """One annotated region; found completely from `saturation` pixels on."""
+    """One annotated region; found completely from `saturation` pixels on.
+
+    Example:
+        >>> region = Region(np.ones((4, 5), bool), "scratch", saturation=10)
+        >>> int(region.mask.sum())  # of 20 pixels any 10 are enough
+        20
+    """
 
     mask: Bool[np.ndarray, "H W"]
     defect: str

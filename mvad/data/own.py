@@ -22,7 +22,12 @@ _IMAGES, _CLOUDS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), (".tif", 
 
 @dataclass(frozen=True)
 class SampleFiles:
-    """The files of one sample, a view each; `xyz` is empty where there are no clouds."""
+    """The files of one sample, a view each; `xyz` is empty where there are no clouds.
+
+    Example:
+        >>> SampleFiles("part_1", rgb=(Path("photos/part_1.png"),)).xyz
+        ()
+    """
 
     id: str
     rgb: tuple[Path, ...]

@@ -219,7 +219,13 @@ def _place_marks(
 # %% ../../nbs/data/21_synthetic.ipynb #681c0d75
 @dataclass(eq=False)
 class SyntheticObject:
-    """A finished object: geometry and, for every vertex, what to paint."""
+    """A finished object: geometry and, for every vertex, what to paint.
+
+    Example:
+        >>> puck = make_good_object(CATEGORIES["puck"], np.random.SeedSequence(1))
+        >>> puck.vertices.shape[1], bool(puck.flaw.any())
+        (3, False)
+    """
 
     recipe: ObjectRecipe
     rest: Float[np.ndarray, "n 3"]  # without marks and defects; textures stick to it
@@ -418,7 +424,13 @@ _GLOSS = 0.10
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """What varies between good objects and is the same in all views of one."""
+    """What varies between good objects and is the same in all views of one.
+
+    Example:
+        >>> puck = make_good_object(CATEGORIES["puck"], np.random.SeedSequence(1))
+        >>> draw_appearance(puck).light.shape
+        (3,)
+    """
 
     body: np.ndarray
     paints: Float[np.ndarray, "m 3"]  # of the marks
@@ -704,7 +716,12 @@ def make_sample(
 # %% ../../nbs/data/21_synthetic.ipynb #e16e9778
 @dataclass(frozen=True)
 class SplitSizes:
-    """How many objects a category has in each split, and how many pixels a side."""
+    """How many objects a category has in each split, and how many pixels a side.
+
+    Example:
+        >>> SIZES["smoke"].train
+        6
+    """
 
     train: int
     validation: int

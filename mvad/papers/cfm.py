@@ -173,6 +173,11 @@ def predict_whole_map(
 
 
 # %% ../../nbs/papers/40_cfm.ipynb #76259ed9
+def _lift_few_pixels(v: Lifted) -> Lifted:
+    "Features of few pixels are lifted now: less work than in each step."
+    return v.dense() if v.a2.shape[0] <= len(v.f2) else v
+
+
 def _fit_channel_scales(views: Sequence[Lifted]) -> tuple[ChannelScale, ChannelScale]:
     "The scales of both modalities over the foreground of all views, or its lattice points."
     lifted_2d, lifted_3d = [], []
@@ -193,7 +198,12 @@ def _accelerate_network(net: nn.Module, s: CFMSettings) -> nn.Module:
 
 # %% ../../nbs/papers/40_cfm.ipynb #3152dce8
 class Mappings:
-    """M_2D->3D and M_3D->2D: learn from lifted views (CFM Eq. 2), give Psi of another (Eq. 3)."""
+    """M_2D->3D and M_3D->2D: learn from lifted views (CFM Eq. 2), give Psi of another (Eq. 3).
+
+    Example:
+        >>> Mappings(CFMSettings(), c2=4, c3=6).state()["to_3d.output.bias"].shape
+        torch.Size([6])
+    """
 
     def __init__(self, settings: CFMSettings, c2: int, c3: int, device="cpu"):
         self.settings = settings
@@ -222,15 +232,11 @@ class Mappings:
         parameters = [p for net in nets.values() for p in net.parameters()]
         optimiser = torch.optim.Adam(parameters, lr=s.lr)
 
-        def once(v):
-            v = self.scaled(v)  # few pixels: lifting them now is less work than in each step
-            return v.dense() if v.a2.shape[0] <= len(v.f2) else v
-
         def step(batch):
             batch = [self.scaled(v.redrawn()) if v.again else v for v in batch]
             return crossmodal_loss([self.predict(v) for v in batch])
 
-        views = [v if v.again else once(v) for v in views]
+        views = [v if v.again else _lift_few_pixels(self.scaled(v)) for v in views]
         how = dict(epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, settings=asdict(s))
         how |= dict(name="CFM", progress=progress, every=max(1, s.epochs // 10))
         return train(step, views, nets, optimiser=optimiser, checkpoint=checkpoint, **how)

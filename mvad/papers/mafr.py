@@ -427,13 +427,15 @@ def _view_residuals(
 
 # %% ../../nbs/papers/41_mafr.ipynb #cbf7cb48
 class Restoration:
-    """phi_enc, psi_2D and psi_3D: learn from lifted maps (MAFR Eq. 6), give Psi (Eq. 7)."""
+    """phi_enc, psi_2D and psi_3D: learn from lifted maps (MAFR Eq. 6), give Psi (Eq. 7).
+
+    Example: `sorted(Restoration(MAFRSettings(), c2=4, c3=6).state())[:2]`
+    """
 
     def __init__(self, settings: MAFRSettings, c2: int, c3: int, device="cpu"):
         self.settings = s = settings
         with seeded(s.seed):
-            nets = restoration_networks(s, c2, c3).items()
-        self.nets = {k: net.to(device).eval() for k, net in nets}
+            self.nets = nn.ModuleDict(restoration_networks(s, c2, c3)).to(device).eval()
         self.encoder, *self.decoders = self.nets.values()
         self.scale_2d, self.scale_3d = ChannelScale(), ChannelScale()
         self.layers = accelerate(restorer(self.encoder, self.decoders), s.precision, s.compiled)
@@ -470,8 +472,8 @@ class Restoration:
 
         how = dict(epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, settings=asdict(s))
         how |= dict(name="MAFR", progress=progress, every=max(1, s.epochs // 10))
-        optimiser = torch.optim.Adam(nn.ModuleList(self.nets.values()).parameters(), lr=s.lr)
-        return train(step, views, self.nets, optimiser=optimiser, checkpoint=checkpoint, **how)
+        adam = torch.optim.Adam(self.nets.parameters(), lr=s.lr)
+        return train(step, views, dict(self.nets), optimiser=adam, checkpoint=checkpoint, **how)
 
     def psi(self, view: Lifted) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
         "(Psi_2D, Psi_3D) at the view's pixels."
@@ -482,10 +484,8 @@ class Restoration:
 
     def state(self) -> dict[str, Tensor]:
         "Weights behind the networks' names, and channel scales."
-        out = self.scale_2d.state("scale_2d.{}") | self.scale_3d.state("scale_3d.{}")
-        for name, net in self.nets.items():
-            out |= {f"{name}.{k}": v for k, v in net.state_dict().items()}
-        return out
+        scales = self.scale_2d.state("scale_2d.{}") | self.scale_3d.state("scale_3d.{}")
+        return scales | self.nets.state_dict()
 
     def restore(self, tensors: Mapping[str, Tensor]):
         "Take over a `state`."

@@ -354,7 +354,7 @@ def read_exr(path: str | Path) -> dict[str, Float[np.ndarray, "H W"]]:
 def view_from_depth(rgb: np.ndarray, depth: np.ndarray, camera: Camera, **more) -> View:
     """The view of a depth map (H, W) in metres and its camera, with the points that they imply.
 
-    >>> view_from_depth(rgb, depth, camera, valid=depth > 0, name="C1").xyz.shape
+    >>> view_from_depth(photo, depth, camera, valid=depth > 0, name="C1").xyz.shape
     """
     return View(rgb, xyz=back_project(depth, camera), depth=depth, camera=camera, **more)
 

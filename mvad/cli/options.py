@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
+from rich.console import Console
 
 from ..core.registry import dataset_entry, list_datasets
 from ..core.sample import MvadError
@@ -48,8 +49,9 @@ def option(help: str, group: Group | None = None, *, many: bool = False, **more)
 
 def new_app(name: str, help: str, **more) -> App:
     """A command with commands of its own: no `--no-...` twins, no version flag."""
-    flags = Parameter(negative="", show_default=False)
-    return App(name=name, help=help, default_parameter=flags, version_flags=(), **more)
+    more |= dict(version_flags=(), default_parameter=Parameter(negative="", show_default=False))
+    more["console"] = Console(force_jupyter=False)  # help is text, in a notebook, too
+    return App(name=name, help=help, **more)
 
 
 Words = list[str]

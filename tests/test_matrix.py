@@ -22,10 +22,10 @@ from mvad.reproduce.matrix import (
 )
 from mvad.reproduce.plan import reproduce
 from mvad.reproduce.site import write_site
-from mvad.reproduce.specs import MATRIX_DATASETS, MATRIX_METRICS, matrix_spec
+from mvad.reproduce.specs import MATRIX_METRICS, matrix_spec
 
 asked = os.environ.get("MVAD_MATRIX", "")
-SPECS = [matrix_spec(d) for d in (MATRIX_DATASETS if asked == "all" else asked.split())] or [
+SPECS = [matrix_spec(d) for d in (matrix_spec().datasets if asked == "all" else asked.split())] or [
     replace(s := matrix_spec("mvtec"), rows=s.rows[:1])
 ]
 

@@ -1,7 +1,9 @@
 """A new method or data set is one notebook and one registry entry: everything else finds it."""
 
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,7 +76,7 @@ def registered(monkeypatch):
         MethodEntry("mean_image", "Mean image", place, "papers/90_mean_image", lines=(line,))
     )
     registry.register_dataset(
-        DatasetEntry("squares", "Squares", f"{__name__}:Squares", offers=("rgb", "xyz"))
+        DatasetEntry("squares", "Squares", f"{__name__}:Squares", "", ("rgb", "xyz"), True)
     )
 
 
@@ -107,3 +109,52 @@ def test_import_is_light():
     assert "create_detector" in dir(mvad)
     with pytest.raises(AttributeError, match="nothing_of_that_name"):
         mvad.nothing_of_that_name  # noqa: B018
+
+
+def test_tables_and_the_matrix_find_them(registered, tmp_path, monkeypatch):
+    import nbformat
+
+    from mvad.reproduce.plan import plan
+    from mvad.reproduce.specs import Metric, Row, TableSpec, matrix_spec
+    from mvad.runs.run import notebook_of
+
+    parameters = nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
+    (tmp_path / "papers").mkdir()
+    notebook = nbformat.v4.new_notebook(cells=[parameters])
+    nbformat.write(notebook, tmp_path / "papers/90_mean_image.ipynb")
+    monkeypatch.setenv("MVAD_NOTEBOOKS", str(tmp_path))
+    assert notebook_of("mean_image").parent == tmp_path / "papers"
+
+    (tmp_path / "data/puck").mkdir(parents=True)
+    (tmp_path / "data/puck/0.png").write_bytes(b"")
+    rows = (Row("Mean image", "ours", "map", "mean_image"),)
+    table = TableSpec("mine/1", "A toy", "squares", rows, (Metric("I-AUROC"),))
+    options = {
+        "scale": "smoke",
+        "categories": ["puck"],
+        "roots": {"squares": str(tmp_path / "data")},
+    }
+    (run,) = plan([table], tmp_path / "out", **options)["mine/1"]
+    assert (run.method, run.variant, run.dataset) == ("mean_image", "ours", "squares")
+
+    lines = {(row.dataset, row.method) for row in matrix_spec().rows}
+    assert {("mvtec3d", "mean_image"), ("squares", "mean_image"), ("squares", "cfm")} <= lines
+
+
+def test_the_contract_is_asked_of_them(registered):
+    path = Path(__file__).with_name("test_contract.py")  # imported anew: it asks who is there
+    spec = importlib.util.spec_from_file_location("contract_of_toys", path)
+    contract = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(contract)
+    once = {}
+
+    def learned(method):
+        if method not in once:
+            train = contract.objects(method, "train")
+            once[method] = contract.fresh(method).fit([train[0], train[1]], progress=False)
+        return once[method]
+
+    assert "mean_image" in contract.METHODS
+    contract.test_predicts_a_map_for_each_view("mean_image", learned)
+    contract.test_prepares_once("mean_image", learned)
+    contract.test_evaluate_judges_what_predict_says("mean_image", learned)

@@ -109,6 +109,7 @@ class DatasetEntry:
         reader: its `Dataset`, "package.module:Class".
         layout: the class that writes the embedded objects in its files; "" where there is none.
         offers: what its samples have, some of `NEEDS`.
+        in_matrix: whether the cross matrix compares the methods on it.
 
     Example:
         >>> entry = DatasetEntry("toy", "Toy", "mvad.data.mvtec:MVTec", offers=("rgb",))
@@ -121,6 +122,7 @@ class DatasetEntry:
     reader: str
     layout: str = ""
     offers: tuple[str, ...] = ("rgb",)
+    in_matrix: bool = False
 
     def load(self) -> type:
         """The data set's class, imported."""
@@ -279,6 +281,7 @@ for _name, (_title, _class, _notebook, _needs) in _OURS.items():
     register_method(MethodEntry(_name, _title, _place, f"{_notebook}_{_name}", **_more))
 
 # %% ../../nbs/core/05b_registry.ipynb #4cb2c91e
+_IN_MATRIX = ("mvtec3d", "eyecandies", "realiad", "sim3d", "mvtec")
 _KIT = {
     # name: title, class, offers; the class's layout is called after it
     "mvtec3d": ("MVTec 3D-AD", "MVTec3D", _BOTH),
@@ -298,7 +301,8 @@ register_dataset(
 )
 for _name, (_title, _class, _offers) in _KIT.items():
     _place = f"mvad.data.{_name}:{_class}"
-    register_dataset(DatasetEntry(_name, _title, _place, f"{_place}Layout", _offers))
+    _also = (f"{_place}Layout", _offers, _name in _IN_MATRIX)
+    register_dataset(DatasetEntry(_name, _title, _place, *_also))
 register_dataset(
     DatasetEntry("rendered", "rendered views", "mvad.data.multiview:Rendered", "", _ALL)
 )

@@ -16,7 +16,6 @@ __all__ = [
     "SPECS",
     "TABLES",
     "MISPRINTS",
-    "MATRIX_DATASETS",
     "MATRIX_METRICS",
     "LEFT_OUT",
     "Metric",
@@ -201,7 +200,6 @@ MISPRINTS = {
 }
 
 # %% ../../nbs/reproduce/50a_specs.ipynb #ddbcd183
-MATRIX_DATASETS = ("mvtec3d", "eyecandies", "realiad", "sim3d", "mvtec")
 MATRIX_METRICS = ("S-AUROC", "AUPRO@1%")  # of objects; of places, as strict as the strictest table
 LEFT_OUT = {
     (label, dataset): why
@@ -217,12 +215,13 @@ def dataset_title(name: str) -> str:
 
 def matrix_spec(dataset: str = "") -> TableSpec:
     """The cross matrix as a table, over all data sets or over one: a row a line and data set."""
-    if dataset and dataset not in MATRIX_DATASETS:
-        wanted, fix = ", ".join(MATRIX_DATASETS), "mvad reproduce matrix/mvtec3d"
+    names = [entry.name for entry in dataset_entries() if entry.in_matrix]
+    if dataset and dataset not in names:
+        wanted, fix = ", ".join(names), "mvad reproduce matrix/mvtec3d"
         what = "the matrix is not over this data set"
         raise MvadError(what, found=dataset, expected=wanted, fix=fix)
     rows = []
-    for d in (dataset,) if dataset else MATRIX_DATASETS:
+    for d in [dataset] if dataset else names:
         title, offers = dataset_title(d), set(dataset_entry(d).offers)
         for method in method_entries():
             for line in method.lines:

@@ -17,16 +17,8 @@ from torch import Tensor, nn
 from ..core.detector import settings_from
 from ..core.sample import MvadError, View, require_known
 from ..core.training import checkpoint_header, load_checkpoint, seeded
-from mvad.encoders.features import (
-    Encoder,
-    Features,
-    encoder_settings,
-    file_sha256,
-    library_version,
-    setting_field,
-    settings_hash,
-    source_arrays,
-)
+from .features import Encoder, Features, encoder_settings, file_sha256, library_version
+from .features import setting_field, settings_hash, source_arrays
 
 # %% auto #0
 __all__ = [

@@ -22,13 +22,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from ..core.files import WriteError, cache_root, write_bytes
-from mvad.core.geometry import (
-    SparseOperator,
-    bilinear_operator,
-    farthest_point_sample,
-    nn3_weights,
-    valid_points,
-)
+from ..core.geometry import SparseOperator, bilinear_operator, farthest_point_sample, nn3_weights
+from ..core.geometry import valid_points
 from ..core.sample import MvadError, View, import_open3d, require_known
 
 # %% auto #0

@@ -12,26 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from jaxtyping import Float, Int
-from mvad.core.anomaly_map import (
-    IMAGE_SCORE,
-    aggregate,
-    image_score,
-    metric_map,
-    scatter_to_map,
-    smooth,
-)
+from ..core.anomaly_map import IMAGE_SCORE, aggregate, image_score, metric_map, scatter_to_map
+from ..core.anomaly_map import smooth
 from ..core.detector import Detector, Prediction, require_good
 from ..core.geometry import SparseOperator, mean3_operator, pooled_mask
-from mvad.core.sample import (
-    MvadError,
-    PreparedSample,
-    Sample,
-    View,
-    map_views,
-    pad_square,
-    require_known,
-    resize,
-)
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square
+from ..core.sample import require_known, resize
 from .features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
 from .point_mae import PointMAEEncoder
 

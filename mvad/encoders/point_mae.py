@@ -20,24 +20,10 @@ from torch import Tensor, nn
 from ..core.files import cache_root
 from ..core.geometry import farthest_point_sample, group_points, nn3_weights, valid_points
 from ..core.sample import MvadError, View, require_known
-from mvad.core.training import (
-    checkpoint_header,
-    load_checkpoint,
-    load_pth,
-    save_checkpoint,
-    seeded,
-    train,
-)
-from mvad.encoders.features import (
-    Encoder,
-    Features,
-    content_hash,
-    encoder_settings,
-    file_sha256,
-    read_arrays,
-    setting_field,
-    settings_hash,
-)
+from ..core.training import checkpoint_header, load_checkpoint, load_pth, save_checkpoint, seeded
+from ..core.training import train
+from .features import Encoder, Features, content_hash, encoder_settings, file_sha256
+from .features import read_arrays, setting_field, settings_hash
 
 # %% auto #0
 __all__ = [

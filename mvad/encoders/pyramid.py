@@ -14,16 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from ..core.sample import MvadError, require_known
-from mvad.encoders.features import (
-    Folder,
-    TimmEncoder,
-    content_hash,
-    counted_as_encoding,
-    is_transformer,
-    pack_entry,
-    settings_hash,
-    unpack_entry,
-)
+from .features import Folder, TimmEncoder, content_hash, counted_as_encoding
+from .features import is_transformer, pack_entry, settings_hash, unpack_entry
 
 # %% auto #0
 __all__ = ["Levels", "Teacher", "pick", "cached_levels"]

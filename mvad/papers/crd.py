@@ -13,23 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from jaxtyping import Float
-from mvad.baselines.reverse_distillation import (
-    OCBE,
-    ReverseDecoder,
-    initialise_kaiming,
-    level_distance,
-    level_map,
-)
+from ..baselines.reverse_distillation import OCBE, ReverseDecoder, initialise_kaiming
+from ..baselines.reverse_distillation import level_distance, level_map
 from ..core.anomaly_map import gaussian_smooth
 from ..core.detector import Configurable, Detector, Prediction, require_good
-from mvad.core.sample import (
-    MvadError,
-    PreparedSample,
-    Sample,
-    View,
-    map_views,
-    require_known,
-)
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, require_known
 from ..core.training import seeded, tensors_of, train
 from ..encoders.channels import ChannelScale, PyramidScale
 from ..encoders.depth_images import MODALITIES, modality_image, resize_view

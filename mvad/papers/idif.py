@@ -13,33 +13,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from mvad.baselines.destseg import (
-    DeSTSegEnsemble,
-    TeacherStudent,
-    StudentDecoder,
-    StudentEncoder,
-    cosine_distance,
-    clean_levels,
-    full_batches,
-    learn_phases,
-    phase_options,
-    head_optimiser,
-    head_features,
-    paint_defects,
-    product_map,
-    segmentation_loss,
-    resize_masks,
-    stage_widths,
-    teacher_levels,
-    top_mean,
-)
-from mvad.baselines.many_views import (
-    ContextAwareFusion,
-    Fusion3D,
-    draw_kept_views,
-    drop_views,
-    missing_view_order,
-)
+from ..baselines.destseg import DeSTSegEnsemble, TeacherStudent, StudentDecoder, StudentEncoder
+from ..baselines.destseg import cosine_distance, clean_levels, full_batches, learn_phases
+from ..baselines.destseg import phase_options, head_optimiser, head_features, paint_defects
+from ..baselines.destseg import product_map, segmentation_loss, resize_masks, stage_widths
+from ..baselines.destseg import teacher_levels, top_mean
+from ..baselines.many_views import ContextAwareFusion, Fusion3D, draw_kept_views, drop_views
+from ..baselines.many_views import missing_view_order
 from ..core.anomaly_map import upsample
 from ..core.detector import Detector, Prediction, require_good
 from ..core.sample import MvadError, PreparedSample, Sample

@@ -17,15 +17,8 @@ from .specs import SPECS, TableSpec
 from .tables import find_table
 from ..runs.execute import papermill
 from ..runs.executors import executor_for, run_all
-from mvad.runs.run import (
-    Outcome,
-    Run,
-    address,
-    notebook_of,
-    run_code_hash,
-    run_data_hash,
-    valid_record,
-)
+from ..runs.run import Outcome, Run, address, notebook_of, run_code_hash, run_data_hash
+from ..runs.run import valid_record
 
 # %% auto #0
 __all__ = [

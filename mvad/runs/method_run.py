@@ -13,14 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.detector import Detector
-from mvad.core.evaluate import (
-    Clock,
-    Result,
-    RunSettings,
-    make_record,
-    stable_hash,
-    write_record,
-)
+from ..core.evaluate import Clock, Result, RunSettings, make_record, stable_hash, write_record
 from ..core.files import cache_root
 from ..core.geometry import border_points
 from ..core.registry import MethodEntry, method_entry

@@ -758,7 +758,6 @@ d = {
             "mvad.cli.train._print_scores": ("cli/train.html#_print_scores", "mvad/cli/train.py"),
             "mvad.cli.train._refuse_mixed": ("cli/train.html#_refuse_mixed", "mvad/cli/train.py"),
             "mvad.cli.train._score_line": ("cli/train.html#_score_line", "mvad/cli/train.py"),
-            "mvad.cli.train._settings": ("cli/train.html#_settings", "mvad/cli/train.py"),
             "mvad.cli.train._view_suffixes": ("cli/train.html#_view_suffixes", "mvad/cli/train.py"),
             "mvad.cli.train._write_scores": ("cli/train.html#_write_scores", "mvad/cli/train.py"),
             "mvad.cli.train.layout_data": ("cli/train.html#layout_data", "mvad/cli/train.py"),
@@ -7418,7 +7417,7 @@ d = {
             "mvad.runs.run.valid_record": ("runs/run.html#valid_record", "mvad/runs/run.py"),
         },
         "mvad.runs.verbs": {
-            "mvad.runs.verbs._cache_for": ("runs/verbs.html#_cache_for", "mvad/runs/verbs.py"),
+            "mvad.runs.verbs.cache_for": ("runs/verbs.html#cache_for", "mvad/runs/verbs.py"),
             "mvad.runs.verbs.create_detector": (
                 "runs/verbs.html#create_detector",
                 "mvad/runs/verbs.py",

@@ -78,18 +78,12 @@ def _refuse_mixed(rgb, xyz, remove_plane, root, dataset):
         raise MvadError("--xyz and --remove-plane belong to --rgb", fix=fix)
 
 
-def _settings(method: MethodEntry, **run):
-    """The settings of a run of a method's first variant."""
-    from mvad.core.evaluate import RunSettings
-
-    return RunSettings(method.name, next(iter(method.load().VARIANTS)), **run)
-
-
 def own_data(method: MethodEntry, samples, **run):
     """The user's samples as what a method learns from (`RunData`)."""
+    from mvad.core.evaluate import RunSettings
     from mvad.runs.method_run import RunData
 
-    return RunData(_settings(method, dataset=method.home, **run), {"train": samples})
+    return RunData(RunSettings(method.name, "", dataset=method.home, **run), {"train": samples})
 
 
 def layout_data(method: MethodEntry, splits: Sequence[str], dataset, root, category, **run):
@@ -97,10 +91,11 @@ def layout_data(method: MethodEntry, splits: Sequence[str], dataset, root, categ
 
     Without a `dataset` it is the method's own, without a `root` the embedded objects.
     """
+    from mvad.core.evaluate import RunSettings
     from mvad.runs.method_run import load_run
 
     place = {"dataset": dataset or method.home, "root": str(root_folder(root) or "")}
-    return load_run(_settings(method, category=category or "", **place, **run), splits)
+    return load_run(RunSettings(method.name, "", category=category or "", **place, **run), splits)
 
 
 # %% ../../nbs/cli/53b_train.ipynb #05009eb2

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from ..core.registry import MethodEntry, method_entry
 from ..core.sample import Sample
 from ..data.base import Dataset, list_categories, data_hash, few_shot, load_dataset
 from ..data.embedded import embedded_root, organised_root
-from ..encoders.features import FeatureCache
+from .verbs import cache_for
 
 # %% auto #0
 __all__ = [
@@ -95,14 +94,12 @@ class RunData:
             settings: those of the run unless others are given.
             options: more of what the class takes.
         """
-        from mvad.data.dtd import DTDTextures
-
         run = self.run
         cls_of_variant = cls.class_for(run.variant)
-        takes = signature(cls_of_variant.__init__).parameters
-        if "cache" in takes:
-            options.setdefault("cache", FeatureCache())
-        if "textures" in takes and getattr(run, "dtd", ""):
+        options = cache_for(cls_of_variant) | options
+        if getattr(run, "dtd", ""):
+            from mvad.data.dtd import DTDTextures
+
             options.setdefault("textures", DTDTextures(run.dtd))
         settings = settings or self.settings(cls)
         return cls_of_variant(settings, device=run.device, **options)

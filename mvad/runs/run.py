@@ -130,8 +130,8 @@ class Run:
 
 
 # %% ../../nbs/runs/47_run.ipynb #e7aabcc6
-NO_NUMBERS = ("mvad.runs", "mvad.reproduce")  # rooms whose code changes no result, but for
-NUMBERS = ("mvad.runs.method_run",)
+NO_NUMBERS = ("mvad.runs", "mvad.reproduce")  # rooms whose code changes no result ...
+NUMBERS = ("mvad.runs.method_run",)  # ... but for what loads and trains
 
 
 @cache

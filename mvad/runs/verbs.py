@@ -14,7 +14,7 @@ from ..core.training import checkpoint_header
 from ..data.base import Dataset, load_dataset
 
 # %% auto #0
-__all__ = ["create_detector", "load_detector", "load_data"]
+__all__ = ["create_detector", "cache_for", "load_detector", "load_data"]
 
 
 # %% ../../nbs/runs/45_verbs.ipynb #4d2ff6af
@@ -54,11 +54,17 @@ def create_detector(
     run = {"scale": scale, "variant": variant, "protocol": protocol, "seed": seed}
     settings = cls.settings_for(**run, dataset=dataset or entry.home, views=views, **changes)
     runs = cls.class_for(variant)
-    return runs(settings, device=device, **_cache_for(runs, cached))
+    return runs(settings, device=device, **cache_for(runs, cached))
 
 
-def _cache_for(cls: type[Detector], cached: bool) -> dict:
-    """The feature cache, for a detector that takes one."""
+def cache_for(cls: type[Detector], cached: bool = True) -> dict:
+    """The option `cache` for a class that takes one, else nothing.
+
+    Example:
+        >>> from mvad.baselines.reverse_distillation import ReverseDistillation
+        >>> cache_for(ReverseDistillation)
+        {}
+    """
     from mvad.encoders.features import FeatureCache
 
     takes = "cache" in signature(cls.__init__).parameters
@@ -75,7 +81,7 @@ def load_detector(path: str | Path, device: str = "cpu", *, cached: bool = True)
         >>> load_detector("cfm.safetensors").predict(sample).score
     """
     cls = detector_class(checkpoint_header(path)["method"], path)
-    return cls.load(path, device, **_cache_for(cls, cached))
+    return cls.load(path, device, **cache_for(cls, cached))
 
 
 # %% ../../nbs/runs/45_verbs.ipynb #6e499bb4

@@ -1268,10 +1268,13 @@ d = {
         },
         "mvad.core.files": {
             "mvad.core.files.WriteError": ("core/files.html#writeerror", "mvad/core/files.py"),
+            "mvad.core.files._sync": ("core/files.html#_sync", "mvad/core/files.py"),
+            "mvad.core.files._sync_folder": ("core/files.html#_sync_folder", "mvad/core/files.py"),
             "mvad.core.files._write_error": ("core/files.html#_write_error", "mvad/core/files.py"),
             "mvad.core.files.by_rename": ("core/files.html#by_rename", "mvad/core/files.py"),
             "mvad.core.files.cache_root": ("core/files.html#cache_root", "mvad/core/files.py"),
             "mvad.core.files.locked": ("core/files.html#locked", "mvad/core/files.py"),
+            "mvad.core.files.set_aside": ("core/files.html#set_aside", "mvad/core/files.py"),
             "mvad.core.files.write_bytes": ("core/files.html#write_bytes", "mvad/core/files.py"),
             "mvad.core.files.write_json": ("core/files.html#write_json", "mvad/core/files.py"),
             "mvad.core.files.write_text": ("core/files.html#write_text", "mvad/core/files.py"),

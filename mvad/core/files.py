@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "write_bytes",
     "write_text",
     "write_json",
+    "set_aside",
     "locked",
 ]
 
@@ -36,6 +38,23 @@ def cache_root() -> Path:
     places = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}
     base = places.get(sys.platform) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "mvad"
+
+
+# %% ../../nbs/core/09_files.ipynb #d032f030
+def _sync(part: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with open(part, "r+b") as f:
+        os.fsync(f.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until a folder's names are on the disk, where the system knows how."""
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 # %% ../../nbs/core/09_files.ipynb #c20770de
@@ -64,8 +83,11 @@ def _write_error(what: str, path: Path, e: Exception) -> WriteError:
 
 
 @contextmanager
-def by_rename(path: str | Path) -> Iterator[Path]:
+def by_rename(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`, which becomes `path` if the block ends well.
+
+    Args:
+        sync: whether the file must survive a power cut, too.
 
     Raises:
         WriteError: where the file cannot be written.
@@ -79,7 +101,11 @@ def by_rename(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        if sync:
+            _sync(part)
         os.replace(part, path)
+        if sync:
+            _sync_folder(path.parent)
     except Exception as e:
         # safetensors says in an error of its own that the disk is full
         if not isinstance(e, OSError) and type(e).__name__ != "SafetensorError":
@@ -91,20 +117,35 @@ def by_rename(path: str | Path) -> Iterator[Path]:
 
 
 # %% ../../nbs/core/09_files.ipynb #b4cd2667
-def write_bytes(path: str | Path, content: bytes):
+def write_bytes(path: str | Path, content: bytes, *, sync: bool = True):
     """Write bytes. Raises `WriteError`."""
-    with by_rename(path) as part:
+    with by_rename(path, sync=sync) as part:
         part.write_bytes(content)
 
 
-def write_text(path: str | Path, text: str):
+def write_text(path: str | Path, text: str, *, sync: bool = True):
     """Write text as UTF-8 with Unix line ends. Raises `WriteError`."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), sync=sync)
 
 
 def write_json(path: str | Path, value):
     """Write plain values as JSON, keys in alphabetical order. Raises `WriteError`."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+# %% ../../nbs/core/09_files.ipynb #ec119e51
+def set_aside(path: str | Path, why: str) -> Path:
+    """Rename a damaged file to `<name>.damaged` and warn; returns its new path.
+
+    An older file of that name is replaced.
+
+    Example: `set_aside("out/training.safetensors", "it is empty")`
+    """
+    path = Path(path)
+    damaged = path.with_name(f"{path.name}.damaged")
+    os.replace(path, damaged)
+    warnings.warn(f"{path} is damaged ({why}): put aside as {damaged.name}", stacklevel=2)
+    return damaged
 
 
 # %% ../../nbs/core/09_files.ipynb #3bc4971e

@@ -1885,7 +1885,6 @@ d = {
                 "core/sample.html#_checked_array",
                 "mvad/core/sample.py",
             ),
-            "mvad.core.sample._resize_rgb": ("core/sample.html#_resize_rgb", "mvad/core/sample.py"),
             "mvad.core.sample.did_you_mean": (
                 "core/sample.html#did_you_mean",
                 "mvad/core/sample.py",
@@ -1895,7 +1894,15 @@ d = {
                 "mvad/core/sample.py",
             ),
             "mvad.core.sample.map_views": ("core/sample.html#map_views", "mvad/core/sample.py"),
+            "mvad.core.sample.nearest_indices": (
+                "core/sample.html#nearest_indices",
+                "mvad/core/sample.py",
+            ),
             "mvad.core.sample.pad_square": ("core/sample.html#pad_square", "mvad/core/sample.py"),
+            "mvad.core.sample.pick_nearest": (
+                "core/sample.html#pick_nearest",
+                "mvad/core/sample.py",
+            ),
             "mvad.core.sample.refused": ("core/sample.html#refused", "mvad/core/sample.py"),
             "mvad.core.sample.require": ("core/sample.html#require", "mvad/core/sample.py"),
             "mvad.core.sample.require_known": (
@@ -1903,6 +1910,14 @@ d = {
                 "mvad/core/sample.py",
             ),
             "mvad.core.sample.resize": ("core/sample.html#resize", "mvad/core/sample.py"),
+            "mvad.core.sample.resize_channels": (
+                "core/sample.html#resize_channels",
+                "mvad/core/sample.py",
+            ),
+            "mvad.core.sample.resize_mask_as_pillow": (
+                "core/sample.html#resize_mask_as_pillow",
+                "mvad/core/sample.py",
+            ),
         },
         "mvad.core.show": {
             "mvad.core.show.Explorer": ("core/show.html#explorer", "mvad/core/show.py"),
@@ -4260,10 +4275,6 @@ d = {
                 "encoders/depth_images.html#modality_image",
                 "mvad/encoders/depth_images.py",
             ),
-            "mvad.encoders.depth_images.nearest_pixels": (
-                "encoders/depth_images.html#nearest_pixels",
-                "mvad/encoders/depth_images.py",
-            ),
             "mvad.encoders.depth_images.normals_to_colours": (
                 "encoders/depth_images.html#normals_to_colours",
                 "mvad/encoders/depth_images.py",
@@ -4274,10 +4285,6 @@ d = {
             ),
             "mvad.encoders.depth_images.plane_distance": (
                 "encoders/depth_images.html#plane_distance",
-                "mvad/encoders/depth_images.py",
-            ),
-            "mvad.encoders.depth_images.resize_8bit": (
-                "encoders/depth_images.html#resize_8bit",
                 "mvad/encoders/depth_images.py",
             ),
             "mvad.encoders.depth_images.resize_view": (

@@ -482,7 +482,7 @@ def crop_centre(view: View, share: float) -> View:
     high, wide = (max(1, round(n * share)) for n in view.size)
     top, left = (h - high) // 2, (w - wide) // 2
     parts = {}
-    for name in ("rgb", "xyz", "valid", "depth", "normals", "gt"):
+    for name in ("rgb", "xyz", "valid", "depth", "normals", "gt", "normal_map"):
         array = getattr(view, name)
         if array is not None:
             parts[name] = array[..., top : top + high, left : left + wide]

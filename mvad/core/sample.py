@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, UInt8
 
 # %% auto #0
 __all__ = [
@@ -25,6 +25,10 @@ __all__ = [
     "refused",
     "Sample",
     "pad_square",
+    "nearest_indices",
+    "pick_nearest",
+    "resize_channels",
+    "resize_mask_as_pillow",
     "resize",
     "PreparedSample",
     "map_views",
@@ -130,12 +134,17 @@ class Camera:
 
 
 # %% ../../nbs/core/01_sample.ipynb #f5cb23c6
+_TYPES = {"valid": bool, "gt": bool, "normal_map": np.uint8}  # the others are float32
+
+
 def _checked_array(name: str, array, shape: tuple, dtype) -> np.ndarray:
     "The array of a view's field in its type, or an error about shape, type or values."
     array = np.asarray(array)
     require(array.shape == shape, f"{name} has the wrong shape", found=array.shape, expected=shape)
-    if dtype is bool:
-        require(array.dtype == bool, f"{name} must be boolean", found=array.dtype, expected="bool")
+    if dtype is not np.float32:
+        words = {bool: "boolean", np.uint8: "8-bit"}
+        what, expected = f"{name} must be {words[dtype]}", np.dtype(dtype).name
+        require(array.dtype == dtype, what, found=array.dtype, expected=expected)
         return array
     array = array.astype(dtype, copy=False)
     if not array.size:
@@ -172,16 +181,17 @@ class View:
     gt: Bool[np.ndarray, "H W"] | None = None  # true on defects
     camera: Camera | None = None
     name: str = ""
+    normal_map: UInt8[np.ndarray, "3 H W"] | None = None  # the picture that normals were read from
 
     def __post_init__(self):
         rgb = np.asarray(self.rgb)
         if rgb.ndim != 3 or rgb.shape[0] != 3:
             raise MvadError("rgb must be channels first", found=rgb.shape, expected="(3, H, W)")
         hw = rgb.shape[1:]
-        for name in ("rgb", "xyz", "depth", "normals", "valid", "gt"):
+        for name in ("rgb", "xyz", "depth", "normals", "valid", "gt", "normal_map"):
             if getattr(self, name) is not None:
-                shape = (3, *hw) if name in ("rgb", "xyz", "normals") else hw
-                dtype = bool if name in ("valid", "gt") else np.float32
+                shape = hw if name in ("depth", "valid", "gt") else (3, *hw)
+                dtype = _TYPES.get(name, np.float32)
                 array = _checked_array(name, getattr(self, name), shape, dtype)
                 object.__setattr__(self, name, array)
         measured = [n for n in ("xyz", "depth", "normals") if getattr(self, n) is not None]
@@ -264,17 +274,21 @@ class Sample:
 
 
 # %% ../../nbs/core/01_sample.ipynb #79f9ebe6
-def pad_square(view: View, rgb_fill: str = "edge") -> View:
+_PICKED = ("xyz", "valid", "depth", "normals", "normal_map")  # never mixed, only picked
+
+
+def pad_square(view: View, rgb_fill: str = "edge", gt_fill: str = "zero") -> View:
     """The view with its shorter side padded at both ends to a square.
 
-    The leading pad is the smaller half. 3D data and `gt` are padded with nothing.
-    `rgb_fill`: "edge" replicates the border, as CFM's released code does; "zero" is black.
+    The leading pad is the smaller half. 3D data are padded with nothing. `rgb_fill` and `gt_fill`:
+    "edge" replicates the border, as CFM's released code does with both; "zero" is black, no defect.
 
     >>> pad_square(View(np.zeros((3, 4, 6)))).size
     (6, 6)
     """
     modes = {"edge": "edge", "zero": "constant"}
     require_known("rgb_fill", rgb_fill, modes)
+    require_known("gt_fill", gt_fill, modes)
     h, w = view.size
     side = max(h, w)
     top, left = (side - h) // 2, (side - w) // 2
@@ -288,44 +302,108 @@ def pad_square(view: View, rgb_fill: str = "edge") -> View:
     return replace(
         view,
         rgb=pad(view.rgb, modes[rgb_fill]),
+        gt=pad(view.gt, modes[gt_fill]),
         camera=view.camera and view.camera.shifted(left, top),
-        **{name: pad(getattr(view, name)) for name in ("xyz", "valid", "depth", "normals", "gt")},
+        **{name: pad(getattr(view, name)) for name in _PICKED},
     )
 
 
-# %% ../../nbs/core/01_sample.ipynb #90882bc9
-def _resize_rgb(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    "Bicubic with antialiasing, channel by channel in float, clipped to [0, 1]."
+# %% ../../nbs/core/01_sample.ipynb #ef1e859b
+def nearest_indices(size: int, source: int, centred: bool = False) -> Int[np.ndarray, " size"]:
+    """Which of `source` pixels each of `size` shows: floor(i source / size), in whole numbers.
+
+    `centred`: floor((i + 1/2) source / size), as masks are resized.
+
+    >>> nearest_indices(4, 6).tolist(), nearest_indices(4, 6, centred=True).tolist()
+    ([0, 1, 3, 4], [0, 2, 3, 5])
+    """
+    if centred:
+        return (2 * np.arange(size) + 1) * source // (2 * size)
+    return np.arange(size) * source // size
+
+
+def pick_nearest(
+    array: np.ndarray | None, size: tuple[int, int], centred: bool = False
+) -> np.ndarray | None:
+    """An array (..., H, W) at another size, by `nearest_indices`. None stays None.
+
+    >>> pick_nearest(np.arange(16).reshape(4, 4), (2, 2)).tolist()
+    [[0, 2], [8, 10]]
+    """
+    if array is None:
+        return None
+    rows = nearest_indices(size[0], array.shape[-2], centred)
+    columns = nearest_indices(size[1], array.shape[-1], centred)
+    return array[..., rows[:, None], columns]
+
+
+# %% ../../nbs/core/01_sample.ipynb #5664a59a
+def resize_channels(
+    image: Float[np.ndarray, "c H W"],
+    size: tuple[int, int],
+    filter: str = "bicubic",
+    eight_bits: bool = False,
+) -> Float[np.ndarray, "c h w"]:
+    """An image in [0, 1] at another size, channel by channel, antialiased, clipped to [0, 1].
+
+    Args:
+        filter: Pillow's "bicubic" or "bilinear".
+        eight_bits: whether channels have 8 bits before and after, as in files; else float.
+
+    >>> resize_channels(np.ones((3, 9, 7), np.float32), (4, 5)).shape
+    (3, 4, 5)
+    """
     from PIL import Image
 
-    channels = [np.asarray(Image.fromarray(c).resize(size[::-1], Image.BICUBIC)) for c in rgb]
-    return np.clip(np.stack(channels), 0, 1)
+    filters = {"bicubic": Image.BICUBIC, "bilinear": Image.BILINEAR}
+    filter = filters[require_known("filter", filter, filters)]
+    if eight_bits:
+        image = np.round(image * 255).astype(np.uint8)
+    channels = [np.asarray(Image.fromarray(c).resize(size[::-1], filter)) for c in image]
+    small = np.stack(channels)
+    return small.astype(np.float32) / 255 if eight_bits else np.clip(small, 0, 1)
 
 
-def resize(view: View, size: int | tuple[int, int]) -> View:
+def resize_mask_as_pillow(
+    mask: Bool[np.ndarray, "H W"] | None, size: tuple[int, int]
+) -> Bool[np.ndarray, "h w"] | None:
+    """A mask at another size by Pillow's own nearest pixel. None stays None.
+
+    That is `nearest_indices(..., centred=True)`, but for steps that Pillow adds up: from 512 pixels
+    to 224, 25 rows and 25 columns are one lower.
+    """
+    from PIL import Image
+
+    if mask is None:
+        return None
+    image = Image.fromarray(mask.astype(np.uint8))
+    return np.asarray(image.resize(size[::-1], Image.NEAREST)) > 0
+
+
+# %% ../../nbs/core/01_sample.ipynb #90882bc9
+def resize(view: View, size: int | tuple[int, int], protocol: str = "paper") -> View:
     """The view at `size` (an int means square): rgb bicubic, the rest nearest, the camera in step.
+
+    Args:
+        protocol: "paper" resizes colours in float; "released" as CFM's released code does, by
+            Pillow on 8-bit channels, and the mask by Pillow's nearest pixel.
 
     >>> resize(View(np.zeros((3, 4, 6))), 8).size
     (8, 8)
     """
-    h, w = (size, size) if isinstance(size, int) else size
-    if (h, w) == view.size:
+    require_known("protocol", protocol, ("paper", "released"))
+    h, w = size = (size, size) if isinstance(size, int) else tuple(size)
+    if size == view.size:
         return view
     sy, sx = view.size[0] / h, view.size[1] / w
-
-    def pick(array, offset=0.0):
-        if array is None:
-            return None
-        rows = ((np.arange(h) + offset) * sy).astype(int)
-        columns = ((np.arange(w) + offset) * sx).astype(int)
-        return array[..., rows[:, None], columns]
-
+    released = protocol == "released"
+    gt = resize_mask_as_pillow(view.gt, size) if released else pick_nearest(view.gt, size, True)
     return replace(
         view,
-        rgb=_resize_rgb(view.rgb, (h, w)),
-        gt=pick(view.gt, offset=0.5),
+        rgb=resize_channels(view.rgb, size, eight_bits=released),
+        gt=gt,
         camera=view.camera and view.camera.scaled(1 / sx, 1 / sy),
-        **{name: pick(getattr(view, name)) for name in ("xyz", "valid", "depth", "normals")},
+        **{name: pick_nearest(getattr(view, name), size) for name in _PICKED},
     )
 
 

@@ -169,9 +169,11 @@ def read_view(files: dict[str, Path], spec: dict | None = None, name: str = "") 
         problem, found = "depth map is constant", f"only the value {raw.min()}"
         raise DatasetError(problem, file=files["depth"], found=found, expected="a scene")
     depth = _depth_from_raw(raw, *_read_bounds(files["bounds"], spec["bounds_keys"]))
-    normals = gt = None
+    normals = normal_map = gt = None
     if "normals" in files:
-        normals = _normals_from_colours(read_rgb(files["normals"]), spec["normals_flip"])
+        colours = read_rgb(files["normals"])
+        normals = _normals_from_colours(colours, spec["normals_flip"])
+        normal_map = np.round(colours * 255).astype(np.uint8)
     if "gt" in files:
         gt = read_mask(files["gt"])
     for role, a in (("depth", depth), ("normals", normals), ("gt", gt)):
@@ -182,7 +184,7 @@ def read_view(files: dict[str, Path], spec: dict | None = None, name: str = "") 
     require_known("pose_is in the recipe eyecandies", spec["pose_is"], _POSES)
     E = pose if spec["pose_is"] == "world_to_camera" else np.linalg.inv(pose)
     camera = _published_camera(depth.shape, E, spec)
-    maps = dict(valid=depth > 0, normals=normals, gt=gt, name=name)
+    maps = dict(valid=depth > 0, normals=normals, normal_map=normal_map, gt=gt, name=name)
     return view_from_depth(rgb, depth, camera, **maps)
 
 

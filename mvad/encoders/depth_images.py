@@ -8,15 +8,13 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float
 from ..core.geometry import fit_plane, valid_points
-from ..core.sample import MvadError, View
+from ..core.sample import MvadError, View, pick_nearest, resize_channels
 from .features import normals_of
 
 # %% auto #0
 __all__ = [
     "MODALITIES",
     "NORMAL_SIGNS",
-    "resize_8bit",
-    "nearest_pixels",
     "normals_to_colours",
     "resize_view",
     "plane_distance",
@@ -30,41 +28,6 @@ __all__ = [
 # %% ../../nbs/encoders/17_depth_images.ipynb #94af27d7
 MODALITIES = ("rgb", "depth", "normals")
 
-
-def resize_8bit(
-    image: Float[np.ndarray, "c H W"], size: tuple[int, int]
-) -> Float[np.ndarray, "c h w"]:
-    """An image in [0, 1] with 8 bits a channel at another size, 8 bits again.
-
-    PIL's bilinear filter, antialiased, channel by channel.
-
-    Example:
-        >>> resize_8bit(np.ones((3, 9, 7), np.float32), (4, 5)).shape
-        (3, 4, 5)
-    """
-    from PIL import Image
-
-    channels = np.round(image * 255).astype(np.uint8)
-    small = [Image.fromarray(c).resize(size[::-1], Image.BILINEAR) for c in channels]
-    return np.stack([np.asarray(c) for c in small]).astype(np.float32) / 255
-
-
-def nearest_pixels(a: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
-    """An array at another size by the nearest pixel above and to the left, as OpenCV takes it.
-
-    None stays None.
-
-    Example:
-        >>> nearest_pixels(np.arange(16).reshape(4, 4), (2, 2)).tolist()
-        [[0, 2], [8, 10]]
-    """
-    if a is None:
-        return None
-    rows = (np.arange(size[0]) * (a.shape[-2] / size[0])).astype(int)
-    columns = (np.arange(size[1]) * (a.shape[-1] / size[1])).astype(int)
-    return a[..., rows[:, None], columns]
-
-
 # %% ../../nbs/encoders/17_depth_images.ipynb #8d5073d7
 # from our camera frame to the colours of Eyecandies' normal maps
 NORMAL_SIGNS = np.array([1, -1, -1], np.float32).reshape(3, 1, 1)
@@ -75,27 +38,37 @@ def normals_to_colours(normals: Float[np.ndarray, "3 H W"]) -> Float[np.ndarray,
     return np.clip((NORMAL_SIGNS * normals + 1) / 2, 0, 1)
 
 
-def resize_view(view: View, size: int) -> View:
+def resize_view(view: View, size: int, protocol: str = "paper") -> View:
     """The view at `size` x `size` (CRD Sec. 5.1), aspect ratio not kept.
 
-    Colours, normals and mask are bilinear, the mask cut at 1/2; points are the nearest.
+    Colours, normals and mask are bilinear with 8 bits a channel, the mask cut at 1/2; points are
+    the nearest. "paper" leaves the picture that the normals were read from out, so that they are
+    unit vectors before they are resized; "released" resizes the picture.
 
     Example:
         >>> resize_view(View(np.zeros((3, 90, 120))), 64).size
         (64, 64)
     """
+    if view.normal_map is not None and protocol != "released":
+        view = replace(view, normal_map=None)
     hw = (size, size)
     if view.size == hw:
         return view
-    gt, normals = view.gt, view.normals
+
+    def bilinear(image):
+        return resize_channels(image, hw, "bilinear", eight_bits=True)
+
+    gt, normals, picture = view.gt, view.normals, view.normal_map
     if gt is not None:
-        gt = resize_8bit(gt[None].astype(np.float32), hw)[0] > 0.5
+        gt = bilinear(gt[None].astype(np.float32))[0] > 0.5
     if normals is not None:
-        normals = NORMAL_SIGNS * (2 * resize_8bit(normals_to_colours(normals), hw) - 1)
+        normals = NORMAL_SIGNS * (2 * bilinear(normals_to_colours(normals)) - 1)
+    if picture is not None:
+        picture = np.round(255 * bilinear(picture / np.float32(255))).astype(np.uint8)
     camera = view.camera and view.camera.scaled(size / view.size[1], size / view.size[0])
-    points = {k: nearest_pixels(getattr(view, k), hw) for k in ("xyz", "valid", "depth")}
-    rgb = resize_8bit(view.rgb, hw)
-    return replace(view, rgb=rgb, gt=gt, normals=normals, camera=camera, **points)
+    points = {k: pick_nearest(getattr(view, k), hw) for k in ("xyz", "valid", "depth")}
+    maps = dict(rgb=bilinear(view.rgb), gt=gt, normals=normals, normal_map=picture)
+    return replace(view, camera=camera, **maps, **points)
 
 
 # %% ../../nbs/encoders/17_depth_images.ipynb #836b13ad
@@ -222,6 +195,8 @@ def modality_image(
     """
     if modality == "rgb":
         return view.rgb
+    if modality == "normals" and view.normal_map is not None:
+        return view.normal_map / np.float32(255)
     if modality == "normals" and view.normals is not None:
         return normals_to_colours(view.normals)
     if view.xyz is None:

@@ -232,7 +232,13 @@ class _TwoEncoderDetector(Detector):
     def transform(self, sample: Sample) -> Sample:
         "The sample padded to a square of the settings' `size`, its clouds in metres."
         s = self.settings
-        return map_views(sample, lambda v: shrink_cloud(resize(pad_square(v), s.size), s.shrink))
+        gt_fill = "edge" if s.protocol == "released" else "zero"
+
+        def square(view):
+            small = resize(pad_square(view, gt_fill=gt_fill), s.size, s.protocol)
+            return shrink_cloud(small, s.shrink)
+
+        return map_views(sample, square)
 
     def features(self, view: View) -> tuple[Features, Features]:
         "(F_2D, F_3D) of a prepared view."

@@ -595,8 +595,9 @@ class _CrossmodalDetector(_CRDConfiguration, Detector):
 
     def transform(self, sample: Sample) -> Sample:
         """Views at `size`; in the released code a defect that vanishes there makes a good one."""
-        out = map_views(sample, lambda v: resize_view(v, self.settings.size))
-        if self.settings.protocol != "released" or not out.label:
+        s = self.settings
+        out = map_views(sample, lambda v: resize_view(v, s.size, s.protocol))
+        if s.protocol != "released" or not out.label:
             return out
         there = [out.views[i] for i in out.present]
         gone = all(v.gt is not None and not v.gt.any() for v in there)

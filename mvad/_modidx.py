@@ -1274,6 +1274,10 @@ d = {
             "mvad.core.files.by_rename": ("core/files.html#by_rename", "mvad/core/files.py"),
             "mvad.core.files.cache_root": ("core/files.html#cache_root", "mvad/core/files.py"),
             "mvad.core.files.locked": ("core/files.html#locked", "mvad/core/files.py"),
+            "mvad.core.files.require_regular": (
+                "core/files.html#require_regular",
+                "mvad/core/files.py",
+            ),
             "mvad.core.files.set_aside": ("core/files.html#set_aside", "mvad/core/files.py"),
             "mvad.core.files.write_bytes": ("core/files.html#write_bytes", "mvad/core/files.py"),
             "mvad.core.files.write_json": ("core/files.html#write_json", "mvad/core/files.py"),
@@ -1641,6 +1645,37 @@ d = {
                 "mvad/core/metrics.py",
             ),
             "mvad.core.metrics.s_auroc": ("core/metrics.html#s_auroc", "mvad/core/metrics.py"),
+        },
+        "mvad.core.pixels": {
+            "mvad.core.pixels._agreed_bits": (
+                "core/pixels.html#_agreed_bits",
+                "mvad/core/pixels.py",
+            ),
+            "mvad.core.pixels._colour_channels": (
+                "core/pixels.html#_colour_channels",
+                "mvad/core/pixels.py",
+            ),
+            "mvad.core.pixels._folder_bits": (
+                "core/pixels.html#_folder_bits",
+                "mvad/core/pixels.py",
+            ),
+            "mvad.core.pixels._range_of": ("core/pixels.html#_range_of", "mvad/core/pixels.py"),
+            "mvad.core.pixels._turned": ("core/pixels.html#_turned", "mvad/core/pixels.py"),
+            "mvad.core.pixels._wide_array": ("core/pixels.html#_wide_array", "mvad/core/pixels.py"),
+            "mvad.core.pixels._wide_colours": (
+                "core/pixels.html#_wide_colours",
+                "mvad/core/pixels.py",
+            ),
+            "mvad.core.pixels.is_wide": ("core/pixels.html#is_wide", "mvad/core/pixels.py"),
+            "mvad.core.pixels.opaque": ("core/pixels.html#opaque", "mvad/core/pixels.py"),
+            "mvad.core.pixels.open_image": ("core/pixels.html#open_image", "mvad/core/pixels.py"),
+            "mvad.core.pixels.orientation": ("core/pixels.html#orientation", "mvad/core/pixels.py"),
+            "mvad.core.pixels.read_pixels": ("core/pixels.html#read_pixels", "mvad/core/pixels.py"),
+            "mvad.core.pixels.upright_size": (
+                "core/pixels.html#upright_size",
+                "mvad/core/pixels.py",
+            ),
+            "mvad.core.pixels.used_bits": ("core/pixels.html#used_bits", "mvad/core/pixels.py"),
         },
         "mvad.core.pseudo_anomaly": {
             "mvad.core.pseudo_anomaly.ArrayCache": (
@@ -2345,6 +2380,10 @@ d = {
             "mvad.data.base._npy_header": ("data/base.html#_npy_header", "mvad/data/base.py"),
             "mvad.data.base._pil": ("data/base.html#_pil", "mvad/data/base.py"),
             "mvad.data.base._read_recipe": ("data/base.html#_read_recipe", "mvad/data/base.py"),
+            "mvad.data.base._require_upright": (
+                "data/base.html#_require_upright",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base._tiff_header": ("data/base.html#_tiff_header", "mvad/data/base.py"),
             "mvad.data.base.array_hash": ("data/base.html#array_hash", "mvad/data/base.py"),
             "mvad.data.base.copy_file": ("data/base.html#copy_file", "mvad/data/base.py"),
@@ -2372,6 +2411,10 @@ d = {
             "mvad.data.base.read_header": ("data/base.html#read_header", "mvad/data/base.py"),
             "mvad.data.base.read_json": ("data/base.html#read_json", "mvad/data/base.py"),
             "mvad.data.base.read_mask": ("data/base.html#read_mask", "mvad/data/base.py"),
+            "mvad.data.base.read_mask_values": (
+                "data/base.html#read_mask_values",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base.read_npy": ("data/base.html#read_npy", "mvad/data/base.py"),
             "mvad.data.base.read_rgb": ("data/base.html#read_rgb", "mvad/data/base.py"),
             "mvad.data.base.read_xyz_tiff": ("data/base.html#read_xyz_tiff", "mvad/data/base.py"),

@@ -22,8 +22,9 @@ def other_size(root: Path):
     )
 
 
-def sixteen_bits(root: Path):
-    Image.fromarray(np.full((100, 100), 4000, np.uint16)).save(root / "puck/train/good/003.png")
+def of_floats(root: Path):
+    im = Image.fromarray(np.full((100, 100), 0.5, np.float32))
+    im.save(root / "puck/train/good/003.png", format="TIFF")
 
 
 def emptied(root: Path):
@@ -33,7 +34,7 @@ def emptied(root: Path):
 
 
 def in_colour(root: Path):
-    Image.new("RGB", (100, 100), "white").save(root / "puck/ground_truth/bump/000_mask.png")
+    Image.new("RGB", (100, 100), "red").save(root / "puck/ground_truth/bump/000_mask.png")
 
 
 def nameless(root: Path):
@@ -88,11 +89,11 @@ FAULTS = {
         "found image file is truncated",
         "copy or export it again",
     ),
-    "an image of 16 bits": (
-        sixteen_bits,
+    "an image of floats": (
+        of_floats,
         "puck/train/good/003.png",
-        "found mode I;16",
-        "expected 8 bits a channel",
+        "found mode F",
+        "expected 8 or 16 bits a channel",
     ),
     "a mask on a good sample": (
         mask_on_good,

@@ -53,10 +53,9 @@ def a_folder_that_links_to_its_parent(root):
     (root / "puck/train/good/xyz/004.tiff").symlink_to("..")
 
 
-def an_image_of_16_bits(root):
-    Image.fromarray(np.full((100, 100), 40_000, np.uint16)).save(
-        root / "tile/train/good/rgb/000.png"
-    )
+def an_image_of_floats(root):
+    im = Image.fromarray(np.full((100, 100), 0.5, np.float32))
+    im.save(root / "tile/train/good/rgb/000.png", format="TIFF")
 
 
 FAULTS = {
@@ -146,7 +145,7 @@ FAULTS = {
         "expected (100, 100)",
     ),
     "colour image as mask": (
-        lambda r: Image.new("RGB", (100, 100), "white").save(r / "puck/test/dent/gt/000.png"),
+        lambda r: Image.new("RGB", (100, 100), "red").save(r / "puck/test/dent/gt/000.png"),
         "puck/test/dent/gt/000.png",
         "mode RGB",
         "expected 1 channel",
@@ -171,11 +170,11 @@ FAULTS = {
         "000.tif and 000.tiff",
         "expected one",
     ),
-    "image of 16 bits": (
-        an_image_of_16_bits,
+    "image of floats": (
+        an_image_of_floats,
         "tile/train/good/rgb/000.png",
-        "mode I;16",
-        "expected 8 bits",
+        "mode F",
+        "expected 8 or 16 bits",
     ),
     "training scan in the test split": (
         a_training_scan_in_the_test_split,

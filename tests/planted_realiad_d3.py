@@ -86,7 +86,7 @@ def empty_mask(root):
 
 
 def colour_mask(root):
-    Image.new("RGB", (100, 100), "white").save(root / PUCK / "colour/gt/0000_GT.png")
+    Image.new("RGB", (100, 100), "red").save(root / PUCK / "colour/gt/0000_GT.png")
 
 
 def marked_good(root):

@@ -206,13 +206,13 @@ FAULTS = {
         "cannot read this volume",
         "allow_pickle=False",
     ),
-    "image of 16 bits": (
-        lambda r: Image.fromarray(np.full((100, 100), 40_000, np.uint16)).save(
-            r / "tile/tile_01/rgb/12_2.png"
+    "image of floats": (
+        lambda r: Image.fromarray(np.full((100, 100), 0.5, np.float32)).save(
+            r / "tile/tile_01/rgb/12_2.png", format="TIFF"
         ),
         "tile/tile_01/rgb/12_2.png",
-        "mode I;16",
-        "expected 8 bits",
+        "mode F",
+        "expected 8 or 16 bits",
     ),
     "the same instance twice": (
         a_test_instance_twice,

@@ -192,13 +192,28 @@ def test_empty_and_tiny_cloud(tree, stain, tmp_path, points):
     says(e, "1 of 5 samples", stain / "xyz/000.tiff", f"found {points} of")
 
 
-@pytest.mark.parametrize("mode", ["I;16", "F"])
-def test_image_of_sixteen_bits(tree, stain, mode):
-    im = Image.fromarray(np.full((SIZE, SIZE), 4000, {"I;16": np.uint16, "F": np.float32}[mode]))
-    im.save(stain / "rgb/000.png", format="TIFF" if mode == "F" else "PNG")
+def test_image_of_sixteen_bits(tree, stain):
+    values = np.linspace(0, 4095, SIZE * SIZE).astype(np.uint16).reshape(SIZE, SIZE)
+    Image.fromarray(values).save(stain / "rgb/000.png")
+    assert np.allclose(load(tree).view.rgb, values / 4095)
+
+
+def test_image_of_floats(tree, stain):
+    im = Image.fromarray(np.full((SIZE, SIZE), 4000, np.float32))
+    im.save(stain / "rgb/000.png", format="TIFF")
     with pytest.raises(base.DatasetError) as e:
         load(tree)
-    says(e, stain / "rgb/000.png", "8 bits")
+    says(e, stain / "rgb/000.png", "8 or 16 bits")
+
+
+def test_photograph_turned_by_exif_beside_a_cloud(tree, stain):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(stain / "rgb/000.png") as im:
+        im.save(stain / "rgb/000.png", exif=exif)
+    with pytest.raises(base.DatasetError) as e:
+        load(tree)
+    says(e, stain / "rgb/000.png", "EXIF orientation 6")
 
 
 # masks
@@ -231,7 +246,7 @@ def test_cloud_of_another_size(tree, stain):
 
 
 def test_mask_in_colour(tree, stain):
-    Image.new("RGB", (SIZE, SIZE)).save(stain / "gt/000.png")
+    Image.new("RGB", (SIZE, SIZE), "red").save(stain / "gt/000.png")
     with pytest.raises(base.DatasetError) as e:
         load(tree)
     says(e, stain / "gt/000.png", "mode RGB", "1 channel")

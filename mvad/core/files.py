@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
 import threading
 import warnings
@@ -26,6 +27,7 @@ __all__ = [
     "write_text",
     "write_json",
     "set_aside",
+    "require_regular",
     "locked",
 ]
 
@@ -148,6 +150,28 @@ def set_aside(path: str | Path, why: str) -> Path:
     return damaged
 
 
+# %% ../../nbs/core/09_files.ipynb #3ea4ac81
+_SPECIAL = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def require_regular(path: str | Path):
+    """Raise `MvadError` for a pipe, a device or a socket, which must not be read as a file.
+
+    Example:
+        >>> require_regular("note.txt")
+    """
+    with suppress(OSError):  # what is not there has its own error
+        kind = _SPECIAL.get(stat.S_IFMT(os.stat(path).st_mode))
+        if kind:
+            fix = "give a regular file"
+            raise MvadError("this is no file", file=path, found=kind, expected="a file", fix=fix)
+
+
 # %% ../../nbs/core/09_files.ipynb #3bc4971e
 _LOCK = ".lock"  # the file in a held folder
 
@@ -167,6 +191,10 @@ def locked(folder: str | Path, *, seconds: float = -1, name: str = _LOCK) -> Ite
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
+    if (folder / name).is_symlink():  # opening it would empty whatever it points at
+        found = f"a link to {os.readlink(folder / name)}"
+        problem, fix = "the lock is no file of its own", "delete the link"
+        raise WriteError(problem, file=folder / name, found=found, fix=fix)
     lock = FileLock(folder / name, timeout=seconds)
     try:
         folder.mkdir(parents=True, exist_ok=True)

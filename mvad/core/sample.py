@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 # %% auto #0
 __all__ = [
+    "MOST_PIXELS",
     "MvadError",
     "require",
     "did_you_mean",
@@ -274,6 +275,7 @@ class Sample:
 
 
 # %% ../../nbs/core/01_sample.ipynb #79f9ebe6
+MOST_PIXELS = 2 * 89_478_485  # of a picture: where Pillow, too, refuses
 _PICKED = ("xyz", "valid", "depth", "normals", "normal_map")  # never mixed, only picked
 
 
@@ -282,6 +284,7 @@ def pad_square(view: View, rgb_fill: str = "edge", gt_fill: str = "zero") -> Vie
 
     The leading pad is the smaller half. 3D data are padded with nothing. `rgb_fill` and `gt_fill`:
     "edge" replicates the border, as CFM's released code does with both; "zero" is black, no defect.
+    Raises `MvadError` for a view whose square would have more than `MOST_PIXELS`.
 
     >>> pad_square(View(np.zeros((3, 4, 6)))).size
     (6, 6)
@@ -291,6 +294,10 @@ def pad_square(view: View, rgb_fill: str = "edge", gt_fill: str = "zero") -> Vie
     require_known("gt_fill", gt_fill, modes)
     h, w = view.size
     side = max(h, w)
+    if side**2 > MOST_PIXELS:
+        found, expected = f"{h} x {w}: {side**2} pixels", f"at most {MOST_PIXELS}"
+        problem, fix = "a picture is too long to be padded to a square", "cut it into tiles"
+        raise MvadError(problem, file=view.name or None, found=found, expected=expected, fix=fix)
     top, left = (side - h) // 2, (side - w) // 2
     rows_and_columns = ((top, side - h - top), (left, side - w - left))
 
@@ -438,7 +445,11 @@ def map_views(sample: Sample, transform: Callable[[View], View]) -> Sample:
     >>> map_views(sample, pad_square).views[0].size
     (6, 6)
     """
-    return replace(sample, views=tuple(v if v is None else transform(v) for v in sample.views))
+    try:
+        return replace(sample, views=tuple(v if v is None else transform(v) for v in sample.views))
+    except MvadError as e:
+        told = dict(found=e.found, expected=e.expected, fix=e.fix)
+        raise MvadError(e.what, file=e.file or sample.id, **told) from e
 
 
 # %% ../../nbs/core/01_sample.ipynb #b17205bd

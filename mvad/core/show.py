@@ -134,7 +134,7 @@ def png_bytes(fig) -> bytes:
 
     full, small = io.BytesIO(), io.BytesIO()
     fig.savefig(full, format="png", dpi=FIGURE_STYLE.dpi)
-    image = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    image = Image.open(full, formats=["PNG"]).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     image.save(small, "png", optimize=True)
     return small.getvalue()
 

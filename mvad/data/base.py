@@ -21,10 +21,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt16
+from PIL import ImageOps
 
-from ..core.files import by_rename, write_text
+from ..core.files import by_rename, require_regular, write_text
 from ..core.registry import dataset_entry
 from ..core.geometry import back_project
+from ..core.pixels import is_wide, open_image, opaque, orientation, read_pixels, upright_size
 from ..core.sample import Camera, MvadError, Sample, View, did_you_mean
 
 # %% auto #0
@@ -44,6 +46,7 @@ __all__ = [
     "write_npy",
     "write_exr",
     "read_rgb",
+    "read_mask_values",
     "read_mask",
     "read_cloud_array",
     "require_measured",
@@ -141,9 +144,12 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
     ...     a = np.load("a.npy")
     """
     try:
+        require_regular(path)
         yield
-    except (MvadError, MemoryError):
+    except (DatasetError, MemoryError):
         raise
+    except MvadError as e:
+        raise with_file(e, e.file or path) from e
     except FileNotFoundError as e:
         raise DatasetError(f"there is no such {kind}", file=path) from e
     except Exception as e:
@@ -228,37 +234,55 @@ def write_exr(path: str | Path, channels: dict[str, Float[np.ndarray, "H W"]]) -
 
 
 # %% ../../nbs/data/20_base.ipynb #e556bf4b
-def read_rgb(path: str | Path) -> Float[np.ndarray, "3 H W"]:
-    """An 8-bit image file as float32 in [0, 1]. Raises `DatasetError`.
+def read_rgb(path: str | Path, *, aligned: bool = False) -> Float[np.ndarray, "3 H W"]:
+    """An image file as float32 in [0, 1], upright. Raises `DatasetError`.
+
+    Args:
+        aligned: its pixels belong to those of a cloud or a depth map; an EXIF turn is refused.
 
     >>> read_rgb("bagel/train/good/rgb/000.png").shape
     (3, 800, 800)
     """
-    from PIL import Image
+    with reading(path, "image"):
+        if aligned:
+            _require_upright(path)
+        return read_pixels(path)
 
-    with reading(path, "image"), Image.open(path) as im:
-        if im.mode[0] in "IF":
-            found, expected = f"mode {im.mode}", "8 bits a channel"
-            fix = "the file may be re-encoded, or be a depth map"
-            problem = "image is not 8-bit"
-            raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
-        pixels = np.asarray(im if im.mode == "RGB" else im.convert("RGB"))
-        a = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
-    a /= 255
-    return a
+
+def _require_upright(path: str | Path) -> None:
+    with open_image(path) as im:
+        turn = orientation(im)
+    if turn != 1:
+        problem = "photograph is stored turned, and nobody knows if the points beside it are, too"
+        found, expected = f"EXIF orientation {turn}", "orientation 1, or none"
+        fix = "store it as its points lie, without the EXIF entry"
+        raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
+
+
+def read_mask_values(path: str | Path) -> np.ndarray:
+    """The values (H, W) of a mask file, upright; 0 where nothing is marked.
+
+    Those of a palette are its colours' largest channel. Raises `DatasetError`.
+
+    >>> np.unique(read_mask_values("ground_truth/hole/000_mask.png"))
+    """
+    with reading(path, "mask"), open_image(path) as im:
+        im = ImageOps.exif_transpose(im)
+        by_colour = im.mode in ("P", "PA")
+        if len(im.getbands()) == 1 and not by_colour and "transparency" not in im.info:
+            a = np.asarray(im)
+            return a.astype(np.uint8) * 255 if a.dtype == bool else a
+        a = np.asarray(opaque(im))
+    if by_colour or (a == a[..., :1]).all():
+        return a.max(2)
+    found, expected = f"mode {im.mode}", "1 channel, or equal ones"
+    problem, fix = "mask has several channels", "the file may be re-encoded, or be a colour image"
+    raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
 
 
 def read_mask(path: str | Path) -> Bool[np.ndarray, "H W"]:
-    """A one-channel image file, true wherever the value is > 0. Raises `DatasetError`."""
-    from PIL import Image
-
-    with reading(path, "mask"), Image.open(path) as im:
-        if len(im.getbands()) != 1:
-            found, expected = f"mode {im.mode}", "1 channel"
-            fix = "the file may be re-encoded, or be a colour image"
-            problem = "mask has several channels"
-            raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
-        return np.asarray(im) > 0
+    """A mask file, true wherever its value is > 0. Raises `DatasetError`."""
+    return read_mask_values(path) > 0
 
 
 # %% ../../nbs/data/20_base.ipynb #c86c3bd3
@@ -319,9 +343,7 @@ def read_xyz_tiff(
 # %% ../../nbs/data/20_base.ipynb #65e3f510
 def read_depth_png(path: str | Path) -> UInt16[np.ndarray, "H W"]:
     """A 16-bit grey PNG, raw values. Raises `DatasetError`."""
-    from PIL import Image
-
-    with reading(path, "depth map"), Image.open(path) as im:
+    with reading(path, "depth map"), open_image(path) as im:
         if not im.mode.startswith("I;16"):
             problem, found = "depth map is not 16-bit grey", f"mode {im.mode}"
             fix = "the file may be re-encoded with 8 bits: take the original"
@@ -430,13 +452,11 @@ def read_header(path: str | Path) -> Header:
 
 # %% ../../nbs/data/20_base.ipynb #4b2aa8a3
 def _image_header(path: str | Path) -> Header:
-    from PIL import Image
-
-    with Image.open(path) as im:
+    with open_image(path) as im:
         dtype = im.mode if im.mode[0] in "IF" else "uint8"
-        if im.mode.startswith("I;16"):
+        if is_wide(im) or im.mode.startswith("I;16"):
             dtype = "uint16"
-        return Header(im.size[::-1], len(im.getbands()), dtype)
+        return Header(upright_size(im), len(im.getbands()), dtype)
 
 
 def _exr_header(path: str | Path) -> Header:
@@ -469,9 +489,7 @@ def decode_fully(path: str | Path) -> None:
         return
     with reading(path, "image" if suffix in _IMAGES else "array"):
         if suffix in _IMAGES:
-            from PIL import Image
-
-            with Image.open(path) as im:
+            with open_image(path) as im:
                 im.load()
         elif suffix == ".npy":
             np.load(path, allow_pickle=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from ..core.pseudo_anomaly import TEXTURE_KINDS, ArrayCache, procedural_texture
+from ..core.pixels import open_image
 from ..core.sample import MvadError
 from .base import DatasetError, Record, reading, write_jpeg
 from .images import ImageDataset, files_by_stem, subfolders
@@ -92,7 +93,7 @@ class DTDTextures:
     def _read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         from PIL import Image
 
-        with reading(path, "texture"), Image.open(path) as im:
+        with reading(path, "texture"), open_image(path) as im:
             small = im.convert("RGB").resize(size[::-1], Image.BILINEAR)
             return np.asarray(small).transpose(2, 0, 1)
 

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, UInt16
 
 from ..core.files import write_text
 from ..core.geometry import Plane, fit_plane, valid_points
+from ..core.pixels import open_image
 from ..core.sample import Camera, MvadError, Sample, View, require_known
 from .base import DatasetError, FileDataset, PairingError, Record, with_file
 from .base import copy_file, list_folder, natural_key, reading, recipe
@@ -238,15 +239,13 @@ def _group_by_index(
 # %% ../../nbs/data/23_eyecandies.ipynb #80e6167c
 def _check_png_end(path: str | Path) -> None:
     """Raise `DatasetError` if a PNG breaks off. Costs one short read where it does not."""
-    from PIL import Image
-
     with reading(path, "image"):
         with open(path, "rb") as f:
             f.seek(max(0, Path(path).stat().st_size - 12))
             end = f.read()
         if end == b"\0\0\0\0IEND\xaeB`\x82":
             return
-        with Image.open(path) as im:
+        with open_image(path) as im:
             im.load()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 from ..core.files import write_json
 from .base import DatasetError, PairingError, Record, natural_key, read_json, read_mask
-from .base import reading, write_png
+from .base import read_mask_values, write_png
 from .images import ImageDataset, check_mask, files_by_stem, masks_of_split, require_keys
 from .images import subfolders
 from .layout import Item, Layout
@@ -70,11 +70,9 @@ def _read_region(path: str | Path) -> tuple[Bool[np.ndarray, "H W"], int]:
 
     >>> mask, value = _read_region("ground_truth/logical_anomalies/000/000.png")
     """
-    from PIL import Image
-
-    mask = read_mask(path)
-    with reading(path, "mask"), Image.open(path) as im:
-        values = np.unique(np.asarray(im)[mask])
+    marks = read_mask_values(path)
+    mask = marks > 0
+    values = np.unique(marks[mask])
     if len(values) != 1:
         found = f"pixel values {', '.join(map(str, values)) or 'all 0'}"
         problem = "a region is of several types"

@@ -301,7 +301,7 @@ class MVTec3D(FileDataset):
     def read(self, record: Record) -> Sample:
         """The sample of a record. Raises `DatasetError` for what is wrong in its files."""
         files, r = record.files[0], record
-        rgb = read_rgb(files["rgb"])
+        rgb = read_rgb(files["rgb"], aligned=True)
         # a small object on a removed table is legitimate
         xyz, valid = read_xyz_tiff(files["xyz"], min_valid=0 if self.manifest else 0.01)
         gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)

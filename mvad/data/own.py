@@ -110,7 +110,7 @@ def _check_clouds(images: dict[str, tuple], clouds: dict[str, tuple]) -> None:
 # %% ../../nbs/data/28c_own.ipynb #51234846
 def _read_own_view(rgb: Path, xyz: Path | None = None, remove_plane: bool = False) -> View:
     """One view from disk. Raises `DatasetError`, also where image and cloud differ in size."""
-    image = read_rgb(rgb)
+    image = read_rgb(rgb, aligned=xyz is not None)
     if xyz is None:
         return View(image, name=rgb.stem)
     points, valid = read_xyz_tiff(xyz, missing="nan")

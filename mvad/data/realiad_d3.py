@@ -455,7 +455,7 @@ def _read_view(record: Record, sizes: str = "equal") -> View:
     Raises what the readers raise.
     """
     files, names = record.files[0], _names()
-    rgb = read_rgb(files["rgb"])
+    rgb = read_rgb(files["rgb"], aligned=True)
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
     check_mask(gt, rgb.shape[1:], record.label, files.get("gt"))
     xyz, valid = _read_nan_cloud(files["xyz"], missing=names["missing"], metres=names["metres"])

@@ -835,7 +835,7 @@ def _read_view(paths: dict[str, Path], name: str, files: dict) -> View:
     if "pose" in paths:
         places = paths["intrinsics"], paths["pose"]
         camera = _read_calibration(*places, name, files["calibration"])
-    rgb = read_rgb(paths["rgb"])
+    rgb = read_rgb(paths["rgb"], aligned=True)
     if (rgb != rgb[:1]).any():  # a colour file, read as grey
         rgb = np.repeat(np.tensordot([0.299, 0.587, 0.114], rgb, 1)[None], 3, 0).clip(0, 1)
     depth, valid = _read_stored_depth(path, channel=rules["exr_channel"])

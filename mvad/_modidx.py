@@ -2661,6 +2661,10 @@ d = {
                 "data/eyecandies.html#_stillscene.cast",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies._above_released_belt": (
+                "data/eyecandies.html#_above_released_belt",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies._bound": (
                 "data/eyecandies.html#_bound",
                 "mvad/data/eyecandies.py",
@@ -2753,6 +2757,10 @@ d = {
                 "data/eyecandies.html#_require_files",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies._require_object": (
+                "data/eyecandies.html#_require_object",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies._sample_items": (
                 "data/eyecandies.html#_sample_items",
                 "mvad/data/eyecandies.py",
@@ -2763,6 +2771,10 @@ d = {
             ),
             "mvad.data.eyecandies._stage_object": (
                 "data/eyecandies.html#_stage_object",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._world_points_as_released": (
+                "data/eyecandies.html#_world_points_as_released",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._write_annotation": (
@@ -2787,6 +2799,10 @@ d = {
             ),
             "mvad.data.eyecandies.read_view": (
                 "data/eyecandies.html#read_view",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies.released_points": (
+                "data/eyecandies.html#released_points",
                 "mvad/data/eyecandies.py",
             ),
         },

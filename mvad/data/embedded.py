@@ -106,20 +106,31 @@ def organised_root(
     category: str,
     *,
     splits: Sequence[str] = ("train", "test"),
+    protocol: str = "paper",
+    unit: float = 1.0,
     progress: bool = True,
 ) -> Path:
     """The folder to give `MVTec3D` as root for a category of the raw Eyecandies below `root`.
 
-    Its clouds lie below the cache: camera frame, no belt, a folder for each defect type.
+    Its clouds lie below the cache, without the belt, with a folder for each defect type.
+
+    Args:
+        protocol: "paper" gives metres in the camera's frame; "released" the axes and the fixed cuts
+            of CFM's released conversion, which also takes a tenth of the lengths.
+        unit: the scenes' lengths over the published ones, for those cuts.
 
     >>> organised_root("eyecandies", "CandyCane")  # .../data/organised/1f0c.../CandyCane
     """
+    require_known("protocol", protocol, ("paper", "released"))
     root = Path(root).expanduser().resolve()
     place = hashlib.sha256(str(root).encode()).hexdigest()[:12]
+    how, folder = {"frame": "camera"}, category
+    if protocol == "released":
+        how, folder = {"background": "released", "unit": unit}, f"released-{unit:g}/{category}"
     return organise(
         root,
-        cache_root() / "data" / "organised" / place / category,
-        frame="camera",
+        cache_root() / "data" / "organised" / place / folder,
+        **how,
         defects=True,
         categories=[category],
         splits=splits,

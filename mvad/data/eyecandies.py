@@ -30,7 +30,15 @@ from .synthetic import add_defect, camera_rig, look_at, make_good_object
 from .synthetic import object_seed, render_view, split_contents
 
 # %% auto #0
-__all__ = ["read_view", "Eyecandies", "EyecandiesLayout", "Organising", "candy_mask", "organise"]
+__all__ = [
+    "read_view",
+    "Eyecandies",
+    "EyecandiesLayout",
+    "Organising",
+    "released_points",
+    "candy_mask",
+    "organise",
+]
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #d368ae61
@@ -647,8 +655,9 @@ class Organising:
     """
 
     light: int = 4
-    background: str = "remove"  # or "keep"
+    background: str = "remove"  # or "keep"; or "released": by the fixed cuts of CFM's conversion
     frame: str = "released"  # the axes of CFM's conversion; or "camera": metres, camera frame
+    unit: float = 1.0  # the scene's lengths over the published ones: the fixed cuts need it
     height: float = 0.01  # what rises less above the belt is belt
     tolerance: float = 0.002  # RANSAC inlier distance
     side: float = 1.0  # points with |x| beyond it are background
@@ -658,8 +667,60 @@ class Organising:
     version: int = 1
 
     def __post_init__(self):
-        require_known("background", self.background, ("remove", "keep"))
+        require_known("background", self.background, ("remove", "keep", "released"))
         require_known("frame", self.frame, ("released", "camera"))
+        if self.background == "released" and self.frame != "released":
+            problem, fix = "the released cuts have the released axes", 'frame="released"'
+            raise MvadError(problem, found=self.frame, expected="released", fix=fix)
+
+
+# %% ../../nbs/data/23_eyecandies.ipynb #e39bbff5
+def _world_points_as_released(view: View) -> Float[np.ndarray, "3 H W"]:
+    """Points of a depth map in the pose's world frame, without the half pixel."""
+    h, w = view.size
+    K = np.eye(4)
+    K[0, 0], K[1, 1], K[0, 2], K[1, 2] = *np.diag(view.camera.K)[:2], w / 2, h / 2
+    to_world = np.linalg.inv(K @ view.camera.world_to_camera)[:3]
+    depth = np.where(view.valid, view.depth, np.float32(1))
+    rows, columns = np.mgrid[:h, :w]
+    rays = np.stack([columns, rows, np.ones((h, w)), 1 / depth])
+    return depth * np.einsum("ij,jhw->ihw", to_world, rays)
+
+
+def _above_released_belt(points: Float[np.ndarray, "3 H W"]) -> Bool[np.ndarray, "H W"]:
+    """What the fixed cuts leave of points in the published lengths."""
+    middle = points.shape[2] // 2
+    far, near = points[:, 0, middle], points[:, -1, middle]
+    along, up = far[1:] - near[1:]
+    length = np.hypot(along, up)
+    cos, sin = up / length, along / length
+    level = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    start = np.array([0, near[1], near[2]])[:, None, None]
+    x, below, behind = np.einsum("ij,jhw->ihw", level, points - start)
+    return (below <= -0.02) & (behind <= 1.8) & (np.abs(x) <= 1)
+
+
+def released_points(
+    view: View, unit: float = 1.0
+) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
+    """The cloud that CFM's released conversion makes of a view, and the pixels that it keeps.
+
+    Args:
+        unit: the view's lengths over the published ones, by which the belt is cut.
+
+    Raises:
+        DatasetError: without an object above the belt.
+
+    >>> points, keep = released_points(Eyecandies("eyecandies", "CandyCane")[0].view)
+    >>> points.dtype, keep.dtype
+    (dtype('float64'), dtype('bool'))
+    """
+    world = _world_points_as_released(view) / unit
+    x, y, z = world
+    points = np.stack([0.1 * x, -0.1 * z, 0.1 * y])
+    keep = view.valid & _above_released_belt(world) & (points != 0).all(0)
+    _require_object(keep, 0.02 * unit)
+    return points, keep
 
 
 # %% ../../nbs/data/23_eyecandies.ipynb #e273c812
@@ -690,6 +751,14 @@ def _fit_belt(view: View, p: Organising = Organising()) -> tuple[Plane, float]:
         raise DatasetError(e.what, found=e.found, expected=e.expected, fix=fix) from e
 
 
+def _require_object(keep: Bool[np.ndarray, "H W"], height: float) -> None:
+    """Raise `DatasetError` where fewer than 30 points rise `height` above the belt."""
+    if keep.sum() < 30:
+        found = f"{keep.sum()} of {keep.size} points"
+        expected = f"at least 30 that are {height * 1000:.3g} mm above it"
+        raise DatasetError("no object is left without the belt", found=found, expected=expected)
+
+
 def candy_mask(
     view: View, p: Organising = Organising()
 ) -> tuple[Bool[np.ndarray, "H W"], Plane | None]:
@@ -700,16 +769,15 @@ def candy_mask(
     """
     if p.background == "keep":
         return view.valid, None
+    if p.background == "released":
+        return released_points(view, p.unit)[1], None
     plane, unit = _fit_belt(view, p)
     x = view.xyz[0] if p.frame == "camera" else _points_in_frame(view)[0] * 10
     height = plane.height(view.xyz.reshape(3, -1).T).reshape(view.size)
     keep = view.valid & (height > p.height * unit) & (np.abs(x) <= p.side)
     if p.far is not None:
         keep &= view.depth <= p.far
-    if keep.sum() < 30:
-        found = f"{keep.sum()} of {keep.size} points"
-        expected = f"at least 30 that are {p.height * unit * 1000:.3g} mm above it"
-        raise DatasetError("no object is left without the belt", found=found, expected=expected)
+    _require_object(keep, p.height * unit)
     return keep, plane
 
 
@@ -724,7 +792,9 @@ def _organise_one(job: Job, parameters: dict) -> dict:
         raise with_file(e, job.inputs["depth"]) from e
     for role in job.outputs.keys() & {"rgb", "gt"}:
         copy_file(job.inputs[role], job.outputs[role])
-    write_xyz_tiff(job.outputs["xyz"], _points_in_frame(view, p.frame) * keep)
+    released = p.background == "released"
+    points = released_points(view, p.unit)[0] if released else _points_in_frame(view, p.frame)
+    write_xyz_tiff(job.outputs["xyz"], points.astype(np.float32) * keep)
     plane = plane and [round(float(x), 6) for x in (*plane.normal, plane.d)]
     return {"foreground": round(float(keep.mean()), 6), "plane": plane}
 
@@ -781,6 +851,8 @@ def organise(
     categories = categories or Eyecandies.categories_in(home)
     jobs = list(_organise_jobs(home, Path(out), p, categories, splits))
     told = {**asdict(p), "camera": spec["camera"], "pose_is": spec["pose_is"]}
+    if p.background != "released":
+        del told["unit"]  # nothing is cut by it
     which = dict(name="organise", parameters=told, workers=workers, progress=progress)
     convert(jobs, _organise_one, out, **which)
     return Path(out)

@@ -315,10 +315,18 @@ class CFM(LiftedDetector):
     name, Settings, SCALES, VARIANTS = "cfm", CFMSettings, _SCALES, _VARIANTS
 
     @classmethod
-    def adjust_settings(cls, chosen: dict, *, scale: str, variant: str, **run) -> dict:
-        "Epochs that the scale caps, stages for blocks, and a tenth of the shots at smoke scale."
+    def adjust_settings(
+        cls, chosen: dict, *, scale: str, variant: str, protocol: str, dataset: str, **run
+    ) -> dict:
+        """Epochs that the scale caps, stages for blocks, and a tenth of the shots at smoke scale.
+
+        Eyecandies as released: at most 50 epochs, in batches of 2.
+        """
         chosen = dict(chosen)
         asked = [x.get("epochs", CFMSettings.epochs) for x in (_SCALES[scale], _VARIANTS[variant])]
+        if (protocol, dataset) == ("released", "eyecandies"):
+            chosen["batch_size"] = 2
+            asked.append(50)
         chosen["epochs"] = min(asked)
         if scale == "smoke" and "shots" in chosen:
             chosen["shots"] = max(1, chosen["shots"] // 10)

@@ -176,8 +176,10 @@ def load_run(run: RunSettings, splits=(), **options) -> RunData:
     elif entry.scans == "rendered" and not run.root:
         more["changes"] = {"crop": 0.7}  # the embedded photographs' middle
     elif entry.scans == "organised" and layout == "eyecandies":
-        more["unit"] = EYECANDIES_UNIT if run.root else 1.0
-        root, layout = organised_root(root, run.category, splits=splits), "mvtec3d"
+        released = run.protocol == "released"  # whose clouds have that unit already
+        more["unit"] = EYECANDIES_UNIT if run.root and not released else 1.0
+        how = dict(protocol=run.protocol, unit=1.0 if run.root else EYECANDIES_UNIT)
+        root, layout = organised_root(root, run.category, splits=splits, **how), "mvtec3d"
     loaded = {name: load_dataset(layout, root, run.category, name, **options) for name in splits}
     return RunData(run, loaded, **more)
 

@@ -1269,7 +1269,6 @@ d = {
         "mvad.core.files": {
             "mvad.core.files.WriteError": ("core/files.html#writeerror", "mvad/core/files.py"),
             "mvad.core.files._sync": ("core/files.html#_sync", "mvad/core/files.py"),
-            "mvad.core.files._sync_folder": ("core/files.html#_sync_folder", "mvad/core/files.py"),
             "mvad.core.files._write_error": ("core/files.html#_write_error", "mvad/core/files.py"),
             "mvad.core.files.by_rename": ("core/files.html#by_rename", "mvad/core/files.py"),
             "mvad.core.files.cache_root": ("core/files.html#cache_root", "mvad/core/files.py"),
@@ -1279,6 +1278,7 @@ d = {
                 "mvad/core/files.py",
             ),
             "mvad.core.files.set_aside": ("core/files.html#set_aside", "mvad/core/files.py"),
+            "mvad.core.files.sync_folder": ("core/files.html#sync_folder", "mvad/core/files.py"),
             "mvad.core.files.write_bytes": ("core/files.html#write_bytes", "mvad/core/files.py"),
             "mvad.core.files.write_json": ("core/files.html#write_json", "mvad/core/files.py"),
             "mvad.core.files.write_text": ("core/files.html#write_text", "mvad/core/files.py"),
@@ -7114,12 +7114,18 @@ d = {
         "mvad.runs.execute": {
             "mvad.runs.execute._at_most": ("runs/execute.html#_at_most", "mvad/runs/execute.py"),
             "mvad.runs.execute._failed": ("runs/execute.html#_failed", "mvad/runs/execute.py"),
+            "mvad.runs.execute._finish": ("runs/execute.html#_finish", "mvad/runs/execute.py"),
+            "mvad.runs.execute._is_own": ("runs/execute.html#_is_own", "mvad/runs/execute.py"),
             "mvad.runs.execute._kernel_environment": (
                 "runs/execute.html#_kernel_environment",
                 "mvad/runs/execute.py",
             ),
             "mvad.runs.execute._logged_kernel": (
                 "runs/execute.html#_logged_kernel",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute._machine_gave_out": (
+                "runs/execute.html#_machine_gave_out",
                 "mvad/runs/execute.py",
             ),
             "mvad.runs.execute._note": ("runs/execute.html#_note", "mvad/runs/execute.py"),
@@ -7130,6 +7136,18 @@ d = {
             "mvad.runs.execute._part_of": ("runs/execute.html#_part_of", "mvad/runs/execute.py"),
             "mvad.runs.execute._quiet": ("runs/execute.html#_quiet", "mvad/runs/execute.py"),
             "mvad.runs.execute._reason": ("runs/execute.html#_reason", "mvad/runs/execute.py"),
+            "mvad.runs.execute._set_aside_damaged": (
+                "runs/execute.html#_set_aside_damaged",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute._unformatted": (
+                "runs/execute.html#_unformatted",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute._with_environment": (
+                "runs/execute.html#_with_environment",
+                "mvad/runs/execute.py",
+            ),
             "mvad.runs.execute.begin_in_kernel": (
                 "runs/execute.html#begin_in_kernel",
                 "mvad/runs/execute.py",
@@ -7139,10 +7157,22 @@ d = {
                 "runs/execute.html#failed_before",
                 "mvad/runs/execute.py",
             ),
+            "mvad.runs.execute.from_outside": (
+                "runs/execute.html#from_outside",
+                "mvad/runs/execute.py",
+            ),
             "mvad.runs.execute.hold": ("runs/execute.html#hold", "mvad/runs/execute.py"),
+            "mvad.runs.execute.note_error": (
+                "runs/execute.html#note_error",
+                "mvad/runs/execute.py",
+            ),
             "mvad.runs.execute.papermill": ("runs/execute.html#papermill", "mvad/runs/execute.py"),
             "mvad.runs.execute.progress_file": (
                 "runs/execute.html#progress_file",
+                "mvad/runs/execute.py",
+            ),
+            "mvad.runs.execute.require_limit": (
+                "runs/execute.html#require_limit",
                 "mvad/runs/execute.py",
             ),
             "mvad.runs.execute.run_environment": (
@@ -7233,6 +7263,10 @@ d = {
             ),
             "mvad.runs.executors._needs_package": (
                 "runs/executors.html#_needs_package",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._note_warning": (
+                "runs/executors.html#_note_warning",
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors._outcome_of": (
@@ -7470,6 +7504,10 @@ d = {
             "mvad.runs.run.Outcome": ("runs/run.html#outcome", "mvad/runs/run.py"),
             "mvad.runs.run.Outcome.failure": ("runs/run.html#outcome.failure", "mvad/runs/run.py"),
             "mvad.runs.run.Run": ("runs/run.html#run", "mvad/runs/run.py"),
+            "mvad.runs.run.Run.__post_init__": (
+                "runs/run.html#run.__post_init__",
+                "mvad/runs/run.py",
+            ),
             "mvad.runs.run.Run.__str__": ("runs/run.html#run.__str__", "mvad/runs/run.py"),
             "mvad.runs.run.Run.data": ("runs/run.html#run.data", "mvad/runs/run.py"),
             "mvad.runs.run.Run.settings": ("runs/run.html#run.settings", "mvad/runs/run.py"),
@@ -7483,6 +7521,7 @@ d = {
             "mvad.runs.run.run_cells": ("runs/run.html#run_cells", "mvad/runs/run.py"),
             "mvad.runs.run.run_code_hash": ("runs/run.html#run_code_hash", "mvad/runs/run.py"),
             "mvad.runs.run.run_data_hash": ("runs/run.html#run_data_hash", "mvad/runs/run.py"),
+            "mvad.runs.run.threads_for": ("runs/run.html#threads_for", "mvad/runs/run.py"),
             "mvad.runs.run.valid_record": ("runs/run.html#valid_record", "mvad/runs/run.py"),
         },
         "mvad.runs.verbs": {

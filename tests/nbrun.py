@@ -21,6 +21,8 @@ import papermill
 from execnb.shell import CaptureShell
 from papermill.engines import Engine, papermill_engines
 
+from mvad.runs.execute import note_error
+
 EXPORTS = {"export", "exporti", "exports"}
 
 
@@ -112,6 +114,7 @@ class InProcess(Engine):
                 nb_man.cell_start(cell, i)
                 cell.outputs = [nbformat.from_dict(o) for o in shell.run(cell.source)]
                 if shell.exc:
+                    note_error(os.getcwd(), shell.exc)  # as a kernel does
                     return nb_man.cell_exception(cell, i, exception=shell.exc)
                 nb_man.cell_complete(cell, i)
         finally:

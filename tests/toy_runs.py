@@ -190,8 +190,8 @@ def records(out: Path) -> list[dict]:
     return [same_part(json.loads(p.read_text())) for p in sorted(out.rglob("*.record.json"))]
 
 
-def start(toy: Path, out: str, *words) -> subprocess.Popen:
-    "The command as a process of its own, with as many words more as wanted."
+def start(toy: Path, out: str, *words, **how) -> subprocess.Popen:
+    "The command as a process of its own (`how`: see Popen), with as many words more as wanted."
     command = [
         *COMMAND,
         "reproduce",
@@ -204,9 +204,8 @@ def start(toy: Path, out: str, *words) -> subprocess.Popen:
         out,
         *map(str, words),
     ]
-    return subprocess.Popen(
-        command, cwd=toy, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=toy, **pipes, **how)
 
 
 def training(out: Path) -> list[Path]:
@@ -224,9 +223,9 @@ def release(toy: Path):
     (toy / "go").touch()
 
 
-def start_gated(toy: Path, out: str, *words, runs: int = 1) -> subprocess.Popen:
+def start_gated(toy: Path, out: str, *words, runs: int = 1, **how) -> subprocess.Popen:
     "A reproduction of which as many runs of category `gated` are in the middle of their training."
-    child = start(toy, out, "--category", "gated", *words)
+    child = start(toy, out, "--category", "gated", *words, **how)
     until(lambda: len(training(toy / out)) == runs or child.poll() is not None, 400)
     assert child.poll() is None, child.communicate()
     return child

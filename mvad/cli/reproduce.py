@@ -124,6 +124,14 @@ _Address = Annotated[
     str | None,
     option("HOST:PORT of a Ray cluster, or auto; slurm knows only local, to try it here", WHERE),
 ]
+_Threads = Annotated[
+    int | None,
+    option(
+        "that a run computes with; a run with another number of them is another run (default: 1; "
+        "8 at the paper's scale)",
+        WHAT,
+    ),
+]
 _GpusPerRun = Annotated[
     float | None, option("on a cluster (default: 1 with --device cuda, else 0)", WHERE)
 ]
@@ -147,6 +155,7 @@ def reproduce_command(
     address: _Address = None,
     gpus_per_run: _GpusPerRun = None,
     cores_per_run: Annotated[int | None, option("on a cluster (default: 1)", WHERE)] = None,
+    threads: _Threads = None,
     limit: Annotated[float, option("minutes for each run (default: none)", WHERE)] = 0.0,
     retry_failed: Annotated[
         bool, option("try again what failed by itself; what was cut is always tried again", WHERE)
@@ -163,7 +172,7 @@ def reproduce_command(
     roots = roots_of(root)
     categories = list(category) or _default_categories(tables, scale, roots)
     which = dict(dataset=dataset, roots=roots, categories=categories, seeds=list(seed))
-    which |= dict(scale=scale, protocol=protocol)
+    which |= dict(scale=scale, protocol=protocol, threads=threads)
     if plan:
         return _print_plan(specs, out, which, retry_failed)
     executor = executor or ("processes" if jobs > 1 else "sequential")

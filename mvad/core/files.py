@@ -21,6 +21,7 @@ from .sample import MvadError
 # %% auto #0
 __all__ = [
     "cache_root",
+    "sync_folder",
     "WriteError",
     "by_rename",
     "write_bytes",
@@ -49,7 +50,7 @@ def _sync(part: Path) -> None:
         os.fsync(f.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Wait until a folder's names are on the disk, where the system knows how."""
     with suppress(OSError):
         opened = os.open(folder, os.O_RDONLY)
@@ -107,7 +108,7 @@ def by_rename(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
             _sync(part)
         os.replace(part, path)
         if sync:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except Exception as e:
         # safetensors says in an error of its own that the disk is full
         if not isinstance(e, OSError) and type(e).__name__ != "SafetensorError":

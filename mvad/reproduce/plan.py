@@ -15,10 +15,10 @@ from ..core.registry import method_entries
 from ..core.sample import MvadError
 from .specs import SPECS, TableSpec
 from .tables import find_table
-from ..runs.execute import papermill
+from ..runs.execute import papermill, require_limit
 from ..runs.executors import executor_for, run_all
 from ..runs.run import Outcome, Run, address, notebook_of, run_code_hash, run_data_hash
-from ..runs.run import valid_record
+from ..runs.run import threads_for, valid_record
 
 # %% auto #0
 __all__ = [
@@ -83,6 +83,7 @@ def plan(
     scale: str = "laptop",
     protocol: str = "paper",
     seeds: Sequence[int] = (0,),
+    threads: int | None = None,
 ) -> dict[str, dict[Run, Path]]:
     """The runs of each table and their folders below `out`.
 
@@ -91,12 +92,14 @@ def plan(
         roots: {data set's name, or "" for any: folder}; "dtd" is that of the textures, for methods
             that paint defects. Without a root the embedded objects are used.
         categories: by default all under the root, or two embedded ones.
+        threads: that each run computes with; by default as its scale says.
 
     Example: `plan([SPECS["cfm/6"]], Path("out"), scale="smoke", seeds=(0, 1))`
     """
     roots = dict(roots or {})
     dtd = _folder(roots.pop("dtd", ""))
     used, plans, hashes = set(), {}, {}
+    threads = threads_for(scale, threads)
     for spec in specs:
         names = (dataset,) if dataset else spec.datasets
         used |= set(names)
@@ -107,7 +110,7 @@ def plan(
         plans[spec.name] = {}
         for name in names:
             root = _folder(roots.get(name, roots.get("", "")))
-            how = dict(protocol=protocol, scale=scale, root=root, dtd=dtd)
+            how = dict(protocol=protocol, scale=scale, root=root, dtd=dtd, threads=threads)
             for r in _runs_of(spec, name, categories, seeds, bool(dataset), **how):
                 code, data = (r.method, name), (name, root, r.category, r.dtd)
                 if code not in hashes:
@@ -227,8 +230,7 @@ def reproduce(
     out = Path(out).expanduser().resolve()
     papermill()
     executes = executor_for(executor, jobs, address=address, gpus=gpus, cores=cores)
-    if limit < 0:
-        raise MvadError("a time limit cannot be negative", found=limit)
+    require_limit(limit)
     told = {k: which[k] for k in ("scale", "protocol") if k in which}
     settings_from(RunSettings, method="", device=device, **told)  # refused before any work
     with only_runner(out):

@@ -10,13 +10,15 @@ import os
 import re
 import shutil
 import signal
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from ..core.files import locked, write_json
-from ..core.sample import MvadError
+from ..core.files import WriteError, locked, set_aside, sync_folder, write_json
+from ..core.sample import MvadError, require
 from .progress import keep_timings, read_timings, report_progress, timings_file
 from .run import LOG, NOTEBOOK, Outcome, Run, notebook_of, run_cells, valid_record
 
@@ -25,7 +27,10 @@ __all__ = [
     "run_environment",
     "hold",
     "begin_in_kernel",
+    "from_outside",
+    "note_error",
     "papermill",
+    "require_limit",
     "run_notebook",
     "progress_file",
     "failed_before",
@@ -37,13 +42,17 @@ __all__ = [
 def run_environment() -> dict[str, str]:
     """What a process that executes runs needs in its environment.
 
-    This very mvad first on the path, no export from inside a run, small plotly output.
+    This very mvad first on the path and nothing from the working folder, no startup file, no export
+    from inside a run, small plotly output.
     """
     import mvad
 
     here = str(Path(mvad.__file__).resolve().parent.parent)
+    more = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return {
-        "PYTHONPATH": os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join([here, *filter(None, more)]),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONSTARTUP": "",
         "IN_TEST": "1",
         "PLOTLY_RENDERER": "plotly_mimetype",
         "TQDM_MININTERVAL": "0.5",
@@ -51,9 +60,8 @@ def run_environment() -> dict[str, str]:
 
 
 @contextmanager
-def _kernel_environment() -> Iterator[None]:
-    """`run_environment` for the kernels that this process starts while the block runs."""
-    new = run_environment()
+def _with_environment(new: dict[str, str]) -> Iterator[None]:
+    """These variables in the environment while the block runs."""
     old = {k: os.environ.get(k) for k in new}
     os.environ.update(new)
     try:
@@ -64,6 +72,18 @@ def _kernel_environment() -> Iterator[None]:
                 del os.environ[k]
             else:
                 os.environ[k] = v
+
+
+_THREAD_POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
+
+
+@contextmanager
+def _kernel_environment(threads: int) -> Iterator[None]:
+    """`run_environment`, threads and an empty profile for kernels that start inside the block."""
+    pools = {f"{pool}_NUM_THREADS": str(threads) for pool in _THREAD_POOLS}
+    with tempfile.TemporaryDirectory(prefix="mvad-ipython-", ignore_cleanup_errors=True) as profile:
+        with _with_environment(run_environment() | pools | {"IPYTHONDIR": profile}):
+            yield
 
 
 # %% ../../nbs/runs/48_execute.ipynb #337a4dc5
@@ -91,11 +111,64 @@ _KEPT_IN_KERNEL = []  # the lock and the progress file live as long as the kerne
 def begin_in_kernel(
     folder: str, progress: str, cells: int, timings: str, cached: bool = False
 ) -> None:
-    """What the first cell of a run does: hold the folder and report progress.
+    """What the first cell of a run does: hold the folder, report progress, tell errors apart.
 
     It leaves no name in the notebook, whose parameters are checked against what is defined there.
     """
+    from IPython import get_ipython
+
+    def look(result) -> None:
+        if error := result.error_before_exec or result.error_in_exec:
+            note_error(folder, error)
+
     _KEPT_IN_KERNEL.append((hold(folder), report_progress(progress, cells, timings, cached)))
+    get_ipython().events.register("post_run_cell", look)
+
+
+# %% ../../nbs/runs/48_execute.ipynb #76c93603
+_OUTSIDE = (OSError, WriteError, MemoryError, ImportError)
+
+
+def _machine_gave_out(error: BaseException) -> bool:
+    """Whether torch says that memory or a GPU failed; not all of that has a class of its own."""
+    said = re.search("CUDA|cuDNN|CUBLAS|NCCL|allocate memory", str(error))
+    return isinstance(error, RuntimeError) and bool(said)
+
+
+def from_outside(error: BaseException | None) -> bool:
+    """Whether an error, or one that it follows from, is not of the code that raised it.
+
+    That is one of files, memory, devices, packages, an interrupt, or one about a file that is gone.
+
+    >>> from_outside(ValueError("a shape does not fit")), from_outside(MemoryError())
+    (False, True)
+    """
+    while error is not None:
+        if isinstance(error, _OUTSIDE) or not isinstance(error, Exception):
+            return True
+        file = str(getattr(error, "file", None) or "")
+        if _machine_gave_out(error) or (os.path.isabs(file) and not os.path.exists(file)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+_RAISED = "raised.json"  # in a run's folder: whether the error that ended it came from outside
+
+
+def note_error(folder: str | Path, error: BaseException) -> None:
+    """Note, beside a run's work, whether the error that a cell raised came from outside."""
+    with suppress(MvadError):  # without a note it did, which is right where nothing can be written
+        write_json(Path(folder) / _RAISED, {"outside": from_outside(error)})
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether the code of a run raised, by itself, the error that ended it."""
+    try:
+        told = json.loads((folder / _RAISED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(told, dict) and told.get("outside") is False
 
 
 # %% ../../nbs/runs/48_execute.ipynb #347d8b74
@@ -118,12 +191,28 @@ def _logged_kernel(log: Path, started: list) -> type:
     from jupyter_client import AsyncKernelManager
 
     class Logged(AsyncKernelManager):
+        def format_kernel_cmd(self, extra_arguments=None):
+            # this very Python, whatever kernels the user has installed under the same name
+            file = os.path.realpath(self.connection_file)
+            module = ["-m", "ipykernel_launcher", "-f", file]
+            return [sys.executable, *module, *(extra_arguments or ())]
+
         async def start_kernel(self, **kw):
             with open(log, "ab") as f:
                 await super().start_kernel(**kw | {"stdout": f, "stderr": f})
             started.append(getattr(self.provisioner, "pid", None))
 
     return Logged
+
+
+# %% ../../nbs/runs/48_execute.ipynb #63521e14
+_LONGEST = 366 * 24 * 60  # minutes: a year
+
+
+def require_limit(minutes: float) -> None:
+    """Refuse what is no time limit: all but 0 (none) and minutes up to a year."""
+    what, expected = "not a time limit", f"minutes, 0 (none) to {_LONGEST} (a year)"
+    require(0 <= minutes <= _LONGEST, what, found=minutes, expected=expected)  # NaN is neither
 
 
 @contextmanager
@@ -164,6 +253,15 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 # %% ../../nbs/runs/48_execute.ipynb #d24b1d6e
+_PATIENCE = 1800  # seconds: a busy machine needs long to start a kernel, a dead one is noticed
+_DELIVERY = 120  # seconds: and to hand over what a cell printed
+
+
+def _unformatted(path: Path) -> str:
+    """A path that papermill, which formats paths, leaves as it is."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def run_notebook(
     notebook: Path,
     output: Path,
@@ -174,6 +272,7 @@ def run_notebook(
     timings: Path | str = "",
     cached: bool = False,
     limit: float = 0.0,
+    threads: int = 1,
 ) -> None:
     """Execute a notebook without its lessons and tests through papermill.
 
@@ -183,6 +282,7 @@ def run_notebook(
         progress: the progress file, and `timings` of earlier runs (see `mvad.runs.progress`).
         cached: whether its frozen features should be in a cache.
         limit: minutes that it may take (0: no limit).
+        threads: that a kernel computes with.
 
     Raises:
         PapermillExecutionError: a cell failed.
@@ -199,11 +299,12 @@ def run_notebook(
         nb.cells.insert(0, nbformat.v4.new_code_cell(first, metadata={"tags": ["runner"]}))
     nbformat.write(nb, source)
     how = {"engine_name": engine} if engine else {}
+    around = _with_environment(run_environment()) if engine else _kernel_environment(threads)
     try:
-        with _kernel_environment(), _at_most(limit, started), _quiet("papermill"):
+        with around, _at_most(limit, started), _quiet("papermill"):
             pm.execute_notebook(
-                str(source),
-                str(output),
+                _unformatted(source),
+                _unformatted(output),
                 parameters=parameters,
                 kernel_name="python3",
                 language="python",
@@ -211,6 +312,8 @@ def run_notebook(
                 progress_bar=False,
                 log_output=False,
                 store_widget_state=False,
+                start_timeout=_PATIENCE,
+                iopub_timeout=_DELIVERY,
                 extra_arguments=["--log-level=ERROR"],
                 kernel_manager_class=_logged_kernel(output.with_name(LOG), started),
                 **how,
@@ -220,14 +323,6 @@ def run_notebook(
 
 
 # %% ../../nbs/runs/48_execute.ipynb #9b8d08ca
-_OUTSIDE = re.compile(
-    "DeadKernel|TimeoutError|MemoryError|ImportError|ModuleNotFoundError|ConnectionError|URLError"
-    "|HTTPError|BrokenPipe|out of memory|allocate memory|No space left|File too large|quota"
-    "|Input/output error|cannot write|CUDA error|another process still works",
-    re.I,
-)  # what the next call may get past
-
-
 def _part_of(folder: Path) -> Path:
     """Where a run works until it is done."""
     return folder.with_name(folder.name + ".part")
@@ -263,10 +358,11 @@ def _note(folder: Path, line: str) -> None:
 def _failed(run: Run, part: Path, e: Exception, seconds: float) -> Outcome:
     """Write down why a run failed, as far as the disk allows."""
     status, says, error = _reason(e)
-    if "DeadKernel" in error:
+    if type(e).__name__ == "DeadKernelError" or "Kernel died" in error:
         error += f"; it was killed, perhaps because memory ran out, see {part / LOG}"
     _note(part, f"{status} after {seconds:.1f} s: {error}")
-    again = status == "needs" or bool(_OUTSIDE.search(error))
+    raised = type(e).__name__ == "PapermillExecutionError"  # by a cell
+    again = status == "needs" or not (raised and _is_own(part))
     told = {"run": run.settings(), "says": says, "error": error, "again": again}
     with suppress(MvadError):  # a full disk: without a word the run is tried again, as it should be
         write_json(part / "failed.json", told)
@@ -279,9 +375,37 @@ def failed_before(folder: Path, run: Run) -> Outcome | None:
         told = json.loads((_part_of(folder) / "failed.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if told.get("run") != run.settings() or told.get("again", True):
+    known = isinstance(told, dict) and {"run", "says", "error", "again"} <= told.keys()
+    if not known or told["run"] != run.settings() or told["again"]:
         return None
     return Outcome(run, _part_of(folder), "failed", told["says"], told["error"])
+
+
+# %% ../../nbs/runs/48_execute.ipynb #65faa2d0
+def _set_aside_damaged(part: Path) -> None:
+    """Put aside what an earlier attempt saved and a power cut damaged."""
+    saved = sorted(part.glob("*.safetensors"))
+    if saved:
+        from mvad.core.training import checkpoint_header
+    for path in saved:
+        try:
+            checkpoint_header(path)
+        except MvadError as e:
+            set_aside(path, e.what)
+            _note(part, f"{path.name} is damaged ({e.what}): put aside, begun again")
+
+
+def _finish(part: Path, folder: Path, took: str) -> None:
+    """Give a run's folder its name; what only an unfinished run needs goes."""
+    for leftover in ("progress.json", "failed.json", _RAISED, ".held"):
+        (part / leftover).unlink(missing_ok=True)
+    for torn in part.glob(".*.part"):
+        torn.unlink(missing_ok=True)  # left by a kill
+    _note(part, took)
+    if folder.exists():
+        shutil.rmtree(folder)  # it holds no valid record, or we would not be here
+    os.replace(part, folder)
+    sync_folder(folder.parent)
 
 
 # %% ../../nbs/runs/48_execute.ipynb #ae0d60af
@@ -310,22 +434,20 @@ def execute(
     progress, timings = progress_file(folder), timings_file(run, device)
     try:
         part.mkdir(parents=True, exist_ok=True)
-        (part / "failed.json").unlink(missing_ok=True)
+        for earlier in ("failed.json", _RAISED):
+            (part / earlier).unlink(missing_ok=True)
+        _set_aside_damaged(part)
         _note(part, f"begins: {run}, {run.protocol}, {run.scale}, {device}")
         told = _parameters_of_run(run, part, device, table)
         cached = run.category in read_timings(timings).categories
         how = dict(engine=engine, progress=progress, timings=timings, cached=cached, limit=limit)
+        how["threads"] = run.threads
         run_notebook(notebook_of(run.method), part / NOTEBOOK, told, **how)
         if valid_record(part, run) is None:
             what = "the notebook left no valid record"
             raise MvadError(what, file=part, expected=f"a record of {run}")
+        keep_timings(progress, timings, run.category)
+        _finish(part, folder, f"done after {time.monotonic() - start:.1f} s")
     except Exception as e:
         return _failed(run, part, e, time.monotonic() - start)
-    keep_timings(progress, timings, run.category)
-    for leftover in (progress.name, "failed.json", ".held"):
-        (part / leftover).unlink(missing_ok=True)
-    _note(part, f"done after {time.monotonic() - start:.1f} s")
-    if folder.exists():
-        shutil.rmtree(folder)  # it holds no valid record, or we would not be here
-    os.replace(part, folder)
     return Outcome(run, folder, "done", seconds=time.monotonic() - start)

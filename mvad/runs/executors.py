@@ -11,6 +11,7 @@ import shutil
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -55,7 +56,8 @@ class InSequence:
 
 
 # %% ../../nbs/runs/49_executors.ipynb #07d01b07
-PROGRAM = "from mvad.runs.executors import run_job; run_job()"  # what a process executes
+_SAFE = "import sys; sys.path[:] = [p for p in sys.path if p]"  # nothing of the working folder
+PROGRAM = f"{_SAFE}; from mvad.runs.executors import run_job; run_job()"  # what a process executes
 
 
 def _as_job(run: Run, folder: Path, how: dict) -> str:
@@ -65,6 +67,7 @@ def _as_job(run: Run, folder: Path, how: dict) -> str:
 
 def run_job() -> None:
     """What such a process does: one job from stdin, its outcome to stdout."""
+    warnings.showwarning = _note_warning
     _follow_parent()
     job = json.loads(sys.stdin.read())
     o = execute(Run(**job["run"]), Path(job["folder"]), **job["how"])
@@ -72,6 +75,11 @@ def run_job() -> None:
         folder=str(o.folder), status=o.status, says=o.says, error=o.error, seconds=o.seconds
     )
     print(json.dumps(told))
+
+
+def _note_warning(message, *args, **kwargs) -> None:
+    """A warning as one line on stderr."""
+    print(f"mvad: note: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _outcome_of(run: Run, folder: Path, printed: str, code: int) -> Outcome:
@@ -107,23 +115,17 @@ def _gpus_here() -> list[str]:
 
 
 def shares(
-    jobs: int, device: str = "cpu", cores: int | None = None, gpus: Sequence[str] | None = None
+    jobs: int, device: str = "cpu", gpus: Sequence[str] | None = None
 ) -> list[dict[str, str]]:
     """What each of `jobs` processes may use of this machine, as environment variables.
 
-    Its part of the cores as threads (unless you have set them), and with device "cuda" one GPU,
-    dealt out in turn.
+    With device "cuda" that is one GPU, dealt out in turn.
     """
-    if cores is None:
-        here = hasattr(os, "sched_getaffinity")
-        cores = len(os.sched_getaffinity(0)) if here else os.cpu_count() or 1
-    each = str(max(1, cores // jobs))
-    threads = {k: os.environ.get(k, each) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     if device == "cuda" and gpus is None:
         gpus = _gpus_here()
     if device != "cuda" or not gpus:
-        return [threads] * jobs
-    return [threads | {"CUDA_VISIBLE_DEVICES": gpus[k % len(gpus)]} for k in range(jobs)]
+        return [{}] * jobs
+    return [{"CUDA_VISIBLE_DEVICES": gpus[k % len(gpus)]} for k in range(jobs)]
 
 
 # %% ../../nbs/runs/49_executors.ipynb #bd3103cc
@@ -148,6 +150,7 @@ class InProcesses:
         for share in shares(self.places, how.get("device", "cpu")):
             free.put({**os.environ, **run_environment(), **share})
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipes["start_new_session"] = True  # Ctrl-C is for us, and we end them
 
         def one(run: Run, folder: Path) -> Outcome:
             watch.begins(run, progress_file(folder))
@@ -158,6 +161,9 @@ class InProcesses:
                 children.append(child)
                 printed, _ = child.communicate(_as_job(run, folder, how))
                 return _outcome_of(run, folder, printed, child.returncode)
+            except OSError as e:  # no memory, no file descriptors
+                error = f"its process did not start: {e.strerror}; the next call tries again"
+                return Outcome(run, folder, "failed", "failed", error)
             finally:
                 free.put(environment)
 
@@ -173,7 +179,7 @@ class InProcesses:
 
 
 # %% ../../nbs/runs/49_executors.ipynb #4d1c77f4
-_FORWARDED = ("MVAD_", "HF_", "TORCH_HOME", "OMP_", "MKL_")  # variables that a worker must know
+_FORWARDED = ("MVAD_", "HF_", "TORCH_HOME")  # variables that a worker must know
 
 
 def _worker_function() -> Callable:
@@ -191,15 +197,13 @@ def _worker_function() -> Callable:
     return work
 
 
-def _worker_environment(cores: int = 1) -> dict[str, str]:
+def _worker_environment() -> dict[str, str]:
     """The environment that goes with a job.
 
-    `run_environment`, the variables that say where caches, notebooks and weights are, and as many
-    threads as cores.
+    `run_environment`, and the variables that say where caches, notebooks and weights are.
     """
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
     forwarded = {k: v for k, v in os.environ.items() if k.startswith(_FORWARDED)}
-    return threads | forwarded | run_environment()
+    return forwarded | run_environment()
 
 
 def _needs_package(executor: str, package: str) -> None:
@@ -291,7 +295,7 @@ class RayCluster(_Cluster):
         try:
             _check_nodes(ray.nodes(), gpus, cores)
             wanted = dict(num_cpus=cores, num_gpus=gpus, max_retries=self.retries)
-            task, environment = ray.remote(**wanted)(_worker_function()), _worker_environment(cores)
+            task, environment = ray.remote(**wanted)(_worker_function()), _worker_environment()
             out, begun = {}, set()
             for run, folder in todo.items():
                 progress_file(folder).unlink(missing_ok=True)
@@ -355,7 +359,7 @@ class SlurmCluster(_Cluster):
         logs = next(iter(todo.values())).parent.parent / "slurm"
         slurm = submitit.AutoExecutor(folder=logs, cluster=self.address or "slurm")
         slurm.update_parameters(**_slurm_parameters(how.get("limit") or 0, gpus, cores))
-        left, out, environment = list(todo.items()), {}, _worker_environment(cores)
+        left, out, environment = list(todo.items()), {}, _worker_environment()
         places = self.places if self.address == "local" else len(todo)
         try:
             while left or out:

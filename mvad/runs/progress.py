@@ -230,7 +230,7 @@ def read_timings(path: str | Path) -> Timings:
 
 def _write(path: str | Path, told: dict) -> None:
     with suppress(MvadError):  # progress is a courtesy, never a reason to fail
-        write_text(path, json.dumps(told))
+        write_text(path, json.dumps(told), sync=False)
 
 
 def keep_timings(progress: str | Path, timings: str | Path, category: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from ..core.sample import MvadError
+from ..core.sample import MvadError, require
 
 # %% auto #0
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Run",
     "plain_code",
     "run_code_hash",
+    "threads_for",
     "category_files",
     "fingerprint",
     "run_data_hash",
@@ -39,13 +40,21 @@ __all__ = [
 
 # %% ../../nbs/runs/47_run.ipynb #9551d8f3
 def notebook_folder() -> Path:
-    """Where the notebooks are: `MVAD_NOTEBOOKS`, the checkout's `nbs/`, or the package's copy."""
+    """Where the notebooks are: `MVAD_NOTEBOOKS`, the checkout's `nbs/`, or the package's copy.
+
+    Raises `MvadError` where there are none.
+    """
     import mvad
 
+    if given := os.environ.get("MVAD_NOTEBOOKS"):
+        what, fix = "MVAD_NOTEBOOKS names no folder with notebooks", "correct it, or unset it"
+        there = (Path(given) / "papers").is_dir()
+        require(there, what, file=given, expected="a folder that holds papers/", fix=fix)
+        return Path(given)
     package = Path(mvad.__file__).resolve().parent
-    for folder in (os.environ.get("MVAD_NOTEBOOKS"), package.parent / "nbs", package / "_nbs"):
-        if folder and (Path(folder) / "papers").is_dir():
-            return Path(folder)
+    for folder in (package.parent / "nbs", package / "_nbs"):
+        if (folder / "papers").is_dir():
+            return folder
     wanted, fix = (
         "nbs/ beside it or _nbs/ inside it",
         "install the package again, or set MVAD_NOTEBOOKS",
@@ -102,6 +111,8 @@ def run_cells(notebook: Path):
 class Run:
     """One execution: a method's variant on one category with one seed.
 
+    Raises `MvadError` for a seed that is negative or no number.
+
     Example: `Run("cfm", "ours", "mvtec3d", "puck", seed=1)`
     """
 
@@ -114,6 +125,11 @@ class Run:
     scale: str = "laptop"
     root: str = ""  # folder of the data; "": the embedded objects
     dtd: str = ""  # folder of textures, for methods that paint; "": procedural ones
+    threads: int = 1  # that compute; with other numbers of them sums are rounded differently
+
+    def __post_init__(self):
+        known = isinstance(self.seed, int) and 0 <= self.seed < 2**63
+        require(known, "not a seed", found=self.seed, expected="0, 1, 2 ...")
 
     @property
     def data(self) -> str:
@@ -123,7 +139,7 @@ class Run:
     def settings(self) -> dict:
         """What the record says under "run": where data and textures lie is no part of it."""
         told = asdict(self) | {"data": self.data}
-        return {k: v for k, v in told.items() if k not in ("root", "dtd")}
+        return {k: v for k, v in told.items() if k not in ("root", "dtd", "threads")}
 
     def __str__(self) -> str:
         return f"{self.method} {self.variant}, {self.category}, seed {self.seed}"
@@ -187,6 +203,25 @@ def run_code_hash(notebook: Path, also: Sequence[str] = ()) -> str:
     return h.hexdigest()
 
 
+# %% ../../nbs/runs/47_run.ipynb #4c473cbb
+_THREADS = {"smoke": 1, "laptop": 1, "paper": 8}
+
+
+def threads_for(scale: str, asked: int | None = None) -> int:
+    """How many threads a run computes with: as `asked`, else by its scale.
+
+    Raises `MvadError` for fewer than one.
+
+    >>> threads_for("laptop"), threads_for("laptop", 4)
+    (1, 4)
+    """
+    threads = _THREADS.get(scale, 1) if asked is None else asked
+    most = 1024
+    what = "not a number of threads for a run"
+    require(1 <= threads <= most, what, found=threads, expected=f"1 to {most}")
+    return threads
+
+
 # %% ../../nbs/runs/47_run.ipynb #b594157c
 def category_files(root: str | Path, category: str) -> list[Path]:
     """The files of a category.
@@ -239,8 +274,8 @@ def run_data_hash(run: Run) -> str:
 
 
 def address(run: Run, code: str, data: str) -> str:
-    """The name of a run's folder: readable, and unique by settings, code and data."""
-    text = json.dumps([run.settings(), code, data], sort_keys=True)
+    """The name of a run's folder: readable, and unique by settings, threads, code and data."""
+    text = json.dumps([run.settings(), run.threads, code, data], sort_keys=True)
     unique = hashlib.sha256(text.encode()).hexdigest()[:12]
     parts = (run.method, run.variant, run.category, f"s{run.seed}", unique)
     return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts)

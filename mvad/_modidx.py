@@ -1367,16 +1367,33 @@ d = {
                 "core/geometry.html#_check_cloud",
                 "mvad/core/geometry.py",
             ),
+            "mvad.core.geometry._cluster_cells": (
+                "core/geometry.html#_cluster_cells",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry._core_points": (
+                "core/geometry.html#_core_points",
+                "mvad/core/geometry.py",
+            ),
             "mvad.core.geometry._expanded_distance2": (
                 "core/geometry.html#_expanded_distance2",
                 "mvad/core/geometry.py",
             ),
+            "mvad.core.geometry._grid_cells": (
+                "core/geometry.html#_grid_cells",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry._joined": ("core/geometry.html#_joined", "mvad/core/geometry.py"),
             "mvad.core.geometry._linear_taps": (
                 "core/geometry.html#_linear_taps",
                 "mvad/core/geometry.py",
             ),
             "mvad.core.geometry._mean3_taps": (
                 "core/geometry.html#_mean3_taps",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry._near_cells": (
+                "core/geometry.html#_near_cells",
                 "mvad/core/geometry.py",
             ),
             "mvad.core.geometry._planes_through": (
@@ -1397,6 +1414,10 @@ d = {
             ),
             "mvad.core.geometry.border_points": (
                 "core/geometry.html#border_points",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry.cluster_points": (
+                "core/geometry.html#cluster_points",
                 "mvad/core/geometry.py",
             ),
             "mvad.core.geometry.farthest_point_sample": (
@@ -1426,6 +1447,10 @@ d = {
             ),
             "mvad.core.geometry.nn3_weights": (
                 "core/geometry.html#nn3_weights",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry.plane_tolerance": (
+                "core/geometry.html#plane_tolerance",
                 "mvad/core/geometry.py",
             ),
             "mvad.core.geometry.pooled_mask": (
@@ -2380,12 +2405,22 @@ d = {
             "mvad.data.base._npy_header": ("data/base.html#_npy_header", "mvad/data/base.py"),
             "mvad.data.base._pil": ("data/base.html#_pil", "mvad/data/base.py"),
             "mvad.data.base._read_recipe": ("data/base.html#_read_recipe", "mvad/data/base.py"),
+            "mvad.data.base._repeated_points": (
+                "data/base.html#_repeated_points",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base._require_upright": (
                 "data/base.html#_require_upright",
                 "mvad/data/base.py",
             ),
             "mvad.data.base._tiff_header": ("data/base.html#_tiff_header", "mvad/data/base.py"),
             "mvad.data.base.array_hash": ("data/base.html#array_hash", "mvad/data/base.py"),
+            "mvad.data.base.channels_last": ("data/base.html#channels_last", "mvad/data/base.py"),
+            "mvad.data.base.checked_cloud_array": (
+                "data/base.html#checked_cloud_array",
+                "mvad/data/base.py",
+            ),
+            "mvad.data.base.clean_cloud": ("data/base.html#clean_cloud", "mvad/data/base.py"),
             "mvad.data.base.copy_file": ("data/base.html#copy_file", "mvad/data/base.py"),
             "mvad.data.base.data_hash": ("data/base.html#data_hash", "mvad/data/base.py"),
             "mvad.data.base.dataset_class": ("data/base.html#dataset_class", "mvad/data/base.py"),
@@ -2399,6 +2434,7 @@ d = {
             ),
             "mvad.data.base.list_folder": ("data/base.html#list_folder", "mvad/data/base.py"),
             "mvad.data.base.load_dataset": ("data/base.html#load_dataset", "mvad/data/base.py"),
+            "mvad.data.base.marked_missing": ("data/base.html#marked_missing", "mvad/data/base.py"),
             "mvad.data.base.natural_key": ("data/base.html#natural_key", "mvad/data/base.py"),
             "mvad.data.base.pair_by_stem": ("data/base.html#pair_by_stem", "mvad/data/base.py"),
             "mvad.data.base.path_below": ("data/base.html#path_below", "mvad/data/base.py"),
@@ -2423,6 +2459,10 @@ d = {
             "mvad.data.base.recipe": ("data/base.html#recipe", "mvad/data/base.py"),
             "mvad.data.base.recipe_folder": ("data/base.html#recipe_folder", "mvad/data/base.py"),
             "mvad.data.base.recipes": ("data/base.html#recipes", "mvad/data/base.py"),
+            "mvad.data.base.require_before_camera": (
+                "data/base.html#require_before_camera",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base.require_measured": (
                 "data/base.html#require_measured",
                 "mvad/data/base.py",
@@ -2475,6 +2515,29 @@ d = {
             "mvad.data.check._read_sums": ("data/check.html#_read_sums", "mvad/data/check.py"),
             "mvad.data.check._table_row": ("data/check.html#_table_row", "mvad/data/check.py"),
             "mvad.data.check.check": ("data/check.html#check", "mvad/data/check.py"),
+        },
+        "mvad.data.clouds": {
+            "mvad.data.clouds._cloud_extent": (
+                "data/clouds.html#_cloud_extent",
+                "mvad/data/clouds.py",
+            ),
+            "mvad.data.clouds._cloud_numbers": (
+                "data/clouds.html#_cloud_numbers",
+                "mvad/data/clouds.py",
+            ),
+            "mvad.data.clouds._no_order": ("data/clouds.html#_no_order", "mvad/data/clouds.py"),
+            "mvad.data.clouds._pcd_fields": ("data/clouds.html#_pcd_fields", "mvad/data/clouds.py"),
+            "mvad.data.clouds._pcd_header": ("data/clouds.html#_pcd_header", "mvad/data/clouds.py"),
+            "mvad.data.clouds._ply_size": ("data/clouds.html#_ply_size", "mvad/data/clouds.py"),
+            "mvad.data.clouds._read_npz": ("data/clouds.html#_read_npz", "mvad/data/clouds.py"),
+            "mvad.data.clouds._read_pcd": ("data/clouds.html#_read_pcd", "mvad/data/clouds.py"),
+            "mvad.data.clouds._read_ply": ("data/clouds.html#_read_ply", "mvad/data/clouds.py"),
+            "mvad.data.clouds.arranged": ("data/clouds.html#arranged", "mvad/data/clouds.py"),
+            "mvad.data.clouds.read_cloud": ("data/clouds.html#read_cloud", "mvad/data/clouds.py"),
+            "mvad.data.clouds.require_metres": (
+                "data/clouds.html#require_metres",
+                "mvad/data/clouds.py",
+            ),
         },
         "mvad.data.depth_maps": {
             "mvad.data.depth_maps._checked_matrix": (
@@ -3339,6 +3402,10 @@ d = {
                 "data/mvtec3d.html#_preprocess_one",
                 "mvad/data/mvtec3d.py",
             ),
+            "mvad.data.mvtec3d._read_scan": (
+                "data/mvtec3d.html#_read_scan",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d._records_in": (
                 "data/mvtec3d.html#_records_in",
                 "mvad/data/mvtec3d.py",
@@ -3384,11 +3451,18 @@ d = {
                 "mvad/data/own.py",
             ),
             "mvad.data.own.OwnFolder.ids": ("data/own.html#ownfolder.ids", "mvad/data/own.py"),
+            "mvad.data.own.OwnReading": ("data/own.html#ownreading", "mvad/data/own.py"),
+            "mvad.data.own.OwnReading.__post_init__": (
+                "data/own.html#ownreading.__post_init__",
+                "mvad/data/own.py",
+            ),
             "mvad.data.own.SampleFiles": ("data/own.html#samplefiles", "mvad/data/own.py"),
             "mvad.data.own._check_clouds": ("data/own.html#_check_clouds", "mvad/data/own.py"),
+            "mvad.data.own._files_of_kind": ("data/own.html#_files_of_kind", "mvad/data/own.py"),
             "mvad.data.own._find_own_files": ("data/own.html#_find_own_files", "mvad/data/own.py"),
             "mvad.data.own._read_own_view": ("data/own.html#_read_own_view", "mvad/data/own.py"),
             "mvad.data.own._views_by_id": ("data/own.html#_views_by_id", "mvad/data/own.py"),
+            "mvad.data.own.clouds_beside": ("data/own.html#clouds_beside", "mvad/data/own.py"),
         },
         "mvad.data.pseudo_depth": {
             "mvad.data.pseudo_depth._check_config": (

@@ -164,15 +164,18 @@ def convert_mvtec3d(
         Literal["border", "cloud"],
         option("look for the table at the image's border (published), or in all points", WHAT),
     ] = "border",
+    plane_tolerance: Annotated[
+        float, option("so close to the plane is table, in metres (default: 0.005, published)", WHAT)
+    ] = 0.005,
+    unit: Annotated[Literal["m", "cm", "mm"], option("of the clouds (default: m)", DATA)] = "m",
     seed: int = 0,
     jobs: Workers = None,
 ) -> int:
     """Take the table out of a raw MVTec 3D-AD tree, as CFM, MAFR and M3DM do."""
     from mvad.data.mvtec3d import preprocess
 
-    done = preprocess(
-        root, out, rgb=rgb, fit=fit, categories=list(category) or None, seed=seed, workers=jobs
-    )
+    how = dict(rgb=rgb, fit=fit, distance=plane_tolerance, unit=unit, seed=seed, workers=jobs)
+    done = preprocess(root, out, categories=list(category) or None, **how)
     print(f"the table is gone: {done}")
     return 0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from .options import DATA, WHAT, Device, Protocol, Scale, option, root_folder
 from ..core.registry import MethodEntry, method_entry
@@ -17,7 +17,10 @@ from ..core.sample import MvadError, PreparedSample, Sample
 __all__ = [
     "Rgb",
     "Xyz",
+    "Unit",
     "RemovePlane",
+    "PlaneTolerance",
+    "PlaneFit",
     "LayoutRoot",
     "LayoutName",
     "Category",
@@ -37,21 +40,41 @@ Rgb = Annotated[
 ]
 Xyz = Annotated[
     str | None,
-    option("their organised clouds, same names: TIFF, H x W x 3 float32 in metres", DATA),
+    option(
+        "their organised clouds, same names: TIFF, .npy, .ply or .pcd; may be the folder of --rgb",
+        DATA,
+    ),
 ]
+Unit = Annotated[Literal["m", "cm", "mm"], option("of the clouds of --xyz (default: m)", DATA)]
 RemovePlane = Annotated[bool, option("take the table out of the clouds of --xyz", DATA)]
+PlaneTolerance = Annotated[
+    float | None,
+    option(
+        "so close to the plane is table, in metres (default: as the table's points spread)", DATA
+    ),
+]
+PlaneFit = Annotated[
+    Literal["border", "cloud"],
+    option("look for the table at the image's border (default), or in all points", DATA),
+]
 LayoutRoot = Annotated[str | None, option("or a folder in a data set's layout", DATA)]
 LayoutName = Annotated[str | None, option("that layout (default: the method's own)", DATA)]
 Category = Annotated[str | None, option("default: the first", DATA)]
 
 
-def own_samples(method: str, rgb: str, xyz: str | None, remove_plane: bool):
+# %% ../../nbs/cli/53b_train.ipynb #29e7b264
+def own_samples(method: str, rgb: str, xyz: str | None, **reading):
     """The samples of `--rgb` and `--xyz`, after a look at what the method needs.
+
+    For a method that needs points, clouds beside the images are found without `--xyz`.
+
+    Args:
+        reading: unit, remove_plane, plane_tolerance and plane_fit of `OwnFolder`.
 
     Raises:
         MvadError: for a method that needs points or cameras that are not given.
     """
-    from mvad.data.own import OwnFolder
+    from mvad.data.own import OwnFolder, clouds_beside
 
     entry = method_entry(method)
     if "cameras" in entry.needs:
@@ -62,20 +85,26 @@ def own_samples(method: str, rgb: str, xyz: str | None, remove_plane: bool):
         )
         raise MvadError(what, file=rgb, found="plain folders", expected=layout, fix=fix)
     if "xyz" in entry.needs and not xyz:
+        xyz = clouds_beside(rgb)
+    if "xyz" in entry.needs and not xyz:
         fix = "an organised cloud for each image, of the same name"
         what = f"{method} needs points, too"
         raise MvadError(what, file=rgb, found="images only", expected="--xyz", fix=fix)
-    return OwnFolder(rgb, xyz, remove_plane=remove_plane)
+    return OwnFolder(rgb, xyz, **reading)
 
 
-def _refuse_mixed(rgb, xyz, remove_plane, root, dataset):
+def _refuse_mixed(rgb, xyz, root, dataset, reading: dict):
     """Plain folders or a layout, not both."""
     if rgb and (root or dataset):
         what = "--rgb names plain folders, --root a data set's layout"
         raise MvadError(what, found="both", expected="one of them")
-    if not rgb and (xyz or remove_plane):
+    asked = {"remove_plane": False, "unit": "m", "plane_tolerance": None, "plane_fit": "border"}
+    given = ["--xyz"] if xyz else []
+    given += [f"--{k.replace('_', '-')}" for k, usual in asked.items() if reading[k] != usual]
+    if given and not rgb:
         fix = "give --rgb, or prepare a layout with `mvad data convert`"
-        raise MvadError("--xyz and --remove-plane belong to --rgb", fix=fix)
+        what = "--xyz and --remove-plane belong to --rgb"
+        raise MvadError(what, found=" and ".join(given), fix=fix)
 
 
 def own_data(method: MethodEntry, samples, **run):
@@ -104,7 +133,10 @@ def train_command(
     *,
     rgb: Rgb = None,
     xyz: Xyz = None,
+    unit: Unit = "m",
     remove_plane: RemovePlane = False,
+    plane_tolerance: PlaneTolerance = None,
+    plane_fit: PlaneFit = "border",
     root: LayoutRoot = None,
     dataset: LayoutName = None,
     category: Category = None,
@@ -121,10 +153,12 @@ def train_command(
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
         raise MvadError("--out must name a .safetensors file", found=path)
-    _refuse_mixed(rgb, xyz, remove_plane, root, dataset)
+    reading = dict(unit=unit, remove_plane=remove_plane)
+    reading |= dict(plane_tolerance=plane_tolerance, plane_fit=plane_fit)
+    _refuse_mixed(rgb, xyz, root, dataset, reading)
     run = dict(scale=scale, protocol=protocol, device=device, seed=seed)
     if rgb:
-        data = own_data(entry, own_samples(method, rgb, xyz, remove_plane), **run)
+        data = own_data(entry, own_samples(method, rgb, xyz, **reading), **run)
     else:
         splits = [name for name in entry.splits if name != "test"]
         data = layout_data(entry, splits, dataset, root, category, **run)
@@ -282,7 +316,10 @@ def predict_command(
     *,
     rgb: Rgb = None,
     xyz: Xyz = None,
+    unit: Unit = "m",
     remove_plane: RemovePlane = False,
+    plane_tolerance: PlaneTolerance = None,
+    plane_fit: PlaneFit = "border",
     root: LayoutRoot = None,
     dataset: LayoutName = None,
     category: Category = None,
@@ -295,9 +332,11 @@ def predict_command(
     from mvad.runs.verbs import load_detector
 
     method = method_entry(checkpoint_header(checkpoint)["method"], checkpoint)
-    _refuse_mixed(rgb, xyz, remove_plane, root, dataset)
+    reading = dict(unit=unit, remove_plane=remove_plane)
+    reading |= dict(plane_tolerance=plane_tolerance, plane_fit=plane_fit)
+    _refuse_mixed(rgb, xyz, root, dataset, reading)
     if rgb:
-        samples = own_samples(method.name, rgb, xyz, remove_plane)
+        samples = own_samples(method.name, rgb, xyz, **reading)
     elif root:
         samples = layout_data(method, [split], dataset, root, category).splits[split]
     else:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .sample import Camera, MvadError, View, import_open3d, require, require_known
+from .sample import Camera, MvadError, View, require, require_known
 
 # %% auto #0
 __all__ = [
@@ -25,7 +25,9 @@ __all__ = [
     "Plane",
     "fit_plane",
     "border_points",
+    "plane_tolerance",
     "remove_plane",
+    "cluster_points",
     "largest_cluster",
     "remove_background",
     "farthest_point_sample",
@@ -98,6 +100,7 @@ class Plane:
     normal: Float[np.ndarray, "3"]
     d: float  # metres
     share: float = float("nan")  # of the points that it was fitted to, within the tolerance
+    noise: float = float("nan")  # robust standard deviation of those from the plane, metres
     width: float = float("nan")  # standard deviation of those along their second axis, metres
 
     def height(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
@@ -194,7 +197,7 @@ def fit_plane(
             "no plane: too few points agree on one",
             found=f"{near.mean():.1%} within {threshold:g} m",
             expected=f"at least {min_inliers:.0%}",
-            fix="raise the tolerance, or keep the background",
+            fix='let the whole cloud vote (fit="cloud"), or keep the background',
         )
     (normal,), (d,), (spread,) = _planes_through(points[near][None])
     if spread[1] <= max(1e-4 * spread[2], 3 * threshold if min_width is None else min_width):
@@ -205,6 +208,7 @@ def fit_plane(
             fix='if only the border votes, let the whole cloud vote (fit="cloud")',
         )
     plane = Plane(normal, float(d), width=float(spread[1]))
+    plane = replace(plane, noise=1.4826 * float(np.median(plane.distance(points[near]))))
     return replace(plane, share=float((plane.distance(points) < threshold).mean()))
 
 
@@ -223,6 +227,26 @@ def border_points(
     return np.concatenate([valid_points(xyz[s], valid[s])[0] for s in parts])
 
 
+# %% ../../nbs/core/02_geometry.ipynb #2e026bb8
+def plane_tolerance(
+    plane: Plane, points: Float[np.ndarray, "N 3"], least: float = 0.0002, most: float = 0.005
+) -> float:
+    """How far from a plane its own points may be, metres: five standard deviations.
+
+    The deviation is that of the points that it was fitted to, or of all points below it if that is
+    larger: a table that is not flat shows there, and parts lie above.
+
+    >>> plane_tolerance(Plane(np.array([0, 0, -1.0]), 1.0, noise=0.0004), np.zeros((0, 3)))
+    0.002
+    """
+    height = plane.height(points)
+    below = height[(height < 0) & (height > -most)]
+    # of points that spread evenly, half lie below: fewer say nothing about a table
+    spread = 1.4826 * float(np.median(-below)) if len(below) > 0.02 * len(height) else 0.0
+    noise = max(0.0 if np.isnan(plane.noise) else plane.noise, spread)
+    return float(np.clip(5 * noise, least, most))
+
+
 # %% ../../nbs/core/02_geometry.ipynb #553bfcba
 def remove_plane(view: View, plane: Plane, distance: float = 0.005) -> View:
     """The view without the 3D points closer to the plane than `distance` (metres).
@@ -239,7 +263,117 @@ def remove_plane(view: View, plane: Plane, distance: float = 0.005) -> View:
     return replace(view, valid=view.valid & (height >= distance))
 
 
-# %% ../../nbs/core/02_geometry.ipynb #124e3be3
+# %% ../../nbs/core/02_geometry.ipynb #7d8d1fb2
+def _grid_cells(
+    points: Float[np.ndarray, "N 3"], side: float
+) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "M"], Int[np.ndarray, "3"]]:
+    "Each point's cell, the cells' keys in ascending order, and what a step along an axis adds."
+    place = np.floor((points - points.min(0)) / side).astype(np.int64) + 2
+    rows, columns, layers = place.max(0) + 3  # two empty cells around: no step leads astray
+    what, room = "the cloud is too large to be clustered", float(rows) * columns * layers
+    require(
+        room < 2**62, what, found=f"{np.ptp(points, axis=0).max():.3g} m", fix="is it in metres?"
+    )
+    step = np.array([columns * layers, layers, 1])
+    keys, cell = np.unique(place @ step, return_inverse=True)
+    return cell.ravel(), keys, step
+
+
+def _core_points(
+    points: Float[np.ndarray, "N 3"], cell: Int[np.ndarray, "N"], eps: float, min_points: int
+) -> tuple[Bool[np.ndarray, "N"], Int[np.ndarray, "R"], Int[np.ndarray, "R k"]]:
+    "Which points are core points; the others, and the neighbours of each (N where there is none)."
+    from scipy.spatial import cKDTree
+
+    core = np.bincount(cell)[cell] >= min_points
+    thin, others, neighbours = np.flatnonzero(~core), [], []
+    if len(thin):
+        tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+    nearest, workers = np.arange(1, min_points + 1), torch.get_num_threads()
+    for some in np.array_split(thin, len(thin) // 50_000 + 1):
+        if len(some):
+            found = tree.query(points[some], nearest, distance_upper_bound=eps, workers=workers)
+            enough = np.isfinite(found[0][:, -1])
+            core[some[enough]] = True
+            others.append(some[~enough])
+            neighbours.append(found[1][~enough])
+    if not others:
+        return core, thin, np.empty((0, min_points), np.int64)
+    return core, np.concatenate(others), np.concatenate(neighbours)
+
+
+# %% ../../nbs/core/02_geometry.ipynb #d93a2870
+def _near_cells(keys: Int[np.ndarray, "M"], step: Int[np.ndarray, "3"]) -> Int[np.ndarray, "E 2"]:
+    "All pairs of cells that are at most two steps apart along each axis."
+    moves = [move for move in np.ndindex(5, 5, 5) if move > (2, 2, 2)]  # one of each direction
+    pairs = []
+    for move in moves:
+        there = keys + (np.array(move) - 2) @ step
+        at = np.minimum(np.searchsorted(keys, there), len(keys) - 1)
+        met = np.flatnonzero(keys[at] == there)
+        pairs.append(np.stack([met, at[met]], 1))
+    return np.concatenate(pairs)
+
+
+def _joined(n: int, pairs: Int[np.ndarray, "E 2"]) -> Int[np.ndarray, "n"]:
+    "The component of each of n things of which some pairs hang together."
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(n, n))
+    return connected_components(links, directed=False)[1]
+
+
+def _cluster_cells(
+    points: Float[np.ndarray, "N 3"], cell: Int[np.ndarray, "N"], pairs: np.ndarray, eps: float
+) -> Int[np.ndarray, "M"]:
+    "The cluster of each cell of core points: joined where two of their points are within `eps`."
+    from scipy.spatial import cKDTree
+
+    order = np.argsort(cell, kind="stable")
+    starts = np.searchsorted(cell[order], np.arange(cell.max() + 2))
+    first = points[order[starts[:-1]]]  # one point of each cell joins most of them
+    close = ((first[pairs[:, 0]] - first[pairs[:, 1]]) ** 2).sum(1) < eps**2
+    cluster = _joined(len(first), pairs[close])
+    for i, j in pairs[~close]:
+        if cluster[i] != cluster[j]:
+            mine, theirs = (points[order[starts[k] : starts[k + 1]]] for k in (i, j))
+            if np.isfinite(cKDTree(mine).query(theirs, distance_upper_bound=eps)[0]).any():
+                cluster[cluster == cluster[j]] = cluster[i]
+    return cluster
+
+
+# %% ../../nbs/core/02_geometry.ipynb #1aedecc4
+def cluster_points(
+    points: Float[np.ndarray, "N 3"], eps: float, min_points: int
+) -> Int[np.ndarray, "N"]:
+    """DBSCAN's label of each point: -1 for noise, clusters in the order of their first core point.
+
+    Time and memory grow with the number of points, whatever their density.
+
+    Args:
+        eps: neighbours are closer than this, metres.
+        min_points: a core point has that many neighbours, itself included.
+
+    >>> cluster_points(np.repeat([[0.0, 0, 0], [1, 0, 0]], 5, axis=0), 0.1, 5).tolist()
+    [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+    """
+    points = np.asarray(points, np.float64)
+    cell, keys, step = _grid_cells(points, eps / np.sqrt(3) * (1 - 1e-9))
+    core, others, neighbours = _core_points(points, cell, eps, min_points)
+    label = np.full(len(points) + 1, len(points))  # one more, for "no neighbour"
+    inside = np.flatnonzero(core)
+    if len(inside):
+        used, cell_of_core = np.unique(cell[inside], return_inverse=True)
+        pairs = _near_cells(keys[used], step)
+        cluster = _cluster_cells(points[inside], cell_of_core.ravel(), pairs, eps)
+        _, first, number = np.unique(cluster[cell_of_core], return_index=True, return_inverse=True)
+        label[inside] = np.argsort(np.argsort(first))[number.ravel()]
+        # a border point belongs to the first cluster that reaches it
+        label[others] = label[neighbours].min(1)
+    return np.where(label == len(points), -1, label)[:-1]
+
+
 def largest_cluster(
     points: Float[np.ndarray, "N 3"], eps: float = 0.006, min_points: int = 30
 ) -> Bool[np.ndarray, "N"]:
@@ -250,10 +384,8 @@ def largest_cluster(
 
     Example: `largest_cluster(points, eps=0.01)`
     """
-    o3d = import_open3d()
     require(len(points) > 0, "no points to cluster", expected="at least one")
-    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(np.asarray(points, np.float64)))
-    label = np.asarray(cloud.cluster_dbscan(eps, min_points))
+    label = cluster_points(points, eps, min_points)
     return label == np.bincount(label + 1).argmax() - 1
 
 

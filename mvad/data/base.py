@@ -48,8 +48,13 @@ __all__ = [
     "read_rgb",
     "read_mask_values",
     "read_mask",
+    "channels_last",
+    "checked_cloud_array",
     "read_cloud_array",
     "require_measured",
+    "marked_missing",
+    "require_before_camera",
+    "clean_cloud",
     "read_xyz_tiff",
     "read_depth_png",
     "read_npy",
@@ -286,19 +291,39 @@ def read_mask(path: str | Path) -> Bool[np.ndarray, "H W"]:
 
 
 # %% ../../nbs/data/20_base.ipynb #c86c3bd3
+def channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether an array of three axes has its channels last: no if only the first axis is 3 long.
+
+    >>> channels_last((480, 640, 3)), channels_last((3, 480, 640))
+    (True, False)
+    """
+    return len(shape) != 3 or shape[0] != 3 or shape[2] == 3
+
+
+def checked_cloud_array(a: np.ndarray, path: str | Path) -> Float[np.ndarray, "H W 3"]:
+    """The array of an organised cloud from `path`, turned where it is (3, H, W).
+
+    Raises `DatasetError` for another shape, or numbers that are not float32 or float64.
+    """
+    if a.ndim == 3 and not channels_last(a.shape):
+        a = a.transpose(1, 2, 0)
+    if a.ndim != 3 or a.shape[2] != 3:
+        problem, expected = "point cloud has the wrong shape", "(H, W, 3) or (3, H, W)"
+        raise DatasetError(problem, file=path, found=a.shape, expected=expected)
+    if a.dtype.kind != "f" or a.dtype.itemsize < 4:
+        problem, expected = "point cloud has the wrong number type", "float32 or float64"
+        fix = "the file may be re-encoded, or be the photograph: a cloud is floats, in metres"
+        raise DatasetError(problem, file=path, found=a.dtype, expected=expected, fix=fix)
+    return a
+
+
 def read_cloud_array(path: str | Path) -> Float[np.ndarray, "H W 3"]:
-    """What the TIFF of an organised cloud holds. Raises `DatasetError` unless it is float32."""
+    """What the TIFF of an organised cloud holds. Raises `DatasetError` unless it is of floats."""
     import tifffile
 
     with reading(path, "point cloud"):
         a = tifffile.imread(path)
-    if a.ndim != 3 or a.shape[2] != 3:
-        problem, expected = "point cloud has the wrong shape", "(H, W, 3)"
-        raise DatasetError(problem, file=path, found=a.shape, expected=expected)
-    if a.dtype.kind != "f" or a.dtype.itemsize != 4:
-        problem, fix = "point cloud has the wrong number type", "the file may be re-encoded"
-        raise DatasetError(problem, file=path, found=a.dtype, expected="float32", fix=fix)
-    return a
+    return checked_cloud_array(a, path)
 
 
 def require_measured(valid: Bool[np.ndarray, "H W"], path: str | Path, least: float) -> None:
@@ -310,24 +335,105 @@ def require_measured(valid: Bool[np.ndarray, "H W"], path: str | Path, least: fl
         raise InvalidDepth(problem, file=path, found=found, expected=expected)
 
 
-def read_xyz_tiff(
-    path: str | Path, *, missing: str = "zero", min_valid: float = 0.01
+# %% ../../nbs/data/20_base.ipynb #f939a48f
+_FARTHEST = 1e6  # no part is that far away, in metres or in millimetres
+_FULL = (np.float32(65.535), np.float32(65535))  # a 16-bit count that is full, in m and in mm
+
+
+def _repeated_points(
+    points: Float[np.ndarray, "N 3"], path: str | Path
+) -> list[Float[np.ndarray, "3"]]:
+    """The points that are repeated exactly in at least 1 % of the pixels.
+
+    Raises `InvalidDepth` where it is 0.1 to 1 % of them.
+    """
+    if len(points) < 100:
+        return []
+    # some 4,000 pixels, spread evenly whatever the width of the image (by the golden ratio)
+    places = np.unique((np.arange(4096) * 0.6180339887498949 % 1 * len(points)).astype(int))
+    values, times = np.unique(points[places], axis=0, return_counts=True)
+    marks = []
+    for value in values[times > 1][:8]:
+        n = np.count_nonzero((points == value).all(1))
+        share = n / len(points)
+        if share >= 0.01:
+            marks.append(value)
+        elif share >= 0.001 and n >= 30:
+            found = f"{tuple(map(float, value))} in {share:.2%} of the pixels"
+            problem, fix = (
+                "one point is repeated",
+                "is it a mark? write 0 where nothing is measured",
+            )
+            raise InvalidDepth(problem, file=path, found=found, expected="each once", fix=fix)
+    return marks
+
+
+def marked_missing(
+    xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], path: str | Path
+) -> Bool[np.ndarray, "H W"]:
+    """Where a cloud holds a mark for "not measured" in the place of a point.
+
+    Marks are numbers beyond a million, one number in all three coordinates of several pixels, a
+    full 16-bit depth, one point in 1 % of the pixels, and one depth of at most 0 in 1 % of them.
+
+    Raises:
+        InvalidDepth: where one point is repeated so often that it may be a mark or not.
+
+    >>> xyz[:, lost] = -9999
+    >>> (marked_missing(xyz, valid, "scan.tiff") == lost).all()
+    True
+    """
+    x, y, z = xyz
+    marked = (np.abs(xyz) > _FARTHEST).any(0) | (z == _FULL[0]) | (z == _FULL[1])
+    alike = valid & (x == y) & (y == z)
+    if alike.any():
+        values, times = np.unique(z[alike], return_counts=True)
+        marked |= alike & np.isin(z, values[times > 1])
+    marked &= valid
+    for mark in _repeated_points(xyz[:, valid & ~marked].T, path):
+        marked |= (xyz == mark[:, None, None]).all(0)
+    depths = z[valid & ~marked]
+    low = depths[depths <= 0]
+    if 0.01 * depths.size <= low.size < depths.size and low.size and (low == low[0]).all():
+        marked |= valid & (z == low[0])
+    if (marked == valid).all() and valid.any() and 0 < z[valid].max() < _FARTHEST:
+        return valid & False  # one point everywhere: nothing tells a mark from a point
+    return marked
+
+
+# %% ../../nbs/data/20_base.ipynb #a366f17e
+def require_before_camera(
+    xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], path: str | Path
+) -> None:
+    """Raise `InvalidDepth` unless all points lie before the camera, z > 0."""
+    behind = np.count_nonzero(xyz[2][valid] <= 0)
+    if not behind:
+        return
+    share = behind / np.count_nonzero(valid)
+    problem, found = "points behind the camera", f"z at most 0 in {share:.2%} of the points"
+    fix = "write 0 where nothing is measured; of a height map, distance - height is the depth"
+    if share > 0.99:
+        fix = "are these OpenGL's axes, y up and z backwards? multiply by (1, -1, -1)"
+    raise InvalidDepth(problem, file=path, found=found, expected="z > 0, away from it", fix=fix)
+
+
+def clean_cloud(
+    a: Float[np.ndarray, "H W 3"], path: str | Path, missing: str = "zero", min_valid: float = 0.01
 ) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
-    """An organised cloud and its valid mask; xyz is 0 where not valid.
+    """An array from `path` as an organised cloud and its valid mask; xyz is 0 where not valid.
 
     Args:
         missing: "zero" (missing points are (0, 0, 0); NaN and infinity are refused) or "nan" (NaN
-            and infinity are missing as well).
+            and infinity are missing as well, and all points must lie before the camera).
         min_valid: the share of points that must be there at least.
 
     Raises:
-        DatasetError: for a torn file, another shape or number type.
-        InvalidDepth: for NaN where zeros should be, or (nearly) no point.
+        InvalidDepth: for NaN where zeros should be, (nearly) no point, or marks that may be points.
+
+    >>> xyz, valid = clean_cloud(np.load("scan.npy"), "scan.npy", missing="nan")
     """
-    if missing not in ("zero", "nan"):
-        raise MvadError("unknown rule for missing points", found=missing, expected="zero or nan")
-    a = read_cloud_array(path)
-    xyz = np.ascontiguousarray(a.transpose(2, 0, 1), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        xyz = np.array(a.transpose(2, 0, 1), dtype=np.float32, order="C")
     if not np.isfinite([xyz.min(), xyz.max()]).all():  # the extremes show NaN and infinity
         lost = ~np.isfinite(xyz).all(0)
         if missing == "zero":
@@ -336,8 +442,34 @@ def read_xyz_tiff(
             raise InvalidDepth(problem, file=path, found=found, expected=expected)
         xyz[:, lost] = 0
     valid = (xyz[0] != 0) | (xyz[1] != 0) | (xyz[2] != 0)
+    marked = marked_missing(xyz, valid, path)
+    if marked.any():
+        xyz[:, marked] = 0
+        valid &= ~marked
     require_measured(valid, path, min_valid)
+    if missing == "nan":
+        require_before_camera(xyz, valid, path)
     return xyz, valid
+
+
+def read_xyz_tiff(
+    path: str | Path, *, missing: str = "zero", min_valid: float = 0.01
+) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
+    """An organised cloud and its valid mask; xyz is 0 where not valid.
+
+    Args:
+        missing: "zero" or "nan", as in `clean_cloud`.
+        min_valid: the share of points that must be there at least.
+
+    Raises:
+        DatasetError: for a torn file, another shape or number type.
+        InvalidDepth: for NaN where zeros should be, (nearly) no point, or doubtful marks.
+
+    >>> xyz, valid = read_xyz_tiff("bagel/train/good/xyz/000.tiff")
+    """
+    if missing not in ("zero", "nan"):
+        raise MvadError("unknown rule for missing points", found=missing, expected="zero or nan")
+    return clean_cloud(read_cloud_array(path), path, missing, min_valid)
 
 
 # %% ../../nbs/data/20_base.ipynb #65e3f510
@@ -447,6 +579,8 @@ def read_header(path: str | Path) -> Header:
     if len(shape) not in (2, 3):
         expected = "(H, W) or (H, W, channels)"
         raise DatasetError("not an image-like array", file=path, found=shape, expected=expected)
+    if not channels_last(shape):
+        shape = (*shape[1:], 3)
     return Header(tuple(shape[:2]), shape[2] if len(shape) == 3 else 1, str(dtype))
 
 

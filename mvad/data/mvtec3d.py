@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ..core.sample import MvadError, Sample, View, import_open3d, require_known
+from ..core.sample import MvadError, Sample, View, require_known
 from .base import Dataset, DatasetError, FileDataset, Record, with_file
 from .base import copy_file, list_folder, pair_by_stem
 from .base import read_header, read_mask, read_rgb, read_xyz_tiff
 from .base import write_png, write_xyz_tiff
+from .clouds import UNITS, require_metres
 from .images import check_mask
 from .jobs import JOURNAL, Job, convert, read_manifest
 from .layout import Item, Layout
@@ -234,6 +235,14 @@ def _empty_mask_faults(masks: Iterable[Path]) -> Iterator[DatasetError]:
             yield e
 
 
+def _read_scan(path: Path, min_valid: float) -> tuple[np.ndarray, np.ndarray]:
+    """A cloud of the layout and its valid mask. Raises `InvalidDepth` for millimetres."""
+    xyz, valid = read_xyz_tiff(path, min_valid=min_valid)
+    fix = "`mvad data convert mvtec3d --unit mm` makes metres of it"
+    require_metres(xyz, valid, path, fix=fix)
+    return xyz, valid
+
+
 def _require_finished(home: Path, category: str, manifest: dict | None) -> None:
     """Raise `DatasetError` where a preprocessing began and has not finished the category."""
     begun = manifest or (home / JOURNAL).exists()
@@ -303,7 +312,7 @@ class MVTec3D(FileDataset):
         files, r = record.files[0], record
         rgb = read_rgb(files["rgb"], aligned=True)
         # a small object on a removed table is legitimate
-        xyz, valid = read_xyz_tiff(files["xyz"], min_valid=0 if self.manifest else 0.01)
+        xyz, valid = _read_scan(files["xyz"], min_valid=0 if self.manifest else 0.01)
         gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
         rgb, gt = _pad_like_cloud(rgb, xyz, gt, files)
         check_mask(gt, rgb.shape[1:], r.label, files.get("gt"))
@@ -332,15 +341,21 @@ class Preprocessing:
     threshold: float = 0.004  # RANSAC inlier distance
     ransac_n: int = 50  # points a draw
     iterations: int = 1000  # draws
-    distance: float = 0.005  # what is closer to the plane is background
+    # what is closer to the plane is background; None: as far as the table's own points spread
+    distance: float | None = 0.005
     eps: float = 0.006  # DBSCAN radius
     min_points: int = 30  # DBSCAN core size
     multiple: int = 100  # the padded side is a multiple of it
+    unit: str = "m"  # of the raw clouds: m, cm or mm
     version: int = 1
 
     def __post_init__(self):
         require_known("rgb convention", self.rgb, ("original", "black"))
         require_known("fit", self.fit, ("border", "cloud"))
+        require_known("unit", self.unit, UNITS)
+        if self.distance is not None and not 0 < self.distance < 1:
+            what, expected = "this is no tolerance of a plane", "metres, such as 0.002"
+            raise MvadError(what, found=self.distance, expected=expected)
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d195c69c
@@ -357,21 +372,27 @@ def segment_object(
     """
     from mvad.core import geometry as g
 
-    on_border = p.fit == "border"
-    points = (
-        g.border_points(view.xyz, view.valid, p.border)
-        if on_border
-        else g.valid_points(view.xyz, view.valid)[0]
-    )
+    points = g.valid_points(view.xyz, view.valid)[0]
+    voters = g.border_points(view.xyz, view.valid, p.border) if p.fit == "border" else points
+    if len(voters) < p.ransac_n:
+        place = "at the border" if p.fit == "border" else "in the cloud"
+        found, expected = f"{len(voters)} points {place}", f"at least {p.ransac_n} of the table's"
+        fix = "was the table removed already? then use the scans as they are, without this step"
+        raise DatasetError(
+            "no plane: too few points of a table", found=found, expected=expected, fix=fix
+        )
     plane = g.fit_plane(
-        points, threshold=p.threshold, ransac_n=p.ransac_n, iterations=p.iterations, seed=p.seed
+        voters, threshold=p.threshold, ransac_n=p.ransac_n, iterations=p.iterations, seed=p.seed
     )
-    rest = g.remove_plane(view, plane, p.distance)
+    distance = g.plane_tolerance(plane, points) if p.distance is None else p.distance
+    rest = g.remove_plane(view, plane, distance)
     points, pixels = g.valid_points(rest.xyz, rest.valid)
     if len(points) < p.min_points:
         found = f"{len(points)} of {view.valid.sum()} points"
-        expected = f"at least {p.min_points} that are {p.distance * 1000:g} mm off the plane"
-        raise DatasetError("no object is left without the table", found=found, expected=expected)
+        expected = f"at least {p.min_points} that are {distance * 1000:.3g} mm off the plane"
+        fix = "is there a part on the table? a flat one needs a smaller --plane-tolerance"
+        what = "no object is left without the table"
+        raise DatasetError(what, found=found, expected=expected, fix=fix)
     mask = np.zeros(view.valid.size, bool)
     mask[pixels[g.largest_cluster(points, p.eps, p.min_points)]] = True
     return mask.reshape(view.size), np.append(plane.normal, plane.d)
@@ -380,9 +401,10 @@ def segment_object(
 # %% ../../nbs/data/22_mvtec3d.ipynb #bc508270
 def _preprocess_one(job: Job, parameters: dict) -> dict:
     """Preprocess one sample; the cloud is written last. Returns what the manifest says of it."""
-    import_open3d()  # a missing library concerns all samples, not this one
     files, out, p = job.inputs, job.outputs, Preprocessing(**parameters)
     rgb, (xyz, valid) = read_rgb(files["rgb"]), read_xyz_tiff(files["xyz"])
+    xyz *= np.float32(UNITS[p.unit])
+    require_metres(xyz, valid, files["xyz"], p.unit)
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
     size = rgb.shape[1:]
     if _is_cloud_padded({"rgb": size, "xyz": xyz.shape[1:], "gt": gt.shape}, files):
@@ -392,6 +414,7 @@ def _preprocess_one(job: Job, parameters: dict) -> dict:
     try:
         mask, plane = segment_object(View(rgb, xyz=xyz, valid=valid), p)
     except MvadError as e:
+        e.fix = e.fix and e.fix.replace('fit="cloud"', "--fit cloud")
         raise with_file(e, files["xyz"]) from e
     side = _padded_side(*size, p.multiple)
     if p.rgb == "original":
@@ -436,7 +459,10 @@ def preprocess(
         fix = "choose another folder"
         raise DatasetError("preprocess does not work in place", file=out, fix=fix)
     jobs = _jobs(home, out, MVTec3D.categories_in(home) if categories is None else categories)
-    which = dict(name="preprocess", parameters=asdict(p), workers=workers, progress=progress)
+    told = asdict(p)
+    if p.unit == "m":
+        del told["unit"]  # a manifest names it only where it is another
+    which = dict(name="preprocess", parameters=told, workers=workers, progress=progress)
     convert(jobs, _preprocess_one, out, **which)
     for category in {j.group for j in jobs}:
         for f in list_folder(home / category / "calibration"):

@@ -5,19 +5,22 @@
 # %% ../../nbs/data/28c_own.ipynb #a3e5f99f
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..core.sample import MvadError, Sample, View
+from ..core.sample import MvadError, Sample, View, require_known
 from .base import DatasetError, DatasetNotFound, EmptyCategory, PairingError
-from .base import list_folder, read_rgb, read_xyz_tiff
+from .base import list_folder, read_header, read_rgb, with_file
+from .clouds import CLOUDS, UNITS, read_cloud
 
 # %% auto #0
-__all__ = ["SampleFiles", "OwnFolder"]
+__all__ = ["SampleFiles", "clouds_beside", "OwnReading", "OwnFolder"]
 
 # %% ../../nbs/data/28c_own.ipynb #ed132f0f
-_IMAGES, _CLOUDS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), (".tif", ".tiff")
+_TIFF = (".tif", ".tiff")
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", *_TIFF)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,19 @@ class SampleFiles:
     xyz: tuple[Path, ...] = ()
 
 
+def _files_of_kind(folder: Path, suffixes: Sequence[str], what: str) -> list[Path]:
+    """The images or the clouds of a folder; a TIFF beside a file of its name is what it holds."""
+    files = [p for p in list_folder(folder) if p.suffix.lower() in suffixes]
+    names = Counter(p.stem for p in list_folder(folder) if p.suffix.lower() in _IMAGES + CLOUDS)
+
+    def is_other_kind(path: Path) -> bool:
+        if path.suffix.lower() not in _TIFF or names[path.stem] < 2:
+            return False
+        return read_header(path).dtype.startswith("float") == (what == "images")
+
+    return [p for p in files if not is_other_kind(p)]
+
+
 def _views_by_id(place: Path, suffixes: Sequence[str], what: str) -> dict[str, tuple[Path, ...]]:
     """{id: the files of its views} of a file, a folder of files or a folder of folders."""
     if place.is_file():
@@ -42,7 +58,7 @@ def _views_by_id(place: Path, suffixes: Sequence[str], what: str) -> dict[str, t
         expected = "a file, a folder of files, or a folder of folders"
         fix = "check the path"
         raise DatasetNotFound(f"there are no {what} here", file=place, expected=expected, fix=fix)
-    files = [p for p in list_folder(place) if p.suffix.lower() in suffixes]
+    files = _files_of_kind(place, suffixes, what)
     folders = [p for p in list_folder(place) if p.is_dir()]
     if files and folders:
         found = f"{files[0].name} and {folders[0].name}/"
@@ -50,10 +66,11 @@ def _views_by_id(place: Path, suffixes: Sequence[str], what: str) -> dict[str, t
         raise PairingError(f"{what} and folders side by side", file=place, found=found, fix=fix)
     views = {p.stem: (p,) for p in files}
     if len(views) < len(files):
-        found = f"{len(files)} files, {len(views)} names"
-        raise PairingError("two files of one name", file=place, found=found)
+        name = next(name for name, n in Counter(p.stem for p in files).items() if n > 1)
+        found = " and ".join(p.name for p in files if p.stem == name)
+        raise PairingError("two files of one name", file=place, found=found, expected="one")
     for folder in folders:
-        views[folder.name] = tuple(p for p in list_folder(folder) if p.suffix.lower() in suffixes)
+        views[folder.name] = tuple(_files_of_kind(folder, suffixes, what))
         if not views[folder.name]:
             expected = " or ".join(suffixes)
             raise EmptyCategory(f"a folder without {what}", file=folder, expected=expected)
@@ -82,24 +99,26 @@ def _find_own_files(rgb: str | Path, xyz: str | Path | None = None) -> list[Samp
             raise DatasetError(problem, file=place, found=len(views), expected=n, fix=fix)
     if xyz is None:
         return [SampleFiles(id, views) for id, views in images.items()]
-    clouds = _views_by_id(Path(xyz).expanduser(), _CLOUDS, "clouds")
-    if rgb.is_file() and len(clouds) == 1:
+    clouds = _views_by_id(Path(xyz).expanduser(), CLOUDS, "clouds")
+    if rgb.is_file() and Path(xyz).is_file():
         clouds = dict(zip(images, clouds.values()))  # two files that were both named
-    else:
-        _check_clouds(images, clouds)
+    elif rgb.is_file():
+        clouds = {id: views for id, views in clouds.items() if id in images}
+    _check_clouds(images, clouds, Path(xyz))
     return [SampleFiles(id, views, clouds[id]) for id, views in images.items()]
 
 
-def _check_clouds(images: dict[str, tuple], clouds: dict[str, tuple]) -> None:
+def _check_clouds(images: dict[str, tuple], clouds: dict[str, tuple], folder: Path) -> None:
     """Raise `PairingError` unless each image has a cloud of its name, and each cloud an image."""
+    endings = f"{CLOUDS[1]}, {', '.join(CLOUDS[2:])}"
     for id, views in images.items():
         if id not in clouds:
-            found, expected = f"no {id}", f"{id}.tiff"
+            found, expected = f"no {id} in {folder}", f"{id} with one of {endings}"
             problem = "an image without its cloud"
             raise PairingError(problem, file=views[0], found=found, expected=expected)
-        if [p.stem for p in views] != [p.stem for p in clouds[id]]:
+        if len(views) > 1 and [p.stem for p in views] != [p.stem for p in clouds[id]]:
             found, place = ", ".join(p.name for p in clouds[id]), views[0].parent
-            expected = ", ".join(f"{p.stem}.tiff" for p in views)
+            expected = ", ".join(p.stem for p in views) + f" with one of {endings}"
             problem = "views without their clouds"
             raise PairingError(problem, file=place, found=found, expected=expected)
     for id in sorted(clouds.keys() - images.keys()):
@@ -107,34 +126,82 @@ def _check_clouds(images: dict[str, tuple], clouds: dict[str, tuple]) -> None:
         raise PairingError("a cloud without its image", file=clouds[id][0], expected=expected)
 
 
+# %% ../../nbs/data/28c_own.ipynb #9fced588
+def clouds_beside(rgb: str | Path) -> Path | None:
+    """The folder of images itself where clouds of their names lie beside them, else None.
+
+    Example: `OwnFolder("scans", clouds_beside("scans"))`
+    """
+    rgb = Path(rgb).expanduser()
+    place = rgb.parent if rgb.is_file() else rgb
+    try:
+        files = _find_own_files(rgb, place)
+    except DatasetError:
+        return None
+    return place if files[0].xyz else None
+
+
 # %% ../../nbs/data/28c_own.ipynb #51234846
-def _read_own_view(rgb: Path, xyz: Path | None = None, remove_plane: bool = False) -> View:
+@dataclass(frozen=True)
+class OwnReading:
+    """How the files of plain folders are read and prepared.
+
+    >>> OwnReading(unit="mm").remove_plane
+    False
+    """
+
+    unit: str = "m"  # of the clouds: m, cm or mm
+    remove_plane: bool = False
+    plane_tolerance: float | None = None  # metres; None: from the spread of the table's points
+    plane_fit: str = "border"  # or "cloud", where the border shows more than the table
+
+    def __post_init__(self):
+        require_known("unit", self.unit, UNITS)
+        require_known("plane_fit", self.plane_fit, ("border", "cloud"))
+        tolerance = self.plane_tolerance
+        if tolerance is not None and not 0 < tolerance < 1:
+            what, expected = "this is no tolerance of a plane", "metres, such as 0.002"
+            raise MvadError(what, found=tolerance, expected=expected)
+
+
+def _read_own_view(rgb: Path, xyz: Path | None = None, how: OwnReading = OwnReading()) -> View:
     """One view from disk. Raises `DatasetError`, also where image and cloud differ in size."""
     image = read_rgb(rgb, aligned=xyz is not None)
     if xyz is None:
         return View(image, name=rgb.stem)
-    points, valid = read_xyz_tiff(xyz, missing="nan")
+    points, valid = read_cloud(xyz, unit=how.unit, size=image.shape[1:])
     if image.shape[1:] != points.shape[1:]:
         problem, found = "image and point cloud differ in size", points.shape[1:]
         expected = f"{image.shape[1:]}, the size of {rgb}"
         fix = "they must be registered pixel by pixel"
         raise DatasetError(problem, file=xyz, found=found, expected=expected, fix=fix)
     view = View(image, xyz=points, valid=valid, name=rgb.stem)
-    if not remove_plane:
+    if not how.remove_plane:
         return view
-    from mvad.data.mvtec3d import segment_object
+    from mvad.data.mvtec3d import Preprocessing, segment_object
 
-    keep, _ = segment_object(view)
+    try:
+        keep, _ = segment_object(
+            view, Preprocessing(distance=how.plane_tolerance, fit=how.plane_fit)
+        )
+    except MvadError as e:
+        e.fix = e.fix and e.fix.replace('fit="cloud"', "--plane-fit cloud")
+        raise with_file(e, xyz) from e
     return replace(view, xyz=points * keep, valid=valid & keep)
 
 
+# %% ../../nbs/data/28c_own.ipynb #aa82629d
 class OwnFolder(Sequence):
     """The samples of plain folders, read when they are asked for; unlabelled.
 
     Args:
         rgb: a file, a folder of images, or a folder of folders, one for each sample's views.
-        xyz: the clouds, laid out alike.
+        xyz: the clouds, laid out alike; the same folder where they lie beside the images.
         remove_plane: take the table out of the clouds, as the papers do.
+        unit: of the clouds: m, cm or mm.
+        plane_tolerance: what is closer to the plane is table, metres; None: 0.2 to 5 mm, as the
+            table's own points spread.
+        plane_fit: where the table is looked for: "border" (of the image), or "cloud" (everywhere).
 
     >>> OwnFolder("photos", "clouds")[0].view.xyz.shape
     (3, 480, 640)
@@ -146,13 +213,22 @@ class OwnFolder(Sequence):
         xyz: str | Path | None = None,
         *,
         remove_plane: bool = False,
+        unit: str = "m",
+        plane_tolerance: float | None = None,
+        plane_fit: str = "border",
         category: str = "own",
         split: str = "predict",
     ):
-        if remove_plane and xyz is None:
+        self.reading = OwnReading(unit, remove_plane, plane_tolerance, plane_fit)
+        if xyz is None and (remove_plane or unit != "m"):
             problem = "a plane can only be taken out of points"
+            if not remove_plane:
+                problem = "only points have a unit"
             raise MvadError(problem, found="no clouds", expected="xyz as well")
-        self.files, self.remove_plane = _find_own_files(rgb, xyz), remove_plane
+        if (plane_tolerance is not None or plane_fit != "border") and not remove_plane:
+            found, expected = "a plane that stays", "--remove-plane as well"
+            raise MvadError("how a plane is removed", found=found, expected=expected)
+        self.files = _find_own_files(rgb, xyz)
         self.category, self.split = category, split
 
     def __len__(self) -> int:
@@ -163,7 +239,7 @@ class OwnFolder(Sequence):
             return [self[i] for i in range(*key.indices(len(self)))]
         f = self.files[key]
         pairs = zip(f.rgb, f.xyz or (None,) * len(f.rgb))
-        views = tuple(_read_own_view(rgb, xyz, self.remove_plane) for rgb, xyz in pairs)
+        views = tuple(_read_own_view(rgb, xyz, self.reading) for rgb, xyz in pairs)
         return Sample(f.id, self.category, self.split, None, views)
 
     @property

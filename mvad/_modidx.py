@@ -5741,6 +5741,10 @@ d = {
             ),
         },
         "mvad.papers.cfm_released": {
+            "mvad.papers.cfm_released._require_released": (
+                "papers/cfm_released.html#_require_released",
+                "mvad/papers/cfm_released.py",
+            ),
             "mvad.papers.cfm_released.cfm_author_files": (
                 "papers/cfm_released.html#cfm_author_files",
                 "mvad/papers/cfm_released.py",
@@ -5907,6 +5911,10 @@ d = {
             "mvad.papers.crd.mean_levels": ("papers/crd.html#mean_levels", "mvad/papers/crd.py"),
         },
         "mvad.papers.crd_released": {
+            "mvad.papers.crd_released._require_released": (
+                "papers/crd_released.html#_require_released",
+                "mvad/papers/crd_released.py",
+            ),
             "mvad.papers.crd_released._used": (
                 "papers/crd_released.html#_used",
                 "mvad/papers/crd_released.py",
@@ -6289,6 +6297,10 @@ d = {
             "mvad.papers.mafr.znssd": ("papers/mafr.html#znssd", "mvad/papers/mafr.py"),
         },
         "mvad.papers.mafr_released": {
+            "mvad.papers.mafr_released._require_released": (
+                "papers/mafr_released.html#_require_released",
+                "mvad/papers/mafr_released.py",
+            ),
             "mvad.papers.mafr_released.load_mafr_from_authors": (
                 "papers/mafr_released.html#load_mafr_from_authors",
                 "mvad/papers/mafr_released.py",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 import torch
 from ..core.files import by_rename
-from ..core.sample import MvadError
+from ..core.sample import MvadError, require
 from ..core.training import load_pth
 from .cfm import CFM, CFMSettings
 
@@ -27,12 +27,22 @@ def cfm_author_files(folder: str | Path, category: str, s: CFMSettings) -> dict[
     return {name: Path(folder) / category / f"CFM_{way}_{end}" for name, way in ways.items()}
 
 
+def _require_released(detector: CFM) -> None:
+    """Raise `MvadError` for a detector whose features are not those of the authors' networks."""
+    protocol = detector.settings.protocol
+    what = "the authors' networks know the features of the released code only"
+    about = dict(found=f'protocol="{protocol}"', expected='protocol="released"')
+    require(protocol == "released", what, **about, fix='CFM(..., protocol="released")')
+
+
 def save_cfm_as_authors(detector: CFM, folder: str | Path, category: str) -> list[Path]:
     """Write a detector's two networks under the authors' names; the files.
 
     Raises:
-        MvadError: for channel statistics, which those files cannot hold, or without networks.
+        MvadError: unless its protocol is "released"; for channel statistics, which those files
+            cannot hold; without networks.
     """
+    _require_released(detector)
     if detector.settings.standardise or not detector.model:
         found = "channel statistics" if detector.model else "no networks yet"
         fix = "fit with standardise=False"
@@ -51,8 +61,10 @@ def load_cfm_from_authors(detector: CFM, folder: str | Path, category: str) -> C
     `epochs`, `batch_size` and `mapping` of its settings say which files these are.
 
     Raises:
-        MvadError: where a file is missing, or its networks fit other encoders.
+        MvadError: unless its protocol is "released"; where a file is missing, or its networks fit
+            other encoders.
     """
+    _require_released(detector)
     if detector.settings.standardise:
         fix = "CFM(standardise=False)"
         raise MvadError("the authors' networks know no channel statistics", fix=fix)

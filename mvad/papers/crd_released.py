@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 import torch
 from ..core.files import by_rename
-from ..core.sample import MvadError, Sample
+from ..core.sample import MvadError, Sample, require
 from ..core.training import load_pth
 from .crd import CRD
 
@@ -17,11 +17,21 @@ __all__ = ["save_authors_crd", "load_authors_crd", "calibrate_crd"]
 
 
 # %% ../../nbs/papers/42a_crd_released.ipynb #1b517d6e
+def _require_released(d: CRD) -> None:
+    """Raise `MvadError` for a detector whose students are not those of the released code."""
+    protocol = d.settings.protocol
+    what = "the authors' students belong to the released code only"
+    about = dict(found=f'protocol="{protocol}"', expected='protocol="released"')
+    require(protocol == "released", what, **about, fix='CRD(..., protocol="released")')
+
+
 def save_authors_crd(d: CRD, path: str | Path):
     """Write the students as the authors' script does.
 
-    student_rgb and student_depth (or student_normals), a state dict each, in one .pth file.
+    student_rgb and student_depth (or student_normals), a state dict each, in one .pth file. Raises
+    `MvadError` unless the detector's protocol is "released".
     """
+    _require_released(d)
     students = {}
     for m, net in d.net.students.items():
         students[f"student_{m}"] = {k: v.contiguous() for k, v in net.state_dict().items()}
@@ -33,8 +43,10 @@ def load_authors_crd(d: CRD, path: str | Path) -> CRD:
     """The detector with the students of an authors' file; `calibrate_crd` comes next.
 
     A file of the baseline will do, too: its convolution that is never run is left out. Raises
-    `MvadError` for other branches, and for weights of another teacher's students.
+    `MvadError` unless the detector's protocol is "released", for other branches, and for weights
+    of another teacher's students.
     """
+    _require_released(d)
     held = load_pth(path)
     wanted = {f"student_{m}" for m in d.settings.modalities}
     if set(held) != wanted:
@@ -63,7 +75,8 @@ def calibrate_crd(d: CRD, samples: Sequence[Sample], progress: bool = True) -> C
     """The detector with the statistics of Eq. 11 measured anew, on good samples.
 
     Example:
-        calibrate_crd(load_authors_crd(CRD(), "bagel.pth"), validation_samples)
+        d = load_authors_crd(CRD(protocol="released"), "bagel.pth")
+        calibrate_crd(d, validation_samples)
     """
     d.net.calibrate(d.good_levels(samples, progress))
     return d

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from ..core.files import by_rename
-from ..core.sample import MvadError
+from ..core.sample import MvadError, require
 from ..core.training import load_pth
 from .mafr import MAFR
 
@@ -38,8 +38,21 @@ def mafr_author_files(
     return {name: folder / f"{stem}_{end}" for name, stem in _AUTHOR_NAMES.items()}
 
 
+def _require_released(detector: MAFR) -> None:
+    """Raise `MvadError` for a detector whose networks and features are not the authors'."""
+    protocol = detector.settings.protocol
+    what = "the authors' networks know the features of the released code only"
+    about = dict(found=f'protocol="{protocol}"', expected='protocol="released"')
+    require(protocol == "released", what, **about, fix='MAFR(..., protocol="released")')
+
+
 def save_mafr_as_authors(detector: MAFR, files: Mapping[str, Path]):
-    "Write the three networks as the authors' scripts do: bare state dicts."
+    """Write the three networks as the authors' scripts do: bare state dicts.
+
+    Raises:
+        MvadError: unless the detector's protocol is "released".
+    """
+    _require_released(detector)
     for name, path in files.items():
         with by_rename(path) as part:
             torch.save(detector.model.nets[name].state_dict(), part)
@@ -51,6 +64,7 @@ def load_mafr_from_authors(detector: MAFR, files: Mapping[str, Path]) -> MAFR:
     Raises:
         MvadError: unless its protocol is "released", and its encoders' channels those of the files.
     """
+    _require_released(detector)
     state: dict[str, Tensor] = {}
     for name, path in files.items():
         state |= {f"{name}.{k}": t for k, t in load_pth(path).items()}
@@ -59,6 +73,6 @@ def load_mafr_from_authors(detector: MAFR, files: Mapping[str, Path]) -> MAFR:
     except RuntimeError as e:
         c2, c3 = detector.f2.channels, detector.f3.channels
         about = dict(file=next(iter(files.values())).parent, found=" ".join(str(e).split())[:200])
-        about["expected"] = f"networks for {c2} and {c3} channels, protocol released"
+        about["expected"] = f"networks for {c2} and {c3} channels"
         raise MvadError("these weights do not fit", **about) from e
     return detector

@@ -1038,10 +1038,6 @@ d = {
                 "core/detector.html#detector.predict_prepared",
                 "mvad/core/detector.py",
             ),
-            "mvad.core.detector.Detector.prepare": (
-                "core/detector.html#detector.prepare",
-                "mvad/core/detector.py",
-            ),
             "mvad.core.detector.Detector.require_ready": (
                 "core/detector.html#detector.require_ready",
                 "mvad/core/detector.py",
@@ -1050,16 +1046,36 @@ d = {
                 "core/detector.html#detector.scale_map",
                 "mvad/core/detector.py",
             ),
-            "mvad.core.detector.Detector.transform": (
-                "core/detector.html#detector.transform",
-                "mvad/core/detector.py",
-            ),
             "mvad.core.detector.Prediction": (
                 "core/detector.html#prediction",
                 "mvad/core/detector.py",
             ),
             "mvad.core.detector.Prediction.__post_init__": (
                 "core/detector.html#prediction.__post_init__",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Preparing": (
+                "core/detector.html#preparing",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Preparing._warn": (
+                "core/detector.html#preparing._warn",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Preparing.prepare": (
+                "core/detector.html#preparing.prepare",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Preparing.prepare_good": (
+                "core/detector.html#preparing.prepare_good",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Preparing.training_file": (
+                "core/detector.html#preparing.training_file",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Preparing.transform": (
+                "core/detector.html#preparing.transform",
                 "mvad/core/detector.py",
             ),
             "mvad.core.detector._checked_maps": (
@@ -1071,8 +1087,28 @@ d = {
                 "core/detector.html#_readable",
                 "mvad/core/detector.py",
             ),
+            "mvad.core.detector.learning_code": (
+                "core/detector.html#learning_code",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.map_on_image": (
+                "core/detector.html#map_on_image",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.maps_on_images": (
+                "core/detector.html#maps_on_images",
+                "mvad/core/detector.py",
+            ),
             "mvad.core.detector.require_good": (
                 "core/detector.html#require_good",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.require_sample": (
+                "core/detector.html#require_sample",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.require_samples": (
+                "core/detector.html#require_samples",
                 "mvad/core/detector.py",
             ),
             "mvad.core.detector.settings_from": (
@@ -1702,6 +1738,76 @@ d = {
             ),
             "mvad.core.pixels.used_bits": ("core/pixels.html#used_bits", "mvad/core/pixels.py"),
         },
+        "mvad.core.preparation": {
+            "mvad.core.preparation.PointStatistics": (
+                "core/preparation.html#pointstatistics",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.PointStatistics.__or__": (
+                "core/preparation.html#pointstatistics.__or__",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.Preparation": (
+                "core/preparation.html#preparation",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.Preparation.as_json": (
+                "core/preparation.html#preparation.as_json",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.Preparation.from_json": (
+                "core/preparation.html#preparation.from_json",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.Preparation.joined": (
+                "core/preparation.html#preparation.joined",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.PreparationNotes": (
+                "core/preparation.html#preparationnotes",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.PreparationNotes.__init__": (
+                "core/preparation.html#preparationnotes.__init__",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.PreparationNotes.add": (
+                "core/preparation.html#preparationnotes.add",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.PreparationNotes.preparation": (
+                "core/preparation.html#preparationnotes.preparation",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation._arrays": (
+                "core/preparation.html#_arrays",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation._edge_share": (
+                "core/preparation.html#_edge_share",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation._nearest": (
+                "core/preparation.html#_nearest",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation._odds": (
+                "core/preparation.html#_odds",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.compare_points": (
+                "core/preparation.html#compare_points",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.compare_sample": (
+                "core/preparation.html#compare_sample",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.point_statistics": (
+                "core/preparation.html#point_statistics",
+                "mvad/core/preparation.py",
+            ),
+        },
         "mvad.core.pseudo_anomaly": {
             "mvad.core.pseudo_anomaly.ArrayCache": (
                 "core/pseudo_anomaly.html#arraycache",
@@ -2075,7 +2181,31 @@ d = {
             ),
         },
         "mvad.core.training": {
+            "mvad.core.training.DamagedCheckpoint": (
+                "core/training.html#damagedcheckpoint",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.OtherTraining": (
+                "core/training.html#othertraining",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.TrainingFile": (
+                "core/training.html#trainingfile",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.TrainingFile.at": (
+                "core/training.html#trainingfile.at",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.TrainingFile.beside": (
+                "core/training.html#trainingfile.beside",
+                "mvad/core/training.py",
+            ),
             "mvad.core.training._batches": ("core/training.html#_batches", "mvad/core/training.py"),
+            "mvad.core.training._content_hash": (
+                "core/training.html#_content_hash",
+                "mvad/core/training.py",
+            ),
             "mvad.core.training._header_text": (
                 "core/training.html#_header_text",
                 "mvad/core/training.py",
@@ -2084,6 +2214,11 @@ d = {
                 "core/training.html#_raw_header",
                 "mvad/core/training.py",
             ),
+            "mvad.core.training._require_unchanged": (
+                "core/training.html#_require_unchanged",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training._resume": ("core/training.html#_resume", "mvad/core/training.py"),
             "mvad.core.training._update": ("core/training.html#_update", "mvad/core/training.py"),
             "mvad.core.training.checkpoint_header": (
                 "core/training.html#checkpoint_header",
@@ -2134,6 +2269,10 @@ d = {
             ),
             "mvad.core.training.train": ("core/training.html#train", "mvad/core/training.py"),
             "mvad.core.training.unpack": ("core/training.html#unpack", "mvad/core/training.py"),
+            "mvad.core.training.usable_device": (
+                "core/training.html#usable_device",
+                "mvad/core/training.py",
+            ),
         },
         "mvad.core.volume": {
             "mvad.core.volume.DefectVolume": (

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from mvad.core.detector import maps_on_images
 from mvad.core.evaluate import evaluate
 from mvad.core.registry import list_detectors
-from mvad.core.sample import PreparedSample, refused
+from mvad.core.sample import PreparedSample, refused, resize
+from mvad.core.training import OtherTraining
 from mvad.data.synthetic import Synthetic
 from mvad.papers.cfm import CFM
 from mvad.papers.mafr import MAFR
@@ -77,8 +79,8 @@ def test_prepares_once(method, learned):
     assert isinstance(ready, PreparedSample)
     both = detector.predict(sample), detector.predict_prepared(ready)
     assert np.array_equal(both[0].maps, both[1].maps) and both[0].score == both[1].score
-    assert "prepared before" in refused(detector.prepare, ready)
-    assert "prepared before" in refused(detector.predict, ready)
+    again = detector.predict(ready)  # "prepare" of what is ready is the sample itself
+    assert np.array_equal(again.maps, both[0].maps) and again.score == both[0].score
     assert "prepared before" in refused(
         detector.fit, [detector.prepare(objects(method, "train")[0])] * 2
     )
@@ -101,6 +103,30 @@ def test_saves_and_loads(method, learned, tmp_path):
     assert twin.settings == detector.settings
     assert twin.state().keys() == detector.state().keys()
     assert np.array_equal(twin.predict(sample).maps, detector.predict(sample).maps)
+    assert twin.preparation == detector.preparation and len(twin.preparation.content) == 64
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gives_maps_for_the_images_as_they_came(method, learned):
+    detector, sample = learned(method), defective(method)
+    views = [view and resize(view, (60, 90)) for view in sample.views]
+    sample = replace(sample, views=tuple(views))
+    maps = maps_on_images(detector, sample, detector.predict(sample).maps)
+    seen = [m for m in maps if m is not None]
+    assert len(seen) == len(detector.prepare(sample).present)
+    assert all(m.shape == (60, 90) and m.any() for m in seen)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_goes_on_with_the_same_data_only(method, tmp_path):
+    train = objects(method, "train")
+    file = tmp_path / "training.safetensors"
+    first, other = ([train[i]] * 2 if method != "modmap" else [train[i]] for i in (0, 1))
+    fresh(method).fit(first, checkpoint=file, progress=False)
+    with pytest.raises(OtherTraining) as told:
+        fresh(method).fit(other, checkpoint=file, progress=False)
+    assert "begin anew" in str(told.value) and str(file) in str(told.value)
+    fresh(method).fit(first, checkpoint=file, progress=False)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Literal
 import numpy as np
 import torch
@@ -15,11 +14,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from ..core.anomaly_map import upsample
-from ..core.detector import Detector, Prediction, require_good
+from ..core.detector import Detector, Prediction
 from ..core.evaluate import RunSettings
 from ..core.pseudo_anomaly import ProceduralTextures, pseudo_anomaly
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
-from ..core.training import seeded, tensors_of, train
+from ..core.training import TrainingFile, seeded, tensors_of, train
 from ..encoders.channels import PyramidScale
 from ..encoders.features import Folder
 from ..encoders.pyramid import Levels, Teacher, cached_levels, pick
@@ -691,12 +690,11 @@ def learn_phases(d: TeacherStudent, images, phases: Sequence[Callable], progress
     `checkpoint`: a file of the student's training; the head's is beside it. Returns the detector.
     """
     d.build()
-    path = checkpoint and Path(checkpoint)
-    student = phases[0](d, images, progress=progress, checkpoint=path)
+    student = phases[0](d, images, progress=progress, checkpoint=checkpoint)
     head = np.zeros(0)
     if d.head:
-        path = path and path.with_suffix(".head" + path.suffix)
-        head = phases[1](d, images, progress=progress, checkpoint=path)
+        beside = checkpoint and TrainingFile.at(checkpoint).beside("head")
+        head = phases[1](d, images, progress=progress, checkpoint=beside)
     d.losses = student, head
     return d
 
@@ -753,11 +751,11 @@ class DeSTSeg(TeacherStudent):
 
         `checkpoint`: a file to save the training to and resume it from (the head's is beside it).
         """
-        ready = [self.prepare(require_good(sample)) for sample in samples]
+        ready = list(self.prepare_good(samples))
         images = [sample.views[i].rgb for sample in ready for i in sample.present]
-        return self.fit_images(images, progress=progress, checkpoint=checkpoint)
+        return self.fit_images(images, progress, self.training_file(checkpoint))
 
-    def fit_images(self, images: Sequence[np.ndarray], *, progress=True, checkpoint=None):
+    def fit_images(self, images: Sequence[np.ndarray], progress=True, checkpoint=None):
         """Learn from the images (3, H, W) of prepared views; returns the detector."""
         if not images:
             expected = "at least one good sample"
@@ -855,12 +853,12 @@ class DeSTSegEnsemble(Detector):
 
     def fit(self, samples: Sequence[Sample], *, progress=True, checkpoint=None) -> DeSTSegEnsemble:
         """One training after the other. `checkpoint`: each view has its own files beside it."""
-        samples = [self.prepare(require_good(sample)) for sample in samples]
-        path = checkpoint and Path(checkpoint)
+        samples = list(self.prepare_good(samples))
+        file = self.training_file(checkpoint)
         for v in sorted({v for sample in samples for v in sample.present}):
             images = [sample.views[v].rgb for sample in samples if v in sample.present]
-            own = path and path.with_suffix(f".view{v}{path.suffix}")
-            self.models[v] = self.model(v).fit_images(images, progress=progress, checkpoint=own)
+            own = file and file.beside(f"view{v}")
+            self.models[v] = self.model(v).fit_images(images, progress, own)
         return self
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:

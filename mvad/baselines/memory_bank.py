@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from ..core.anomaly_map import gaussian_smooth
-from ..core.detector import Detector, Prediction, require_good
-from ..core.training import tensor_bytes
+from ..core.detector import Detector, Prediction, require_samples
+from ..core.training import OtherTraining, tensor_bytes
 from ..core.geometry import SparseOperator
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
 from ..encoders.features import FeatureCache, Features, FPFHEncoder, TimmEncoder
@@ -361,6 +361,8 @@ class MemoryBank(_PatchDetector):
         Raises `MvadError` for a defective sample, and where no patch is left to remember.
         """
         if checkpoint and Path(checkpoint).exists():
+            for _ in self.prepare_good(samples):
+                pass  # a look at what is there to learn from
             self.restore(_saved_state(self, checkpoint))
             return self
         s = self.settings
@@ -415,8 +417,8 @@ def _good_patches(
 
     about = f"{detector.name} {detector.settings.features}"
     vectors = []
-    for sample in tqdm(samples, desc=about, unit="sample", disable=not progress):
-        ready = detector.prepare(require_good(sample))
+    options = dict(desc=about, unit="sample", total=len(require_samples(samples)))
+    for ready in tqdm(detector.prepare_good(samples), disable=not progress, **options):
         views = [ready.views[i] for i in ready.present]
         vectors += [patches.data.cpu() for patches in detector.patches(views)]
     if not sum(map(len, vectors)):
@@ -439,14 +441,13 @@ def _judge(detector: MemoryBank, patches: Patches) -> tuple[Float[np.ndarray, "H
 
 
 def _saved_state(detector: MemoryBank, checkpoint: str | Path) -> dict[str, Tensor]:
-    "What a checkpoint holds, if its settings are the detector's."
+    "What a checkpoint holds, if its settings and the samples it remembers are the detector's."
     twin = type(detector).load(checkpoint, detector.device)
+    details = dict(file=checkpoint, fix=f"begin anew: remove {checkpoint}")
     if twin.settings != detector.settings:
-        raise MvadError(
-            "the bank in the checkpoint has other settings",
-            file=checkpoint,
-            found=twin.settings,
-            expected=detector.settings,
-            fix="delete the file",
-        )
+        details |= dict(found=twin.settings, expected=detector.settings)
+        raise OtherTraining("the bank in the checkpoint has other settings", **details)
+    if twin.preparation.content != detector.preparation.content:
+        what = "the bank in the checkpoint is of other samples"
+        raise OtherTraining(what, expected="the same images", **details)
     return twin.state()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from ..core.anomaly_map import gaussian_smooth, upsample
-from ..core.detector import Detector, Prediction, require_good
+from ..core.detector import Detector, Prediction
 from ..core.training import seeded, tensor_bytes, train
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
 from ..encoders.features import Folder, source_arrays, source_image
@@ -357,7 +357,7 @@ class _TaughtDetector(Detector):
 
     def good_levels(self, samples: Sequence[Sample], progress: bool = True) -> Levels:
         """The teacher's stacked levels of all views of good samples."""
-        ready = [self.prepare(require_good(sample)) for sample in samples]
+        ready = list(self.prepare_good(samples))
         images = [self.image(sample.views[i]) for sample in ready for i in sample.present]
         if not images:
             raise MvadError("nothing to train on", found="0 samples", expected="good samples")
@@ -408,7 +408,7 @@ class ReverseDistillation(_TaughtDetector):
         """Train the student on good samples; `checkpoint` is a file to resume from."""
         levels = self.good_levels(samples, progress)
         self.student = _new_student(self)
-        self.losses = _train_student(self, levels, progress, checkpoint)
+        self.losses = _train_student(self, levels, progress, self.training_file(checkpoint))
         return self
 
     @torch.no_grad()

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import sys
 import types
 import typing
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +21,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .sample import MvadError, PreparedSample, Sample, did_you_mean, require, require_known
-from .training import checkpoint_header, load_checkpoint, save_checkpoint, tensor_bytes
+from .preparation import Preparation, PreparationNotes, compare_sample
+from .sample import Camera, MvadError, PreparedSample, Sample
+from .sample import did_you_mean, require, require_known
+from .training import TrainingFile, checkpoint_header, load_checkpoint, save_checkpoint
+from .training import tensor_bytes, usable_device
 
 # %% auto #0
 __all__ = [
@@ -28,8 +34,14 @@ __all__ = [
     "settings_from",
     "Configurable",
     "Checkpointed",
-    "Detector",
+    "require_sample",
+    "require_samples",
     "require_good",
+    "learning_code",
+    "Preparing",
+    "Detector",
+    "map_on_image",
+    "maps_on_images",
 ]
 
 
@@ -225,12 +237,14 @@ class Configurable:
 
 # %% ../../nbs/core/05_detector.ipynb #b0b0b004
 class Checkpointed(ABC):
-    """A method that can be written to a file and read again: settings, state, encoders' hashes.
+    """A method that can be written to a file and read again: settings, state, encoders' hashes,
+    and how the samples came that it learned from.
 
     Example: `detector.save("cfm.safetensors"); CFM.load("cfm.safetensors").predict(sample).score`
     """
 
     name: typing.ClassVar[str]
+    preparation: Preparation = Preparation()
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -256,9 +270,10 @@ class Checkpointed(ABC):
         return {"parameters": tensor_bytes(self.state()), "banks": 0}
 
     def save(self, path: str | Path):
-        """Write settings, state and the encoders' hashes to one .safetensors file."""
+        """Write settings, state, encoders' hashes and `preparation` to one .safetensors file."""
         settings = dataclasses.asdict(self.settings)
-        save_checkpoint(path, self.state(), settings, self.name, encoders=self.encoders())
+        about = dict(encoders=self.encoders(), preparation=self.preparation.as_json())
+        save_checkpoint(path, self.state(), settings, self.name, **about)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu", **options) -> Detector:
@@ -269,8 +284,8 @@ class Checkpointed(ABC):
         """
         tensors, settings = load_checkpoint(path, cls.name, device)
         detector = cls(settings_from(cls.Settings, settings), device=device, **options)
-        saved = checkpoint_header(path).get("encoders", {})
-        here = detector.encoders()
+        header = checkpoint_header(path)
+        saved, here = header.get("encoders", {}), detector.encoders()
         if saved != here:
             fix = "use the same weights, or fit again"
             what = "the checkpoint was made with other encoders"
@@ -283,11 +298,131 @@ class Checkpointed(ABC):
             raise MvadError(
                 what, file=path, found=found, expected="the tensors of its state"
             ) from e
+        detector.preparation = Preparation.from_json(header.get("preparation", {}))
         return detector
 
 
+# %% ../../nbs/core/05_detector.ipynb #aadb4ae5
+def require_sample(sample: Sample) -> Sample:
+    """The sample, if it is one. Raises `MvadError` for an array, a path or anything else.
+
+    Example: `[require_sample(sample) for sample in samples]`
+    """
+    details = dict(found=type(sample).__name__, expected="a Sample")
+    fix = (
+        "OwnFolder(folder) reads images; Sample(id, category, split, None, (View(rgb),)) holds one"
+    )
+    require(isinstance(sample, Sample), "this is no sample", **details, fix=fix)
+    return sample
+
+
+def require_samples(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """The samples, if they are a sequence that can be counted.
+
+    Example: `len(require_samples(OwnFolder("photos")))`
+    """
+    counted = all(hasattr(samples, name) for name in ("__len__", "__getitem__"))
+    usable = counted and not isinstance(samples, (str, Mapping, np.ndarray, Tensor, Sample))
+    details = dict(found=type(samples).__name__, expected="a list of Samples, or a data set")
+    fix = "OwnFolder(folder) reads images, [sample] holds one, list(generator) holds all"
+    require(usable, "these are no samples", **details, fix=fix)
+    return samples
+
+
+def require_good(sample: Sample) -> Sample:
+    """The sample, if it may be trained on: labelled good or not labelled at all.
+
+    Example: `features = [extract(require_good(sample)) for sample in samples]`
+    """
+    what, expected = "a defective sample among those to learn from", "good samples only"
+    require(not sample.label, what, file=sample.id, found=sample.defect, expected=expected)
+    return sample
+
+
+# %% ../../nbs/core/05_detector.ipynb #5a6ba0c5
+def learning_code(cls: type) -> str:
+    """A hash of the modules that a training of `cls` runs through: core, encoders and its own.
+
+    Example:
+        >>> len(learning_code(Detector))
+        64
+    """
+    rooms = Path(__file__).parent.parent
+    files = {*rooms.glob("core/*.py"), *rooms.glob("encoders/*.py")}
+    for base in cls.__mro__:
+        module = sys.modules.get(base.__module__)
+        if file := getattr(module, "__file__", None):
+            files.add(Path(file))
+    h = hashlib.sha256()
+    for file in sorted(files):
+        h.update(file.read_bytes())
+    return h.hexdigest()
+
+
+# %% ../../nbs/core/05_detector.ipynb #eac94ca6
+class Preparing:
+    """The way of samples into a method: brought to its size, compared with those learned from.
+
+    Example: `ready = detector.prepare(sample)`
+    """
+
+    preparation: Preparation
+    takes_table: typing.ClassVar[bool] = True  # whether scans may show more than the object
+
+    def transform(self, sample: Sample) -> Sample:
+        "The sample at the method's own size, padding and unit, `gt` with it."
+        return sample
+
+    def prepare(self, sample: Sample) -> PreparedSample:
+        """What `predict_prepared` takes: `transform` of a sample, once.
+
+        Warns once where scans seem to come in another way than those learned from. Raises
+        `MvadError` for what is no sample, and for lengths in another unit.
+        """
+        require_sample(sample)
+        if isinstance(sample, PreparedSample):
+            return sample
+        if odd := compare_sample(sample, self.preparation):
+            self._warn(f"{sample.id}: {odd}")
+        return PreparedSample.of(self.transform(sample))
+
+    def prepare_good(self, samples: Sequence[Sample]) -> Iterator[PreparedSample]:
+        """The samples to learn from, prepared one by one; then `preparation` says how they came.
+
+        Raises `MvadError` for what is no sample, was prepared before, or is defective.
+        """
+        notes = PreparationNotes(getattr(samples, "preparation", {}))
+        for sample in require_samples(samples):
+            good = require_good(require_sample(sample))
+            ready = PreparedSample.of(self.transform(good))
+            notes.add(good, ready)
+            yield ready
+        self.preparation = notes.preparation()
+        points = self.preparation.points
+        if points and points.edge[0] > 0.5 and not self.takes_table:
+            told = "the scans reach the edge of every picture: is the table still in them?"
+            self._warn(f"{told} {type(self).__name__} learns the object alone (--remove-plane)")
+
+    def _warn(self, message: str):
+        "Say something about the samples, the first time that there is something to say."
+        if not getattr(self, "_warned", False):
+            self._warned = True
+            warnings.warn(message, stacklevel=3)
+
+    def training_file(self, checkpoint: str | Path | None) -> TrainingFile | None:
+        "The file to resume from, with what it must come from: data, preparation, encoders, code."
+        if checkpoint is None:
+            return None
+        came = self.preparation
+        origin = dict(data=came.content, preparation=came.said, encoders=self.encoders())
+        return TrainingFile(Path(checkpoint), origin | {"code": learning_code(type(self))})
+
+
 # %% ../../nbs/core/05_detector.ipynb #89b1a23b
-class Detector(Configurable, Checkpointed):
+_LARGEST = 2**14  # pixels a side that a method may ask for
+
+
+class Detector(Configurable, Checkpointed, Preparing):
     """A method: learns from good samples, and gives a `Prediction` for any.
 
     `name` is what it is called in files and records, `Settings` its frozen dataclass.
@@ -297,7 +432,11 @@ class Detector(Configurable, Checkpointed):
 
     def __init__(self, settings=None, *, device: str | torch.device = "cpu", **changes):
         self.settings = settings_from(self.Settings, settings, **changes)
-        self.device = torch.device(device)
+        for name in ("size", "image_size"):
+            size = getattr(self.settings, name, None) or 0
+            small, expected = np.max(size) <= _LARGEST, f"at most {_LARGEST} pixels"
+            require(small, f"setting '{name}' is too large", found=size, expected=expected)
+        self.device = usable_device(device)
 
     @abstractmethod
     def fit(
@@ -313,31 +452,18 @@ class Detector(Configurable, Checkpointed):
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         """Maps and score of a sample that `prepare` gave, at its size."""
 
-    def transform(self, sample: Sample) -> Sample:
-        "The sample at the method's own size, padding and unit, `gt` with it."
-        return sample
-
-    def prepare(self, sample: Sample) -> PreparedSample:
-        """What `predict_prepared` takes: `transform` of a sample, once.
-
-        Raises `MvadError` for one that was prepared before.
-        """
-        if isinstance(sample, PreparedSample):
-            return PreparedSample.of(sample)
-        return PreparedSample.of(self.transform(sample))
-
     def predict(self, sample: Sample) -> Prediction:
         "Maps and score of one sample, at the size that `prepare` gives."
         return self.predict_prepared(self.prepare(sample))
 
     def predict_batch(self, samples: Sequence[Sample]) -> list[Prediction]:
         "A prediction for each sample, in their order."
-        return [self.predict(sample) for sample in samples]
+        return [self.predict(sample) for sample in require_samples(samples)]
 
     def require_ready(self, sample: Sample):
         "Raises `MvadError` unless something was learned and `sample` comes from `prepare`."
         self.state()
-        if not isinstance(sample, PreparedSample):
+        if not isinstance(require_sample(sample), PreparedSample):
             raise MvadError(
                 "this sample was not prepared",
                 file=sample.id,
@@ -353,12 +479,48 @@ class Detector(Configurable, Checkpointed):
         return maps
 
 
-# %% ../../nbs/core/05_detector.ipynb #f84fc911
-def require_good(sample: Sample) -> Sample:
-    """The sample, if it may be trained on: labelled good or not labelled at all.
+# %% ../../nbs/core/05_detector.ipynb #aca80bd1
+def map_on_image(
+    score: Float[np.ndarray, "h w"], placed: Camera, size: tuple[int, int]
+) -> Float[np.ndarray, "H W"]:
+    """A map at the size of the image it is about, bilinear; zero where the method did not look.
 
-    Example: `features = [extract(require_good(sample)) for sample in samples]`
+    Args:
+        placed: what `transform` made of a camera whose K is the identity.
+        size: height and width of the image.
+
+    Example:
+        >>> map_on_image(np.ones((2, 2)), Camera(np.diag([0.5, 0.5, 1])), (4, 4)).shape
+        (4, 4)
     """
-    what, expected = "a defective sample among those to learn from", "good samples only"
-    require(not sample.label, what, file=sample.id, found=sample.defect, expected=expected)
-    return sample
+    from scipy.ndimage import affine_transform
+
+    (fx, _, cx), (_, fy, cy) = placed.K[:2]
+    score = np.asarray(score, np.float32)
+    options = dict(output_shape=tuple(size), order=1, mode="nearest")
+    out = affine_transform(score, (fy, fx), (cy, cx), **options)
+    for axis, (f, c) in enumerate(((fy, cy), (fx, cx))):
+        where = f * np.arange(size[axis]) + c
+        seen = (where >= -0.5) & (where <= score.shape[axis] - 0.5)
+        out = out * (seen[:, None] if axis == 0 else seen)
+    return out
+
+
+def maps_on_images(
+    detector: Detector, sample: Sample, maps: Float[np.ndarray, "V h w"]
+) -> list[Float[np.ndarray, "H W"] | None]:
+    """The maps of a prediction at the sizes of the sample's own images, None where none looked.
+
+    Example: `maps_on_images(detector, sample, detector.predict(sample).maps)[0].shape`
+    """
+    views = []
+    for number, view in enumerate(sample.views):
+        probe = view and dataclasses.replace(view, camera=Camera(np.eye(3)), name=str(number))
+        views.append(probe)
+    placed = detector.transform(dataclasses.replace(sample, views=tuple(views)))
+    out: list = [None] * len(sample.views)
+    for view, score in zip(placed.views, maps):
+        if view is not None:
+            number = int(view.name)
+            out[number] = map_on_image(score, view.camera, sample.views[number].size)
+    return out

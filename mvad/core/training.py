@@ -5,12 +5,15 @@
 # %% ../../nbs/core/05a_training.ipynb #a0a0a003
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import random
+import stat
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .files import by_rename
+from .files import by_rename, set_aside
 from .sample import MvadError, require
 
 # %% auto #0
@@ -30,12 +33,16 @@ __all__ = [
     "save_checkpoint",
     "tensor_bytes",
     "tensors_of",
+    "DamagedCheckpoint",
     "checkpoint_header",
+    "usable_device",
     "load_checkpoint",
     "load_pth",
     "pack",
     "unpack",
     "epoch_batches",
+    "TrainingFile",
+    "OtherTraining",
     "save_training",
     "load_training",
     "train",
@@ -104,10 +111,23 @@ def seeded(seed: int):
 _HEADER = "mvad"  # the key of our JSON in the header of a checkpoint
 
 
+def _content_hash(header: Mapping, tensors: Mapping[str, Tensor]) -> str:
+    "SHA-256 of a header and of tensors: names, types, shapes, bytes."
+    plain = json.loads(json.dumps(header))  # as it will be read
+    h = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        h.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        h.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return h.hexdigest()
+
+
 def save_checkpoint(
     path: str | Path, tensors: Mapping[str, Tensor], settings: Mapping, method: str, **more
 ) -> None:
     """One .safetensors file with `{method, settings, **more}` as JSON in its header, by rename.
+
+    The header also holds a hash of all that is in the file.
 
     Example: `save_checkpoint("toy.safetensors", {"w": torch.zeros(3)}, {"epochs": 3}, "toy")`
     """
@@ -117,6 +137,7 @@ def save_checkpoint(
     plain = {}
     for name, tensor in tensors.items():
         plain[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    header["sha256"] = _content_hash(header, plain)
     with by_rename(path) as part:
         save_file(plain, part, metadata={_HEADER: json.dumps(header, sort_keys=True)})
 
@@ -142,13 +163,27 @@ def tensors_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 # %% ../../nbs/core/05a_training.ipynb #d2aaf2ac
 _WANTED = "a .safetensors checkpoint written by save()"
+_AGAIN = "copy or train it again"
+
+
+class DamagedCheckpoint(MvadError):
+    """A checkpoint that is cut short, or not what was written.
+
+    Example:
+        >>> try:
+        ...     load_checkpoint("model.safetensors")
+        ... except DamagedCheckpoint as damage:
+        ...     print(damage)
+    """
 
 
 def _header_text(path: Path) -> tuple[bytes, int, int]:
     "Bytes of a file's header, their number as the file says it, and the file's size."
     try:
-        size = path.stat().st_size
-        file = path.open("rb")
+        about = path.stat()
+        regular, what = stat.S_ISREG(about.st_mode), "this is no file"
+        require(regular, what, file=path, found="a folder, pipe or device", expected=_WANTED)
+        size, file = about.st_size, path.open("rb")
     except OSError as e:
         details = dict(file=path, found=e.strerror, expected=_WANTED)
         raise MvadError("cannot read the checkpoint", **details) from None
@@ -166,7 +201,7 @@ def _header_text(path: Path) -> tuple[bytes, int, int]:
         n = struct.unpack("<Q", start[:8])[0] if len(start) == 10 else size
         if (not json_starts and size >= 10) or n > 100_000_000:
             found = f"a file that starts with {start!r}"
-            raise MvadError("not a checkpoint", file=path, found=found, expected=_WANTED)
+            raise DamagedCheckpoint("not a checkpoint", file=path, found=found, expected=_WANTED)
         file.seek(8)
         return file.read(n), n, size
 
@@ -179,14 +214,17 @@ def _raw_header(path: Path) -> dict:
     except ValueError:
         header = None
     end = math.inf
-    if header:
+    if isinstance(header, dict):
         tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        end = 8 + n + max((entry["data_offsets"][1] for entry in tensors), default=0)
+        try:
+            end = 8 + n + max((entry["data_offsets"][1] for entry in tensors), default=0)
+        except (KeyError, TypeError, IndexError):
+            what, found = "the checkpoint is damaged", "a header that names no tensors"
+            raise DamagedCheckpoint(what, file=path, found=found, fix=_AGAIN) from None
     if size < end:
         expected = f"{end} bytes" if header else "a whole file"
         details = dict(file=path, found=f"{size} bytes", expected=expected)
-        fix = "copy or train it again"
-        raise MvadError("the checkpoint is truncated", **details, fix=fix)
+        raise DamagedCheckpoint("the checkpoint is truncated", **details, fix=_AGAIN)
     return header
 
 
@@ -197,11 +235,34 @@ def checkpoint_header(path: str | Path) -> dict:
     Example: `checkpoint_header("toy.safetensors")["method"]`
     """
     try:
-        return json.loads(_raw_header(Path(path))["__metadata__"][_HEADER])
+        header = json.loads(_raw_header(Path(path))["__metadata__"][_HEADER])
+        sound = isinstance(header["method"], str) and isinstance(header["settings"], dict)
     except (KeyError, TypeError, ValueError, AttributeError):
-        what = "the file is safetensors, but no checkpoint of this library"
-        details = dict(found="no settings in its header", expected="a file written by save()")
-        raise MvadError(what, file=path, **details) from None
+        sound = False
+    what = "the file is safetensors, but no checkpoint of this library"
+    details = dict(found="no settings in its header", expected="a file written by save()")
+    require(sound, what, file=path, **details)
+    return header
+
+
+# %% ../../nbs/core/05a_training.ipynb #c5cebcc6
+def usable_device(device: str | torch.device) -> torch.device:
+    """The device that a name means. Raises `MvadError` for one that is not here.
+
+    >>> usable_device("cpu")
+    device(type='cpu')
+    """
+    what, expected = "no such device", "cpu, cuda or cuda:0"
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise MvadError(what, found=device, expected=expected) from None
+    if chosen.type == "cuda":
+        there, fix = torch.cuda.is_available(), "--device cpu, or a torch that is built for the GPU"
+        require(there, "there is no GPU that torch can use", found=device, expected="cpu", fix=fix)
+        n = torch.cuda.device_count()
+        require((chosen.index or 0) < n, what, found=device, expected=f"cuda:0 to cuda:{n - 1}")
+    return chosen
 
 
 # %% ../../nbs/core/05a_training.ipynb #0869f7f7
@@ -210,6 +271,10 @@ def load_checkpoint(
 ) -> tuple[dict[str, Tensor], dict]:
     """Tensors and settings of a checkpoint of `method` (None: of any); a pickle is never opened.
 
+    Raises:
+        MvadError: for a file that is missing, foreign or of another method.
+        DamagedCheckpoint: for one that is cut short, or whose content has changed since.
+
     Example: `tensors, settings = load_checkpoint("toy.safetensors", "toy")`
     """
     from safetensors.torch import load_file
@@ -217,12 +282,17 @@ def load_checkpoint(
     header = checkpoint_header(path)
     same, what = method in (None, header["method"]), "the checkpoint is of another method"
     require(same, what, file=path, found=header["method"], expected=method)
+    device = usable_device(device)
     try:
-        return load_file(path, device=str(device)), header["settings"]
+        tensors = load_file(path)
     except Exception as e:
-        details = dict(file=path, found=str(e), expected="a whole .safetensors file")
-        fix = "copy or train it again"
-        raise MvadError("the checkpoint is damaged", **details, fix=fix) from e
+        details = dict(file=path, found=str(e), expected="a whole .safetensors file", fix=_AGAIN)
+        raise DamagedCheckpoint("the checkpoint is damaged", **details) from e
+    written = header.pop("sha256", None)  # files of before have none
+    if written and written != _content_hash(header, tensors):
+        details = dict(found="another content", expected="what was written", fix=_AGAIN)
+        raise DamagedCheckpoint("the checkpoint is damaged", file=path, **details)
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, header["settings"]
 
 
 # %% ../../nbs/core/05a_training.ipynb #21977558
@@ -295,6 +365,43 @@ def epoch_batches(n: int, batch_size: int, epoch: int, seed: int) -> list[np.nda
 
 
 # %% ../../nbs/core/05a_training.ipynb #100059b0
+@dataclass(frozen=True)
+class TrainingFile:
+    """A file that a training is kept in, and what it learns from.
+
+    Args:
+        path: the file.
+        origin: plain facts that must be the same where a training goes on: data, encoders, code.
+
+    Example:
+        >>> TrainingFile(Path("run.safetensors"), {"data": "4f1c"}).beside("head").path.name
+        'run.head.safetensors'
+    """
+
+    path: Path
+    origin: dict = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, place: str | Path | TrainingFile) -> TrainingFile:
+        "The file at a path; a `TrainingFile` stays what it is."
+        return place if isinstance(place, cls) else cls(Path(place))
+
+    def beside(self, word: str) -> TrainingFile:
+        "A file of another phase beside it, of the same origin."
+        return replace(self, path=self.path.with_suffix(f".{word}{self.path.suffix}"))
+
+
+class OtherTraining(MvadError):
+    """A training that cannot go on, since something has changed since it was interrupted.
+
+    Example:
+        >>> try:
+        ...     detector.fit(samples, checkpoint="run.safetensors")
+        ... except OtherTraining as change:
+        ...     print(change.found, "became", change.expected)
+    """
+
+
 def save_training(
     path: str | Path, parts: Mapping[str, object], plan: Mapping, losses: Sequence[float]
 ) -> None:
@@ -312,24 +419,45 @@ def save_training(
 def load_training(path: str | Path, parts: Mapping[str, object], plan: Mapping) -> list[float]:
     """Put parts and generators back to a saved training; returns the losses so far.
 
-    Raises `MvadError` for other parts or another plan (`epochs` and `steps` may differ).
+    Raises `OtherTraining` for other parts or another plan (`epochs` and `steps` may differ).
 
     Example: `load_training("run.safetensors", {"net": net}, {"seed": 0})`
     """
     tensors, saved = load_checkpoint(path, "training")
-    for name in sorted((set(saved) | set(plan)) - {"epochs", "steps"}):
-        found, wanted = saved.get(name), plan.get(name)
-        details = dict(file=path, found=found, expected=wanted)
-        same, fix = found == json.loads(json.dumps(wanted)), "delete the file or pass resume=False"
-        require(same, f"the training to resume had another '{name}'", **details, fix=fix)
+    wanted = json.loads(json.dumps(plan))
+    for name in sorted((set(saved) | set(wanted)) - {"epochs", "steps"}):
+        _require_unchanged(path, name, saved.get(name), wanted.get(name))
     tree = unpack(checkpoint_header(path)["tree"], tensors)
-    found, expected = sorted(tree["parts"]), sorted(parts)
-    what = "the training to resume had other parts"
-    require(found == expected, what, file=path, found=found, expected=expected)
+    _require_unchanged(path, "parts", sorted(tree["parts"]), sorted(parts))
     for name, part in parts.items():
         part.load_state_dict(tree["parts"][name])
     set_rng_state(tree["rng"])
     return tensors["losses"].tolist()
+
+
+def _require_unchanged(path, name: str, found, expected):
+    "Raises `OtherTraining` that names, of a mapping, the entries that changed."
+    if found == expected:
+        return
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        changed = {k for k in {*found, *expected} if found.get(k) != expected.get(k)}
+        name = f"{name}: {', '.join(sorted(changed))}"
+        found = {k: found.get(k) for k in sorted(changed)}
+        expected = {k: expected.get(k) for k in sorted(changed)}
+    what = f"the training to resume had another '{name}'"
+    fix = f"begin anew: remove {path}"
+    raise OtherTraining(what, file=path, found=found, expected=expected, fix=fix)
+
+
+def _resume(path: Path, parts: Mapping[str, object], plan: Mapping) -> list[float]:
+    "The losses of a training that is there; a damaged one is put aside, and nothing is resumed."
+    if not path.exists():
+        return []
+    try:
+        return load_training(path, parts, plan)
+    except DamagedCheckpoint as damage:
+        set_aside(path, f"{damage.what}, {damage.found}; the training begins anew")
+        return []
 
 
 # %% ../../nbs/core/05a_training.ipynb #dee64536
@@ -347,7 +475,7 @@ def train(
     settings: Mapping | None = None,
     progress: bool = True,
     name: str = "training",
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | TrainingFile | None = None,
     every: int = 1,
     resume: bool = True,
 ) -> Float[np.ndarray, "steps"]:
@@ -355,8 +483,9 @@ def train(
 
     Networks in `parts` are trained in training mode and left in evaluation mode. `checkpoint`: a
     file, written every `every` epochs (or steps, if `steps` is given) and read again on the next
-    call if it exists: the end is then bit for bit that of an uninterrupted run. `settings` must be
-    the same then. `optimiser=None`: `step` does its own updates.
+    call if it exists: the end is then bit for bit that of an uninterrupted run. `settings` and the
+    file's origin must be the same then, else `OtherTraining` is raised; a damaged file is put
+    aside. `optimiser=None`: `step` does its own updates.
 
     Example: `train(step, data, {"net": net}, optimiser=adam, epochs=6)`
     """
@@ -365,6 +494,9 @@ def train(
     require(len(items) > 0, "nothing to train on", found="0 items", expected="at least 1")
     plan = dict(items=len(items), batch_size=batch_size, seed=seed, epochs=epochs, steps=steps)
     plan["settings"] = dict(settings or {})
+    if checkpoint:
+        file = TrainingFile.at(checkpoint)
+        checkpoint, plan["origin"] = file.path, file.origin
     if steps is None:
         per_epoch = math.ceil(len(items) / batch_size)
         steps, every = epochs * per_epoch, every * per_epoch
@@ -372,9 +504,7 @@ def train(
     parts = dict(parts) | {name: part for name, part in more.items() if part}
     networks = [part for part in parts.values() if isinstance(part, nn.Module)]
     with seeded(seed):
-        losses = []
-        if checkpoint and resume and Path(checkpoint).exists():
-            losses = load_training(checkpoint, parts, plan)
+        losses = _resume(checkpoint, parts, plan) if checkpoint and resume else []
         details = dict(file=checkpoint, found=f"{len(losses)} steps", expected=f"at most {steps}")
         what = "the training to resume is longer than what is asked for"
         require(len(losses) <= steps, what, **details)
@@ -416,7 +546,7 @@ def _update(step, batch, optimiser, schedule, done, checkpoint) -> float:
     value = float(loss.detach())
     if not math.isfinite(value):
         fix = "look at the inputs, lower the learning rate"
-        if checkpoint and Path(checkpoint).exists():
+        if checkpoint and checkpoint.exists():
             fix += f"; the last good state is in {checkpoint}"
         what, found = "training stopped: the loss is not finite", f"{value} at step {done}"
         raise MvadError(what, found=found, expected="a number", fix=fix)

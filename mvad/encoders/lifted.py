@@ -14,7 +14,7 @@ from torch import Tensor
 from jaxtyping import Float, Int
 from ..core.anomaly_map import IMAGE_SCORE, aggregate, image_score, metric_map, scatter_to_map
 from ..core.anomaly_map import smooth
-from ..core.detector import Detector, Prediction, require_good
+from ..core.detector import Detector, Prediction, require_samples
 from ..core.geometry import SparseOperator, mean3_operator, pooled_mask
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square
 from ..core.sample import require_known, resize
@@ -300,6 +300,7 @@ class LiftedDetector(_TwoEncoderDetector):
     Example: `CFM(CFM.settings_for("smoke")).new_model(c2=4, c3=6).state()`
     """
 
+    takes_table = False
     model: LiftedModel | None = None
     losses: Float[np.ndarray, " steps"] = np.zeros(0)
 
@@ -313,7 +314,7 @@ class LiftedDetector(_TwoEncoderDetector):
         "Learn from good samples. `checkpoint`: a file to save the training to and resume it from."
         views = _training_views(self, samples, progress)
         self.model = self.new_model(views[0].f2.shape[1], views[0].f3.shape[1])
-        self.losses = self.model.fit(views, progress, checkpoint)
+        self.losses = self.model.fit(views, progress, self.training_file(checkpoint))
         return self
 
     def state(self) -> dict[str, Tensor]:
@@ -356,14 +357,15 @@ def _training_views(
     from tqdm.auto import tqdm
 
     s = detector.settings
-    if s.shots not in (None, len(samples)):
+    if s.shots not in (None, len(require_samples(samples))):
         message = "not the few samples that the settings announce"
         fix = "mvad.data.base.few_shot draws them"
         raise MvadError(message, found=len(samples), expected=s.shots, fix=fix)
     rng = np.random.default_rng(s.seed)
     views = []
-    for sample in tqdm(samples, desc="features", disable=not progress, leave=False):
-        for view in detector.prepare(require_good(sample)).views:
+    options = dict(desc="features", total=len(samples), disable=not progress, leave=False)
+    for sample in tqdm(detector.prepare_good(samples), **options):
+        for view in sample.views:
             if view:
                 lifted = detector.lift_for_training(view, rng)
                 views.append(replace(lifted, again=redraw(view, detector.f3, detector.cache)))

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from ..baselines.reverse_distillation import OCBE, ReverseDecoder, initialise_kaiming
 from ..baselines.reverse_distillation import level_distance, level_map
 from ..core.anomaly_map import gaussian_smooth
-from ..core.detector import Configurable, Detector, Prediction, require_good
+from ..core.detector import Configurable, Detector, Prediction, require_samples
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, require_known
 from ..core.training import seeded, tensors_of, train
 from ..encoders.channels import ChannelScale, PyramidScale
@@ -615,7 +615,7 @@ class _CrossmodalDetector(_CRDConfiguration, Detector):
     def good_levels(self, samples: Sequence[Sample], progress: bool = True) -> dict[str, Levels]:
         """The teacher's levels of each modality of all views of good samples, each asked once."""
         s = self.settings
-        ready = [self.prepare(require_good(sample)) for sample in samples]
+        ready = list(self.prepare_good(samples))
         images = [self.images(sample.views[i]) for sample in ready for i in sample.present]
         _require_depth(s.modalities, images)
         by_modality = [image for each in zip(*images) for image in each]
@@ -673,14 +673,15 @@ class CRD(_CrossmodalDetector):
     ) -> CRD:
         """Learn from good samples.
 
-        `validation`: good ones for the statistics; None holds back every tenth. `checkpoint`: a
-        file to save the training to and resume it from.
+        `validation`: for the statistics; None holds back every tenth. `checkpoint`: to resume from.
         """
         if validation is None:
-            samples, validation = _held_back(samples)
-        net = self.build()
-        losses = fit_branches(net, self.good_levels(samples, progress), progress, checkpoint)
+            samples, validation = _held_back(require_samples(samples))
+        net, levels = self.build(), self.good_levels(samples, progress)
+        learned = self.preparation
+        losses = fit_branches(net, levels, progress, self.training_file(checkpoint))
         net.calibrate(self.good_levels(validation, progress))
+        self.preparation = learned.joined(self.preparation)
         # only now: a fit that fails leaves what was learned before
         self.net, self.losses = net, losses
         return self

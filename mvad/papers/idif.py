@@ -21,7 +21,7 @@ from ..baselines.destseg import teacher_levels, top_mean
 from ..baselines.many_views import ContextAwareFusion, Fusion3D, draw_kept_views, drop_views
 from ..baselines.many_views import missing_view_order
 from ..core.anomaly_map import upsample
-from ..core.detector import Detector, Prediction, require_good
+from ..core.detector import Detector, Prediction
 from ..core.sample import MvadError, PreparedSample, Sample
 from ..core.training import seeded, train
 from ..encoders.features import source_arrays, source_image
@@ -899,8 +899,8 @@ def _train_head(d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options) -> n
 def _training_images(d: IDIF, samples: Sequence[Sample]) -> Float[np.ndarray, "N streams 3 H W"]:
     """The images of good samples, all of which must be there."""
     images = []
-    for s in samples:
-        x, streams = stack_images(d.settings, d.prepare(require_good(s)))
+    for s in d.prepare_good(samples):
+        x, streams = stack_images(d.settings, s)
         if len(streams) < d.settings.streams:
             found = f"{len(streams)} of {d.settings.streams}"
             what = "a training sample lacks views"
@@ -1034,7 +1034,8 @@ class IDIF(TeacherStudent):
         `checkpoint`: a file to save the training to and resume it from; the head's is beside it.
         """
         images = _training_images(self, samples)
-        return learn_phases(self, images, (_train_student, _train_head), progress, checkpoint)
+        file = self.training_file(checkpoint)
+        return learn_phases(self, images, (_train_student, _train_head), progress, file)
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         """Maps at the size of the prepared sample; a missing view has zeros and no say."""

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from jaxtyping import Bool, Float, Int
 from ..core.anomaly_map import aggregate, gaussian_smooth, mask_map, upsample
 from ..core.crossmodal import MappingMLP, Modulator
-from ..core.detector import require_good
 from ..core.evaluate import Clock
 from ..core.sample import MvadError, PreparedSample, Sample
 from ..core.training import seeded, tensors_of, train
@@ -488,7 +487,7 @@ class MODMAP(CalibratedDetector):
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> MODMAP:
         "Learn from one good object (of each class); `checkpoint`: a file to resume from."
         s = self.settings
-        samples = [self.prepare(require_good(x)) for x in samples]
+        samples = list(self.prepare_good(samples))
         self.classes = learned_classes(samples, s.multiclass)
         self.names = view_names(max(samples, key=lambda x: len(x.views)))
         self.encoder.scales = (ChannelScale(), ChannelScale())
@@ -501,7 +500,8 @@ class MODMAP(CalibratedDetector):
         if self.grid is None:
             self.grid = grid_of_objects(samples, masks, s.voxels)
         self.nets = self._new_networks(objects[0].f_i.shape[2], objects[0].f_d.shape[2])
-        self.losses = train_pairs(self.nets, objects, s, progress=progress, checkpoint=checkpoint)
+        file = self.training_file(checkpoint)
+        self.losses = train_pairs(self.nets, objects, s, progress=progress, checkpoint=file)
         return self
 
     def _new_networks(self, c_i: int, c_d: int) -> ModulateAndMap:

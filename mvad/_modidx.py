@@ -1179,6 +1179,22 @@ d = {
                 "core/evaluate.html#_evaluated",
                 "mvad/core/evaluate.py",
             ),
+            "mvad.core.evaluate._RecordedEnvironment": (
+                "core/evaluate.html#_recordedenvironment",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate._RecordedMeasures": (
+                "core/evaluate.html#_recordedmeasures",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate._RecordedRow": (
+                "core/evaluate.html#_recordedrow",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate._RecordedRun": (
+                "core/evaluate.html#_recordedrun",
+                "mvad/core/evaluate.py",
+            ),
             "mvad.core.evaluate._Spool": ("core/evaluate.html#_spool", "mvad/core/evaluate.py"),
             "mvad.core.evaluate._Spool.__enter__": (
                 "core/evaluate.html#_spool.__enter__",
@@ -1233,6 +1249,10 @@ d = {
             "mvad.core.evaluate._mask": ("core/evaluate.html#_mask", "mvad/core/evaluate.py"),
             "mvad.core.evaluate._measured": (
                 "core/evaluate.html#_measured",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate._only_numbers": (
+                "core/evaluate.html#_only_numbers",
                 "mvad/core/evaluate.py",
             ),
             "mvad.core.evaluate._pixel_metrics": (
@@ -6874,6 +6894,10 @@ d = {
                 "reproduce/plan.html#_from_records",
                 "mvad/reproduce/plan.py",
             ),
+            "mvad.reproduce.plan._left_out_if_damaged": (
+                "reproduce/plan.html#_left_out_if_damaged",
+                "mvad/reproduce/plan.py",
+            ),
             "mvad.reproduce.plan._make_data": (
                 "reproduce/plan.html#_make_data",
                 "mvad/reproduce/plan.py",
@@ -7743,6 +7767,7 @@ d = {
             "mvad.runs.run.notebook_folder": ("runs/run.html#notebook_folder", "mvad/runs/run.py"),
             "mvad.runs.run.notebook_of": ("runs/run.html#notebook_of", "mvad/runs/run.py"),
             "mvad.runs.run.plain_code": ("runs/run.html#plain_code", "mvad/runs/run.py"),
+            "mvad.runs.run.require_record": ("runs/run.html#require_record", "mvad/runs/run.py"),
             "mvad.runs.run.run_cells": ("runs/run.html#run_cells", "mvad/runs/run.py"),
             "mvad.runs.run.run_code_hash": ("runs/run.html#run_code_hash", "mvad/runs/run.py"),
             "mvad.runs.run.run_data_hash": ("runs/run.html#run_data_hash", "mvad/runs/run.py"),

@@ -18,17 +18,18 @@ import re
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import NotRequired, TypedDict
 
 from .detector import Detector, Prediction, settings_from
 from .files import by_rename
@@ -534,8 +535,8 @@ class RunSettings:
         require(known, "unknown device", found=self.device, expected=expected)
         here = self.device == "cpu" or torch.cuda.is_available()
         require(here, "no CUDA device here", found=self.device, expected="cpu")
-        what = "a seed cannot be negative"
-        require(self.seed >= 0, what, found=self.seed, expected="0, 1, 2 ...")
+        require(self.seed >= 0, "a seed cannot be negative", found=self.seed, expected="0, 1 ...")
+        require(self.seed < 2**63, "a seed has 63 bits at most", found=self.seed)
 
     @property
     def data(self) -> str:
@@ -636,13 +637,13 @@ def library_hash() -> str:
 
 # %% ../../nbs/core/06_evaluate.ipynb #949e1c06
 def environment(device: str | torch.device = "cpu") -> dict:
-    """Device and versions, by name.
+    """Device with its threads, and versions, by name.
 
     >>> sorted(environment())
     ['device', 'versions']
     """
     device = torch.device(device)
-    name = f"{platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    name, threads = platform.machine(), torch.get_num_threads()
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     versions = {"python": platform.python_version()}
@@ -651,7 +652,8 @@ def environment(device: str | torch.device = "cpu") -> dict:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             pass
-    return {"device": f"{device.type}: {name}", "versions": versions}
+    told = f"{device.type}: {name}, {threads} threads of {os.cpu_count()} cores"
+    return {"device": told, "versions": versions}
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #64821051
@@ -690,27 +692,73 @@ def make_record(
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #45b96805
+_MORE_ALLOWED = ConfigDict(extra="allow")
+
+
+class _RecordedRun(TypedDict):
+    __pydantic_config__ = _MORE_ALLOWED
+    method: str
+    variant: str
+    dataset: str
+    data: str
+    category: str
+    seed: int
+    protocol: str
+    scale: str
+
+
+class _RecordedRow(TypedDict):
+    __pydantic_config__ = _MORE_ALLOWED
+    branch: str
+    defect: str
+    metric: str
+    estimator: str
+    value: float | None
+
+
+class _RecordedMeasures(TypedDict, total=False):
+    __pydantic_config__ = _MORE_ALLOWED
+    seconds: dict[str, float]
+    memory_bytes: dict[str, float]
+
+
+class _RecordedEnvironment(TypedDict, total=False):
+    __pydantic_config__ = _MORE_ALLOWED
+    device: str
+    versions: dict[str, str]
+
+
+def _only_numbers(score: dict) -> dict:
+    "A sample's scores, if all but its id and its defect are numbers."
+    for name, value in score.items():
+        if name not in ("id", "defect") and not isinstance(value, (int, float)):
+            raise ValueError(f"{name} is no number")
+    return score
+
+
 class RunRecord(TypedDict):
     """What is kept of a run, schema 1; `areas` came later and may be missing.
 
     Example: `read_record("out/record.json")["run"]["method"]`
     """
 
-    __pydantic_config__ = ConfigDict(extra="allow")
+    __pydantic_config__ = _MORE_ALLOWED
 
     schema: Literal[1]
-    run: dict[str, str | int]
+    run: _RecordedRun
     hashes: dict[str, str]
     encoders: dict[str, str]
-    rows: list[dict[str, Any]]
-    scores: list[dict[str, Any]]
-    measured: dict[str, Any]
-    environment: dict[str, Any]
+    rows: list[_RecordedRow]
+    scores: list[Annotated[dict[str, Any], AfterValidator(_only_numbers)]]
+    areas: NotRequired[dict[str, list[float] | dict[str, list[float]]]]
+    measured: _RecordedMeasures
+    environment: _RecordedEnvironment
 
 
 _RECORD = TypeAdapter(RunRecord)
 
 
+# %% ../../nbs/core/06_evaluate.ipynb #82f6e154
 def _lines(value) -> str:
     "JSON; of a list, one line an entry."
     if not isinstance(value, list) or not value:
@@ -755,12 +803,18 @@ def read_record(path: str | Path) -> RunRecord:
 
 
 def read_records(out: str | Path) -> list[RunRecord]:
-    """All records below `out` in order of their paths; a broken one is an error that names it.
+    """All records below `out` in order of their paths; a broken one is named and left out.
 
     >>> read_records("/nowhere")
     []
     """
-    return [read_record(path) for path in sorted(Path(out).rglob("*.record.json"))]
+    found = []
+    for path in sorted(Path(out).rglob("*.record.json")):
+        try:
+            found.append(read_record(path))
+        except MvadError as e:
+            warnings.warn(f"left out: {e}", stacklevel=2)
+    return found
 
 
 def same_part(record: Mapping) -> dict:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from ..core.files import WriteError, locked, write_text
 from ..core.registry import method_entries
@@ -18,7 +19,7 @@ from .tables import find_table
 from ..runs.execute import papermill, require_limit
 from ..runs.executors import executor_for, run_all
 from ..runs.run import Outcome, Run, address, notebook_of, run_code_hash, run_data_hash
-from ..runs.run import threads_for, valid_record
+from ..runs.run import require_record, threads_for, valid_record
 
 # %% auto #0
 __all__ = [
@@ -156,6 +157,15 @@ def only_runner(out: Path) -> Iterator[None]:
 
 
 # %% ../../nbs/reproduce/51_plan.ipynb #b0e896b8
+@contextmanager
+def _left_out_if_damaged() -> Iterator[None]:
+    """An `MvadError` inside the block becomes a warning."""
+    try:
+        yield
+    except MvadError as e:
+        warnings.warn(f"left out: {e}", stacklevel=3)
+
+
 @dataclass(frozen=True)
 class Reproduction:
     """All that a report needs: the tables, what became of their runs, and where.
@@ -182,8 +192,13 @@ class Reproduction:
         return self.records_of(self.outcomes[table])
 
     def records_of(self, outcomes: Sequence[Outcome]) -> list[dict]:
-        """The records of some runs."""
-        return [valid_record(o.folder, o.run) for o in outcomes if o.status in ("done", "skipped")]
+        """The records of some runs; one that is damaged is named and left out."""
+        found = []
+        for o in outcomes:
+            if o.status in ("done", "skipped"):
+                with _left_out_if_damaged():
+                    found.append(require_record(o.folder, o.run))
+        return found
 
     def failures(self, table: str) -> list[dict]:
         """What `table` is told of the runs without a record."""
@@ -262,36 +277,39 @@ def write_note(r: Reproduction) -> Path:
 
 
 def _read_note(out: Path) -> dict[str, list[Outcome]] | None:
-    """The outcomes by table that `write_note` wrote; None where it did not."""
+    """The outcomes by table that `write_note` wrote; None where it did not.
+
+    A damaged one is named and left out: the records are enough.
+    """
+    from pydantic import TypeAdapter
+
     if not (out / _NOTE).is_file():
         return None
     try:
         tables = json.loads((out / _NOTE).read_text(encoding="utf-8"))["tables"]
-        found = {}
-        for name, outcomes in tables.items():
-            found[name] = []
-            for o in outcomes:
-                read = dict(run=Run(**o["run"]), folder=out / o["folder"])
-                found[name].append(Outcome(**o | read))
-        return found
-    except (ValueError, KeyError, TypeError) as e:
-        what, wanted = "cannot read what was reproduced here", "what the report wrote"
-        fix = "delete it: the records are enough"
-        raise MvadError(what, file=out / _NOTE, found=str(e)[:100], expected=wanted, fix=fix) from e
+        found = TypeAdapter(dict[str, list[Outcome]]).validate_python(tables)
+    except (OSError, ValueError, KeyError, TypeError, MvadError) as e:
+        why = str(e).splitlines()[0]
+        warnings.warn(f"left out, damaged: {out / _NOTE} ({why}); its records say", stacklevel=2)
+        return None
+    for name, outcomes in found.items():
+        found[name] = [replace(o, folder=out / o.folder) for o in outcomes]
+    return found
 
 
 # %% ../../nbs/reproduce/51_plan.ipynb #5bc57ea8
 def _from_records(out: Path, specs: dict[str, TableSpec]) -> dict[str, list[Outcome]]:
     """Outcomes by table of `specs`, of a folder that keeps only runs: the tables that are whole."""
+    from mvad.core.evaluate import read_record
+
     every = []
     for path in sorted(out.glob("runs/*/*.record.json")):
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))["run"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a torn record is no record
-        root = "" if told.pop("data") == "embedded" else "the user's data"
-        run = Run(**told, root=root)
-        if valid_record(path.parent, run) is not None:
+        with _left_out_if_damaged():
+            told = read_record(path)["run"]
+            root = "" if told["data"] == "embedded" else "the user's data"
+            names = {f.name for f in fields(Run)}
+            run = Run(**{k: v for k, v in told.items() if k in names}, root=root)
+            require_record(path.parent, run)
             every.append(Outcome(run, path.parent, "skipped"))
     found = {}
     for name, spec in specs.items():
@@ -335,7 +353,8 @@ def with_earlier(r: Reproduction) -> Reproduction:
 
     Those of the same scale, protocol and data whose records are still good.
     """
-    if not (r.out / _NOTE).is_file():
+    noted = _read_note(r.out)
+    if noted is None:
         return r
 
     def kinds(outcomes: Sequence[Outcome]) -> set:
@@ -346,7 +365,7 @@ def with_earlier(r: Reproduction) -> Reproduction:
         return o.folder.is_dir() and (not recorded or valid_record(o.folder, o.run) is not None)
 
     earlier = {}
-    for name, outcomes in read_reproduction(r.out).outcomes.items():
+    for name, outcomes in noted.items():
         same = name not in r.outcomes and kinds(outcomes) == kinds(r.every)
         if same and all(map(still_good, outcomes)):
             earlier[name] = outcomes

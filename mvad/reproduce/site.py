@@ -6,11 +6,13 @@
 from __future__ import annotations
 import json
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
 from ..core.files import write_text
+from ..core.sample import MvadError
 from .exports import EXPORTERS, heading, title, write_exports
 from .html import BADGES, Cell, Fact, Grid, Trace, anchor, cloud_figure
 from .html import curve_figure, figure_html, gallery_grid, head_cells, long_grid
@@ -350,7 +352,13 @@ def _examples(site: Site, spec: TableSpec) -> dict[str, tuple[Outcome, list[Exam
         done = o.status in ("done", "skipped") and (o.folder / EXAMPLES).is_file()
         if done and o.run.category not in found:
             found[o.run.category] = o
-    return {c: (o, *load_examples(o.folder / EXAMPLES)) for c, o in sorted(found.items())}
+    shown = {}
+    for category, o in sorted(found.items()):
+        try:
+            shown[category] = (o, *load_examples(o.folder / EXAMPLES))
+        except MvadError as e:
+            warnings.warn(f"left out: {e}", stacklevel=2)
+    return shown
 
 
 def _pictures(site: Site, spec: TableSpec) -> dict:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 from ..core.sample import MvadError, require
 
 # %% auto #0
@@ -33,6 +34,7 @@ __all__ = [
     "fingerprint",
     "run_data_hash",
     "address",
+    "require_record",
     "valid_record",
     "Outcome",
 ]
@@ -286,19 +288,26 @@ NOTEBOOK = "notebook.ipynb"  # the executed notebook, beside the record
 LOG = "run.log"  # what the kernel printed, and when the run began and ended, attempt by attempt
 
 
-def valid_record(folder: Path, run: Run) -> dict | None:
-    """The record in a run's folder if there is one, whole and of this run, else None."""
+def require_record(folder: Path, run: Run) -> dict:
+    """The record in a run's folder. Raises `MvadError` unless it is whole and of this run."""
     from mvad.core.evaluate import read_record
 
     found = list(folder.glob("*.record.json"))
-    if len(found) != 1:
-        return None
+    one, fix = len(found) == 1, "run it again"
+    require(one, "a run has one record", file=folder, found=f"{len(found)} records", fix=fix)
+    record = read_record(found[0])
+    same = {k: record["run"].get(k) for k in run.settings()} == run.settings()
+    what = "the record is another run's"
+    require(same, what, file=found[0], found=record["run"], expected=run.settings(), fix=fix)
+    return record
+
+
+def valid_record(folder: Path, run: Run) -> dict | None:
+    """The record in a run's folder if there is one, whole and of this run, else None."""
     try:
-        record = read_record(found[0])
+        return require_record(folder, run)
     except MvadError:
         return None
-    same = {k: record["run"].get(k) for k in run.settings()} == run.settings()
-    return record if same else None
 
 
 @dataclass(frozen=True)
@@ -313,7 +322,7 @@ class Outcome:
 
     run: Run
     folder: Path
-    status: str  # "done", "skipped", "failed" or "needs" (weights that are not at hand)
+    status: Literal["done", "skipped", "failed", "needs"]  # needs: weights that are not at hand
     says: str = ""  # what its table cell shows
     error: str = ""
     seconds: float = 0.0

@@ -2699,8 +2699,16 @@ d = {
             ),
         },
         "mvad.data.depth_maps": {
+            "mvad.data.depth_maps.CameraFile": (
+                "data/depth_maps.html#camerafile",
+                "mvad/data/depth_maps.py",
+            ),
             "mvad.data.depth_maps._checked_matrix": (
                 "data/depth_maps.html#_checked_matrix",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps._depth_numbers": (
+                "data/depth_maps.html#_depth_numbers",
                 "mvad/data/depth_maps.py",
             ),
             "mvad.data.depth_maps._depth_to_xyz_job": (
@@ -2711,12 +2719,44 @@ d = {
                 "data/depth_maps.html#_folder_jobs",
                 "mvad/data/depth_maps.py",
             ),
+            "mvad.data.depth_maps._image_size": (
+                "data/depth_maps.html#_image_size",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps._matrix_rows": (
+                "data/depth_maps.html#_matrix_rows",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps._numbers": (
+                "data/depth_maps.html#_numbers",
+                "mvad/data/depth_maps.py",
+            ),
             "mvad.data.depth_maps._pixels_off": (
                 "data/depth_maps.html#_pixels_off",
                 "mvad/data/depth_maps.py",
             ),
+            "mvad.data.depth_maps._read_opencv_xml": (
+                "data/depth_maps.html#_read_opencv_xml",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps._read_opencv_yaml": (
+                "data/depth_maps.html#_read_opencv_yaml",
+                "mvad/data/depth_maps.py",
+            ),
             "mvad.data.depth_maps._read_rows": (
                 "data/depth_maps.html#_read_rows",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps._require_pinhole": (
+                "data/depth_maps.html#_require_pinhole",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps._require_scale": (
+                "data/depth_maps.html#_require_scale",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps._steps_a_metre": (
+                "data/depth_maps.html#_steps_a_metre",
                 "mvad/data/depth_maps.py",
             ),
             "mvad.data.depth_maps._xyz_to_depth_job": (
@@ -2725,6 +2765,10 @@ d = {
             ),
             "mvad.data.depth_maps.depth_to_xyz_files": (
                 "data/depth_maps.html#depth_to_xyz_files",
+                "mvad/data/depth_maps.py",
+            ),
+            "mvad.data.depth_maps.read_camera_file": (
+                "data/depth_maps.html#read_camera_file",
                 "mvad/data/depth_maps.py",
             ),
             "mvad.data.depth_maps.read_depth": (

@@ -210,7 +210,10 @@ def convert_eyecandies(
 
 
 # %% ../../nbs/cli/53a_data.ipynb #158f42f9
-_Metre = Annotated[float, option("raw steps a metre (default 1000: millimetres)", WHAT)]
+_Steps = Annotated[
+    float | None, option("steps a metre of 16-bit depth (default 1000: millimetres)", WHAT)
+]
+_Unit = Literal["m", "cm", "mm"]
 _Pattern = Annotated[str, option("only files whose name fits, for example '*.depth.png'", DATA)]
 
 
@@ -220,20 +223,25 @@ def convert_depth(
     root: Root,
     out: NewFolder,
     camera: Annotated[
-        str, option("intrinsics: a 3 x 3 text file, or JSON with K or fx fy cx cy", DATA)
+        str,
+        option("its file: RealSense, Open3D, ROS or OpenCV (JSON, YAML, XML), or 3 x 3 text", DATA),
     ],
     missing: Annotated[
         list[float], option("raw values that mean: not measured", WHAT, many=True)
     ] = (0.0, 65535.0),
-    scale: _Metre = 1000.0,
+    scale: _Steps = None,
+    unit: Annotated[
+        _Unit | None, option("of depth as floats (default: m), or of whole numbers", WHAT)
+    ] = None,
     pattern: _Pattern = "*",
     jobs: Workers = None,
 ) -> int:
-    """Depth maps (16-bit PNG or .npy) to xyz."""
-    from mvad.data.depth_maps import depth_to_xyz_files, read_intrinsics
+    """Depth maps (PNG, TIFF or .npy) to xyz."""
+    from mvad.data.depth_maps import depth_to_xyz_files, read_camera_file
 
-    how = dict(scale=scale, missing=list(missing), pattern=pattern, workers=jobs)
-    done = depth_to_xyz_files(root, out, camera=read_intrinsics(camera), **how)
+    told = read_camera_file(camera)
+    how = dict(scale=scale, unit=unit, missing=list(missing), pattern=pattern, workers=jobs)
+    done = depth_to_xyz_files(root, out, camera=told.camera, size=told.size, **how)
     print(f"{len(done)} clouds: {out}")
     return 0
 
@@ -247,15 +255,16 @@ def convert_xyz(
         str | None, option("check that the clouds belong to these intrinsics", DATA)
     ] = None,
     format: Annotated[Literal["npy", "png"], option("of the depth maps", WHAT)] = "npy",
-    scale: _Metre = 1000.0,
+    scale: _Steps = None,
+    unit: Annotated[_Unit, option("of the clouds (default: m)", DATA)] = "m",
     pattern: _Pattern = "*",
     jobs: Workers = None,
 ) -> int:
-    """xyz (TIFF) to depth maps."""
+    """Clouds (TIFF, .npy, .ply or .pcd) to depth maps."""
     from mvad.data.depth_maps import read_intrinsics, xyz_to_depth_files
 
     intrinsics = read_intrinsics(camera) if camera else None
-    how = dict(scale=scale, format=format, pattern=pattern, workers=jobs)
+    how = dict(scale=scale, unit=unit, format=format, pattern=pattern, workers=jobs)
     done = xyz_to_depth_files(root, out, camera=intrinsics, **how)
     print(f"{len(done)} depth maps: {out}")
     return 0

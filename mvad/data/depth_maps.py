@@ -4,20 +4,34 @@
 
 # %% ../../nbs/data/26a_depth_maps.ipynb #d5637d71
 from __future__ import annotations
+
+import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
 import numpy as np
 from jaxtyping import Bool, Float
+
 from ..core.geometry import back_project, project, valid_points
-from ..core.sample import Camera, require_known
+from ..core.sample import Camera, MvadError, require_known
 from .base import DatasetError, InvalidDepth, read_depth_png, read_json, read_npy
-from .base import read_xyz_tiff, reading, write_npy, write_png, write_xyz_tiff
+from .base import reading, write_npy, write_png, write_xyz_tiff
+from .clouds import CLOUDS, UNITS, read_cloud, require_metres
 from .images import require_keys
 from .jobs import Job, convert
 
 # %% auto #0
-__all__ = ["read_intrinsics", "read_pose", "read_depth", "depth_to_xyz_files", "xyz_to_depth_files"]
+__all__ = [
+    "CameraFile",
+    "read_camera_file",
+    "read_intrinsics",
+    "read_pose",
+    "read_depth",
+    "depth_to_xyz_files",
+    "xyz_to_depth_files",
+]
 
 
 # %% ../../nbs/data/26a_depth_maps.ipynb #6d307733
@@ -39,38 +53,133 @@ def _checked_matrix(rows, shape: tuple[int, int], path: Path) -> np.ndarray:
     return a
 
 
+def _read_opencv_yaml(path: Path):
+    """The value of a YAML file, also of one by OpenCV, whose head and tag are no plain YAML."""
+    import yaml
+
+    with reading(path, "YAML file"):
+        text = re.sub(r"\A%YAML:1\.\d\s*$", "", path.read_text(encoding="utf-8"), flags=re.M)
+        return yaml.safe_load(text.replace("!!opencv-matrix", ""))
+
+
+def _read_opencv_xml(path: Path) -> dict:
+    """The entries of an XML file by OpenCV: texts, and the numbers of matrices."""
+    from xml.etree import ElementTree
+
+    with reading(path, "XML file"):
+        entries = ElementTree.fromstring(path.read_text(encoding="utf-8"))
+    data = {entry.tag: entry.findtext("data") for entry in entries}
+    return {e.tag: {"data": data[e.tag].split()} if data[e.tag] else e.text for e in entries}
+
+
 def _read_rows(path: Path):
-    """What a file holds: rows of words of a text file, or the value of a JSON file."""
+    """What a file holds: rows of words of a text file, or the value of a JSON, YAML or XML file."""
     if path.suffix.lower() == ".json":
         return read_json(path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _read_opencv_yaml(path)
+    if path.suffix.lower() == ".xml":
+        return _read_opencv_xml(path)
     with reading(path, "matrix"):
         lines = path.read_text().splitlines()
     return [line.replace(",", " ").split() for line in lines if line.strip()]
 
 
 # %% ../../nbs/data/26a_depth_maps.ipynb #99afa15e
-def read_intrinsics(path: str | Path) -> Camera:
-    """A camera from a 3 x 3 text file, or from JSON with `K` or with `fx fy cx cy` (pixels).
+@dataclass(frozen=True)
+class CameraFile:
+    """What a camera's file says.
 
-    Raises `DatasetError`.
+    >>> read_camera_file("realsense.json").size
+    (480, 640)
+    """
 
-    >>> read_intrinsics("camera.txt").K
+    camera: Camera
+    size: tuple[int, int] | None = None  # (H, W) of its images
+
+
+_SIZES = (("height", "width"), ("image_height", "image_width"))
+_DISTORTION = "coeffs D d distortion_coefficients distortion_coeffs dist_coeffs distortion".split()
+_MATRICES = "K k camera_matrix cameraMatrix intrinsic_matrix".split()
+
+
+def _numbers(value) -> list:
+    """The numbers of a list, a list of lists, or OpenCV's table with `data`."""
+    if isinstance(value, dict):
+        value = value.get("data")
+    if not isinstance(value, (list, tuple)):
+        return [value]
+    return [number for part in value for number in _numbers(part)]
+
+
+def _matrix_rows(value: dict, path: Path):
+    """The rows of K as a camera's table has them."""
+    name = next((k for k in _MATRICES if k in value), None)
+    if name is None:
+        u, v = ("ppx", "ppy") if "ppx" in value else ("cx", "cy")
+        require_keys(value, ("fx", "fy", u, v), "a camera without K", path)
+        fx, fy, cx, cy = (value[k] for k in ("fx", "fy", u, v))
+        return [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
+    flat = _numbers(value[name])
+    if len(flat) != 9:
+        return value[name]  # of another shape, which is said
+    rows = [flat[:3], flat[3:6], flat[6:]]
+    by_columns = name == "intrinsic_matrix" and not isinstance(value[name][0], (list, tuple))
+    return [list(row) for row in zip(*rows)] if by_columns else rows
+
+
+def _image_size(value: dict, path: Path) -> tuple[int, int] | None:
+    """(H, W) as a camera's table has it."""
+    for height, width in _SIZES:
+        if height in value and width in value:
+            size = _checked_matrix([[value[height], value[width]]], (1, 2), path)[0]
+            return (int(size[0]), int(size[1])) if size.min() > 0 else None
+    return None
+
+
+def _require_pinhole(value: dict, path: Path) -> None:
+    """Raise `DatasetError` where a camera's table has distortion coefficients that are not 0."""
+    for name in _DISTORTION:
+        numbers = [n for n in _numbers(value.get(name)) if n is not None]
+        if any(_checked_matrix([numbers], (1, len(numbers)), path)[0]):
+            problem, expected = "this lens distorts", "coefficients of 0: a pinhole camera"
+            found = f"{name} {', '.join(map(str, numbers[:8]))}"
+            fix = "undistort the depth maps, and give the camera of the undistorted ones (ROS: P)"
+            raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
+
+
+# %% ../../nbs/data/26a_depth_maps.ipynb #67d2cbec
+def read_camera_file(path: str | Path) -> CameraFile:
+    """A camera from a file of RealSense, Open3D, ROS or OpenCV, or a 3 x 3 text file (pixels).
+
+    Raises `DatasetError`, also for a lens that distorts.
+
+    >>> read_camera_file("camera_info.yaml").camera.K
     """
     path = Path(path)
-    rows = _read_rows(path)
-    if isinstance(rows, dict) and "K" in rows:
-        rows = rows["K"]
-    elif not isinstance(rows, list):
-        require_keys(rows, ("fx", "fy", "cx", "cy"), "a camera without K", path)
-        fx, fy, cx, cy = (rows[k] for k in ("fx", "fy", "cx", "cy"))
-        rows = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
+    rows, size = _read_rows(path), None
+    if not isinstance(rows, list):
+        if not isinstance(rows, dict):
+            problem, expected = "this is no camera", "a table, or three rows"
+            raise DatasetError(problem, file=path, found=repr(rows)[:80], expected=expected)
+        value = rows["intrinsic"] if isinstance(rows.get("intrinsic"), dict) else rows
+        _require_pinhole(value, path)
+        rows, size = _matrix_rows(value, path), _image_size(value, path)
     K = _checked_matrix(rows, (3, 3), path)
     if K[0, 0] <= 0 or K[1, 1] <= 0 or not np.allclose(K[2], [0, 0, 1]) or K[1, 0] != 0:
         problem = "these are no intrinsics"
         expected = "[fx s cx; 0 fy cy; 0 0 1] with fx, fy > 0"
         fix = "a pose file, or a transposed matrix?"
         raise DatasetError(problem, file=path, found=K.tolist(), expected=expected, fix=fix)
-    return Camera(K)
+    return CameraFile(Camera(K), size)
+
+
+def read_intrinsics(path: str | Path) -> Camera:
+    """The camera of a file, as `read_camera_file` reads it. Raises `DatasetError`.
+
+    >>> read_intrinsics("camera.txt").K
+    """
+    return read_camera_file(path).camera
 
 
 def read_pose(path: str | Path, tolerance: float = 0.01) -> Float[np.ndarray, "4 4"]:
@@ -98,55 +207,121 @@ def read_pose(path: str | Path, tolerance: float = 0.01) -> Float[np.ndarray, "4
 
 
 # %% ../../nbs/data/26a_depth_maps.ipynb #ce65005c
-def read_depth(
-    path: str | Path, scale: float = 1000.0, missing: Sequence[float] = (0, 65535)
-) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
-    """Metres and the valid mask of a 16-bit PNG or a .npy file.
+_FARTHEST = 1e6  # a number beyond it is a mark, in metres as in millimetres
+_STEPS = {unit: round(1 / metres) for unit, metres in UNITS.items()}  # a metre
 
-    Integers are divided by `scale`, floats are metres. NaN, infinity and the values `missing` (as
-    stored) are missing. Raises `InvalidDepth`.
+
+def _depth_numbers(path: Path) -> np.ndarray:
+    """The numbers of a depth map: 16-bit PNG, TIFF or .npy. Raises `DatasetError`."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return read_npy(path, 2)
+    if suffix not in (".tif", ".tiff"):
+        return read_depth_png(path)
+    import tifffile
+
+    with reading(path, "depth map"):
+        a = tifffile.imread(path)
+    if a.ndim == 3 and 1 in (a.shape[0], a.shape[2]):
+        a = a.reshape([n for n in a.shape if n > 1])
+    if a.ndim != 2 or a.dtype.kind not in "iuf" or a.dtype == np.uint8:
+        found, expected = f"{a.dtype}, {a.shape}", "one channel of floats, or of 16-bit numbers"
+        raise DatasetError("this is no depth map", file=path, found=found, expected=expected)
+    return a
+
+
+def _steps_a_metre(a: np.ndarray, scale: float | None, unit: str | None, path: Path) -> float:
+    """What a metre is in a depth map. Raises `DatasetError` for a scale of floats."""
+    if a.dtype.kind == "f":
+        if scale is not None:
+            found, expected = f"{a.dtype} and a scale of {scale:g}", "metres, or --unit mm"
+            problem = "floats have no scale"
+            raise DatasetError(
+                problem, file=path, found=found, expected=expected, fix="leave it out"
+            )
+        return _STEPS[unit or "m"]
+    return _STEPS[unit] if unit else scale or _STEPS["mm"]
+
+
+def _require_scale(scale: float | None, unit: str | None = None) -> None:
+    """Raise `MvadError` unless a scale is positive, and no unit is given beside it."""
+    if unit is not None:
+        require_known("unit", unit, UNITS)
+    if scale is not None and not 0 < scale < np.inf:
+        what, expected = "the scale is no number of steps a metre", "more than 0, such as 1000"
+        raise MvadError(what, found=scale, expected=expected)
+    if scale is not None and unit is not None:
+        found = f"--scale {scale:g} and --unit {unit}"
+        raise MvadError("a unit and a scale say the same", found=found, expected="one of them")
+
+
+# %% ../../nbs/data/26a_depth_maps.ipynb #25b2e196
+def read_depth(
+    path: str | Path,
+    scale: float | None = None,
+    missing: Sequence[float] = (0, 65535),
+    unit: str | None = None,
+) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
+    """Metres and the valid mask of a depth map: 16-bit PNG, TIFF or .npy.
+
+    Args:
+        scale: steps a metre of whole numbers (1000 unless it or a unit is given).
+        missing: values, as stored, that mean "not measured", as NaN and infinity do.
+        unit: of floats (metres unless given), or of whole numbers: m, cm or mm.
+
+    Raises:
+        DatasetError: for another kind of file, or a scale of floats.
+        InvalidDepth: for negative depths, or a map without a depth.
 
     >>> depth, valid = read_depth("frame-000000.depth.png")
     """
-    a = read_npy(path, 2) if Path(path).suffix.lower() == ".npy" else read_depth_png(path)
-    valid = np.isfinite(a) & ~np.isin(a, list(missing))
-    depth = np.where(valid, a, 0) / (scale if a.dtype.kind in "iu" else 1)
-    negative = int((depth < 0).sum())
+    _require_scale(scale, unit)
+    path = Path(path)
+    a = _depth_numbers(path)
+    steps = _steps_a_metre(a, scale, unit, path)
+    valid = np.isfinite(a) & (np.abs(np.nan_to_num(a)) < _FARTHEST) & ~np.isin(a, list(missing))
+    low = a[valid & (a <= 0)]
+    if low.size and (low == low[0]).all():
+        valid &= a > 0  # one number for all of them is a mark
+    negative = int((a[valid] < 0).sum())
     if negative:
+        found = f"{negative} pixels, {negative / a.size:.2%}"
         expected = "0 or missing, or metres in front of the camera"
-        found = f"{negative} pixels"
         raise InvalidDepth("negative depths", file=path, found=found, expected=expected)
     if not valid.any():
         found, expected = f"0 of {a.size} pixels", "at least one measured"
         raise InvalidDepth("depth map is empty", file=path, found=found, expected=expected)
-    return depth.astype(np.float32), valid
+    return (np.where(valid, a, 0) / steps).astype(np.float32), valid
 
 
 # %% ../../nbs/data/26a_depth_maps.ipynb #bb750d84
 def _depth_to_xyz_job(job: Job, parameters: dict) -> dict:
     """Write one depth map as a cloud; returns its share of valid pixels."""
     camera, path = Camera(np.array(parameters["K"])), job.inputs["depth"]
-    depth, valid = read_depth(path, parameters["scale"], parameters["missing"])
-    (width, height), (u, v) = depth.shape[::-1], camera.K[:2, 2]
-    if not (0 <= u < width and 0 <= v < height):
+    how = [parameters.get(k) for k in ("scale", "missing", "unit")]
+    depth, valid = read_depth(path, *how)
+    (height, width), (u, v), size = depth.shape, camera.K[:2, 2], parameters.get("size")
+    inside = 0 <= u < width and 0 <= v < height
+    if not inside or (size and tuple(size) != depth.shape):
         problem = "the camera belongs to another image size"
         found = f"{width} x {height} pixels, principal point {[float(u), float(v)]}"
         expected = "a principal point inside the image"
-        fix = "scale the intrinsics (Camera.scaled)"
+        if size:
+            expected = f"{size[1]} x {size[0]} pixels, as the camera's file says"
+        fix = "give the camera of this image size (Camera.scaled makes one of another)"
         raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
-    write_xyz_tiff(job.outputs["xyz"], back_project(depth, camera))
+    xyz = back_project(depth, camera)
+    fix = "--unit mm, or --scale with the steps a metre"
+    require_metres(xyz, valid, path, parameters.get("unit") or "m", fix)
+    write_xyz_tiff(job.outputs["xyz"], xyz)
     return {"valid": round(float(valid.mean()), 6)}
 
 
 def _xyz_to_depth_job(job: Job, parameters: dict) -> dict:
     """Write one cloud as a depth map, checked against the camera if there is one."""
     path, target = job.inputs["xyz"], job.outputs["depth"]
-    xyz, valid = read_xyz_tiff(path, missing="nan", min_valid=0)
+    xyz, valid = read_cloud(path, unit=parameters.get("unit", "m"), min_valid=0)
     entry, depth = {"valid": round(float(valid.mean()), 6)}, xyz[2]
-    behind = int((depth[valid] <= 0).sum())
-    if behind:
-        found, expected = f"{behind} points", "z > 0: a cloud in its camera's frame"
-        raise InvalidDepth("points behind the camera", file=path, found=found, expected=expected)
     if parameters["K"]:
         off = _pixels_off(xyz, valid, Camera(np.array(parameters["K"])))
         if off > 0.5:
@@ -161,7 +336,7 @@ def _xyz_to_depth_job(job: Job, parameters: dict) -> dict:
         near, far = depth[valid].min(), depth[valid].max()
         problem = "depth does not fit 16 bits"
         found = f"{near:g} to {far:g} m at {parameters['scale']:g} steps a metre"
-        fix = "choose another scale, or format='npy'"
+        fix = "choose another --scale, or --format npy"
         raise InvalidDepth(problem, file=path, found=found, expected="1 to 65534 steps", fix=fix)
     image = np.zeros(depth.shape, np.uint16)
     image[valid] = steps
@@ -213,7 +388,9 @@ def depth_to_xyz_files(
     out: str | Path,
     *,
     camera: Camera,
-    scale: float = 1000.0,
+    size: tuple[int, int] | None = None,
+    scale: float | None = None,
+    unit: str | None = None,
     missing: Sequence[float] = (0, 65535),
     pattern: str = "*",
     workers: int | None = None,
@@ -221,13 +398,16 @@ def depth_to_xyz_files(
 ) -> dict[str, dict]:
     """Turn depth maps below `root` into float32 xyz TIFF below `out`, 0 where missing.
 
-    Maps are 16-bit PNG in steps of 1/`scale` m, or .npy in metres. Returns {id: entry}.
+    Maps are PNG, TIFF or .npy: 16 bits in steps of 1/`scale` m (1000 unless given), or floats in
+    metres or the `unit`. `size`: (H, W) that the camera is made for. Returns {id: entry}.
 
     >>> depth_to_xyz_files("depth", "clouds", camera=read_intrinsics("camera.txt"))
     """
-    source = {"depth": (".png", ".npy")}
+    _require_scale(scale, unit)
+    source = {"depth": (".png", ".npy", ".tif", ".tiff")}
     jobs = _folder_jobs(Path(root), Path(out), pattern, source, {"xyz": ".tiff"})
     parameters = {"K": camera.K.tolist(), "scale": scale, "missing": list(missing)}
+    parameters |= {"unit": unit, "size": size and list(size)}
     run = {"parameters": parameters, "workers": workers, "progress": progress}
     return convert(jobs, _depth_to_xyz_job, out, name="depth_to_xyz", **run)
 
@@ -237,23 +417,29 @@ def xyz_to_depth_files(
     out: str | Path,
     *,
     camera: Camera | None = None,
-    scale: float = 1000.0,
+    unit: str = "m",
+    scale: float | None = None,
     format: str = "npy",
     pattern: str = "*",
     workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, dict]:
-    """Turn clouds (xyz TIFF, 0 or NaN where missing) below `root` into depth maps below `out`.
+    """Turn clouds (as `read_cloud` takes them) below `root` into depth maps below `out`.
 
-    `format`: npy (float32 metres) or png (16 bits, steps of 1/`scale` m). With a `camera`, each
-    cloud must be its own. Returns {id: entry}.
+    `format`: npy (float32 metres) or png (16 bits, steps of 1/`scale` m, 1000 unless given). With
+    a `camera`, each cloud must be its own. `unit`: of the clouds. Returns {id: entry}.
 
     >>> xyz_to_depth_files("clouds", "depth", format="png")
     """
     require_known("format of depth maps", format, ("npy", "png"))
-    source = {"xyz": (".tif", ".tiff")}
+    require_known("unit", unit, UNITS)
+    _require_scale(scale)
+    if scale is not None and format == "npy":
+        found, fix = f"--scale {scale:g} and --format npy", "leave --scale out, or --format png"
+        raise MvadError("depths as floats are metres and have no scale", found=found, fix=fix)
+    source = {"xyz": CLOUDS}
     jobs = _folder_jobs(Path(root), Path(out), pattern, source, {"depth": f".{format}"})
     K = camera.K.tolist() if camera else None
-    parameters = {"K": K, "scale": scale, "format": format}
+    parameters = {"K": K, "scale": scale or 1000.0, "format": format, "unit": unit}
     run = {"parameters": parameters, "workers": workers, "progress": progress}
     return convert(jobs, _xyz_to_depth_job, out, name="xyz_to_depth", **run)

@@ -2091,8 +2091,16 @@ d = {
             ),
             "mvad.core.sample.refused": ("core/sample.html#refused", "mvad/core/sample.py"),
             "mvad.core.sample.require": ("core/sample.html#require", "mvad/core/sample.py"),
+            "mvad.core.sample.require_image": (
+                "core/sample.html#require_image",
+                "mvad/core/sample.py",
+            ),
             "mvad.core.sample.require_known": (
                 "core/sample.html#require_known",
+                "mvad/core/sample.py",
+            ),
+            "mvad.core.sample.require_maps": (
+                "core/sample.html#require_maps",
                 "mvad/core/sample.py",
             ),
             "mvad.core.sample.resize": ("core/sample.html#resize", "mvad/core/sample.py"),
@@ -5465,6 +5473,10 @@ d = {
             ),
             "mvad.encoders.lifted._in_bf16": (
                 "encoders/lifted.html#_in_bf16",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted._square_view": (
+                "encoders/lifted.html#_square_view",
                 "mvad/encoders/lifted.py",
             ),
             "mvad.encoders.lifted._training_views": (

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .sample import MvadError, require, require_known
+from .sample import MvadError, require, require_known, require_maps
 
 # %% auto #0
 __all__ = [
@@ -204,6 +204,7 @@ def gaussian_operator(
 
 def _filter_separably(map, operator: Callable):
     "`operator(H) @ map @ operator(W).T` for a tensor or an array; refuses NaN, which would spread."
+    require_maps(map)
     finite = torch.isfinite(map) if isinstance(map, Tensor) else np.isfinite(map)
     what = "a map to be smoothed holds NaN or infinity"
     require(bool(finite.all()), what, expected="finite values")
@@ -299,6 +300,7 @@ def upsample(
     >>> upsample(np.ones((2, 7, 7)), 28).shape
     (2, 28, 28)
     """
+    require_maps(map)
     x = map if isinstance(map, Tensor) else torch.as_tensor(np.ascontiguousarray(map))
     size = (size, size) if isinstance(size, int) else tuple(size)
     options = {"align_corners": align_corners} if mode in ("bilinear", "bicubic") else {}
@@ -314,6 +316,7 @@ IMAGE_SCORE = {"paper": "max", "released": "max_over_root_mean"}  # CFM Sec. 3.3
 def _flat_maps(map) -> tuple[np.ndarray, Float[np.ndarray, "n P"]]:
     "The map or maps as a floating array, and the same with one row a map."
     map = map.detach().cpu().numpy() if isinstance(map, Tensor) else np.asarray(map)
+    require_maps(map)
     map = map if np.issubdtype(map.dtype, np.floating) else map.astype(np.float64)
     return map, map.reshape(-1, map.shape[-2] * map.shape[-1])
 

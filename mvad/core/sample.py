@@ -28,6 +28,8 @@ __all__ = [
     "pad_square",
     "nearest_indices",
     "pick_nearest",
+    "require_image",
+    "require_maps",
     "resize_channels",
     "resize_mask_as_pillow",
     "resize",
@@ -344,6 +346,33 @@ def pick_nearest(
     return array[..., rows[:, None], columns]
 
 
+# %% ../../nbs/core/01_sample.ipynb #63262e59
+def require_image(name: str, array, channels: int | tuple[int, ...] | None = None) -> None:
+    """Raise `MvadError` unless an array is (channels, H, W), or (H, W) where `channels` is None.
+
+    >>> require_image("xyz", np.zeros((3, 480, 640)), channels=3)
+    """
+    found = np.shape(array)
+    if channels is None:
+        require(len(found) == 2, f"{name} has the wrong axes", found=found, expected="(H, W)")
+        return
+    several = channels if isinstance(channels, tuple) else (channels,)
+    expected = " or ".join(f"({c}, H, W)" for c in several)
+    right = len(found) == 3 and found[0] in several
+    require(right, f"{name} must be channels first", found=found, expected=expected)
+
+
+def require_maps(map) -> None:
+    """Raise `MvadError` for maps (H, W, 1), which would pass as H maps of W x 1.
+
+    >>> require_maps(np.zeros((2, 480, 640)))
+    """
+    found = np.shape(map)
+    trailing = len(found) > 2 and found[-1] == 1 < found[-2]
+    what, fix = "maps have their channel last", "take map[..., 0]"
+    require(not trailing, what, found=found, expected="(V, H, W)", fix=fix)
+
+
 # %% ../../nbs/core/01_sample.ipynb #5664a59a
 def resize_channels(
     image: Float[np.ndarray, "c H W"],
@@ -362,6 +391,7 @@ def resize_channels(
     """
     from PIL import Image
 
+    require_image("image", image, channels=(1, 2, 3, 4))
     filters = {"bicubic": Image.BICUBIC, "bilinear": Image.BILINEAR}
     filter = filters[require_known("filter", filter, filters)]
     if eight_bits:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float
 from ..core.geometry import fit_plane, valid_points
-from ..core.sample import MvadError, View, pick_nearest, resize_channels
+from ..core.sample import MvadError, View, pick_nearest, require_image, resize_channels
 from .features import normals_of
 
 # %% auto #0
@@ -35,6 +35,7 @@ NORMAL_SIGNS = np.array([1, -1, -1], np.float32).reshape(3, 1, 1)
 
 def normals_to_colours(normals: Float[np.ndarray, "3 H W"]) -> Float[np.ndarray, "3 H W"]:
     """Normals as Eyecandies colours them, in [0, 1]."""
+    require_image("normals", normals, channels=3)
     return np.clip((NORMAL_SIGNS * normals + 1) / 2, 0, 1)
 
 
@@ -74,6 +75,7 @@ def resize_view(view: View, size: int, protocol: str = "paper") -> View:
 # %% ../../nbs/encoders/17_depth_images.ipynb #836b13ad
 def _corner_patches(xyz: Float[np.ndarray, "3 H W"], side: int = 3) -> list[np.ndarray]:
     "The top left, top right, bottom left and bottom right corner."
+    require_image("xyz", xyz, channels=3)
     first, last = slice(side), slice(-side, None)
     return [xyz[:, rows, columns] for rows in (first, last) for columns in (first, last)]
 
@@ -92,6 +94,7 @@ def plane_distance(
         >>> plane_distance(np.full((3, 1, 1), 2.0), np.eye(3)).round(2).item()
         2.89
     """
+    require_image("xyz", xyz, channels=3)
     a, b, c = anchors.astype(np.float64)
     n = np.cross(b - a, c - a)
     with np.errstate(invalid="ignore"):
@@ -136,6 +139,7 @@ def close_mask(mask: Bool[np.ndarray, "H W"], iterations: int = 3) -> Bool[np.nd
     """
     from scipy.ndimage import maximum_filter, minimum_filter
 
+    require_image("mask", mask)
     side = 2 * iterations + 1
     grown = maximum_filter(mask.astype(np.uint8), side, mode="constant", cval=0)
     return minimum_filter(grown, side, mode="constant", cval=1).astype(bool)
@@ -154,6 +158,7 @@ def fill_zeros(z: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
         p = p[:-2] + p[1:-1] + p[2:]
         return p[:, :-2] + p[:, 1:-1] + p[:, 2:]
 
+    require_image("depth", z)
     count = neighbour_sum((z > 0).astype(np.float64))
     return np.where(z == 0, neighbour_sum(z) / (count + 1e-12), z)
 
@@ -173,6 +178,7 @@ def object_depth(
         >>> print(f"{depth.min():.1f} to {depth.max():.1f}")
         0.1 to 0.9
     """
+    require_image("xyz", xyz, channels=3)
     z = xyz[2].astype(np.float64)
     if prep == "released":
         z = z * close_mask((_table_distance(xyz, fallback) > 0.005) & (z != 0))

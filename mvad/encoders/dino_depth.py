@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from ..core.detector import settings_from
-from ..core.sample import MvadError, View, require_known
+from ..core.sample import MvadError, View, require_image, require_known
 from ..core.training import checkpoint_header, load_checkpoint, seeded
 from .features import Encoder, Features, encoder_settings, file_sha256, library_version
 from .features import setting_field, settings_hash, source_arrays
@@ -42,6 +42,7 @@ def prepare_depth_map(
     Depths that are not positive (some sensors count from a reference plane) are shifted first, so
     that none is mistaken for invalid.
     """
+    require_image("depth", depth)
     depth, valid = np.asarray(depth, np.float32), valid & np.isfinite(depth)
     if not valid.any():
         raise MvadError("a depth map needs valid pixels", found="none")

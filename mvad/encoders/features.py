@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..core.files import WriteError, cache_root, write_bytes
 from ..core.geometry import SparseOperator, bilinear_operator, farthest_point_sample, nn3_weights
 from ..core.geometry import valid_points
-from ..core.sample import MvadError, View, import_open3d, require_known
+from ..core.sample import MvadError, View, import_open3d, require_image, require_known
 
 # %% auto #0
 __all__ = [
@@ -463,6 +463,7 @@ def depth_image(
     depth: Float[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"]
 ) -> Float[np.ndarray, "3 H W"]:
     "Depth between its valid minimum (0) and maximum (1) on three channels; 0 where not valid."
+    require_image("depth", depth)
     if not valid.any():
         raise MvadError("a depth image needs valid pixels", found="none")
     low, high = depth[valid].min(), depth[valid].max()
@@ -493,6 +494,7 @@ def normals_of(
 
     Zero where not valid or without a valid neighbour along the row or the column.
     """
+    require_image("xyz", xyz, channels=3)
     p = xyz.astype(np.float64)
     n = np.cross(_slope(p, valid, 1), _slope(p, valid, 0), axis=0)
     length = np.linalg.norm(n, axis=0)
@@ -504,6 +506,7 @@ def normals_image(
     normals: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"]
 ) -> Float[np.ndarray, "3 H W"]:
     "Normals mapped from [-1, 1] to [0, 1]; 0 where not valid."
+    require_image("normals", normals, channels=3)
     return ((normals + 1) / 2 * valid).astype(np.float32)
 
 

@@ -207,6 +207,20 @@ def branch_maps(
 
 
 # %% ../../nbs/encoders/13_lifted.ipynb #6829ecd6
+def _square_view(view: View, s) -> View:
+    """A view padded to a square of `s.size`, its cloud in metres.
+
+    As released, the mask's border is repeated into the pad, and points are those that have three
+    coordinates other than 0.
+    """
+    if s.protocol != "released":
+        return shrink_cloud(resize(pad_square(view), s.size), s.shrink)
+    small = resize(pad_square(view, gt_fill="edge"), s.size, s.protocol)
+    if small.xyz is not None:
+        small = replace(small, valid=small.valid & (small.xyz != 0).all(0))
+    return shrink_cloud(small, s.shrink)
+
+
 class _TwoEncoderDetector(Detector):
     """A method that looks at views through two frozen encoders, F_2D and F_3D.
 
@@ -231,14 +245,7 @@ class _TwoEncoderDetector(Detector):
 
     def transform(self, sample: Sample) -> Sample:
         "The sample padded to a square of the settings' `size`, its clouds in metres."
-        s = self.settings
-        gt_fill = "edge" if s.protocol == "released" else "zero"
-
-        def square(view):
-            small = resize(pad_square(view, gt_fill=gt_fill), s.size, s.protocol)
-            return shrink_cloud(small, s.shrink)
-
-        return map_views(sample, square)
+        return map_views(sample, lambda view: _square_view(view, self.settings))
 
     def features(self, view: View) -> tuple[Features, Features]:
         "(F_2D, F_3D) of a prepared view."

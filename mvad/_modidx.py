@@ -2568,10 +2568,12 @@ d = {
             "mvad.data.base._exr_header": ("data/base.html#_exr_header", "mvad/data/base.py"),
             "mvad.data.base._file_hash": ("data/base.html#_file_hash", "mvad/data/base.py"),
             "mvad.data.base._files_of_role": ("data/base.html#_files_of_role", "mvad/data/base.py"),
+            "mvad.data.base._has_layout": ("data/base.html#_has_layout", "mvad/data/base.py"),
             "mvad.data.base._image_header": ("data/base.html#_image_header", "mvad/data/base.py"),
             "mvad.data.base._npy_header": ("data/base.html#_npy_header", "mvad/data/base.py"),
             "mvad.data.base._pil": ("data/base.html#_pil", "mvad/data/base.py"),
             "mvad.data.base._read_recipe": ("data/base.html#_read_recipe", "mvad/data/base.py"),
+            "mvad.data.base._recognise": ("data/base.html#_recognise", "mvad/data/base.py"),
             "mvad.data.base._repeated_points": (
                 "data/base.html#_repeated_points",
                 "mvad/data/base.py",
@@ -2581,6 +2583,8 @@ d = {
                 "mvad/data/base.py",
             ),
             "mvad.data.base._tiff_header": ("data/base.html#_tiff_header", "mvad/data/base.py"),
+            "mvad.data.base._unread_files": ("data/base.html#_unread_files", "mvad/data/base.py"),
+            "mvad.data.base._what_lies_in": ("data/base.html#_what_lies_in", "mvad/data/base.py"),
             "mvad.data.base.array_hash": ("data/base.html#array_hash", "mvad/data/base.py"),
             "mvad.data.base.channels_last": ("data/base.html#channels_last", "mvad/data/base.py"),
             "mvad.data.base.checked_cloud_array": (
@@ -2671,12 +2675,16 @@ d = {
                 "data/check.html#_batch.__init__",
                 "mvad/data/check.py",
             ),
+            "mvad.data.check._Seen": ("data/check.html#_seen", "mvad/data/check.py"),
+            "mvad.data.check._Seen.examine": (
+                "data/check.html#_seen.examine",
+                "mvad/data/check.py",
+            ),
             "mvad.data.check._batch_key": ("data/check.html#_batch_key", "mvad/data/check.py"),
             "mvad.data.check._changed": ("data/check.html#_changed", "mvad/data/check.py"),
             "mvad.data.check._check_sum": ("data/check.html#_check_sum", "mvad/data/check.py"),
             "mvad.data.check._count": ("data/check.html#_count", "mvad/data/check.py"),
             "mvad.data.check._duplicates": ("data/check.html#_duplicates", "mvad/data/check.py"),
-            "mvad.data.check._examine": ("data/check.html#_examine", "mvad/data/check.py"),
             "mvad.data.check._examine_all": ("data/check.html#_examine_all", "mvad/data/check.py"),
             "mvad.data.check._open_split": ("data/check.html#_open_split", "mvad/data/check.py"),
             "mvad.data.check._read_sums": ("data/check.html#_read_sums", "mvad/data/check.py"),
@@ -3113,13 +3121,22 @@ d = {
                 "data/images.html#imagedataset.splits",
                 "mvad/data/images.py",
             ),
+            "mvad.data.images._mask_is_missing": (
+                "data/images.html#_mask_is_missing",
+                "mvad/data/images.py",
+            ),
             "mvad.data.images.check_mask": ("data/images.html#check_mask", "mvad/data/images.py"),
             "mvad.data.images.files_by_stem": (
                 "data/images.html#files_by_stem",
                 "mvad/data/images.py",
             ),
+            "mvad.data.images.holds_files": ("data/images.html#holds_files", "mvad/data/images.py"),
             "mvad.data.images.masks_of_split": (
                 "data/images.html#masks_of_split",
+                "mvad/data/images.py",
+            ),
+            "mvad.data.images.misnamed_good": (
+                "data/images.html#misnamed_good",
                 "mvad/data/images.py",
             ),
             "mvad.data.images.require_keys": (
@@ -3132,6 +3149,10 @@ d = {
             ),
             "mvad.data.images.sort_splits": ("data/images.html#sort_splits", "mvad/data/images.py"),
             "mvad.data.images.subfolders": ("data/images.html#subfolders", "mvad/data/images.py"),
+            "mvad.data.images.unread_images": (
+                "data/images.html#unread_images",
+                "mvad/data/images.py",
+            ),
         },
         "mvad.data.jobs": {
             "mvad.data.jobs.Job": ("data/jobs.html#job", "mvad/data/jobs.py"),
@@ -3597,6 +3618,10 @@ d = {
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d._jobs": ("data/mvtec3d.html#_jobs", "mvad/data/mvtec3d.py"),
+            "mvad.data.mvtec3d._lacking_mask_faults": (
+                "data/mvtec3d.html#_lacking_mask_faults",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d._pad_like_cloud": (
                 "data/mvtec3d.html#_pad_like_cloud",
                 "mvad/data/mvtec3d.py",
@@ -3641,6 +3666,23 @@ d = {
             "mvad.data.mvtec3d.write_mvtec3d": (
                 "data/mvtec3d.html#write_mvtec3d",
                 "mvad/data/mvtec3d.py",
+            ),
+        },
+        "mvad.data.notes": {
+            "mvad.data.notes.MaskFacts": ("data/notes.html#maskfacts", "mvad/data/notes.py"),
+            "mvad.data.notes._facts_of": ("data/notes.html#_facts_of", "mvad/data/notes.py"),
+            "mvad.data.notes._first_photographs": (
+                "data/notes.html#_first_photographs",
+                "mvad/data/notes.py",
+            ),
+            "mvad.data.notes._on_area": ("data/notes.html#_on_area", "mvad/data/notes.py"),
+            "mvad.data.notes._on_softness": ("data/notes.html#_on_softness", "mvad/data/notes.py"),
+            "mvad.data.notes._unmasked": ("data/notes.html#_unmasked", "mvad/data/notes.py"),
+            "mvad.data.notes.bit_depths": ("data/notes.html#bit_depths", "mvad/data/notes.py"),
+            "mvad.data.notes.mask_facts": ("data/notes.html#mask_facts", "mvad/data/notes.py"),
+            "mvad.data.notes.notes_on_masks": (
+                "data/notes.html#notes_on_masks",
+                "mvad/data/notes.py",
             ),
         },
         "mvad.data.own": {

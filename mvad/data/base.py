@@ -13,7 +13,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from numbers import Integral
@@ -24,13 +24,14 @@ from jaxtyping import Bool, Float, UInt16
 from PIL import ImageOps
 
 from ..core.files import by_rename, require_regular, write_text
-from ..core.registry import dataset_entry
+from ..core.registry import dataset_entry, list_datasets
 from ..core.geometry import back_project
 from ..core.pixels import is_wide, open_image, opaque, orientation, read_pixels, upright_size
 from ..core.sample import Camera, MvadError, Sample, View, did_you_mean
 
 # %% auto #0
 __all__ = [
+    "GOOD_NAMES",
     "DatasetError",
     "DatasetNotFound",
     "EmptyCategory",
@@ -264,6 +265,7 @@ def _require_upright(path: str | Path) -> None:
         raise DatasetError(problem, file=path, found=found, expected=expected, fix=fix)
 
 
+# %% ../../nbs/data/20_base.ipynb #1750cc64
 def read_mask_values(path: str | Path) -> np.ndarray:
     """The values (H, W) of a mask file, upright; 0 where nothing is marked.
 
@@ -688,6 +690,15 @@ def _files_of_role(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
 
 
 # %% ../../nbs/data/20_base.ipynb #f1f63b4b
+def _unread_files(folder: Path, suffixes: Sequence[str]) -> list[str]:
+    """What lies in a folder instead of files with these suffixes, if there is anything."""
+    others = sorted({p.suffix for p in list_folder(folder) if p.is_file()} - set(suffixes))
+    kinds = [s or "without suffix" for s in others if s.lower() not in suffixes]
+    if not kinds:
+        return []
+    return [f"{folder.name}/ holds {', '.join(kinds)} instead of {' or '.join(suffixes)}"]
+
+
 def pair_by_stem(
     folders: dict[str, tuple[Path, Sequence[str]]], optional: Sequence[str] = ()
 ) -> dict[str, dict[str, Path]]:
@@ -714,6 +725,7 @@ def pair_by_stem(
         more = f" and {len(who) - 5} more" if len(who) > 5 else ""
         if who:
             told.append(f"no {what} {', '.join(who[:5])}{more}")
+            told += _unread_files(*folders[what]) if what in folders else []
     if told:
         where = os.path.commonpath([str(folder) for folder, _ in folders.values()])
         expected = f"the same names in {' and '.join(needed)}"
@@ -810,6 +822,17 @@ class Records(Sequence):
 
 
 # %% ../../nbs/data/20_base.ipynb #22035e63
+def _what_lies_in(root: Path | None, category: str, split: str) -> str:
+    """Told where there is no sample."""
+    places = [] if root is None else [root / category / split, root / category]
+    folder = next((p for p in places if p.is_dir()), None)
+    if folder is None:
+        return "0 samples"
+    names = [p.name for p in list_folder(folder)]
+    return f"0 samples; in {folder} lie {', '.join(names[:5]) or 'no files'}"
+
+
+# %% ../../nbs/data/20_base.ipynb #3c9b336e
 class Dataset(Records):
     """A lazy `Sequence[Sample]` of one category and split.
 
@@ -820,6 +843,7 @@ class Dataset(Records):
     """
 
     name = "dataset"
+    masks_are_files = True  # a defective record without one was not drawn
 
     def __init__(
         self, root: str | Path | None, category: str, split: str, records: Iterable[Record]
@@ -828,8 +852,8 @@ class Dataset(Records):
         self.category, self.split, self.records = category, split, tuple(records)
         if not self.records:
             problem = f"{self.name}: no sample in split {split} of {category}"
-            fix = self.how_to_get()
-            raise EmptyCategory(problem, file=root, found="0 samples", fix=fix)
+            found = _what_lies_in(self.root, category, split)
+            raise EmptyCategory(problem, file=root, found=found)
         twice = [i for i, n in Counter(self.ids).items() if n > 1]
         if twice:
             problem, found = f"{self.name}: sample ids are not unique", ", ".join(twice[:5])
@@ -929,6 +953,34 @@ def recipe(name: str) -> dict:
 
 
 # %% ../../nbs/data/20_base.ipynb #b0be5394
+GOOD_NAMES = ("good", "goods", "ok", "okay", "io", "normal", "pass", "passed", "defect_free", "gut")
+
+
+def _recognise(root: Path, name: str) -> str:
+    """What to do with a folder that is not laid out as the data set `name` is."""
+    for folder in [root, *(p for p in list_folder(root) if p.is_dir())]:
+        others = [n for n in list_datasets() if n != name and _has_layout(n, folder)]
+        if others:
+            what = "--dataset" if folder == root else f"--root {folder} --dataset"
+            first = others[0]
+            like = f"{folder} looks like {' or '.join(others)}"
+            return f"{like}: name it ({what} {first}, or mvad data check {first})"
+    good = [p for pattern in ("*/*", "*/*/*") for p in root.glob(pattern) if p.is_dir()]
+    good = [p for p in good if p.name.lower() in GOOD_NAMES and p.name != "good"]
+    if good:
+        return f"good samples must lie in a folder called good: rename {good[0]}"
+    return f"lay your files out so (mvad data make {name} --out DIR shows it), or give another root"
+
+
+def _has_layout(name: str, folder: Path) -> bool:
+    """Whether a folder holds categories as the data set `name` lays them out."""
+    with suppress(Exception):  # another layout's loader may stumble over these files
+        cls = dataset_class(name)
+        return issubclass(cls, _Folders) and bool(cls.categories_in(folder))
+    return False
+
+
+# %% ../../nbs/data/20_base.ipynb #34c6e313
 class _Folders(Dataset):
     """Where a data set in files lies: its root, its categories and their splits."""
 
@@ -966,6 +1018,8 @@ class _Folders(Dataset):
         fix = cls.how_to_get()
         if root.name in cls.categories_in(root.parent):
             fix = f"this is a category itself: give its parent, {root.parent}"
+        elif entries or list_folder(root):
+            fix = _recognise(root, cls.name)
         problem = f"{cls.name}: no category folder under the root"
         raise DatasetNotFound(problem, file=root, found=found, expected=cls.expects, fix=fix)
 

@@ -17,6 +17,7 @@ from .base import Dataset, DatasetError, EmptyCategory, Record, with_file
 from .base import dataset_class, file_hash, path_below, reading, recipe
 from .jobs import append_line, read_journal, run_parallel, worker_count
 from .layout import SUMS
+from .notes import MaskFacts, bit_depths, mask_facts, notes_on_masks
 
 # %% auto #0
 __all__ = ["Fault", "Report", "check"]
@@ -107,16 +108,24 @@ def _table_row(d: Dataset) -> tuple[dict, DatasetError | None]:
 
 
 # %% ../../nbs/data/20c_check.ipynb #0c8faee9
-def _examine(d: Dataset, r: Record, deep: bool) -> tuple[Fault | None, str]:
-    """What is wrong with one sample, and (deep) the hash of what it holds."""
-    try:
-        d.headers(r)
-        if not deep:
-            return None, ""
-        d.read_all(r)
-        return None, d.content(r, masks=False)
-    except MvadError as e:
-        return Fault.from_error(e, r.id), ""
+@dataclass
+class _Seen:
+    """What a look at some samples showed, as it stands in the journal."""
+
+    faults: list[dict] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)  # (deep) the hash of a sample by its id
+    masks: list[dict] = field(default_factory=list)  # (deep) what is told of them in notes
+
+    def examine(self, d: Dataset, r: Record, deep: bool) -> None:
+        """Add what is wrong with one sample, and (deep) what it holds."""
+        try:
+            d.headers(r)
+            if deep:
+                d.read_all(r)
+                self.contents[r.id] = d.content(r, masks=False)
+                self.masks += [asdict(fact) for fact in mask_facts(r)]
+        except MvadError as e:
+            self.faults.append(asdict(Fault.from_error(e, r.id)))
 
 
 class _Batch:
@@ -126,11 +135,10 @@ class _Batch:
         self.deep = deep
 
     def __call__(self, d: Dataset) -> dict:
-        seen = {r.id: _examine(d, r, self.deep) for r in d.records}
-        return {
-            "faults": [asdict(fault) for fault, _ in seen.values() if fault],
-            "contents": {id: content for id, (_, content) in seen.items() if content},
-        }
+        seen = _Seen()
+        for r in d.records:
+            seen.examine(d, r, self.deep)
+        return asdict(seen)
 
 
 def _batch_key(d: Dataset) -> str:
@@ -265,11 +273,18 @@ def check(
             datasets += [] if d is None else [d]
     _count(report, datasets, strict, [] if categories else known)
     which = hashlib.sha1(f"{name} {home.resolve()} {sorted(options.items())}".encode()).hexdigest()
-    journal, contents = cache_root() / "checks" / f"{which[:16]}.jsonl", {}
+    journal, seen = cache_root() / "checks" / f"{which[:16]}.jsonl", _Seen()
     for found in _examine_all(datasets, journal, deep=deep, workers=workers, progress=progress):
-        report.faults += [Fault(**f) for f in found["faults"]]
-        contents.update(found["contents"])
-    report.faults += _duplicates(contents, home)
+        seen.faults += found["faults"]
+        seen.contents.update(found["contents"])
+        seen.masks += found["masks"]
+    report.faults += [Fault(**f) for f in seen.faults]
+    report.faults += _duplicates(seen.contents, home)
+    report.notes += notes_on_masks(datasets, [MaskFacts(**f) for f in seen.masks])
+    for category in dict.fromkeys(d.category for d in datasets):
+        told, wrong = bit_depths([d for d in datasets if d.category == category])
+        report.notes += told
+        report.faults += [Fault.from_error(e) for e in wrong]
     if deep and (home / SUMS).exists():
         report.faults += list(_changed(home, {f.file for f in report.faults}, progress))
     report.faults = sorted(dict.fromkeys(report.faults), key=lambda f: f.file)

@@ -10,15 +10,19 @@ import numpy as np
 from jaxtyping import Bool
 from ..core.sample import Sample, View
 from .base import DatasetError, FileDataset, PairingError, Record, natural_key, read_mask
-from .base import read_rgb, recipe, list_folder
+from .base import GOOD_NAMES, read_rgb, recipe, list_folder
 
 # %% auto #0
 __all__ = [
+    "MASK_SUFFIXES",
     "require_keys",
     "sort_splits",
     "files_by_stem",
     "subfolders",
+    "holds_files",
     "scan_defect_folders",
+    "misnamed_good",
+    "unread_images",
     "check_mask",
     "masks_of_split",
     "ImageDataset",
@@ -96,27 +100,39 @@ def subfolders(*places: Path) -> list[str]:
     return sorted(names, key=natural_key)
 
 
+MASK_SUFFIXES = (".png", ".bmp")  # what keeps each pixel as it was drawn
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether a visible file lies in a folder, or in one below it.
+
+    >>> holds_files(Path("bottle/ground_truth"))
+    """
+    return any(holds_files(p) if p.is_dir() else True for p in list_folder(folder))
+
+
 def scan_defect_folders(
     images: Path, masks: Path, category: str, split: str, *, suffixes: Sequence[str], ending: str
 ) -> Iterator[Record | DatasetError]:
     """The samples of a split: `images/<defect>/` with `masks/<defect>/`; faults come in between.
 
+    Where no mask was drawn at all, records have none; where some were, each defect needs its own.
     A folder of masks without images is a fault too. `suffixes` are the images', `ending` is what
     the stem of a mask has and that of its image has not.
 
     >>> scan_defect_folders(test, truth, "bottle", "test", suffixes=[".png"], ending="_mask")
     """
+    drawn = holds_files(masks)
     for defect in subfolders(images, masks):
-        if images / defect == masks:
+        folder = images / defect
+        if folder == masks:
             continue
-        rgb, faults = files_by_stem(images / defect, suffixes)
-        gt, more = files_by_stem(masks / defect, (".png",), ending)
-        yield from faults + more
+        rgb, faults = files_by_stem(folder, suffixes)
+        gt, more = files_by_stem(masks / defect, MASK_SUFFIXES, ending)
+        yield from [*faults, *more, *misnamed_good(folder), *unread_images(folder, rgb, suffixes)]
         for stem, path in rgb.items():
-            if defect != "good" and stem not in gt:
-                expected = masks / defect / f"{stem}{ending}.png"
-                problem = "an anomalous image has no mask"
-                yield DatasetError(problem, file=path, found="none", expected=expected)
+            if drawn and defect != "good" and stem not in gt:
+                yield _mask_is_missing(path, masks / defect / f"{stem}{ending}.png")
                 continue
             files = {"rgb": path} | ({"gt": gt[stem]} if stem in gt else {})
             yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, (files,))
@@ -124,6 +140,48 @@ def scan_defect_folders(
             found = f"no {stem} in {images / defect}"
             expected = f"an image {stem}{suffixes[0]}"
             yield PairingError("a mask has no image", file=gt[stem], found=found, expected=expected)
+
+
+def _mask_is_missing(image: Path, mask: Path) -> DatasetError:
+    """The fault of an anomalous image without mask; a file of that name says why."""
+    there = [p.name for p in list_folder(mask.parent) if p.stem == mask.stem]
+    problem, found, fix = "an anomalous image has no mask", "none", None
+    if there:
+        found = f"{there[0]}, which is not read"
+        fix = "a JPEG changes the values along edges: save masks as PNG"
+    return DatasetError(problem, file=image, found=found, expected=mask, fix=fix)
+
+
+# %% ../../nbs/data/20a_images.ipynb #5035ec1a
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".heic", ".jp2")
+
+
+def misnamed_good(folder: Path) -> list[DatasetError]:
+    """The fault of a folder of good samples that is not called good, if it is one.
+
+    >>> misnamed_good(Path("bottle/test/OK"))
+    """
+    name = folder.name
+    if name == "good" or name.lower() not in GOOD_NAMES or not folder.is_dir():
+        return []
+    problem = "good samples must lie in a folder called good"
+    return [DatasetError(problem, file=folder, found=name, expected="good", fix="rename it")]
+
+
+def unread_images(
+    folder: Path, read: Mapping[str, Path], suffixes: Sequence[str]
+) -> list[DatasetError]:
+    """The fault of a folder that holds pictures, none of which is read.
+
+    >>> unread_images(Path("bottle/test/good"), {}, [".png"])
+    """
+    others = [p for p in list_folder(folder) if p.suffix.lower() in _PICTURES]
+    if read or not others:
+        return []
+    kinds = ", ".join(sorted({p.suffix for p in others}))
+    found, fix = f"{len(others)} files {kinds}", "convert them, for example to PNG"
+    problem, expected = "the photographs are of a format that is not read", " or ".join(suffixes)
+    return [DatasetError(problem, file=folder, found=found, expected=expected, fix=fix)]
 
 
 # %% ../../nbs/data/20a_images.ipynb #eb984734
@@ -170,8 +228,9 @@ def masks_of_split(masks: str, split: str) -> str:
 class ImageDataset(FileDataset):
     """Photographs with masks, one view a sample, in the layout of MVTec AD unless told otherwise.
 
-    Grey images become RGB; an unlabelled sample has no `gt`. The recipe gives suffixes, endings
-    and the masks' folder, which `masks_of_split` completes.
+    Grey images become RGB. An unlabelled sample has no `gt`, nor has a defective one of a split
+    for which nobody drew masks. The recipe gives suffixes, endings and the masks' folder, which
+    `masks_of_split` completes.
 
     Example: `load_dataset("mvtec", root, "bottle", "test")[0].view.gt`
     """
@@ -209,9 +268,11 @@ class ImageDataset(FileDataset):
         names = {"suffixes": self.pattern("images"), "ending": self.pattern("mask_ending")}
         yield from scan_defect_folders(home / category / split, masks, category, split, **names)
 
-    def read_gt(self, record: Record, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-        """The sample's ground truth: its file's, or nothing."""
+    def read_gt(self, record: Record, size: tuple[int, int]) -> Bool[np.ndarray, "H W"] | None:
+        """The sample's ground truth: its file's, or nothing; None where nobody drew it."""
         file = record.files[0].get("gt")
+        if file is None and record.label:
+            return None
         gt = np.zeros(size, bool) if file is None else read_mask(file)
         return check_mask(gt, size, record.label, file)
 

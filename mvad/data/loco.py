@@ -14,7 +14,7 @@ from ..core.files import write_json
 from .base import DatasetError, PairingError, Record, natural_key, read_json, read_mask
 from .base import read_mask_values, write_png
 from .images import ImageDataset, check_mask, files_by_stem, masks_of_split, require_keys
-from .images import subfolders
+from .images import holds_files, misnamed_good, subfolders, unread_images
 from .layout import Item, Layout
 from .mvtec import running_number
 from .synthetic import DEFECTS
@@ -142,11 +142,11 @@ def _scan_region_folders(
     >>> _scan_region_folders(test / "good", truth / "good", "screw_bag", "test", [".png"])
     """
     rgb, faults = files_by_stem(images, suffixes)
-    defect = images.name
-    yield from faults
+    defect, drawn = images.name, holds_files(masks.parent)
+    yield from [*faults, *misnamed_good(images), *unread_images(images, rgb, suffixes)]
     for stem, path in rgb.items():
         folder, regions = masks / stem, files_by_stem(masks / stem, (".png",))[0]
-        if defect != "good" and not regions:
+        if drawn and defect != "good" and not regions:
             found = "an empty folder" if folder.is_dir() else "no such folder"
             expected = f"a folder with a mask for each region of {path.name}"
             problem = "an anomalous image has no region"
@@ -178,7 +178,7 @@ class LOCO(ImageDataset):
         images = home / category / split
         masks = self.mask_folder(home, category, split)
         defects, kinds = subfolders(images, masks), {}
-        if set(defects) - {"good"}:
+        if set(defects) - {"good"} and holds_files(masks):
             config = home / category / self.pattern("config")
             try:
                 kinds = _read_defect_kinds(config, self.pattern("config_name"))
@@ -189,9 +189,11 @@ class LOCO(ImageDataset):
             for f in _scan_region_folders(*places, category, split, self.pattern("images")):
                 yield replace(f, info={"defects": kinds}) if isinstance(f, Record) else f
 
-    def read_gt(self, record: Record, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    def read_gt(self, record: Record, size: tuple[int, int]) -> Bool[np.ndarray, "H W"] | None:
         """The union of the regions, each of them checked."""
         files = _region_files(record)
+        if record.label and not files:
+            return None  # nobody drew masks
         if record.label and record.info["defects"]:
             masks = [r.mask for r in read_regions(record)]
         else:

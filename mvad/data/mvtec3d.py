@@ -19,7 +19,7 @@ from .base import copy_file, list_folder, pair_by_stem
 from .base import read_header, read_mask, read_rgb, read_xyz_tiff
 from .base import write_png, write_xyz_tiff
 from .clouds import UNITS, require_metres
-from .images import check_mask
+from .images import MASK_SUFFIXES, check_mask, holds_files, misnamed_good
 from .jobs import JOURNAL, Job, convert, read_manifest
 from .layout import Item, Layout
 
@@ -211,7 +211,11 @@ def _pad_like_cloud(
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #fc71d386
-_ROLES = {"rgb": (".png",), "xyz": (".tiff", ".tif"), "gt": (".png",)}
+_ROLES = {
+    "rgb": (".png", ".jpg", ".jpeg", ".bmp"),
+    "xyz": (".tiff", ".tif"),
+    "gt": MASK_SUFFIXES,
+}
 
 
 def _records_in(folder: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
@@ -223,6 +227,14 @@ def _records_in(folder: Path, category: str, split: str) -> Iterator[Record | Da
             yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, (files,))
     except DatasetError as e:
         yield e
+
+
+def _lacking_mask_faults(ids: Sequence[str]) -> Iterator[DatasetError]:
+    """What is wrong with anomalous samples that have no mask, where others have one."""
+    if ids:
+        problem, expected = "anomalous samples without mask", "gt/<stem>.png for each"
+        found = f"{len(ids)} such: {', '.join(ids[:5])}"
+        yield DatasetError(problem, file=ids[0], found=found, expected=expected)
 
 
 def _empty_mask_faults(masks: Iterable[Path]) -> Iterator[DatasetError]:
@@ -293,19 +305,18 @@ class MVTec3D(FileDataset):
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         """The samples of a split, and what is wrong with their pairs and masks."""
         lacking, good_masks = [], []
-        for folder in self._defect_folders(home / category / split):
+        folders = self._defect_folders(home / category / split)
+        drawn = any(holds_files(folder / "gt") for folder in folders if folder.name != "good")
+        for folder in folders:
+            yield from misnamed_good(folder)
             for x in _records_in(folder, category, split):
-                if isinstance(x, Record) and x.label and "gt" not in x.files[0]:
+                if drawn and isinstance(x, Record) and x.label and "gt" not in x.files[0]:
                     lacking.append(x.id)
                     continue
                 if isinstance(x, Record) and not x.label and "gt" in x.files[0]:
                     good_masks.append(x.files[0]["gt"])
                 yield x
-        if lacking:
-            problem, expected = "anomalous samples without mask", "gt/<stem>.png for each"
-            found = f"{len(lacking)} such: {', '.join(lacking[:5])}"
-            yield DatasetError(problem, file=lacking[0], found=found, expected=expected)
-        yield from _empty_mask_faults(good_masks)
+        yield from [*_lacking_mask_faults(lacking), *_empty_mask_faults(good_masks)]
 
     def read(self, record: Record) -> Sample:
         """The sample of a record. Raises `DatasetError` for what is wrong in its files."""
@@ -315,7 +326,8 @@ class MVTec3D(FileDataset):
         xyz, valid = _read_scan(files["xyz"], min_valid=0 if self.manifest else 0.01)
         gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
         rgb, gt = _pad_like_cloud(rgb, xyz, gt, files)
-        check_mask(gt, rgb.shape[1:], r.label, files.get("gt"))
+        drawn = "gt" in files or not r.label
+        gt = check_mask(gt, rgb.shape[1:], r.label, files.get("gt")) if drawn else None
         view = View(rgb, xyz=xyz, valid=valid, gt=gt)
         return Sample(r.id, r.category, r.split, r.defect, (view,))
 

@@ -16,7 +16,7 @@ from ..core.sample import MvadError, Sample, View, require_known, resize
 from .base import DatasetError, FileDataset, InvalidDepth, PairingError, Record
 from .base import read_header, path_below, natural_key, read_mask, read_rgb
 from .base import recipe, list_folder, write_jpeg, write_png, write_xyz_tiff
-from .images import check_mask, require_keys, sort_splits
+from .images import check_mask, holds_files, require_keys, sort_splits
 from .layout import Item, Layout
 from .base import Header, read_cloud_array, require_measured
 from .realiad import ENTRY_KEYS, read_image_list, require_listed
@@ -154,11 +154,12 @@ class _FoundSample:
     files: dict[str, Path | None]
 
     def join(
-        self, light: str, needed: tuple[str, ...] = ("rgb", "xyz")
+        self, light: str, needed: tuple[str, ...] = ("rgb", "xyz"), drawn: bool = True
     ) -> tuple[dict[str, Path], dict]:
         """{role: file} with the photograph under a light, and a record's `info`.
 
-        Raises `PairingError` for what is missing, `DatasetError`.
+        Where masks were `drawn`, a defective sample needs one. Raises `PairingError` for what is
+        missing, `DatasetError`.
         """
         files = {"rgb": self.lights.get(light), **self.files}
         if self.lights and not files["rgb"]:
@@ -174,7 +175,7 @@ class _FoundSample:
             expected = f"one {self.key}_... in {' and '.join(needed)}"
             problem = "files without partners"
             raise PairingError(problem, file=self.folder, found=found, expected=expected)
-        if self.defect != "good" and not files.get("gt"):
+        if drawn and self.defect != "good" and not files.get("gt"):
             found, expected = f"no mask {self.key}", f"a mask {self.key}_..."
             problem = "a defective sample without mask"
             raise DatasetError(problem, file=self.folder, found=found, expected=expected)
@@ -197,13 +198,19 @@ def _scan_folders(
     def good_first(folder: Path) -> tuple:
         return folder.name not in names["good"], natural_key(folder.name)
 
-    for folder in sorted(list_folder(home / split), key=good_first):
-        if any(os.path.isdir(folder / names[role]) for role in ("rgb", "xyz")):
-            yield from _scan_defect(folder, category, split, light)
+    folders = [
+        folder
+        for folder in sorted(list_folder(home / split), key=good_first)
+        if any(os.path.isdir(folder / names[role]) for role in ("rgb", "xyz"))
+    ]
+    bad = [folder for folder in folders if folder.name not in names["good"]]
+    drawn = any(holds_files(folder / place) for folder in bad for place in names["gt"])
+    for folder in folders:
+        yield from _scan_defect(folder, category, split, light, drawn=drawn)
 
 
 def _scan_defect(
-    folder: Path, category: str, split: str, light: str
+    folder: Path, category: str, split: str, light: str, *, drawn: bool
 ) -> Iterator[Record | DatasetError]:
     """The samples of one defect's folder: joined by key, faults in between."""
     names = _names()
@@ -227,7 +234,7 @@ def _scan_defect(
         files = {role: found.get(key) for role, found in roles.items()}
         sample = _FoundSample(folder, key, defect, rgb.get(key, {}), files)
         try:
-            files, info = sample.join(light, needed)
+            files, info = sample.join(light, needed, drawn)
         except DatasetError as e:
             yield e
             continue
@@ -456,11 +463,13 @@ def _read_view(record: Record, sizes: str = "equal") -> View:
     """
     files, names = record.files[0], _names()
     rgb = read_rgb(files["rgb"], aligned=True)
-    gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
-    check_mask(gt, rgb.shape[1:], record.label, files.get("gt"))
+    gt = None  # where nobody drew it
+    if "gt" in files or not record.label:
+        gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
+        check_mask(gt, rgb.shape[1:], record.label, files.get("gt"))
     xyz, valid = _read_nan_cloud(files["xyz"], missing=names["missing"], metres=names["metres"])
     if sizes == "equal":
-        _require_size("xyz", files, valid.shape, gt.shape)
+        _require_size("xyz", files, valid.shape, rgb.shape[1:])
     photo, cloud = View(rgb, gt=gt), View(np.zeros_like(xyz), xyz=xyz, valid=valid)
     if sizes == "xyz":
         photo = resize(photo, cloud.size)

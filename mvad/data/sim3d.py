@@ -715,6 +715,7 @@ class _InstanceFiles(FileDataset):
     """What can be said of an instance without decoding its views: headers, volume, content."""
 
     files: dict  # the layout's description
+    masks_are_files = False  # they are cast from the volume
 
     def volume(self, record: Record) -> DefectVolume | None:
         """The ground truth of an instance in voxels, or None where there is no file.

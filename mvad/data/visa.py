@@ -45,10 +45,12 @@ def _read_split_list(path: str | Path) -> list[tuple[int, dict[str, str]]]:
 
 
 # %% ../../nbs/data/27c_visa.ipynb #e9ead9c8
-def _read_row(home: Path, row: dict[str, str], file: Path, line: int) -> Record:
+def _read_row(
+    home: Path, row: dict[str, str], file: Path, line: int, *, drawn: bool = True
+) -> Record:
     """The sample that a line of the list `file` names; its id keeps the folder, Normal or Anomaly.
 
-    Raises `DatasetError`.
+    Raises `DatasetError`, where masks were `drawn` also for an anomalous image without one.
 
     >>> _read_row(home, row, list_file, 2)
     """
@@ -70,7 +72,7 @@ def _read_row(home: Path, row: dict[str, str], file: Path, line: int) -> Record:
     if row["mask"]:
         mask = path_below(home, row["mask"], index=file)
         files |= {"gt": mask} if mask.is_file() else {}
-    if label == "anomaly" and "gt" not in files:
+    if drawn and label == "anomaly" and "gt" not in files:
         found = f"{row['mask'] or 'no mask'} in line {line} of {file.name}"
         problem = "an anomalous image has no mask"
         raise DatasetError(problem, file=image, found=found, expected="one that is there")
@@ -90,9 +92,9 @@ def _scan_split_list(
     except DatasetError as e:
         yield e
         return
+    rows = [(n, row) for n, row in rows if (row["object"], row["split"]) == (category, split)]
+    drawn = any(row["mask"] for _, row in rows)
     for line, row in rows:
-        if (row["object"], row["split"]) != (category, split):
-            continue
         first = seen.setdefault(row["image"], line)
         if first != line:
             found = f"{row['image']} in lines {first} and {line}"
@@ -100,7 +102,7 @@ def _scan_split_list(
             yield DatasetError(problem, file=file, found=found, expected="once")
             continue
         try:
-            yield _read_row(home, row, file, line)
+            yield _read_row(home, row, file, line, drawn=drawn)
         except DatasetError as e:
             yield e
 

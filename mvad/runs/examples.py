@@ -110,7 +110,8 @@ def save_examples(
         p = detector.predict_prepared(s)
         maps = {"map": p.maps, **p.branches}
         names = list(maps)
-        for name in names if curves else ():
+        masked = all(s.views[v].gt is not None for v in s.present)
+        for name in names if curves and masked else ():
             curve = pro.setdefault(name, StreamingPRO(bits=16))
             for v in s.present:
                 curve.update(maps[name][v], s.views[v].gt)

@@ -1,0 +1,106 @@
+"""Images sorted into good and bad, and nobody drew masks:
+the samples are scored and ranked, pixel metrics stay empty, a check says so and finds no fault.
+"""
+
+import math
+import shutil
+
+import pytest
+from PIL import Image
+
+from mvad.baselines.memory_bank import MemoryBank
+from mvad.cli.train import predict_command
+from mvad.core.evaluate import evaluate
+from mvad.data.base import load_dataset
+from mvad.data.check import check
+from mvad.data.layout import make
+from mvad.runs.examples import load_examples, save_examples
+from mvad.runs.verbs import create_detector
+
+MASKS = {  # what is taken away, below the tree
+    "mvtec": "puck/ground_truth",
+    "mvtec2": "puck/test_public/ground_truth",
+    "loco": "puck/ground_truth",
+    "mvtec3d": "puck/test/*/gt",
+    "realiad_d3": "puck/test/*/gt",
+    "visa": "puck/Data/Masks",
+}
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    "Trees without masks, one a layout."
+    made = {}
+
+    def tree(layout):
+        if layout not in made:
+            root = tmp_path_factory.mktemp(layout) / "tree"
+            how = dict(categories=["puck"], splits=["train", "test"], progress=False)
+            make(layout, root, workers=1, **how)
+            for folder in root.glob(MASKS[layout]):
+                shutil.rmtree(folder)
+            (root / "SHA256SUMS").unlink()
+            if layout == "visa":
+                _forget_masks(root)
+            made[layout] = root
+        return made[layout]
+
+    return tree
+
+
+def _forget_masks(root):
+    "The lists of VisA name no mask."
+    for path in (root / "split_csv").glob("*.csv"):
+        lines = [line.rsplit(",", 1) for line in path.read_text().splitlines()]
+        path.write_text("\n".join([",".join(lines[0]), *(f"{a}," for a, _ in lines[1:])]) + "\n")
+
+
+@pytest.mark.parametrize("layout", MASKS)
+def test_is_read_and_noted(layout, trees, tmp_path, monkeypatch):
+    monkeypatch.setenv("MVAD_CACHE", str(tmp_path))
+    root = trees(layout)
+    data = load_dataset(layout, root, "puck", "test")
+    good, bad = (next(s for s in data if s.label == label) for label in (0, 1))
+    assert bad.view.gt is None
+    assert good.view.gt is not None and not good.view.gt.any()
+    report = check(layout, root, deep=True, workers=1, progress=False)
+    assert not report.faults, report.faults[0]
+    n = data.labels.count(1)
+    note = f"puck/test: {n} of {n} defective samples have no mask"
+    assert any(note in text for text in report.notes), report.notes
+
+
+def test_some_masks_are_a_fault(trees, tmp_path, monkeypatch):
+    "One mask of many is a broken copy, or one that is not finished."
+    monkeypatch.setenv("MVAD_CACHE", str(tmp_path))
+    root = shutil.copytree(trees("mvtec"), tmp_path / "tree")
+    bad = next(r for r in load_dataset("mvtec", root, "puck", "test").records if r.label)
+    path = bad.files[0]["rgb"]
+    masks = root / "puck/ground_truth" / path.parent.name
+    masks.mkdir(parents=True)
+    with Image.open(path) as im:
+        Image.new("L", im.size, 255).save(masks / f"{path.stem}_mask.png")
+    faults = check("mvtec", root, workers=1, progress=False).faults
+    assert faults and all("an anomalous image has no mask" in f.line for f in faults)
+
+
+def test_is_scored_and_ranked(trees, tmp_path, capsys):
+    root = trees("mvtec")
+    train = load_dataset("mvtec", root, "puck", "train")
+    test = load_dataset("mvtec", root, "puck", "test")
+    bank = create_detector("memory_bank", scale="smoke", cached=False)
+    assert isinstance(bank, MemoryBank)
+    bank.fit([train[0], train[1]], progress=False).save(tmp_path / "bank.safetensors")
+
+    result = evaluate(bank, test, memory=False, progress=False)
+    assert 0 <= result.value("I-AUROC") <= 1 and 0 <= result.value("S-AUROC") <= 1
+    assert math.isnan(result.value("P-AUROC")) and math.isnan(result.value("AUPRO@30%"))
+    samples, curves = load_examples(save_examples(tmp_path, bank, test, progress=False))
+    assert len(samples) > 1 and not curves
+
+    out = tmp_path / "out"
+    place = dict(root=str(root), dataset="mvtec", category="puck", out=str(out))
+    assert predict_command(str(tmp_path / "bank.safetensors"), **place) == 0
+    printed = capsys.readouterr().out
+    assert f"S-AUROC {result.value('S-AUROC'):.3f}" in printed
+    assert (out / "scores.csv").read_text().count("\n") == len(test) + 1

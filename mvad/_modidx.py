@@ -3709,6 +3709,10 @@ d = {
                 "data/own.html#ownreading.__post_init__",
                 "mvad/data/own.py",
             ),
+            "mvad.data.own.OwnReading.plane": (
+                "data/own.html#ownreading.plane",
+                "mvad/data/own.py",
+            ),
             "mvad.data.own.SampleFiles": ("data/own.html#samplefiles", "mvad/data/own.py"),
             "mvad.data.own._check_clouds": ("data/own.html#_check_clouds", "mvad/data/own.py"),
             "mvad.data.own._files_of_kind": ("data/own.html#_files_of_kind", "mvad/data/own.py"),
@@ -7679,6 +7683,10 @@ d = {
                 "runs/method_run.html#_folder",
                 "mvad/runs/method_run.py",
             ),
+            "mvad.runs.method_run._organised_layout": (
+                "runs/method_run.html#_organised_layout",
+                "mvad/runs/method_run.py",
+            ),
             "mvad.runs.method_run._synthetic_options": (
                 "runs/method_run.html#_synthetic_options",
                 "mvad/runs/method_run.py",
@@ -7689,6 +7697,10 @@ d = {
             ),
             "mvad.runs.method_run.fit_run": (
                 "runs/method_run.html#fit_run",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.is_shrunk": (
+                "runs/method_run.html#is_shrunk",
                 "mvad/runs/method_run.py",
             ),
             "mvad.runs.method_run.load_run": (

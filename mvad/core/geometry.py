@@ -229,7 +229,7 @@ def border_points(
 
 # %% ../../nbs/core/02_geometry.ipynb #2e026bb8
 def plane_tolerance(
-    plane: Plane, points: Float[np.ndarray, "N 3"], least: float = 0.0002, most: float = 0.005
+    plane: Plane, points: Float[np.ndarray, "N 3"], least: float = 0.0002, most: float = 0.01
 ) -> float:
     """How far from a plane its own points may be, metres: five standard deviations.
 

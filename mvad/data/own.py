@@ -163,6 +163,16 @@ class OwnReading:
             what, expected = "this is no tolerance of a plane", "metres, such as 0.002"
             raise MvadError(what, found=tolerance, expected=expected)
 
+    @property
+    def plane(self):
+        """How the plane is found: as published, but by few points a draw where all points vote."""
+        from mvad.data.mvtec3d import Preprocessing
+
+        p = Preprocessing(distance=self.plane_tolerance, fit=self.plane_fit)
+        if self.plane_tolerance:
+            p = replace(p, threshold=0.8 * self.plane_tolerance)  # as published: 4 of 5 mm
+        return p if self.plane_fit == "border" else replace(p, ransac_n=3)
+
 
 def _read_own_view(rgb: Path, xyz: Path | None = None, how: OwnReading = OwnReading()) -> View:
     """One view from disk. Raises `DatasetError`, also where image and cloud differ in size."""
@@ -178,12 +188,10 @@ def _read_own_view(rgb: Path, xyz: Path | None = None, how: OwnReading = OwnRead
     view = View(image, xyz=points, valid=valid, name=rgb.stem)
     if not how.remove_plane:
         return view
-    from mvad.data.mvtec3d import Preprocessing, segment_object
+    from mvad.data.mvtec3d import segment_object
 
     try:
-        keep, _ = segment_object(
-            view, Preprocessing(distance=how.plane_tolerance, fit=how.plane_fit)
-        )
+        keep, _ = segment_object(view, how.plane)
     except MvadError as e:
         e.fix = e.fix and e.fix.replace('fit="cloud"', "--plane-fit cloud")
         raise with_file(e, xyz) from e
@@ -199,7 +207,7 @@ class OwnFolder(Sequence):
         xyz: the clouds, laid out alike; the same folder where they lie beside the images.
         remove_plane: take the table out of the clouds, as the papers do.
         unit: of the clouds: m, cm or mm.
-        plane_tolerance: what is closer to the plane is table, metres; None: 0.2 to 5 mm, as the
+        plane_tolerance: what is closer to the plane is table, metres; None: 0.2 to 10 mm, as the
             table's own points spread.
         plane_fit: where the table is looked for: "border" (of the image), or "cloud" (everywhere).
 

@@ -27,6 +27,7 @@ __all__ = [
     "EYECANDIES_UNIT",
     "RunData",
     "rendered_root",
+    "is_shrunk",
     "load_run",
     "training_losses",
     "loss_ends",
@@ -145,6 +146,25 @@ def _synthetic_options(run: RunSettings, entry: MethodEntry) -> dict:
     return options
 
 
+# %% ../../nbs/runs/45a_method_run.ipynb #262d112d
+def is_shrunk(layout: str, root: str | Path, category: str) -> bool:
+    """Whether scans of Eyecandies are as small as CFM's conversion makes them: below 0.4 m.
+
+    As published, a scene is 2 m wide and a candy 1 m.
+    """
+    view = load_dataset(layout, root, category, "train")[0].view
+    return float(np.ptp(view.xyz[:, view.valid], axis=1).max()) < 0.4
+
+
+def _organised_layout(run: RunSettings) -> str:
+    """The layout of the run's root: mvtec3d for Eyecandies that somebody organised before."""
+    from mvad.data.mvtec3d import MVTec3D
+
+    if run.dataset != "eyecandies" or not run.root or not MVTec3D.categories_in(Path(run.root)):
+        return run.dataset
+    return "mvtec3d"
+
+
 # %% ../../nbs/runs/45a_method_run.ipynb #213eb3ba
 def load_run(run: RunSettings, splits=(), **options) -> RunData:
     """The data of a run, in the way that its method takes them.
@@ -164,10 +184,12 @@ def load_run(run: RunSettings, splits=(), **options) -> RunData:
     """
     entry = method_entry(run.method)
     splits = tuple(splits) or entry.splits
-    root, layout = _folder(run, entry, splits), run.dataset
+    root, layout = _folder(run, entry, splits), _organised_layout(run)
     first = list_categories(layout, root)[0] if run.root and not run.category else entry.category
     run = replace(run, category=run.category or first)
     more = {}
+    candies = run.dataset == "eyecandies" and run.root
+    small = not candies or is_shrunk(layout, root, run.category)
     if layout == "synthetic":
         options = _synthetic_options(run, entry) | options
     if entry.scans == "rendered" and layout in RENDERED_SCANS:
@@ -177,9 +199,15 @@ def load_run(run: RunSettings, splits=(), **options) -> RunData:
         more["changes"] = {"crop": 0.7}  # the embedded photographs' middle
     elif entry.scans == "organised" and layout == "eyecandies":
         released = run.protocol == "released"  # whose clouds have that unit already
-        more["unit"] = EYECANDIES_UNIT if run.root and not released else 1.0
-        how = dict(protocol=run.protocol, unit=1.0 if run.root else EYECANDIES_UNIT)
+        more["unit"] = 1.0 if small or released else EYECANDIES_UNIT
+        how = dict(protocol=run.protocol, unit=EYECANDIES_UNIT if small else 1.0)
         root, layout = organised_root(root, run.category, splits=splits, **how), "mvtec3d"
+    elif candies and layout == "mvtec3d":
+        more["unit"] = 1.0 if small else EYECANDIES_UNIT
+        size = (
+            "a tenth of the published lengths: not shrunk again" if small else "published lengths"
+        )
+        print(f"clouds that were organised before, {size}: {root}")
     loaded = {name: load_dataset(layout, root, run.category, name, **options) for name in splits}
     return RunData(run, loaded, **more)
 

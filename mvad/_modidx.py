@@ -5291,6 +5291,10 @@ d = {
                 "encoders/features.html#counted_as_encoding",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features.current_timm_name": (
+                "encoders/features.html#current_timm_name",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features.depth_image": (
                 "encoders/features.html#depth_image",
                 "mvad/encoders/features.py",

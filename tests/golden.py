@@ -490,6 +490,8 @@ def cases() -> dict[str, Case]:
     add("memory-bank-btf-released", "memory_bank", "btf", "released", SHORT_BANK)
     add("destseg", "destseg", "ours", "paper", SHORT_DESTSEG)
     # Switches that smoke scale leaves alone, several at a time.
+    # Objects of 100 pixels at 64: how colours, points and masks are resized.
+    add("cfm-resized-released", "cfm", "ours", "released", SHORT_CFM | dict(size=64))
     add("mafr-whole-map-released", "mafr", "ours", "released", WHOLE_MAFR)
     add("crd-normals-pixel", "crd", "pixel", "paper", THREE_CRD, WITH_TABLE)
     add("crd-detached-released", "crd", "detached", "released", SHORT_CRD, WITH_TABLE)

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from ..core.files import WriteError, cache_root, write_bytes
 from ..core.geometry import SparseOperator, bilinear_operator, farthest_point_sample, nn3_weights
 from ..core.geometry import valid_points
-from ..core.sample import MvadError, View, import_open3d, require_image, require_known
+from ..core.sample import MvadError, View, did_you_mean, import_open3d, require_image
+from ..core.sample import require_known
 
 # %% auto #0
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "embedded_weights",
     "is_reachable",
     "pretrained_file",
+    "current_timm_name",
     "depth_image",
     "normals_of",
     "normals_image",
@@ -406,6 +408,27 @@ NETWORKS = {
 
 
 # %% ../../nbs/encoders/10_features.ipynb #9f121504
+def current_timm_name(model: str) -> str:
+    """What timm calls a model today: old names, as in M3DM's or AST's settings, are mapped.
+
+    Raises `MvadError` for a name that timm does not know.
+
+    >>> current_timm_name("vit_base_patch8_224_dino")
+    'vit_base_patch8_224.dino'
+    """
+    import timm
+    from timm.models import _registry
+
+    renamed = getattr(_registry, "_deprecated_models", {})
+    if model in renamed:
+        return renamed[model] or model
+    if not timm.is_model(model.split(".")[0]):
+        expected = f"a timm model, or one of {', '.join(NETWORKS)}"
+        fix = did_you_mean(model, [*NETWORKS, *timm.list_models()])
+        raise MvadError("unknown image network", found=model, expected=expected, fix=fix)
+    return model
+
+
 def _build(model: str, weights: Path | None, size: tuple[int, int] | None, seed: int) -> nn.Module:
     """The full timm model without its classifier, in evaluation mode.
 
@@ -413,9 +436,6 @@ def _build(model: str, weights: Path | None, size: tuple[int, int] | None, seed:
     """
     import timm
 
-    if not timm.is_model(model.split(".")[0]):
-        expected = f"a timm model, or one of {', '.join(NETWORKS)}"
-        raise MvadError("unknown image network", found=model, expected=expected)
     cfg = timm.get_pretrained_cfg(model)
     how = dict(img_size=size) if size and cfg and cfg.fixed_input_size else {}
     with torch.random.fork_rng(devices=[]):
@@ -624,7 +644,7 @@ class _ImageSettings(Encoder):
     def __post_init__(self):
         known = NETWORKS.get(self.model, {})
         put = functools.partial(object.__setattr__, self)
-        put("model", known.get("model", self.model))
+        put("model", known.get("model") or current_timm_name(self.model))
         for name in ("layers", "norm", "weights"):
             if getattr(self, name) is None:
                 put(name, known.get(name))

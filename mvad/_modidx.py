@@ -2436,6 +2436,10 @@ d = {
                 "data/archives.html#_algorithm",
                 "mvad/data/archives.py",
             ),
+            "mvad.data.archives._check_end": (
+                "data/archives.html#_check_end",
+                "mvad/data/archives.py",
+            ),
             "mvad.data.archives._check_name": (
                 "data/archives.html#_check_name",
                 "mvad/data/archives.py",
@@ -2445,6 +2449,7 @@ d = {
                 "mvad/data/archives.py",
             ),
             "mvad.data.archives._extract": ("data/archives.html#_extract", "mvad/data/archives.py"),
+            "mvad.data.archives._members": ("data/archives.html#_members", "mvad/data/archives.py"),
             "mvad.data.archives._opened": ("data/archives.html#_opened", "mvad/data/archives.py"),
             "mvad.data.archives._temporary_beside": (
                 "data/archives.html#_temporary_beside",
@@ -2836,7 +2841,17 @@ d = {
                 "data/embedded.html#_complete_splits",
                 "mvad/data/embedded.py",
             ),
+            "mvad.data.embedded._forget": ("data/embedded.html#_forget", "mvad/data/embedded.py"),
+            "mvad.data.embedded._hashes": ("data/embedded.html#_hashes", "mvad/data/embedded.py"),
+            "mvad.data.embedded._is_whole": (
+                "data/embedded.html#_is_whole",
+                "mvad/data/embedded.py",
+            ),
             "mvad.data.embedded._marker": ("data/embedded.html#_marker", "mvad/data/embedded.py"),
+            "mvad.data.embedded._read_marker": (
+                "data/embedded.html#_read_marker",
+                "mvad/data/embedded.py",
+            ),
             "mvad.data.embedded.embedded_categories": (
                 "data/embedded.html#embedded_categories",
                 "mvad/data/embedded.py",
@@ -3234,11 +3249,8 @@ d = {
                 "data/layout.html#layout.write",
                 "mvad/data/layout.py",
             ),
-            "mvad.data.layout._files_below": (
-                "data/layout.html#_files_below",
-                "mvad/data/layout.py",
-            ),
             "mvad.data.layout._write_item": ("data/layout.html#_write_item", "mvad/data/layout.py"),
+            "mvad.data.layout.files_below": ("data/layout.html#files_below", "mvad/data/layout.py"),
             "mvad.data.layout.layout_class": (
                 "data/layout.html#layout_class",
                 "mvad/data/layout.py",

@@ -42,38 +42,75 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
             raise DatasetError(problem, file=archive, found=found, fix=fix)
 
 
+_DEEPEST, _LONGEST = 40, 1000  # folders and letters of a member's path
+_MOST_MEMBERS = 3_000_000
+_BOMB = 1_000_000_000, 200  # bytes, and how many times those of the archive
+_DISTRUST = "get the archive from its publisher; do not trust this one"
+
+
 def _check_name(name: str, archive: Path) -> str:
     """The member's path with plain slashes. Raises `DatasetError` if it may lead out."""
+    depth = name.count("/") + name.count("\\")
+    if depth > _DEEPEST or len(name) > _LONGEST:
+        found, problem = f"{depth} folders, {len(name)} letters", "a member's path is too long"
+        expected = f"at most {_DEEPEST} folders, {_LONGEST} letters"
+        raise DatasetError(problem, file=archive, found=found, expected=expected, fix=_DISTRUST)
     path, windows = PurePosixPath(name.replace("\\", "/")), PureWindowsPath(name)
     if path.is_absolute() or windows.drive or windows.root or ".." in path.parts:
-        fix = "get the archive from its publisher; do not trust this one"
         problem = "a member's path leads out of the archive"
-        raise DatasetError(problem, file=archive, found=ascii(name)[:200], fix=fix)
+        raise DatasetError(problem, file=archive, found=ascii(name)[:200], fix=_DISTRUST)
     return path.as_posix()
+
+
+def _check_end(tar: tarfile.TarFile, archive: Path) -> None:
+    """Read a tar behind its last member to the end: its zeros, and the checksum around it."""
+    tar.fileobj.seek(tar.offset)
+    end = tar.fileobj.read(512)
+    if len(end) < 512 or any(end):
+        problem, found = "the archive is damaged or breaks off", f"no end after byte {tar.offset}"
+        expected, fix = "two blocks of zeros", "download it again"
+        raise DatasetError(problem, file=archive, found=found, expected=expected, fix=fix)
+    while tar.fileobj.read(1 << 20):
+        pass
+
+
+# %% ../../nbs/data/20d_archives.ipynb #794304c7
+def _members(archive: Path) -> Iterator[tuple[str, int, bool]]:
+    """(name, bytes, whether it is a file) of all members; a tar is read to its end."""
+    with _opened(archive) as a:
+        if isinstance(a, zipfile.ZipFile):
+            for m in a.infolist():
+                if m.flag_bits & 1:
+                    fix = "unpack it with your own tool"
+                    raise DatasetError("the archive is encrypted", file=archive, fix=fix)
+                yield m.filename, m.file_size, not m.is_dir()
+        else:
+            for m in a:
+                yield m.name, m.size, m.isreg()
+            _check_end(a, archive)
 
 
 def list_archive(archive: str | Path) -> dict[str, int]:
     """{name: bytes} of the files in a tar (plain, gz, bz2, xz) or zip file; writes nothing.
 
     Raises:
-        DatasetError: for what is no archive, breaks off, is encrypted or empty, and for a name that
-            leads out.
+        DatasetError: for what is no archive, breaks off, is damaged, encrypted or empty, for a name
+            that leads out or comes twice, and for what no data set is: too deep, too many, a bomb.
 
     >>> list_archive("mvtec_3d_anomaly_detection.tar.xz")
     """
-    archive, sizes = Path(archive), {}
-    with _opened(archive) as a:
-        if isinstance(a, zipfile.ZipFile):
-            members = [(m.filename, m.file_size, not m.is_dir()) for m in a.infolist()]
-            if any(m.flag_bits & 1 for m in a.infolist()):
-                fix = "unpack it with your own tool"
-                raise DatasetError("the archive is encrypted", file=archive, fix=fix)
-        else:
-            members = [(m.name, m.size, m.isreg()) for m in a]
-    for name, size, is_file in members:
-        name = _check_name(name, archive)
+    archive, sizes, total = Path(archive), {}, 0
+    for n, (name, size, is_file) in enumerate(_members(archive)):
+        name, total = _check_name(name, archive), total + size
+        if is_file and name in sizes:
+            problem = "two members have one name"
+            raise DatasetError(problem, file=archive, found=name, expected="one", fix=_DISTRUST)
         if is_file:
             sizes[name] = size
+        if n >= _MOST_MEMBERS or total > max(_BOMB[0], _BOMB[1] * archive.stat().st_size):
+            problem, found = "this may be a bomb", f"{n + 1} members of {total:,} bytes, or more"
+            expected = f"at most {_MOST_MEMBERS:,}, and {_BOMB[1]} times the archive's bytes"
+            raise DatasetError(problem, file=archive, found=found, expected=expected, fix=_DISTRUST)
     if not sizes:
         raise DatasetError("archive is empty", file=archive, fix="download it again")
     return sizes
@@ -110,6 +147,10 @@ def _temporary_beside(out: Path) -> Iterator[Path]:
     What a killed run left in it is thrown away.
     """
     place = out.parent / f".{out.name}.unpacking"
+    for link in (place, place / "tree"):
+        if link.is_symlink():  # what it points at would be emptied
+            found = f"a link to {os.readlink(link)}"
+            raise WriteError("cannot unpack here", file=link, found=found, fix="delete the link")
     try:
         with locked(place):
             shutil.rmtree(place / "tree", ignore_errors=True)

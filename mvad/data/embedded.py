@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from ..core.files import cache_root, locked, write_json
+from ..core.files import cache_root, locked, write_json, write_text
 from ..core.sample import MvadError, require_known
+from .base import file_hash
 from .eyecandies import organise
-from .layout import SIZE_SCALES, layout_class, make
+from .layout import SIZE_SCALES, files_below, layout_class, make
 from .mvtec3d import preprocess
 from .synthetic import CATEGORIES, VERSION
 
@@ -79,7 +81,11 @@ def embedded_root(
     splits = [s for s in splits if s in layout_class(dataset).splits]
     home = cache_root() / "data" / f"synthetic-{VERSION}" / size / dataset
     what = {"workers": workers, "progress": progress}
+    read = home / ("ready" if dataset == "mvtec3d" else "raw")
     with locked(home):
+        for category in categories:
+            if not _is_whole(home, read, category):
+                _forget(home, read, category)
         todo = [c for c in categories if not set(splits) <= _complete_splits(home, c)]
         if todo:
             make(dataset, home / "raw", size=size, categories=todo, splits=splits, **what)
@@ -87,17 +93,57 @@ def embedded_root(
             preprocess(home / "raw", home / "ready", categories=todo, **what)
         for category in todo:
             done = _complete_splits(home, category) | set(splits)
-            write_json(_marker(home, category), sorted(done))
-    return home / ("ready" if dataset == "mvtec3d" else "raw")
+            told = {"splits": sorted(done), "files": _hashes(read, category)}
+            write_json(_marker(home, category), told)
+    return read
 
 
+# %% ../../nbs/data/20e_embedded.ipynb #39543f60
 def _marker(home: Path, category: str) -> Path:
     return home / f"{category}.complete.json"
 
 
-def _complete_splits(home: Path, category: str) -> set[str]:
+def _read_marker(home: Path, category: str) -> dict | None:
+    """What was said when a category was complete; None if it never was."""
     marker = _marker(home, category)
-    return set(json.loads(marker.read_text())) if marker.is_file() else set()
+    if not marker.is_file():
+        return None
+    with suppress(ValueError):
+        told = json.loads(marker.read_text())
+        if isinstance(told, dict) and told.keys() == {"splits", "files"}:
+            return told
+    return {"splits": [], "files": {}}  # of an older version, or damaged
+
+
+def _complete_splits(home: Path, category: str) -> set[str]:
+    return set((_read_marker(home, category) or {"splits": ()})["splits"])
+
+
+def _hashes(read: Path, category: str) -> dict[str, str]:
+    """{file below `read`: SHA-1} of what belongs to a category."""
+    files = [p.relative_to(read) for p in files_below(read)]
+    ours = [p for p in files if category in p.parts or p.stem == category]
+    return {p.as_posix(): file_hash(read / p) for p in ours}
+
+
+def _is_whole(home: Path, read: Path, category: str) -> bool:
+    """Whether the files of a category are those that its marker names, if it has one."""
+    told = _read_marker(home, category)
+    return told is None or told["files"] == _hashes(read, category)
+
+
+def _forget(home: Path, read: Path, category: str):
+    """Have a category made again: what differs is deleted, its journal forgets it."""
+    told = _read_marker(home, category)["files"]
+    for name, value in _hashes(read, category).items():
+        if told.get(name) != value:
+            (read / name).unlink()
+    journal = home / "raw" / ".make.jsonl"
+    if journal.is_file():
+        lines = journal.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if f'"id": "{category}/' not in line]
+        write_text(journal, "".join(kept))
+    _marker(home, category).unlink()
 
 
 # %% ../../nbs/data/20e_embedded.ipynb #59cbb23f

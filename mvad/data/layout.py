@@ -18,7 +18,16 @@ from .synthetic import CATEGORIES, SIZES, VERSION
 from .synthetic import make_sample, split_contents
 
 # %% auto #0
-__all__ = ["SIZE_SCALES", "SUMS", "Item", "Layout", "layout_class", "write_sums", "make"]
+__all__ = [
+    "SIZE_SCALES",
+    "SUMS",
+    "Item",
+    "Layout",
+    "layout_class",
+    "files_below",
+    "write_sums",
+    "make",
+]
 
 # %% ../../nbs/data/21a_layout.ipynb #ac5a609a
 SIZE_SCALES = {"small": "smoke", "medium": "laptop"}  # of `make`, as the generator names them
@@ -110,15 +119,17 @@ def layout_class(name: str) -> type[Layout]:
 SUMS = "SHA256SUMS"
 
 
-def _files_below(root: Path) -> list[Path]:
+def files_below(root: Path) -> list[Path]:
     """All files below a folder, in order; hidden ones and the list of checksums are left out.
 
     Links to folders are not followed.
+
+    >>> files_below(Path("mvtec/bottle"))[0].name
     """
     out = []
     for p in list_folder(root):
         if p.is_dir() and not p.is_symlink():
-            out += _files_below(p)
+            out += files_below(p)
         elif p.name != SUMS:
             out.append(p)
     return out
@@ -126,7 +137,7 @@ def _files_below(root: Path) -> list[Path]:
 
 def write_sums(root: Path) -> None:
     """Write `SHA256SUMS` over all files below `root`."""
-    named = {p.relative_to(root).as_posix(): p for p in _files_below(root)}
+    named = {p.relative_to(root).as_posix(): p for p in files_below(root)}
     lines = [f"{file_hash(p, 'sha256')}  {name}\n" for name, p in named.items()]
     write_text(root / SUMS, "".join(lines))
 

@@ -733,6 +733,7 @@ class DeSTSeg(TeacherStudent):
     Settings = DeSTSegSettings
     SCALES = _SCALES
     VARIANTS = _VARIANTS
+    PROTOCOLS = ("paper",)  # one is computed
 
     @classmethod
     def class_for(cls, variant: str) -> type[Detector]:

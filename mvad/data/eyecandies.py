@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, UInt16
 from ..core.files import write_text
 from ..core.geometry import Plane, fit_plane, valid_points
 from ..core.pixels import open_image
-from ..core.sample import Camera, MvadError, Sample, View, require_known
+from ..core.sample import Camera, MvadError, Sample, View, require, require_known
 from .base import DatasetError, FileDataset, PairingError, Record, with_file
 from .base import copy_file, list_folder, natural_key, reading, recipe
 from .base import read_depth_png, read_header, read_mask, read_rgb, read_yaml
@@ -669,6 +669,8 @@ class Organising:
     def __post_init__(self):
         require_known("background", self.background, ("remove", "keep", "released"))
         require_known("frame", self.frame, ("released", "camera"))
+        positive = math.isfinite(self.unit) and self.unit > 0
+        require(positive, "no unit of length", found=self.unit, expected="a number above 0")
         if self.background == "released" and self.frame != "released":
             problem, fix = "the released cuts have the released axes", 'frame="released"'
             raise MvadError(problem, found=self.frame, expected="released", fix=fix)

@@ -697,11 +697,20 @@ d = {
         },
         "mvad.cli.main": {
             "mvad.cli.main._note": ("cli/main.html#_note", "mvad/cli/main.py"),
+            "mvad.cli.main._replace_what_the_console_lacks": (
+                "cli/main.html#_replace_what_the_console_lacks",
+                "mvad/cli/main.py",
+            ),
             "mvad.cli.main._usage_line": ("cli/main.html#_usage_line", "mvad/cli/main.py"),
             "mvad.cli.main.explain": ("cli/main.html#explain", "mvad/cli/main.py"),
             "mvad.cli.main.main": ("cli/main.html#main", "mvad/cli/main.py"),
         },
         "mvad.cli.options": {
+            "mvad.cli.options._refuse_pipe": (
+                "cli/options.html#_refuse_pipe",
+                "mvad/cli/options.py",
+            ),
+            "mvad.cli.options.check_words": ("cli/options.html#check_words", "mvad/cli/options.py"),
             "mvad.cli.options.new_app": ("cli/options.html#new_app", "mvad/cli/options.py"),
             "mvad.cli.options.on_disk": ("cli/options.html#on_disk", "mvad/cli/options.py"),
             "mvad.cli.options.option": ("cli/options.html#option", "mvad/cli/options.py"),
@@ -1324,6 +1333,7 @@ d = {
         },
         "mvad.core.files": {
             "mvad.core.files.WriteError": ("core/files.html#writeerror", "mvad/core/files.py"),
+            "mvad.core.files._expanded": ("core/files.html#_expanded", "mvad/core/files.py"),
             "mvad.core.files._sync": ("core/files.html#_sync", "mvad/core/files.py"),
             "mvad.core.files._write_error": ("core/files.html#_write_error", "mvad/core/files.py"),
             "mvad.core.files.by_rename": ("core/files.html#by_rename", "mvad/core/files.py"),

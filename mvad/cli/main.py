@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 
 from .data import data_app
-from .options import new_app
+from .options import check_words, new_app
 from .reproduce import reproduce_command
 from .tables import report_command, tables_command
 from .train import predict_command, train_command
@@ -67,6 +67,13 @@ def _note(message, *args, **kwargs):
     print(f"mvad: note: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+def _replace_what_the_console_lacks():
+    """A console of another encoding shows `?` for a character; it does not end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """The command `mvad`.
 
@@ -81,11 +88,13 @@ def main(words: Sequence[str] | None = None) -> int:
     import warnings
 
     tokens = sys.argv[1:] if words is None else list(words)
+    _replace_what_the_console_lacks()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.showwarning = _note
         try:
             how = {"exit_on_error": False, "print_error": False, "result_action": "return_value"}
+            check_words(tokens)
             status = app(tokens, **how)
             sys.stdout.flush()
             return int(status or 0)

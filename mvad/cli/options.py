@@ -5,6 +5,8 @@
 # %% ../../nbs/cli/53_options.ipynb #d960add7
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +15,7 @@ from cyclopts import App, Group, Parameter
 from rich.console import Console
 
 from ..core.registry import dataset_entry, list_datasets
-from ..core.sample import MvadError
+from ..core.sample import MvadError, require
 
 # %% auto #0
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Device",
     "option",
     "new_app",
+    "check_words",
     "root_folder",
     "roots_of",
     "on_disk",
@@ -73,11 +76,40 @@ Protocol = Annotated[
 Device = Annotated[str, option("cpu (default), cuda or cuda:0", WHERE)]
 
 
+# %% ../../nbs/cli/53_options.ipynb #5e17b355
+def _refuse_pipe(path: str) -> None:
+    """Raise `MvadError` for a path that leads to neither a file nor a folder."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # no path at all, or one that is not there yet
+    known = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    what, found = "neither a file nor a folder", "a pipe, a socket or a device"
+    require(known, what, file=path, found=found, fix="write it into a file first")
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuse empty words and pipes. Raises `MvadError`.
+
+    >>> check_words(["train", "cfm", "--scale=smoke"])
+    """
+    for before, word in zip(["mvad", *words], words):
+        option, _, value = word.partition("=")
+        after = option if word.startswith("--") else before
+        empty = not word or (word.startswith("--") and word == f"{option}=")
+        fix = "name something; is the variable set that it should come from?"
+        require(not empty, f"nothing stands after {after}", found="an empty word", fix=fix)
+        _refuse_pipe(word)
+        _refuse_pipe(value)
+
+
 # %% ../../nbs/cli/53_options.ipynb #491bd9e5
 def root_folder(root: str | None) -> Path | None:
     """The folder that `--root` names, checked; None if it names none. Raises `MvadError`."""
-    if not root:
+    if root is None:
         return None
+    fix = "is the variable set that it should come from?"
+    require(bool(root), "--root names nothing", found="an empty word", fix=fix)
     folder = Path(root).expanduser()
     if not folder.is_dir():
         expected = "the folder with the category folders in it"

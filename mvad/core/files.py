@@ -35,12 +35,27 @@ __all__ = [
 
 # %% ../../nbs/core/09_files.ipynb #3cd65f70
 def cache_root() -> Path:
-    """Where caches live: `$MVAD_CACHE`, else `mvad` in the platform's user cache folder."""
+    """Where caches live: `$MVAD_CACHE`, else `mvad` in the platform's user cache folder.
+
+    Raises `MvadError` for a user without a home folder who names none.
+    """
     if given := os.environ.get("MVAD_CACHE"):
-        return Path(given).expanduser()
+        return _expanded(given)
     places = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}
     base = places.get(sys.platform) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "mvad"
+    return _expanded(base) / "mvad"
+
+
+_NAME_A_CACHE = "set MVAD_CACHE to a folder that you may write to"
+
+
+def _expanded(path: str) -> Path:
+    """A path whose `~` is replaced by the user's home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        what = "there is no home folder to keep a cache in"
+        raise MvadError(what, found=path, fix=_NAME_A_CACHE) from None
 
 
 # %% ../../nbs/core/09_files.ipynb #d032f030
@@ -82,6 +97,9 @@ _FIXES = {
 def _write_error(what: str, path: Path, e: Exception) -> WriteError:
     found = getattr(e, "strerror", None) or str(e)
     fix = _FIXES.get(getattr(e, "errno", None), "choose another output folder")
+    with suppress(MvadError):
+        if cache_root() in path.parents:  # nobody has chosen it as an output folder
+            fix = f"{_NAME_A_CACHE} and has room"
     return WriteError(what, file=path, found=found, fix=fix)
 
 

@@ -305,7 +305,10 @@ def load_pth(path: str | Path, device: str | torch.device = "cpu") -> dict:
     try:
         out = torch.load(path, map_location=device, weights_only=True)
     except Exception as e:
-        found, what = str(e).splitlines()[0][:150], "the weights file cannot be read safely"
+        found, what = (
+            (str(e) or type(e).__name__).splitlines()[0][:150],
+            "the weights file cannot be read safely",
+        )
         expected = "tensors in plain dictionaries"
         raise MvadError(what, file=path, found=found, expected=expected) from None
     what, found = "the weights file holds no dictionary", type(out).__name__

@@ -25,7 +25,7 @@ from ..core.files import WriteError, cache_root, write_bytes
 from ..core.geometry import SparseOperator, bilinear_operator, farthest_point_sample, nn3_weights
 from ..core.geometry import valid_points
 from ..core.sample import MvadError, View, did_you_mean, import_open3d, require_image
-from ..core.sample import require_known
+from ..core.sample import require, require_known
 
 # %% auto #0
 __all__ = [
@@ -263,6 +263,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         expected = "a .safetensors or .pth file"
         raise MvadError("needs weights that are not there", file=path, expected=expected)
+    what, expected = "the weights file is empty", "a .safetensors or .pth file"
+    fix = "copy or download it again"
+    require(path.stat().st_size > 0, what, file=path, found="0 bytes", expected=expected, fix=fix)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -271,7 +274,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        found = str(e).splitlines()[0][:200]
+        found = (str(e) or type(e).__name__).splitlines()[0][:200]
         expected = "a safetensors file, or a torch state dict of plain tensors"
         raise MvadError("weights cannot be read", file=path, found=found, expected=expected) from e
     for k in ("state_dict", "model", "teacher"):
@@ -342,13 +345,18 @@ def is_reachable(url: str, seconds: float = 4) -> bool:
 
 
 def pretrained_file(model: str) -> Path:
-    "timm's weights for `model` (with its tag) as a local file, downloaded if the network allows."
+    """timm's weights for `model` (with its tag) as a local file, downloaded if the network allows.
+
+    Raises `MvadError` where timm publishes none, and where they are neither here nor to be had now.
+    """
     import timm
     import huggingface_hub as hub
 
+    model = current_timm_name(model)
     cfg = timm.get_pretrained_cfg(model)
     if cfg is None or not (cfg.hf_hub_id or cfg.url):
-        raise MvadError(f"timm has no weights for {model}", fix="give a file, or weights='random'")
+        fix = "look up the tag of its weights, give a file, or weights='random'"
+        raise MvadError(f"timm publishes no weights for {model}", fix=fix)
     if cfg.url and not cfg.custom_load:
         file = Path(torch.hub.get_dir()) / "checkpoints" / cfg.url.split("/")[-1]
         if file.is_file():
@@ -369,7 +377,8 @@ def pretrained_file(model: str) -> Path:
         f"needs weights {model}",
         found=f"nothing in {hub.constants.HF_HUB_CACHE} and {why}",
         expected=f"{names[0]} of {cfg.hf_hub_id or cfg.url}",
-        fix="run once with a network, or give weights=FILE (.safetensors or .pth)",
+        fix="run once with a network; without one, get that file elsewhere and name it, "
+        "weights=FILE (--weights FILE), .safetensors or .pth",
     )
 
 
@@ -386,7 +395,7 @@ def _download_first(repository: str, names: Sequence[str]) -> tuple[Path | None,
         try:
             return Path(hub.hf_hub_download(repository, name)), ""
         except Exception as e:
-            why = str(e).splitlines()[0][:200]
+            why = (str(e) or type(e).__name__).splitlines()[0][:200]
     return None, why
 
 
@@ -426,9 +435,16 @@ def current_timm_name(model: str) -> str:
         expected = f"a timm model, or one of {', '.join(NETWORKS)}"
         fix = did_you_mean(model, [*NETWORKS, *timm.list_models()])
         raise MvadError("unknown image network", found=model, expected=expected, fix=fix)
+    try:
+        timm.get_pretrained_cfg(model)
+    except RuntimeError:
+        expected = " or ".join(timm.list_pretrained(f"{model.split('.')[0]}.*"))
+        what = "timm knows no weights of this tag"
+        raise MvadError(what, found=model, expected=expected) from None
     return model
 
 
+# %% ../../nbs/encoders/10_features.ipynb #d4f032e9
 def _build(model: str, weights: Path | None, size: tuple[int, int] | None, seed: int) -> nn.Module:
     """The full timm model without its classifier, in evaluation mode.
 
@@ -1029,10 +1045,14 @@ def evict_oldest(folder: Path, limit_bytes: int) -> int:
 
 
 # %% ../../nbs/encoders/10_features.ipynb #74f2f030
-class Folder:
-    """Files by key in a folder, at most `limit_bytes` together.
+_SHARERS = 16  # processes that may fill a folder at once
 
-    They are written by rename; the longest unused are evicted.
+
+class Folder:
+    """Files by key in a folder, at most `limit_bytes` together (and for a moment, one file more).
+
+    They are written by rename; the longest unused are evicted. Up to 16 processes may write at
+    once: each counts the folder again when it has written a sixteenth of what was left.
 
     Example:
         >>> folder = Folder("cache", limit_bytes=2**30)
@@ -1042,7 +1062,8 @@ class Folder:
 
     def __init__(self, folder: str | Path, limit_bytes: int):
         self.folder, self.limit_bytes = Path(folder), int(limit_bytes)
-        self._used = None  # bytes in the folder, once they were counted
+        self._used = None  # bytes in the folder when they were counted last
+        self._written = 0  # by this process since then
 
     def path(self, key: str) -> Path:
         "Where the file of a key lies."
@@ -1068,15 +1089,14 @@ class Folder:
         if len(blob) > self.limit_bytes:
             return
         try:
-            write_bytes(self.path(key), blob)
+            write_bytes(self.path(key), blob, sync=False)  # what is damaged is noticed
         except WriteError as e:
             needed = f"a writable folder with {len(blob) / 1e6:.1f} MB to spare"
             fix = "free some space, or set MVAD_CACHE to another folder"
             raise MvadError(f"the cache cannot be written: {e}", expected=needed, fix=fix) from e
-        if self._used is not None:
-            self._used += len(blob)
-        if self._used is None or self._used > self.limit_bytes:
-            self._used = evict_oldest(self.folder, self.limit_bytes)
+        self._written += len(blob)
+        if self._used is None or _SHARERS * self._written > self.limit_bytes - self._used:
+            self._used, self._written = evict_oldest(self.folder, self.limit_bytes), 0
 
 
 # %% ../../nbs/encoders/10_features.ipynb #7796a923

@@ -82,7 +82,8 @@ def _kernel_environment(threads: int) -> Iterator[None]:
     """`run_environment`, threads and an empty profile for kernels that start inside the block."""
     pools = {f"{pool}_NUM_THREADS": str(threads) for pool in _THREAD_POOLS}
     with tempfile.TemporaryDirectory(prefix="mvad-ipython-", ignore_cleanup_errors=True) as profile:
-        with _with_environment(run_environment() | pools | {"IPYTHONDIR": profile}):
+        folders = {"IPYTHONDIR": profile, "JUPYTER_RUNTIME_DIR": profile}
+        with _with_environment(run_environment() | pools | folders):
             yield
 
 

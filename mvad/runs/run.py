@@ -92,7 +92,7 @@ def run_cells(notebook: Path):
     try:
         nb = nbformat.read(notebook, as_version=4)
     except Exception as e:
-        why = str(e).splitlines()[0][:120]
+        why = (str(e) or type(e).__name__).splitlines()[0][:120]
         raise MvadError(
             "not a notebook", file=notebook, found=why, expected="an .ipynb file"
         ) from e

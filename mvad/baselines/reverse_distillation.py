@@ -270,7 +270,7 @@ def level_map(F_E: Levels, F_S: Levels, size: int | tuple[int, int]) -> Float[Te
 def stretch_to_square(view: View, size: int) -> View:
     """The view as a square of `size` pixels, aspect ratio not kept.
 
-    Colours are bilinear with antialiasing, as CRD's; the rest is what `resize` makes of it.
+    Colours are bilinear with antialiasing, in float; the rest is what `resize` makes of it.
 
     Example:
         >>> stretch_to_square(View(np.zeros((3, 30, 50))), 64).size

@@ -764,6 +764,7 @@ d = {
         },
         "mvad.cli.train": {
             "mvad.cli.train._folders": ("cli/train.html#_folders", "mvad/cli/train.py"),
+            "mvad.cli.train._own_unit": ("cli/train.html#_own_unit", "mvad/cli/train.py"),
             "mvad.cli.train._print_scores": ("cli/train.html#_print_scores", "mvad/cli/train.py"),
             "mvad.cli.train._refuse_mixed": ("cli/train.html#_refuse_mixed", "mvad/cli/train.py"),
             "mvad.cli.train._score_line": ("cli/train.html#_score_line", "mvad/cli/train.py"),
@@ -3726,6 +3727,10 @@ d = {
                 "mvad/data/own.py",
             ),
             "mvad.data.own.OwnFolder.ids": ("data/own.html#ownfolder.ids", "mvad/data/own.py"),
+            "mvad.data.own.OwnFolder.preparation": (
+                "data/own.html#ownfolder.preparation",
+                "mvad/data/own.py",
+            ),
             "mvad.data.own.OwnReading": ("data/own.html#ownreading", "mvad/data/own.py"),
             "mvad.data.own.OwnReading.__post_init__": (
                 "data/own.html#ownreading.__post_init__",
@@ -3742,6 +3747,7 @@ d = {
             "mvad.data.own._read_own_view": ("data/own.html#_read_own_view", "mvad/data/own.py"),
             "mvad.data.own._views_by_id": ("data/own.html#_views_by_id", "mvad/data/own.py"),
             "mvad.data.own.clouds_beside": ("data/own.html#clouds_beside", "mvad/data/own.py"),
+            "mvad.data.own.unit_of_spacing": ("data/own.html#unit_of_spacing", "mvad/data/own.py"),
         },
         "mvad.data.pseudo_depth": {
             "mvad.data.pseudo_depth._check_config": (

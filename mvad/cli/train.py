@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -107,12 +108,29 @@ def _refuse_mixed(rgb, xyz, root, dataset, reading: dict):
         raise MvadError(what, found=" and ".join(given), fix=fix)
 
 
+# %% ../../nbs/cli/53b_train.ipynb #33d0c6de
 def own_data(method: MethodEntry, samples, **run):
     """The user's samples as what a method learns from (`RunData`)."""
     from mvad.core.evaluate import RunSettings
     from mvad.runs.method_run import RunData
 
-    return RunData(RunSettings(method.name, "", dataset=method.home, **run), {"train": samples})
+    data = RunData(RunSettings(method.name, "", dataset=method.home, **run), {"train": samples})
+    return replace(data, unit=_own_unit(data.settings(method.load()), samples))
+
+
+def _own_unit(settings, samples) -> float:
+    """What lengths are taken times, so that FPFH's neighbourhoods hold points; told if not 1."""
+    from mvad.data.own import unit_of_spacing
+
+    feature = getattr(settings, "encoder_3d", None) or getattr(settings, "features", None)
+    view = next(filter(None, samples[0].views))
+    if view.xyz is None or feature not in ("fpfh", "btf"):
+        return 1.0
+    size = getattr(settings, "size", None) or settings.image_size
+    unit = unit_of_spacing(view, size, min(getattr(settings, "radii", (1.0,))))
+    if unit != 1:
+        print(f"points lie far apart: neighbourhoods are {1 / unit:.3g} times as large as usual")
+    return unit
 
 
 def layout_data(method: MethodEntry, splits: Sequence[str], dataset, root, category, **run):

@@ -167,7 +167,7 @@ class _Conversion:
             self.refuse_strangers(jobs)
         first = lines[0] if lines else manifest or {"parameters": self.parameters}
         before = first.get("parameters") or {}
-        if before != self.parameters:
+        if before != self.parameters and (lines[1:] or manifest):  # that finished something
             ours = self.parameters
             differ = [k for k in sorted({**ours, **before}) if before.get(k) != ours.get(k)]
             problem = f"this folder was made by {self.name} with other parameters"

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from ..core.sample import MvadError, Sample, View, require_known
 from .base import DatasetError, DatasetNotFound, EmptyCategory, PairingError
@@ -16,7 +18,7 @@ from .base import list_folder, read_header, read_rgb, with_file
 from .clouds import CLOUDS, UNITS, read_cloud
 
 # %% auto #0
-__all__ = ["SampleFiles", "clouds_beside", "OwnReading", "OwnFolder"]
+__all__ = ["SampleFiles", "clouds_beside", "OwnReading", "OwnFolder", "unit_of_spacing"]
 
 # %% ../../nbs/data/28c_own.ipynb #ed132f0f
 _TIFF = (".tif", ".tiff")
@@ -251,6 +253,11 @@ class OwnFolder(Sequence):
         return Sample(f.id, self.category, self.split, None, views)
 
     @property
+    def preparation(self) -> dict:
+        """How the files are read and prepared, by name; a checkpoint keeps it."""
+        return asdict(self.reading)
+
+    @property
     def ids(self) -> list[str]:
         """The names of the samples."""
         return [f.id for f in self.files]
@@ -259,3 +266,26 @@ class OwnFolder(Sequence):
         first = self.files[0]
         what = "RGB + xyz" if first.xyz else "RGB"
         return f"OwnFolder({len(self)} samples of {len(first.rgb)} view(s), {what})"
+
+
+# %% ../../nbs/data/28c_own.ipynb #ed2955f9
+def unit_of_spacing(view: View, size: int, radius: float) -> float:
+    """What a view's lengths are taken times, so that neighbourhoods of `radius` hold points.
+
+    It is 1 where they do, that is, where the radius reaches one and a half points.
+
+    Args:
+        size: pixels of the square that the method sees.
+        radius: in metres.
+
+    >>> unit_of_spacing(OwnFolder("photos", "clouds")[0].view, size=224, radius=0.004)
+    1.0
+    """
+    if view.xyz is None:
+        return 1.0
+    step = np.linalg.norm(np.diff(view.xyz, axis=2), axis=0)
+    step = step[view.valid[:, 1:] & view.valid[:, :-1]]
+    if not step.size:
+        return 1.0
+    spacing = float(np.median(step)) * max(1.0, max(view.size) / size)
+    return 1.0 if radius >= 1.5 * spacing else radius / (2.5 * spacing)

@@ -1,0 +1,92 @@
+"""Clouds, units and tables of one's own, through the commands, with the right values."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from mvad.data.base import write_png, write_xyz_tiff
+from mvad.data.mvtec3d import MVTec3D, toy_scan, write_mvtec3d
+
+
+def mvad(*words) -> tuple[int, str]:
+    "The command in this very process: its exit status, and what it prints."
+    from mvad.cli.main import main
+
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            status = main([str(w) for w in words])
+    return status, out.getvalue() + err.getvalue()
+
+
+@pytest.fixture
+def scans(tmp_path, monkeypatch):
+    "Three photographs with their clouds in millimetres beside them, missing points marked."
+    monkeypatch.setenv("MVAD_CACHE", str(tmp_path / "cache"))
+    for i in range(3):
+        view = toy_scan(i, size=120).view
+        write_png(tmp_path / f"scans/{i}.png", view.rgb)
+        write_xyz_tiff(tmp_path / f"scans/{i}.tiff", np.where(view.valid, 1000 * view.xyz, -9999))
+    return tmp_path / "scans"
+
+
+def test_millimetres_beside_the_photographs(scans, tmp_path):
+    words = ["train", "cfm", "--rgb", scans, "--remove-plane", "--scale", "smoke"]
+    words += ["--out", tmp_path / "cfm.safetensors"]
+    status, told = mvad(*words)
+    assert status == 2 and "looks like millimetres" in told
+    assert str(scans / "0.tiff") in told and "--unit mm" in told
+    assert mvad(*words, "--unit", "mm")[0] == 0
+    how = ["--rgb", scans / "1.png", "--remove-plane", "--unit", "mm", "--out", tmp_path / "found"]
+    status, told = mvad("predict", tmp_path / "cfm.safetensors", *how)
+    assert status == 0 and (tmp_path / "found/map.tiff").is_file()
+
+
+def test_a_layout_in_millimetres_and_one_without_table(tmp_path):
+    samples = [toy_scan(i, split="train", size=120) for i in range(2)]
+    write_mvtec3d(samples, tmp_path / "m", progress=False)
+    write_mvtec3d(samples, tmp_path / "mm", progress=False)
+    for path in (tmp_path / "mm").rglob("*.tiff"):
+        write_xyz_tiff(path, 1000 * tifffile.imread(path).transpose(2, 0, 1))
+    convert = ["data", "convert", "mvtec3d", "--jobs", 1]
+    assert mvad(*convert, "--root", tmp_path / "m", "--out", tmp_path / "ready")[0] == 0
+    raw = ["--root", tmp_path / "mm", "--out", tmp_path / "ready_mm"]
+    status, told = mvad(*convert, *raw)
+    assert status == 2 and "--unit mm" in told and "000.tiff" in told
+    assert mvad(*convert, *raw, "--unit", "mm")[0] == 0
+    for a, b in zip(*(MVTec3D(tmp_path / k, "ball", "train") for k in ("ready", "ready_mm"))):
+        assert (a.view.valid == b.view.valid).mean() > 0.999
+        both = a.view.valid & b.view.valid
+        assert np.allclose(a.view.xyz[:, both], b.view.xyz[:, both], atol=1e-6)
+    status, told = mvad("data", "check", "mvtec3d", "--root", tmp_path / "mm", "--deep")
+    assert status == 1 and "looks like millimetres" in told and "001.tiff" in told
+    (tmp_path / "ready/manifest.json").unlink()  # somebody else's script leaves none
+    for journal in (tmp_path / "ready").glob(".*.jsonl"):
+        journal.unlink()
+    for path in (tmp_path / "ready").rglob("*.tiff"):  # its clouds are padded, theirs need not be
+        tifffile.imwrite(path, tifffile.imread(path)[40:160, 40:160], photometric="minisblack")
+    status, told = mvad(*convert, "--root", tmp_path / "ready", "--out", tmp_path / "again")
+    assert status == 2 and "found 0 points at the border" in told and "removed already?" in told
+
+
+def test_depth_maps_with_a_camera_of_realsense(tmp_path):
+    camera = dict(width=60, height=50, ppx=30, ppy=25, fx=800, fy=810, coeffs=[0] * 5)
+    (tmp_path / "camera.json").write_text(json.dumps(camera))
+    depth = np.full((50, 60), 0.4, np.float32)
+    depth[0, 1] = -1
+    (tmp_path / "maps").mkdir()
+    tifffile.imwrite(tmp_path / "maps/a.tiff", depth)
+    words = ["data", "convert", "depth", "--root", tmp_path / "maps", "--jobs", 1]
+    words += ["--camera", tmp_path / "camera.json", "--out"]
+    assert mvad(*words, tmp_path / "clouds")[0] == 0
+    cloud = tifffile.imread(tmp_path / "clouds/a.tiff")
+    assert np.allclose(cloud[0, 0], [-30 / 800 * 0.4, -25 / 810 * 0.4, 0.4], atol=1e-7)
+    assert not cloud[0, 1].any()
+    status, told = mvad(*words, tmp_path / "b", "--scale", 1000)
+    assert status == 2 and "a.tiff" in told and "floats have no scale" in told
+    (tmp_path / "camera.json").write_text(json.dumps(camera | dict(width=120, height=100)))
+    status, told = mvad(*words, tmp_path / "c")
+    assert status == 2 and "60 x 50" in told and "120 x 100" in told

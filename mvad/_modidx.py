@@ -1335,6 +1335,7 @@ d = {
         "mvad.core.files": {
             "mvad.core.files.WriteError": ("core/files.html#writeerror", "mvad/core/files.py"),
             "mvad.core.files._expanded": ("core/files.html#_expanded", "mvad/core/files.py"),
+            "mvad.core.files._may_write": ("core/files.html#_may_write", "mvad/core/files.py"),
             "mvad.core.files._sync": ("core/files.html#_sync", "mvad/core/files.py"),
             "mvad.core.files._write_error": ("core/files.html#_write_error", "mvad/core/files.py"),
             "mvad.core.files.by_rename": ("core/files.html#by_rename", "mvad/core/files.py"),
@@ -1752,6 +1753,10 @@ d = {
                 "mvad/core/pixels.py",
             ),
             "mvad.core.pixels._range_of": ("core/pixels.html#_range_of", "mvad/core/pixels.py"),
+            "mvad.core.pixels._require_no_loop": (
+                "core/pixels.html#_require_no_loop",
+                "mvad/core/pixels.py",
+            ),
             "mvad.core.pixels._turned": ("core/pixels.html#_turned", "mvad/core/pixels.py"),
             "mvad.core.pixels._wide_array": ("core/pixels.html#_wide_array", "mvad/core/pixels.py"),
             "mvad.core.pixels._wide_colours": (
@@ -1761,8 +1766,10 @@ d = {
             "mvad.core.pixels.is_wide": ("core/pixels.html#is_wide", "mvad/core/pixels.py"),
             "mvad.core.pixels.opaque": ("core/pixels.html#opaque", "mvad/core/pixels.py"),
             "mvad.core.pixels.open_image": ("core/pixels.html#open_image", "mvad/core/pixels.py"),
+            "mvad.core.pixels.open_tiff": ("core/pixels.html#open_tiff", "mvad/core/pixels.py"),
             "mvad.core.pixels.orientation": ("core/pixels.html#orientation", "mvad/core/pixels.py"),
             "mvad.core.pixels.read_pixels": ("core/pixels.html#read_pixels", "mvad/core/pixels.py"),
+            "mvad.core.pixels.read_tiff": ("core/pixels.html#read_tiff", "mvad/core/pixels.py"),
             "mvad.core.pixels.upright_size": (
                 "core/pixels.html#upright_size",
                 "mvad/core/pixels.py",
@@ -2535,6 +2542,10 @@ d = {
             ),
             "mvad.data.base.Header": ("data/base.html#header", "mvad/data/base.py"),
             "mvad.data.base.InvalidDepth": ("data/base.html#invaliddepth", "mvad/data/base.py"),
+            "mvad.data.base.NotEnoughMemory": (
+                "data/base.html#notenoughmemory",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base.PairingError": ("data/base.html#pairingerror", "mvad/data/base.py"),
             "mvad.data.base.Record": ("data/base.html#record", "mvad/data/base.py"),
             "mvad.data.base.Record.label": ("data/base.html#record.label", "mvad/data/base.py"),

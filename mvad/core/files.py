@@ -10,10 +10,12 @@ import json
 import os
 import stat
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from .sample import MvadError
@@ -37,13 +39,19 @@ __all__ = [
 def cache_root() -> Path:
     """Where caches live: `$MVAD_CACHE`, else `mvad` in the platform's user cache folder.
 
-    Raises `MvadError` for a user without a home folder who names none.
+    Where there is no home, or a read-only one, they live in a user's folder in the system's
+    temporary one.
     """
     if given := os.environ.get("MVAD_CACHE"):
         return _expanded(given)
     places = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}
     base = places.get(sys.platform) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return _expanded(base) / "mvad"
+    with suppress(MvadError):  # there is no home
+        folder = _expanded(base) / "mvad"
+        if _may_write(folder):
+            return folder
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"mvad-{user}"
 
 
 _NAME_A_CACHE = "set MVAD_CACHE to a folder that you may write to"
@@ -56,6 +64,16 @@ def _expanded(path: str) -> Path:
     except RuntimeError:
         what = "there is no home folder to keep a cache in"
         raise MvadError(what, found=path, fix=_NAME_A_CACHE) from None
+
+
+@lru_cache
+def _may_write(folder: Path) -> bool:
+    """Whether files can be written below a folder, or the folder be made."""
+    with suppress(OSError):
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        with tempfile.TemporaryFile(dir=there):
+            return True
+    return False
 
 
 # %% ../../nbs/core/09_files.ipynb #d032f030

@@ -5,6 +5,8 @@
 # %% ../../nbs/core/09a_pixels.ipynb #70b4cb80
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -15,7 +17,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .files import require_regular
-from .sample import MvadError
+from .sample import MOST_PIXELS, MvadError
 
 # %% auto #0
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "open_image",
     "orientation",
     "upright_size",
+    "open_tiff",
+    "read_tiff",
     "is_wide",
     "used_bits",
     "read_pixels",
@@ -86,6 +90,71 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size if turned else image.size[::-1]
 
 
+# %% ../../nbs/core/09a_pixels.ipynb #0aa8bf43
+_RATIO = 1100  # no compression of numbers that differ gets that far
+_MOST_PAGES = 100_000
+
+
+@contextmanager
+def open_tiff(path: str | Path) -> Iterator:
+    """The first series of a TIFF file as `tifffile` has it, with `shape`, `dtype`, `asarray()`.
+
+    Raises:
+        MvadError: where its pages go round, or its size cannot be.
+
+    >>> with open_tiff("000.tiff") as series:
+    ...     series.shape
+    (800, 800, 3)
+    """
+    import tifffile
+
+    require_regular(path)
+    with tifffile.TiffFile(path) as f:
+        _require_no_loop(f, path)
+        series = f.series[0]
+        values, most = math.prod(series.shape), min(4 * MOST_PIXELS, _RATIO * f.filehandle.size)
+        if not 0 < values <= most or series.dtype is None:
+            problem, found = "the file cannot hold what it says", f"shape {series.shape}"
+            fix = "it is damaged: copy or export it again"
+            raise MvadError(
+                problem, file=path, found=found, expected=f"1 to {most} values", fix=fix
+            )
+        yield series
+
+
+def _require_no_loop(f, path: str | Path):
+    """Raise `MvadError` where the pages of an open TIFF follow each other in a circle."""
+    form, seen = f.tiff, set()
+    at = 8 if f.is_bigtiff else 4
+    with suppress(struct.error):  # the last page's end may be cut off
+        while True:
+            f.filehandle.seek(at)
+            page = struct.unpack(form.offsetformat, f.filehandle.read(form.offsetsize))[0]
+            if not page:
+                return
+            if page in seen or len(seen) > _MOST_PAGES:
+                problem, fix = "the pages of this TIFF never end", "copy or export it again"
+                raise MvadError(problem, file=path, found=f"page at byte {page} again", fix=fix)
+            seen.add(page)
+            f.filehandle.seek(page)
+            tags = struct.unpack(form.tagnoformat, f.filehandle.read(form.tagnosize))[0]
+            at = page + form.tagnosize + tags * form.tagsize
+
+
+def read_tiff(path: str | Path) -> np.ndarray:
+    """The array that a TIFF file holds. Raises `MvadError`, and what its decoder raises.
+
+    >>> read_tiff("000.tiff").shape
+    (800, 800, 3)
+    """
+    with open_tiff(path) as series:
+        a = series.asarray()
+        if a.shape != series.shape:
+            problem, fix = "the file holds less than it says", "copy or export it again"
+            raise MvadError(problem, file=path, found=a.shape, expected=series.shape, fix=fix)
+        return a
+
+
 # %% ../../nbs/core/09a_pixels.ipynb #662645ce
 _RANGES = (8, 10, 12, 14, 16)
 _LOOKED_AT = 16  # images of a folder
@@ -118,9 +187,7 @@ def _wide_array(path: str | Path) -> np.ndarray:
 
         content = torch.frombuffer(bytearray(Path(path).read_bytes()), dtype=torch.uint8)
         return decode_png(content, mode=ImageReadMode.UNCHANGED).numpy()
-    import tifffile
-
-    a = tifffile.imread(path)
+    a = read_tiff(path)
     if a.ndim == 3 and a.shape[2] <= 4:
         a = a.transpose(2, 0, 1)
     if a.dtype != np.uint16 or not upright:

@@ -26,7 +26,8 @@ from PIL import ImageOps
 from ..core.files import by_rename, require_regular, write_text
 from ..core.registry import dataset_entry, list_datasets
 from ..core.geometry import back_project
-from ..core.pixels import is_wide, open_image, opaque, orientation, read_pixels, upright_size
+from ..core.pixels import is_wide, opaque, open_image, open_tiff, orientation
+from ..core.pixels import read_pixels, read_tiff, upright_size
 from ..core.sample import Camera, MvadError, Sample, View, did_you_mean
 
 # %% auto #0
@@ -37,6 +38,7 @@ __all__ = [
     "EmptyCategory",
     "PairingError",
     "InvalidDepth",
+    "NotEnoughMemory",
     "with_file",
     "reading",
     "write_png",
@@ -135,6 +137,15 @@ class InvalidDepth(DatasetError):
     """
 
 
+class NotEnoughMemory(DatasetError, MemoryError):
+    """A file whose content does not fit into memory, or says so.
+
+    Example:
+        >>> str(NotEnoughMemory("this image needs more memory than there is", file="003.png"))
+        'this image needs more memory than there is; in 003.png'
+    """
+
+
 def with_file(e: MvadError, file: str | Path) -> DatasetError:
     """The same error, about a file."""
     kind = type(e) if isinstance(e, DatasetError) else DatasetError
@@ -152,8 +163,10 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
     try:
         require_regular(path)
         yield
-    except (DatasetError, MemoryError):
+    except DatasetError:
         raise
+    except MemoryError as e:
+        raise NotEnoughMemory(f"this {kind} needs more memory than there is", file=path) from e
     except MvadError as e:
         raise with_file(e, e.file or path) from e
     except FileNotFoundError as e:
@@ -321,10 +334,8 @@ def checked_cloud_array(a: np.ndarray, path: str | Path) -> Float[np.ndarray, "H
 
 def read_cloud_array(path: str | Path) -> Float[np.ndarray, "H W 3"]:
     """What the TIFF of an organised cloud holds. Raises `DatasetError` unless it is of floats."""
-    import tifffile
-
     with reading(path, "point cloud"):
-        a = tifffile.imread(path)
+        a = read_tiff(path)
     return checked_cloud_array(a, path)
 
 
@@ -605,10 +616,8 @@ def _exr_header(path: str | Path) -> Header:
 
 
 def _tiff_header(path: str | Path) -> tuple[tuple, np.dtype]:
-    import tifffile
-
-    with tifffile.TiffFile(path) as f:
-        return f.series[0].shape, f.series[0].dtype
+    with open_tiff(path) as series:
+        return series.shape, series.dtype
 
 
 def _npy_header(path: str | Path) -> tuple[tuple, np.dtype]:
@@ -630,9 +639,7 @@ def decode_fully(path: str | Path) -> None:
         elif suffix == ".npy":
             np.load(path, allow_pickle=False)
         else:
-            import tifffile
-
-            tifffile.imread(path)
+            read_tiff(path)
 
 
 # %% ../../nbs/data/20_base.ipynb #c661bb05
@@ -944,6 +951,9 @@ def recipe(name: str) -> dict:
     own, places = os.environ.get("MVAD_RECIPES"), [recipe_folder()]
     if own:
         places.insert(0, Path(own).expanduser())
+        if not places[0].is_dir():
+            problem, fix = "MVAD_RECIPES names no folder", "correct it, or unset it"
+            raise MvadError(problem, found=own, expected="a folder with recipes", fix=fix)
     for path in (folder / f"{name}.yaml" for folder in places):
         if path.is_file():
             return _read_recipe(str(path), path.stat().st_mtime_ns)

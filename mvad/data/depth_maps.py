@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ..core.geometry import back_project, project, valid_points
+from ..core.pixels import read_tiff
 from ..core.sample import Camera, MvadError, require_known
 from .base import DatasetError, InvalidDepth, read_depth_png, read_json, read_npy
 from .base import reading, write_npy, write_png, write_xyz_tiff
@@ -218,10 +219,8 @@ def _depth_numbers(path: Path) -> np.ndarray:
         return read_npy(path, 2)
     if suffix not in (".tif", ".tiff"):
         return read_depth_png(path)
-    import tifffile
-
     with reading(path, "depth map"):
-        a = tifffile.imread(path)
+        a = read_tiff(path)
     if a.ndim == 3 and 1 in (a.shape[0], a.shape[2]):
         a = a.reshape([n for n in a.shape if n > 1])
     if a.ndim != 2 or a.dtype.kind not in "iuf" or a.dtype == np.uint8:

@@ -466,6 +466,10 @@ d = {
                 "baselines/memory_bank.html#_patchdetector.patches",
                 "mvad/baselines/memory_bank.py",
             ),
+            "mvad.baselines.memory_bank._PatchDetector.reads": (
+                "baselines/memory_bank.html#_patchdetector.reads",
+                "mvad/baselines/memory_bank.py",
+            ),
             "mvad.baselines.memory_bank._PatchDetector.transform": (
                 "baselines/memory_bank.html#_patchdetector.transform",
                 "mvad/baselines/memory_bank.py",
@@ -628,6 +632,10 @@ d = {
                 "baselines/reverse_distillation.html#_taughtdetector.image",
                 "mvad/baselines/reverse_distillation.py",
             ),
+            "mvad.baselines.reverse_distillation._TaughtDetector.reads": (
+                "baselines/reverse_distillation.html#_taughtdetector.reads",
+                "mvad/baselines/reverse_distillation.py",
+            ),
             "mvad.baselines.reverse_distillation._TaughtDetector.transform": (
                 "baselines/reverse_distillation.html#_taughtdetector.transform",
                 "mvad/baselines/reverse_distillation.py",
@@ -763,24 +771,36 @@ d = {
             ),
         },
         "mvad.cli.train": {
-            "mvad.cli.train._folders": ("cli/train.html#_folders", "mvad/cli/train.py"),
+            "mvad.cli.train.OwnFiles": ("cli/train.html#ownfiles", "mvad/cli/train.py"),
+            "mvad.cli.train.OwnFiles.reading": (
+                "cli/train.html#ownfiles.reading",
+                "mvad/cli/train.py",
+            ),
+            "mvad.cli.train._layout_samples": (
+                "cli/train.html#_layout_samples",
+                "mvad/cli/train.py",
+            ),
             "mvad.cli.train._own_unit": ("cli/train.html#_own_unit", "mvad/cli/train.py"),
             "mvad.cli.train._print_scores": ("cli/train.html#_print_scores", "mvad/cli/train.py"),
-            "mvad.cli.train._refuse_mixed": ("cli/train.html#_refuse_mixed", "mvad/cli/train.py"),
-            "mvad.cli.train._score_line": ("cli/train.html#_score_line", "mvad/cli/train.py"),
-            "mvad.cli.train._view_suffixes": ("cli/train.html#_view_suffixes", "mvad/cli/train.py"),
-            "mvad.cli.train._write_scores": ("cli/train.html#_write_scores", "mvad/cli/train.py"),
+            "mvad.cli.train._read_alike": ("cli/train.html#_read_alike", "mvad/cli/train.py"),
+            "mvad.cli.train._remove": ("cli/train.html#_remove", "mvad/cli/train.py"),
+            "mvad.cli.train._require_scored": (
+                "cli/train.html#_require_scored",
+                "mvad/cli/train.py",
+            ),
+            "mvad.cli.train._told_failed": ("cli/train.html#_told_failed", "mvad/cli/train.py"),
+            "mvad.cli.train.fit_and_save": ("cli/train.html#fit_and_save", "mvad/cli/train.py"),
             "mvad.cli.train.layout_data": ("cli/train.html#layout_data", "mvad/cli/train.py"),
             "mvad.cli.train.own_data": ("cli/train.html#own_data", "mvad/cli/train.py"),
             "mvad.cli.train.own_samples": ("cli/train.html#own_samples", "mvad/cli/train.py"),
-            "mvad.cli.train.paint_maps": ("cli/train.html#paint_maps", "mvad/cli/train.py"),
-            "mvad.cli.train.predict_all": ("cli/train.html#predict_all", "mvad/cli/train.py"),
             "mvad.cli.train.predict_command": (
                 "cli/train.html#predict_command",
                 "mvad/cli/train.py",
             ),
+            "mvad.cli.train.refuse_mixed": ("cli/train.html#refuse_mixed", "mvad/cli/train.py"),
+            "mvad.cli.train.require_read": ("cli/train.html#require_read", "mvad/cli/train.py"),
+            "mvad.cli.train.size_settings": ("cli/train.html#size_settings", "mvad/cli/train.py"),
             "mvad.cli.train.train_command": ("cli/train.html#train_command", "mvad/cli/train.py"),
-            "mvad.cli.train.write_maps": ("cli/train.html#write_maps", "mvad/cli/train.py"),
         },
         "mvad.core.anomaly_map": {
             "mvad.core.anomaly_map._check_same_shape": (
@@ -1046,6 +1066,10 @@ d = {
             ),
             "mvad.core.detector.Detector.predict_prepared": (
                 "core/detector.html#detector.predict_prepared",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Detector.reads": (
+                "core/detector.html#detector.reads",
                 "mvad/core/detector.py",
             ),
             "mvad.core.detector.Detector.require_ready": (
@@ -1845,6 +1869,10 @@ d = {
                 "core/preparation.html#point_statistics",
                 "mvad/core/preparation.py",
             ),
+            "mvad.core.preparation.sample_hash": (
+                "core/preparation.html#sample_hash",
+                "mvad/core/preparation.py",
+            ),
         },
         "mvad.core.pseudo_anomaly": {
             "mvad.core.pseudo_anomaly.ArrayCache": (
@@ -2003,6 +2031,10 @@ d = {
             ),
             "mvad.core.registry.detector_class": (
                 "core/registry.html#detector_class",
+                "mvad/core/registry.py",
+            ),
+            "mvad.core.registry.entry_of_detector": (
+                "core/registry.html#entry_of_detector",
                 "mvad/core/registry.py",
             ),
             "mvad.core.registry.layout_names": (
@@ -2248,10 +2280,6 @@ d = {
                 "mvad/core/training.py",
             ),
             "mvad.core.training._batches": ("core/training.html#_batches", "mvad/core/training.py"),
-            "mvad.core.training._content_hash": (
-                "core/training.html#_content_hash",
-                "mvad/core/training.py",
-            ),
             "mvad.core.training._header_text": (
                 "core/training.html#_header_text",
                 "mvad/core/training.py",
@@ -2268,6 +2296,10 @@ d = {
             "mvad.core.training._update": ("core/training.html#_update", "mvad/core/training.py"),
             "mvad.core.training.checkpoint_header": (
                 "core/training.html#checkpoint_header",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training.content_hash": (
+                "core/training.html#content_hash",
                 "mvad/core/training.py",
             ),
             "mvad.core.training.epoch_batches": (
@@ -4496,6 +4528,10 @@ d = {
                 "encoders/calibrated.html#calibrateddetector.predict_prepared",
                 "mvad/encoders/calibrated.py",
             ),
+            "mvad.encoders.calibrated.CalibratedDetector.reads": (
+                "encoders/calibrated.html#calibrateddetector.reads",
+                "mvad/encoders/calibrated.py",
+            ),
             "mvad.encoders.calibrated.CalibratedDetector.restore": (
                 "encoders/calibrated.html#calibrateddetector.restore",
                 "mvad/encoders/calibrated.py",
@@ -5548,6 +5584,10 @@ d = {
                 "encoders/lifted.html#_twoencoderdetector.lift_for_training",
                 "mvad/encoders/lifted.py",
             ),
+            "mvad.encoders.lifted._TwoEncoderDetector.reads": (
+                "encoders/lifted.html#_twoencoderdetector.reads",
+                "mvad/encoders/lifted.py",
+            ),
             "mvad.encoders.lifted._TwoEncoderDetector.scale_map": (
                 "encoders/lifted.html#_twoencoderdetector.scale_map",
                 "mvad/encoders/lifted.py",
@@ -6171,6 +6211,10 @@ d = {
             ),
             "mvad.papers.crd._CrossmodalDetector.images": (
                 "papers/crd.html#_crossmodaldetector.images",
+                "mvad/papers/crd.py",
+            ),
+            "mvad.papers.crd._CrossmodalDetector.reads": (
+                "papers/crd.html#_crossmodaldetector.reads",
                 "mvad/papers/crd.py",
             ),
             "mvad.papers.crd._CrossmodalDetector.transform": (
@@ -7926,6 +7970,85 @@ d = {
             "mvad.runs.run.run_data_hash": ("runs/run.html#run_data_hash", "mvad/runs/run.py"),
             "mvad.runs.run.threads_for": ("runs/run.html#threads_for", "mvad/runs/run.py"),
             "mvad.runs.run.valid_record": ("runs/run.html#valid_record", "mvad/runs/run.py"),
+        },
+        "mvad.runs.scoring": {
+            "mvad.runs.scoring.ScoreSheet": (
+                "runs/scoring.html#scoresheet",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.ScoreSheet.__init__": (
+                "runs/scoring.html#scoresheet.__init__",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.ScoreSheet._earlier": (
+                "runs/scoring.html#scoresheet._earlier",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.ScoreSheet.add": (
+                "runs/scoring.html#scoresheet.add",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.ScoreSheet.fail": (
+                "runs/scoring.html#scoresheet.fail",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.ScoreSheet.write": (
+                "runs/scoring.html#scoresheet.write",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.Scored": ("runs/scoring.html#scored", "mvad/runs/scoring.py"),
+            "mvad.runs.scoring.ScoredSample": (
+                "runs/scoring.html#scoredsample",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring._as_line": ("runs/scoring.html#_as_line", "mvad/runs/scoring.py"),
+            "mvad.runs.scoring._is_done": ("runs/scoring.html#_is_done", "mvad/runs/scoring.py"),
+            "mvad.runs.scoring._remove_maps": (
+                "runs/scoring.html#_remove_maps",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring._roots": ("runs/scoring.html#_roots", "mvad/runs/scoring.py"),
+            "mvad.runs.scoring._score_line": (
+                "runs/scoring.html#_score_line",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring._score_one": (
+                "runs/scoring.html#_score_one",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring._view_suffixes": (
+                "runs/scoring.html#_view_suffixes",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring._write_csv": (
+                "runs/scoring.html#_write_csv",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.detector_hash": (
+                "runs/scoring.html#detector_hash",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.paint_maps": (
+                "runs/scoring.html#paint_maps",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.require_apart": (
+                "runs/scoring.html#require_apart",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.sample_folders": (
+                "runs/scoring.html#sample_folders",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.score_all": ("runs/scoring.html#score_all", "mvad/runs/scoring.py"),
+            "mvad.runs.scoring.write_maps": (
+                "runs/scoring.html#write_maps",
+                "mvad/runs/scoring.py",
+            ),
+            "mvad.runs.scoring.write_volume": (
+                "runs/scoring.html#write_volume",
+                "mvad/runs/scoring.py",
+            ),
         },
         "mvad.runs.verbs": {
             "mvad.runs.verbs.cache_for": ("runs/verbs.html#cache_for", "mvad/runs/verbs.py"),

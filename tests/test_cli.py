@@ -295,6 +295,8 @@ def test_own_scan_through_train_and_predict(toy):
         "memory_bank",
         "--category",
         "puck",
+        "--variant",
+        "btf",
         "--scale",
         "smoke",
         "--out",

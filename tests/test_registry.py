@@ -35,7 +35,7 @@ def toy_detector():
             return map_views(sample, lambda view: resize(view, self.settings.size))
 
         def fit(self, samples, *, progress=True, checkpoint=None):
-            images = [self.prepare(sample).view.rgb for sample in samples]
+            images = [sample.view.rgb for sample in self.prepare_good(samples)]
             self.mean = torch.from_numpy(np.mean(images, 0))
             return self
 

@@ -299,6 +299,12 @@ class _PatchDetector(Detector):
         size = self.settings.image_size
         return map_views(sample, lambda view: resize(pad_square(with_valid(view)), size))
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Colours, points or both; with `foreground` at least where there are points."""
+        looks = {"rgb": {"rgb"}, "fpfh": {"xyz"}, "btf": {"rgb", "xyz"}}[self.settings.features]
+        return frozenset(looks | {"valid"} if self.settings.foreground else looks)
+
     def encoders(self) -> dict[str, str]:
         """Name and hash of each encoder, for records and checkpoints."""
         return {k: f"{e.name} {e.identity[:12]}" for k, e in self.parts.items()}

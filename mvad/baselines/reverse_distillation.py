@@ -351,6 +351,11 @@ class _TaughtDetector(Detector):
         """What the teacher sees of a prepared view."""
         return source_image(source_arrays(view, self.settings.source), self.settings.source)
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The colours, or what is derived from the points."""
+        return frozenset({"rgb" if self.settings.source == "rgb" else "xyz"})
+
     def encoders(self) -> dict[str, str]:
         """Name and hash of the teacher."""
         return {"teacher": f"{self.teacher.name} {self.teacher.identity[:12]}"}

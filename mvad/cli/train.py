@@ -5,116 +5,148 @@
 # %% ../../nbs/cli/53b_train.ipynb #6f97cdc4
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cyclopts import Parameter
+
 from .options import DATA, WHAT, Device, Protocol, Scale, option, root_folder
-from ..core.registry import MethodEntry, method_entry
-from ..core.sample import MvadError, PreparedSample, Sample
+from ..core.registry import MethodEntry, entry_of_detector, method_entry
+from ..core.sample import MvadError, require
 
 # %% auto #0
 __all__ = [
-    "Rgb",
-    "Xyz",
-    "Unit",
-    "RemovePlane",
-    "PlaneTolerance",
-    "PlaneFit",
     "LayoutRoot",
     "LayoutName",
     "Category",
+    "OwnFiles",
     "own_samples",
+    "refuse_mixed",
     "own_data",
     "layout_data",
+    "require_read",
+    "size_settings",
     "train_command",
-    "write_maps",
-    "paint_maps",
-    "predict_all",
+    "fit_and_save",
     "predict_command",
 ]
 
+
 # %% ../../nbs/cli/53b_train.ipynb #7ada09eb
-Rgb = Annotated[
-    str | None, option("yours: an image, a folder, or a folder of folders (several views)", DATA)
-]
-Xyz = Annotated[
-    str | None,
-    option(
-        "their organised clouds, same names: TIFF, .npy, .ply or .pcd; may be the folder of --rgb",
-        DATA,
-    ),
-]
-Unit = Annotated[Literal["m", "cm", "mm"], option("of the clouds of --xyz (default: m)", DATA)]
-RemovePlane = Annotated[bool, option("take the table out of the clouds of --xyz", DATA)]
-PlaneTolerance = Annotated[
-    float | None,
-    option(
-        "so close to the plane is table, in metres (default: as the table's points spread)", DATA
-    ),
-]
-PlaneFit = Annotated[
-    Literal["border", "cloud"],
-    option("look for the table at the image's border (default), or in all points", DATA),
-]
+@Parameter(name="*")
+@dataclass(frozen=True)
+class OwnFiles:
+    """The options that name files of one's own, and say how they are read; None: not given.
+
+    Example:
+        >>> OwnFiles(rgb="photos", xyz="clouds", unit="mm").reading()
+        {'unit': 'mm'}
+    """
+
+    rgb: Annotated[
+        str | None, option("yours: an image, a folder, or a folder of folders (views)", DATA)
+    ] = None
+    xyz: Annotated[
+        str | None,
+        option(
+            "their organised clouds, same names: .tiff .npy .ply .pcd; may be that folder", DATA
+        ),
+    ] = None
+    unit: Annotated[
+        Literal["m", "cm", "mm"] | None, option("of the clouds of --xyz (default: m)", DATA)
+    ] = None
+    remove_plane: Annotated[
+        bool | None,
+        option("take the table out of the clouds of --xyz", DATA, negative="--keep-plane"),
+    ] = None
+    plane_tolerance: Annotated[
+        float | None,
+        option("so close to the plane is table, metres (default: as its points spread)", DATA),
+    ] = None
+    plane_fit: Annotated[
+        Literal["border", "cloud"] | None,
+        option("look for the table at the image's border (default), or in all points", DATA),
+    ] = None
+
+    def reading(self) -> dict:
+        "How the clouds are to be read, as far as it is given."
+        given = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        return {name: value for name, value in given.items() if value is not None}
+
+
 LayoutRoot = Annotated[str | None, option("or a folder in a data set's layout", DATA)]
 LayoutName = Annotated[str | None, option("that layout (default: the method's own)", DATA)]
 Category = Annotated[str | None, option("default: the first", DATA)]
 
 
 # %% ../../nbs/cli/53b_train.ipynb #29e7b264
-def own_samples(method: str, rgb: str, xyz: str | None, **reading):
+def own_samples(entry: MethodEntry, own: OwnFiles, said: Mapping | None = None):
     """The samples of `--rgb` and `--xyz`, after a look at what the method needs.
 
     For a method that needs points, clouds beside the images are found without `--xyz`.
 
     Args:
-        reading: unit, remove_plane, plane_tolerance and plane_fit of `OwnFolder`.
+        said: how the clouds of a training were read; these are read alike.
 
     Raises:
-        MvadError: for a method that needs points or cameras that are not given.
+        MvadError: for a method that needs points or cameras that are not given, and for a table
+            that is to be treated in another way than in the training.
     """
     from mvad.data.own import OwnFolder, clouds_beside
 
-    entry = method_entry(method)
     if "cameras" in entry.needs:
-        what = f"{method} needs calibrated views with depth"
+        what = f"{entry.name} needs calibrated views with depth"
         layout = f"the layout of {entry.home}"
-        fix = (
-            f"--root DIR instead; `mvad data make {entry.home} --out DIR` shows what it looks like"
-        )
-        raise MvadError(what, file=rgb, found="plain folders", expected=layout, fix=fix)
+        make = f"`mvad data make {entry.home} --out DIR` shows what it looks like"
+        details = dict(found="plain folders", expected=layout, fix=f"--root DIR instead; {make}")
+        raise MvadError(what, file=own.rgb, **details)
+    xyz = own.xyz
     if "xyz" in entry.needs and not xyz:
-        xyz = clouds_beside(rgb)
-    if "xyz" in entry.needs and not xyz:
+        xyz = clouds_beside(own.rgb)
         fix = "an organised cloud for each image, of the same name"
-        what = f"{method} needs points, too"
-        raise MvadError(what, file=rgb, found="images only", expected="--xyz", fix=fix)
-    return OwnFolder(rgb, xyz, **reading)
+        details = dict(found="images only", expected="--xyz", fix=fix)
+        require(bool(xyz), f"{entry.name} needs points, too", file=own.rgb, **details)
+    asked = own.reading()
+    if not xyz:
+        return OwnFolder(own.rgb, **asked)
+    return OwnFolder(own.rgb, xyz, **_read_alike(asked, said or {}))
 
 
-def _refuse_mixed(rgb, xyz, root, dataset, reading: dict):
+# %% ../../nbs/cli/53b_train.ipynb #8d47b579
+def _read_alike(asked: dict, said: Mapping) -> dict:
+    "What is asked for, and for the rest what a training did."
+    plane = asked.get("remove_plane", said.get("remove_plane"))
+    if "remove_plane" in said and plane != said["remove_plane"]:
+        with_table = "scans with their table", "--keep-plane, as in the training"
+        without_table = "scans without their table", "--remove-plane, as in the training"
+        learned, fix = without_table if said["remove_plane"] else with_table
+        raise MvadError("the scans would come in another way", expected=learned, fix=fix)
+    known = ("unit", "remove_plane", "plane_tolerance", "plane_fit")
+    return {name: said[name] for name in known if name in said} | asked
+
+
+def refuse_mixed(own: OwnFiles, root, dataset):
     """Plain folders or a layout, not both."""
-    if rgb and (root or dataset):
+    if own.rgb and (root or dataset):
         what = "--rgb names plain folders, --root a data set's layout"
         raise MvadError(what, found="both", expected="one of them")
-    asked = {"remove_plane": False, "unit": "m", "plane_tolerance": None, "plane_fit": "border"}
-    given = ["--xyz"] if xyz else []
-    given += [f"--{k.replace('_', '-')}" for k, usual in asked.items() if reading[k] != usual]
-    if given and not rgb:
+    given = ["--xyz"] if own.xyz else []
+    given += ["--" + name.replace("_", "-") for name in own.reading()]
+    if given and not own.rgb:
         fix = "give --rgb, or prepare a layout with `mvad data convert`"
-        what = "--xyz and --remove-plane belong to --rgb"
+        what = "--xyz and how it is read belong to --rgb"
         raise MvadError(what, found=" and ".join(given), fix=fix)
 
 
-# %% ../../nbs/cli/53b_train.ipynb #33d0c6de
+# %% ../../nbs/cli/53b_train.ipynb #54cf9ef4
 def own_data(method: MethodEntry, samples, **run):
     """The user's samples as what a method learns from (`RunData`)."""
     from mvad.core.evaluate import RunSettings
     from mvad.runs.method_run import RunData
 
-    data = RunData(RunSettings(method.name, "", dataset=method.home, **run), {"train": samples})
+    data = RunData(RunSettings(method.name, dataset=method.home, **run), {"train": samples})
     return replace(data, unit=_own_unit(data.settings(method.load()), samples))
 
 
@@ -141,27 +173,49 @@ def layout_data(method: MethodEntry, splits: Sequence[str], dataset, root, categ
     from mvad.core.evaluate import RunSettings
     from mvad.runs.method_run import load_run
 
-    place = {"dataset": dataset or method.home, "root": str(root_folder(root) or "")}
-    return load_run(RunSettings(method.name, "", category=category or "", **place, **run), splits)
+    run = {"variant": "", "dataset": dataset or method.home} | run
+    run |= {"root": str(root_folder(root) or ""), "category": category or ""}
+    return load_run(RunSettings(method.name, **run), splits)
+
+
+def require_read(detector, own: OwnFiles):
+    """Raise `MvadError` where `--xyz` is given to a detector that does not look at points."""
+    if not own.xyz or "xyz" in detector.reads:
+        return
+    variants = [v for v in type(detector).VARIANTS if v != "ours"]
+    fix = "leave --xyz out" + (f", or --variant {' or '.join(variants)}" if variants else "")
+    if "valid" not in detector.reads:
+        what = f"{detector.name} looks at images only"
+        raise MvadError(what, file=own.xyz, found="--xyz", expected="--rgb", fix=fix)
+    print(f"{detector.name}: of --xyz it uses only which pixels have a point; it scores images")
 
 
 # %% ../../nbs/cli/53b_train.ipynb #05009eb2
+def size_settings(cls: type, size: int | None) -> dict:
+    """The settings of a method by which its images and maps have `size` pixels; {} for None."""
+    if size is None:
+        return {}
+    usual = {field.name: field.default for field in fields(cls.Settings)}
+    found = [name for name in ("size", "image_size") if usual.get(name) is not None]
+    require(bool(found), f"{cls.__name__} has no image size", found="--image-size")
+    return dict.fromkeys(found, size)
+
+
+# %% ../../nbs/cli/53b_train.ipynb #313e908c
 def train_command(
     method: Annotated[str, option("its name; `mvad train --help` and the README list them")],
     *,
-    rgb: Rgb = None,
-    xyz: Xyz = None,
-    unit: Unit = "m",
-    remove_plane: RemovePlane = False,
-    plane_tolerance: PlaneTolerance = None,
-    plane_fit: PlaneFit = "border",
+    own: OwnFiles = OwnFiles(),
     root: LayoutRoot = None,
     dataset: LayoutName = None,
     category: Category = None,
+    variant: Annotated[str, option("of the method (default: the paper's)", WHAT)] = "",
+    image_size: Annotated[int | None, option("pixels a side, for the networks", WHAT)] = None,
     scale: Scale = "laptop",
     protocol: Protocol = "paper",
     device: Device = "cpu",
     seed: Annotated[int, option("default 0", WHAT)] = 0,
+    restart: Annotated[bool, option("forget a training that was interrupted", WHAT)] = False,
     out: Annotated[
         str, option("the checkpoint (default: model.safetensors)")
     ] = "model.safetensors",
@@ -171,145 +225,43 @@ def train_command(
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
         raise MvadError("--out must name a .safetensors file", found=path)
-    reading = dict(unit=unit, remove_plane=remove_plane)
-    reading |= dict(plane_tolerance=plane_tolerance, plane_fit=plane_fit)
-    _refuse_mixed(rgb, xyz, root, dataset, reading)
-    run = dict(scale=scale, protocol=protocol, device=device, seed=seed)
-    if rgb:
-        data = own_data(entry, own_samples(method, rgb, xyz, **reading), **run)
+    refuse_mixed(own, root, dataset)
+    run = dict(variant=variant, scale=scale, protocol=protocol, device=device, seed=seed)
+    if own.rgb:
+        data = own_data(entry, own_samples(entry, own), **run)
     else:
         splits = [name for name in entry.splits if name != "test"]
         data = layout_data(entry, splits, dataset, root, category, **run)
-    detector = data.detector(entry.load())
-    detector.fit(*data.learned, checkpoint=path.with_name(f".{path.stem}.training.safetensors"))
-    detector.save(path)
-    # some methods train in two phases, each with a file
-    for part in path.parent.glob(f".{path.stem}.training.*safetensors"):
-        part.unlink()
+    cls = entry.load()
+    changes = size_settings(cls.class_for(variant), image_size)
+    detector = data.detector(cls, data.settings(cls, **changes))
+    require_read(detector, own)
+    fit_and_save(detector, data, path, restart)
     print(f"{method} on {len(data.train)} samples of {data.train.category}: {path}")
     return 0
 
 
-# %% ../../nbs/cli/53b_train.ipynb #32cb7656
-def _view_suffixes(sample: Sample) -> list[str]:
-    """Endings of the files of each view: none for a single one."""
-    if len(sample.views) == 1:
-        return [""]
-    return [f"-{i}" for i in range(len(sample.views))]
+# %% ../../nbs/cli/53b_train.ipynb #ca6b88e8
+def fit_and_save(detector, data, path: Path, restart: bool):
+    """Train and write the checkpoint; what was interrupted goes on, unless something changed."""
+    from mvad.core.training import OtherTraining
+
+    unfinished = f".{path.stem}.training"
+    parts = f"{unfinished}.*safetensors"  # some methods train in two phases, each with a file
+    if restart:
+        _remove(path.parent.glob(parts))
+    try:
+        detector.fit(*data.learned, checkpoint=path.with_name(f"{unfinished}.safetensors"))
+    except OtherTraining as e:
+        details = dict(file=e.file, found=e.found, expected=e.expected)
+        raise MvadError(e.what, **details, fix="--restart begins anew") from None
+    detector.save(path)
+    _remove(path.parent.glob(parts))
 
 
-def _folders(out: Path, ids: Sequence[str], alone: bool) -> list[Path]:
-    """Where each sample's files go: into `out` for one image alone, else a folder by its id."""
-    import re
-
-    if alone:
-        return [out]
-    return [out / re.sub(r"[^\w.-]+", "_", name) for name in ids]
-
-
-def write_maps(folder: Path, sample: PreparedSample, prediction) -> list[Path]:
-    """A prediction's maps as TIFF, one a view that is there; its volume, if any, as .npz.
-
-    The volume's file holds `index`, `values`, and the grid's `origin`, `size`, `shape`.
-    """
-    import numpy as np
-    import tifffile
-
-    from mvad.core.files import by_rename
-
-    suffixes = _view_suffixes(sample)
-    paths = []
-    for i in sample.present:
-        paths.append(folder / f"map{suffixes[i]}.tiff")
-        with by_rename(paths[-1]) as part:
-            tifffile.imwrite(part, prediction.maps[i].astype(np.float32), software="")
-    volume = prediction.volume
-    if volume is not None:
-        grid = volume.grid
-        with by_rename(folder / "volume.npz") as part, open(part, "wb") as f:
-            np.savez_compressed(
-                f,
-                index=volume.index,
-                values=volume.values,
-                origin=grid.origin,
-                size=grid.size,
-                shape=grid.shape,
-            )
-    return paths
-
-
-def paint_maps(folder: Path, sample: PreparedSample, limits: tuple[float, float]):
-    """The maps that `write_maps` left, as grey PNG and painted on the image, between `limits`."""
-    import numpy as np
-    import tifffile
-
-    from mvad.core.show import overlay_scores
-    from mvad.data.base import write_png
-
-    low, high = limits
-    suffixes = _view_suffixes(sample)
-    for i in sample.present:
-        score = tifffile.imread(folder / f"map{suffixes[i]}.tiff")
-        share = np.clip((score - low) / max(high - low, 1e-12), 0, 1)
-        write_png(folder / f"map{suffixes[i]}.png", np.round(255 * share).astype(np.uint8))
-        painted = overlay_scores(sample.views[i].rgb, score, limits=limits)
-        write_png(folder / f"overlay{suffixes[i]}.png", np.round(255 * painted).astype(np.uint8))
-
-
-# %% ../../nbs/cli/53b_train.ipynb #2c94150c
-def _write_scores(path: Path, lines: Sequence[dict]):
-    """scores.csv: a line a sample; `label` is known only where a layout says it."""
-    import csv
-    import io
-
-    from mvad.core.files import write_text
-
-    names = list(dict.fromkeys(name for line in lines for name in line))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    write_text(path, buffer.getvalue())
-
-
-def _score_line(sample: Sample, prediction) -> dict[str, str]:
-    line = {"id": sample.id, "score": f"{prediction.score:.6g}"}
-    if sample.defect:
-        line["label"] = sample.defect
-    for branch, score in prediction.branch_scores.items():
-        line[f"score of {branch}"] = f"{score:.6g}"
-    return line
-
-
-def predict_all(
-    detector, samples: Sequence[Sample], out: Path, *, alone: bool = False, progress: bool = True
-) -> list[dict]:
-    """Scores and maps of all samples into `out`, a folder each unless it is one `alone`.
-
-    Returns:
-        The lines of scores.csv. Every file appears by rename.
-    """
-    from tqdm.auto import tqdm
-
-    from mvad.core.files import write_bytes
-    from mvad.core.show import png_bytes, score_limits, show_maps
-
-    quiet = not progress or alone
-    folders = _folders(out, samples.ids, alone)
-    lines, ends = [], []
-    for folder, sample in zip(folders, tqdm(samples, desc="score", disable=quiet)):
-        ready = detector.prepare(sample)
-        prediction = detector.predict_prepared(ready)
-        write_maps(folder, ready, prediction)
-        ends.append(score_limits([prediction.maps[i] for i in ready.present]))
-        lines.append(_score_line(sample, prediction))
-        if alone:
-            write_bytes(out / "picture.png", png_bytes(show_maps(ready, prediction)))
-    limits = min(low for low, _ in ends), max(high for _, high in ends)
-    for folder, sample in zip(folders, tqdm(samples, desc="paint", disable=quiet)):
-        paint_maps(folder, detector.prepare(sample), limits)
-    _write_scores(out / "scores.csv", lines)
-    return lines
+def _remove(paths):
+    for path in paths:
+        path.unlink()
 
 
 # %% ../../nbs/cli/53b_train.ipynb #4baba63e
@@ -329,15 +281,39 @@ def _print_scores(lines: Sequence[dict]):
         print(f"S-AUROC {value:.3f} over {good} good and {sum(bad)} defective samples")
 
 
+def _require_scored(scored):
+    """Raise `MvadError` that names the first sample where none could be scored."""
+    if not scored.lines:
+        name, reason = next(iter(scored.failed.items()))
+        raise MvadError(f"{len(scored.failed)} samples, none of which could be scored; {reason}")
+
+
+def _told_failed(failed: Mapping[str, str]):
+    """Say on stderr which samples could not be scored, and why."""
+    import sys
+
+    for name, reason in list(failed.items())[:20]:
+        print(f"mvad: {name} was not scored: {reason}", file=sys.stderr)
+    if len(failed) > 20:
+        print(f"mvad: and {len(failed) - 20} more, in failed.csv", file=sys.stderr)
+
+
+# %% ../../nbs/cli/53b_train.ipynb #aa459f0d
+def _layout_samples(entry: MethodEntry, split: str, dataset, root, category, said: Mapping):
+    """A split of a layout, in the way of the samples that were learned from."""
+    dataset = dataset or said.get("dataset")
+    how = {"scale": said["scale"]} if "scale" in said else {}
+    data = layout_data(entry, [split], dataset, root, category, **how)
+    unit = said.get("lengths", data.unit)
+    what, found = "its lengths would be scaled in another way than in the training", data.unit
+    require(unit == data.unit, what, file=root, found=found, expected=unit)
+    return data.splits[split]
+
+
 def predict_command(
     checkpoint: Annotated[str, option("what `mvad train` wrote")],
     *,
-    rgb: Rgb = None,
-    xyz: Xyz = None,
-    unit: Unit = "m",
-    remove_plane: RemovePlane = False,
-    plane_tolerance: PlaneTolerance = None,
-    plane_fit: PlaneFit = "border",
+    own: OwnFiles = OwnFiles(),
     root: LayoutRoot = None,
     dataset: LayoutName = None,
     category: Category = None,
@@ -345,29 +321,36 @@ def predict_command(
     device: Device = "cpu",
     out: Annotated[str, option("where scores and maps go (default: prediction)")] = "prediction",
 ) -> int:
-    """Score one sample or a folder of them with a checkpoint: scores, maps, overlays."""
+    """Score one sample or a folder of them with a checkpoint: scores, maps, overlays.
+
+    The same command goes on where it was stopped. Exit status 1: some samples are in failed.csv.
+    """
     from mvad.core.training import checkpoint_header
+    from mvad.runs.scoring import score_all
     from mvad.runs.verbs import load_detector
 
-    method = method_entry(checkpoint_header(checkpoint)["method"], checkpoint)
-    reading = dict(unit=unit, remove_plane=remove_plane)
-    reading |= dict(plane_tolerance=plane_tolerance, plane_fit=plane_fit)
-    _refuse_mixed(rgb, xyz, root, dataset, reading)
-    if rgb:
-        samples = own_samples(method.name, rgb, xyz, **reading)
-    elif root:
-        samples = layout_data(method, [split], dataset, root, category).splits[split]
-    else:
+    header = checkpoint_header(checkpoint)
+    entry = entry_of_detector(header["method"], checkpoint)
+    said = header.get("preparation", {}).get("said", {})
+    refuse_mixed(own, root, dataset)
+    if not own.rgb and not root:
         fix = "`mvad predict --help` explains the options"
         expected = "--rgb IMAGE or DIR, or --root DIR"
         raise MvadError("nothing to score was named", expected=expected, fix=fix)
-    folder = Path(out).expanduser()
     detector = load_detector(checkpoint, device=device)
-    lines = predict_all(detector, samples, folder, alone=bool(rgb) and Path(rgb).is_file())
-    _print_scores(lines)
+    require_read(detector, own)
+    if own.rgb:
+        samples = own_samples(entry, own, said)
+    else:
+        samples = _layout_samples(entry, split, dataset, root, category, said)
+    folder = Path(out).expanduser()
+    scored = score_all(detector, samples, folder, alone=bool(own.rgb) and Path(own.rgb).is_file())
+    _require_scored(scored)
+    _print_scores(scored.lines)
     volume = ", and the volume as volume.npz" if list(folder.rglob("volume.npz")) else ""
     print(
         "scores.csv, and for each view map.tiff (scores), map.png and overlay.png "
         f"(all on one scale){volume}: {folder}"
     )
-    return 0
+    _told_failed(scored.failed)
+    return 1 if scored.failed else 0

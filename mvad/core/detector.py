@@ -472,6 +472,11 @@ class Detector(Configurable, Checkpointed, Preparing):
                 fix="predict(sample) does both",
             )
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """What it looks at of a view: some of "rgb", "xyz" and "valid" (where there are points)."""
+        return frozenset({"rgb"})
+
     def scale_map(
         self, maps: Float[np.ndarray, "V H W"], metric: str
     ) -> Float[np.ndarray, "V H W"]:

@@ -21,6 +21,7 @@ __all__ = [
     "point_statistics",
     "Preparation",
     "PreparationNotes",
+    "sample_hash",
     "compare_points",
     "compare_sample",
 ]
@@ -122,10 +123,10 @@ class PreparationNotes:
     """Looks at samples on their way into a training, and gives their `Preparation`.
 
     Example:
-        >>> notes = PreparationNotes({"remove_plane": False})
-        >>> sample = Sample("a", "part", "train", "good", (View(np.zeros((3, 4, 6))),))
-        >>> notes.add(sample, PreparedSample.of(sample))
-        >>> notes.preparation().points is None
+        >>> noted = PreparationNotes({"remove_plane": False})
+        >>> image = Sample("a", "part", "train", "good", (View(np.zeros((3, 4, 6))),))
+        >>> noted.add(image, PreparedSample.of(image))
+        >>> noted.preparation().points is None
         True
     """
 
@@ -134,11 +135,7 @@ class PreparationNotes:
 
     def add(self, sample: Sample, ready: PreparedSample):
         "Note one sample: how it came, and what is in it when it is ready."
-        self.hash.update(repr(sample.id).encode())
-        for view in ready.views:
-            for array in _arrays(view):
-                self.hash.update(f"{array.dtype} {array.shape}".encode())
-                self.hash.update(np.ascontiguousarray(array))
+        self.hash.update(sample_hash(ready).encode())
         for view in filter(None, sample.views):
             found = point_statistics(view)
             if found:
@@ -147,6 +144,21 @@ class PreparationNotes:
     def preparation(self) -> Preparation:
         "What was noted."
         return Preparation(self.said, self.points, self.hash.hexdigest())
+
+
+def sample_hash(sample: Sample) -> str:
+    """A hash of a sample's id and of all that a method may learn from: not of its truth.
+
+    Example:
+        >>> len(sample_hash(Sample("a", "part", "test", "dent", (View(np.zeros((3, 4, 6))),))))
+        64
+    """
+    h = hashlib.sha256(repr(sample.id).encode())
+    for view in sample.views:
+        for array in _arrays(view):
+            h.update(f"{array.dtype} {array.shape}".encode())
+            h.update(np.ascontiguousarray(array))
+    return h.hexdigest()
 
 
 def _arrays(view: View | None) -> Iterator[np.ndarray]:

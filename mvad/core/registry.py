@@ -24,6 +24,7 @@ __all__ = [
     "method_entry",
     "dataset_entry",
     "detector_class",
+    "entry_of_detector",
     "method_entries",
     "dataset_entries",
     "layout_names",
@@ -181,6 +182,19 @@ def detector_class(name: str, file=None) -> type:
     for entry in method_entries():
         places.update(entry.others)
     return load_class(places[require_known("method", name, places, file=file)])
+
+
+def entry_of_detector(name: str, file=None) -> MethodEntry:
+    """The method that a detector belongs to, by the detector's name in its `file`.
+
+    Example:
+        >>> entry_of_detector("destseg_ensemble").name
+        'idif'
+    """
+    for entry in method_entries():
+        if name in dict(entry.others):
+            return entry
+    return method_entry(name, file)
 
 
 def method_entries() -> tuple[MethodEntry, ...]:

@@ -30,6 +30,7 @@ __all__ = [
     "rng_state",
     "set_rng_state",
     "seeded",
+    "content_hash",
     "save_checkpoint",
     "tensor_bytes",
     "tensors_of",
@@ -111,8 +112,13 @@ def seeded(seed: int):
 _HEADER = "mvad"  # the key of our JSON in the header of a checkpoint
 
 
-def _content_hash(header: Mapping, tensors: Mapping[str, Tensor]) -> str:
-    "SHA-256 of a header and of tensors: names, types, shapes, bytes."
+def content_hash(header: Mapping, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of plain values and of tensors on the CPU: names, types, shapes, bytes.
+
+    Example:
+        >>> content_hash({}, {"w": torch.ones(2)}) == content_hash({}, {"w": torch.ones(3)})
+        False
+    """
     plain = json.loads(json.dumps(header))  # as it will be read
     h = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name in sorted(tensors):
@@ -137,7 +143,7 @@ def save_checkpoint(
     plain = {}
     for name, tensor in tensors.items():
         plain[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    header["sha256"] = _content_hash(header, plain)
+    header["sha256"] = content_hash(header, plain)
     with by_rename(path) as part:
         save_file(plain, part, metadata={_HEADER: json.dumps(header, sort_keys=True)})
 
@@ -170,10 +176,8 @@ class DamagedCheckpoint(MvadError):
     """A checkpoint that is cut short, or not what was written.
 
     Example:
-        >>> try:
-        ...     load_checkpoint("model.safetensors")
-        ... except DamagedCheckpoint as damage:
-        ...     print(damage)
+        >>> DamagedCheckpoint("the checkpoint is truncated", file="run.safetensors").file
+        'run.safetensors'
     """
 
 
@@ -289,7 +293,7 @@ def load_checkpoint(
         details = dict(file=path, found=str(e), expected="a whole .safetensors file", fix=_AGAIN)
         raise DamagedCheckpoint("the checkpoint is damaged", **details) from e
     written = header.pop("sha256", None)  # files of before have none
-    if written and written != _content_hash(header, tensors):
+    if written and written != content_hash(header, tensors):
         details = dict(found="another content", expected="what was written", fix=_AGAIN)
         raise DamagedCheckpoint("the checkpoint is damaged", file=path, **details)
     return {name: tensor.to(device) for name, tensor in tensors.items()}, header["settings"]
@@ -398,10 +402,9 @@ class OtherTraining(MvadError):
     """A training that cannot go on, since something has changed since it was interrupted.
 
     Example:
-        >>> try:
-        ...     detector.fit(samples, checkpoint="run.safetensors")
-        ... except OtherTraining as change:
-        ...     print(change.found, "became", change.expected)
+        >>> change = OtherTraining("the training had another 'seed'", found=0, expected=1)
+        >>> change.found, change.expected
+        (0, 1)
     """
 
 

@@ -392,9 +392,11 @@ def marked_missing(
     Raises:
         InvalidDepth: where one point is repeated so often that it may be a mark or not.
 
-    >>> xyz[:, lost] = -9999
-    >>> (marked_missing(xyz, valid, "scan.tiff") == lost).all()
-    True
+    Example:
+        >>> cloud = np.random.default_rng(0).random((3, 20, 30))
+        >>> cloud[:, 0] = -9999
+        >>> bool(marked_missing(cloud, np.ones((20, 30), bool), "scan.tiff")[0].all())
+        True
     """
     x, y, z = xyz
     marked = (np.abs(xyz) > _FARTHEST).any(0) | (z == _FULL[0]) | (z == _FULL[1])

@@ -254,8 +254,8 @@ class OwnFolder(Sequence):
 
     @property
     def preparation(self) -> dict:
-        """How the files are read and prepared, by name; a checkpoint keeps it."""
-        return asdict(self.reading)
+        """How the clouds are read and prepared, by name; a checkpoint keeps it."""
+        return asdict(self.reading) if self.files[0].xyz else {}
 
     @property
     def ids(self) -> list[str]:

@@ -392,6 +392,11 @@ class CalibratedDetector(Detector):
         chosen = evenly_chosen_views(sample, self.settings.views)
         return map_views(chosen, lambda view: square_view(view, self.settings.size))
 
+    @property
+    def reads(self) -> frozenset[str]:
+        "Both modalities."
+        return frozenset({"rgb", "xyz"})
+
     def encoders(self) -> dict[str, str]:
         "Name and hash of both encoders."
         return self.encoder.named()

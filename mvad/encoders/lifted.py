@@ -264,6 +264,11 @@ class _TwoEncoderDetector(Detector):
         named = (("2d", self.f2), ("3d", self.f3))
         return {key: f"{encoder.name} [{encoder.identity[:12]}]" for key, encoder in named}
 
+    @property
+    def reads(self) -> frozenset[str]:
+        "Both modalities."
+        return frozenset({"rgb", "xyz"})
+
     def scale_map(
         self, maps: Float[np.ndarray, "V H W"], metric: str
     ) -> Float[np.ndarray, "V H W"]:

@@ -603,6 +603,11 @@ class _CrossmodalDetector(_CRDConfiguration, Detector):
         gone = all(v.gt is not None and not v.gt.any() for v in there)
         return replace(out, defect="good") if gone else out
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The colours, and the points where a modality is derived from them."""
+        return frozenset("rgb" if m == "rgb" else "xyz" for m in self.settings.modalities)
+
     def encoders(self) -> dict[str, str]:
         """Name and hash of the teacher."""
         return {"teacher": f"{self.teacher.name} [{self.teacher.identity[:12]}]"}

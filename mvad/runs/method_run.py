@@ -209,7 +209,13 @@ def load_run(run: RunSettings, splits=(), **options) -> RunData:
         )
         print(f"clouds that were organised before, {size}: {root}")
     loaded = {name: load_dataset(layout, root, run.category, name, **options) for name in splits}
-    return RunData(run, loaded, **more)
+    data = RunData(run, loaded, **more)
+    said = {"dataset": run.dataset, "lengths": data.unit}
+    if data.rendered:
+        said["scale"] = run.scale  # which decides the size of the views
+    for split in loaded.values():
+        split.preparation = said  # goes into the checkpoint of what learns from them
+    return data
 
 
 # %% ../../nbs/runs/45a_method_run.ipynb #c3f47199

@@ -1365,6 +1365,7 @@ d = {
             "mvad.core.files.by_rename": ("core/files.html#by_rename", "mvad/core/files.py"),
             "mvad.core.files.cache_root": ("core/files.html#cache_root", "mvad/core/files.py"),
             "mvad.core.files.locked": ("core/files.html#locked", "mvad/core/files.py"),
+            "mvad.core.files.make_folder": ("core/files.html#make_folder", "mvad/core/files.py"),
             "mvad.core.files.require_regular": (
                 "core/files.html#require_regular",
                 "mvad/core/files.py",
@@ -1681,6 +1682,23 @@ d = {
                 "core/metrics.html#streamingpro.update",
                 "mvad/core/metrics.py",
             ),
+            "mvad.core.metrics._Blocks": ("core/metrics.html#_blocks", "mvad/core/metrics.py"),
+            "mvad.core.metrics._Blocks.__init__": (
+                "core/metrics.html#_blocks.__init__",
+                "mvad/core/metrics.py",
+            ),
+            "mvad.core.metrics._Blocks.__iter__": (
+                "core/metrics.html#_blocks.__iter__",
+                "mvad/core/metrics.py",
+            ),
+            "mvad.core.metrics._Blocks.add": (
+                "core/metrics.html#_blocks.add",
+                "mvad/core/metrics.py",
+            ),
+            "mvad.core.metrics._Blocks.merge": (
+                "core/metrics.html#_blocks.merge",
+                "mvad/core/metrics.py",
+            ),
             "mvad.core.metrics._auroc": ("core/metrics.html#_auroc", "mvad/core/metrics.py"),
             "mvad.core.metrics._average_precision": (
                 "core/metrics.html#_average_precision",
@@ -1730,6 +1748,14 @@ d = {
             ),
             "mvad.core.metrics._scores_at_rank": (
                 "core/metrics.html#_scores_at_rank",
+                "mvad/core/metrics.py",
+            ),
+            "mvad.core.metrics._scores_at_rank_by_counting": (
+                "core/metrics.html#_scores_at_rank_by_counting",
+                "mvad/core/metrics.py",
+            ),
+            "mvad.core.metrics._swap_negative": (
+                "core/metrics.html#_swap_negative",
                 "mvad/core/metrics.py",
             ),
             "mvad.core.metrics._without_repeats": (

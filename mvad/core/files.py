@@ -25,6 +25,7 @@ __all__ = [
     "cache_root",
     "sync_folder",
     "WriteError",
+    "make_folder",
     "by_rename",
     "write_bytes",
     "write_text",
@@ -117,8 +118,17 @@ def _write_error(what: str, path: Path, e: Exception) -> WriteError:
     fix = _FIXES.get(getattr(e, "errno", None), "choose another output folder")
     with suppress(MvadError):
         if cache_root() in path.parents:  # nobody has chosen it as an output folder
-            fix = f"{_NAME_A_CACHE} and has room"
+            fix = f"{_NAME_A_CACHE}, with room on its disk"
     return WriteError(what, file=path, found=found, fix=fix)
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Make a folder and those above it. Raises `WriteError`."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise _write_error("cannot make the folder", Path(folder), e) from e
+    return Path(folder)
 
 
 @contextmanager

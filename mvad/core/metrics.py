@@ -5,8 +5,9 @@
 # %% ../../nbs/core/04_metrics.ipynb #d58e8848
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, zip_longest
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -57,24 +58,56 @@ def _without_repeats(values: Float[np.ndarray, "n"]) -> tuple[np.ndarray, np.nda
     return values[np.cumsum(step[:-1], dtype=np.int8) == 0], often, end - first
 
 
+# %% ../../nbs/core/04_metrics.ipynb #45891797
+_IN_MEMORY = 1 << 22  # good pixels' scores of a `StreamingPRO`; more wait in a file
+
+
+class _Blocks:
+    """Sorted arrays in a temporary file; sets that were merged share the files."""
+
+    def __init__(self):
+        self.file, self.places = None, []
+
+    def add(self, values: Float[np.ndarray, "n"]) -> None:
+        "Write one more block."
+        try:
+            self.file = self.file or tempfile.TemporaryFile(prefix="mvad-scores-")
+            self.file.seek(0, 2)
+            self.places.append((self.file, values.dtype, self.file.tell(), len(values)))
+            self.file.write(values.tobytes())
+            self.file.flush()
+        except OSError as e:
+            found, fix = e.strerror, "free some space or set TMPDIR"
+            what = "no room for the scores of the maps"
+            raise MvadError(what, file=tempfile.gettempdir(), found=found, fix=fix) from e
+
+    def merge(self, other: _Blocks) -> int:
+        "Share the blocks of another; how many scores they hold."
+        self.places += other.places
+        return sum(n for *_, n in other.places)
+
+    def __iter__(self) -> Iterator[Float[np.ndarray, "n"]]:
+        "One block after the other, read as far as somebody looks at it."
+        for file, dtype, start, n in self.places:
+            yield np.memmap(file, dtype, "r", start, (n,))
+
+
 # %% ../../nbs/core/04_metrics.ipynb #3c125eaa
 class ScoreSet:
     """A growing multiset of finite scores that counts exactly.
 
-    Memory: 4 bytes a float32 score (8 a float64 one), 12 in all for a value that comes very
-    often; about twice that for a moment while sorting. `bits` (9 to 32) bounds it for good: scores
-    are cut to that many leading bits of a float32, so at most 2**bits values exist, tied where
-    they were close. `buffer` scores wait before they are sorted in.
+    Memory: 4 bytes a float32 score, 12 for a value that comes often, twice that while sorting.
+    `block` (0: none) bounds it: so many stay in memory, the others wait in a temporary file. `bits`
+    (9 to 32) bounds both: scores are cut to so many leading bits. `buffer` wait to be sorted in.
 
     >>> ScoreSet().add(np.array([1.0, 2.0])).add(np.array([2.0])).n
     3
     """
 
-    def __init__(self, bits: int | None = None, buffer: int = 1 << 20):
-        if bits is not None and not 9 <= bits <= 32:
-            what = "a float32 has 32 bits, 9 of them for sign and size"
-            raise MvadError(what, found=bits, expected="bits from 9 to 32")
-        self.bits, self.buffer = bits, buffer
+    def __init__(self, bits: int | None = None, buffer: int = 1 << 20, block: int = 0):
+        what = "a float32 has 32 bits, 9 of them for sign and size"
+        require(bits is None or 9 <= bits <= 32, what, found=bits, expected="bits from 9 to 32")
+        self.bits, self.buffer, self.block, self._blocks = bits, buffer, block, _Blocks()
         self.n, self._waiting, self._n_waiting = 0, [], 0
         self._once, self._often = np.empty(0, np.float32), np.empty(0, np.float32)
         self._times = np.empty(0, np.int64)
@@ -105,11 +138,11 @@ class ScoreSet:
 
     def merge(self, other: ScoreSet) -> ScoreSet:
         "Take in the scores of another set."
-        what = "score sets with different bits cannot be merged"
-        require(self.bits == other.bits, what, found=other.bits, expected=self.bits)
+        same, what = self.bits == other.bits, "score sets with different bits cannot be merged"
+        require(same, what, found=other.bits, expected=self.bits)
         other._sort()
-        often, times = other._often, other._times
-        return self.add(other._once).add_repeated(often, times)
+        self.n += self._blocks.merge(other._blocks)
+        return self.add(other._once).add_repeated(other._often, other._times)
 
     def _sort(self):
         if not self._waiting:
@@ -120,10 +153,13 @@ class ScoreSet:
         self._once, often, times = _without_repeats(values)
         if len(often):
             self._absorb(often, times)  # `n` counted them when they came
+        if self.block and len(self._once) >= self.block:
+            self._blocks.add(self._once)
+            self._once = self._once[:0].copy()
 
     @property
     def nbytes(self) -> int:
-        "Bytes that the sorted scores take."
+        "Bytes of memory that the sorted scores take."
         self._sort()
         return self._once.nbytes + self._often.nbytes + self._times.nbytes
 
@@ -136,7 +172,8 @@ def _count_above(
     scores._sort()
     side = "right" if strict else "left"
     tail = np.append(scores._times[::-1].cumsum()[::-1], 0)
-    rare = len(scores._once) - np.searchsorted(scores._once, t, side)
+    blocks = chain(scores._blocks, [scores._once])
+    rare = sum(len(b) - np.searchsorted(b, t, side) for b in blocks)
     return rare + tail[np.searchsorted(scores._often, t, side)]
 
 
@@ -144,6 +181,8 @@ def _count_above(
 def _scores_at_rank(scores: ScoreSet, rank: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     "The scores at these positions, counted from 0, of the ascending sequence."
     scores._sort()
+    if scores._blocks.places:
+        return _scores_at_rank_by_counting(scores, np.asarray(rank))
     rank, passed = np.asarray(rank), np.append(0, scores._times.cumsum())
     # where each block of equal values ends, and the first block that ends after the rank
     end = np.searchsorted(scores._once, scores._often) + passed[1:]
@@ -153,6 +192,29 @@ def _scores_at_rank(scores: ScoreSet, rank: Int[np.ndarray, "n"]) -> Float[np.nd
     out[in_block] = scores._often[block[in_block]]
     out[~in_block] = scores._once[(rank - passed[block])[~in_block]]
     return out
+
+
+# %% ../../nbs/core/04_metrics.ipynb #5d13246e
+def _swap_negative(bits: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+    "The bits of floats as whole numbers in the order of the floats, and back again."
+    return np.where(bits < 0, bits ^ np.iinfo(bits.dtype).max, bits)
+
+
+def _scores_at_rank_by_counting(
+    scores: ScoreSet, rank: Int[np.ndarray, "n"]
+) -> Float[np.ndarray, "n"]:
+    "As `_scores_at_rank`, by bisection over all floats."
+    kept = np.result_type(scores._once, *(dtype for _, dtype, *_ in scores._blocks.places))
+    whole = np.dtype(f"i{kept.itemsize}")
+    infinite = _swap_negative(np.array([-np.inf, np.inf], kept).view(whole))
+    low, high = (np.full(len(rank), end, whole) for end in infinite)
+    while (low < high).any():
+        middle = (low >> 1) + (high >> 1) + (low & high & 1)
+        values = _swap_negative(middle).view(kept)
+        enough = scores.n - _count_above(scores, values) > rank
+        high = np.where(enough, middle, high)
+        low = np.where(enough, low, middle + 1)
+    return _swap_negative(low).view(kept) + kept.type(0)  # no negative zero
 
 
 # %% ../../nbs/core/04_metrics.ipynb #70cccb82
@@ -463,15 +525,15 @@ def normalised_area(
 class StreamingPRO:
     """PRO curve, AUPRO, P-AUROC and P-AP of images that arrive one at a time.
 
-    Memory: a `ScoreSet` of the good scores (4 bytes a float32 pixel, exact zeros nearly free) and
-    4 bytes a defective pixel. `bits` bounds the former; `bounds` then encloses the exact values.
+    Memory: some 50 MB (more good scores wait in a temporary file, 4 bytes each, zeros nearly free),
+    and 50 bytes a defective pixel. `bits` bounds both; `bounds` then encloses the exact values.
 
     >>> StreamingPRO().update(np.eye(4), np.eye(4, dtype=bool)).aupro(0.3)
     1.0
     """
 
     def __init__(self, connectivity: int = 8, bits: int | None = None, buffer: int = 1 << 20):
-        self.connectivity, self.good = connectivity, ScoreSet(bits, buffer)
+        self.connectivity, self.good = connectivity, ScoreSet(bits, buffer, _IN_MEMORY)
         self.regions, self.images = [], 0
 
     def update(

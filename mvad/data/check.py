@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..core.files import cache_root
+from ..core.files import cache_root, make_folder
 from ..core.sample import MvadError, require_known
 from .base import Dataset, DatasetError, EmptyCategory, Record, with_file
 from .base import dataset_class, file_hash, path_below, reading, recipe
@@ -166,7 +166,7 @@ def _examine_all(
     batches, seen = {_batch_key(part): part for part in parts}, {}
     if deep:
         seen = {line["key"]: line for line in read_journal(journal) if line["key"] in batches}
-        journal.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(journal.parent)
     yield from seen.values()
     todo = [part for key, part in batches.items() if key not in seen]
     left = sum(map(len, todo))

@@ -302,7 +302,7 @@ def _told_failed(failed: Mapping[str, str]):
 def _layout_samples(entry: MethodEntry, split: str, dataset, root, category, said: Mapping):
     """A split of a layout, in the way of the samples that were learned from."""
     dataset = dataset or said.get("dataset")
-    how = {"scale": said["scale"]} if "scale" in said else {}
+    how = {name: said[name] for name in ("scale", "protocol") if name in said}
     data = layout_data(entry, [split], dataset, root, category, **how)
     unit = said.get("lengths", data.unit)
     what, found = "its lengths would be scaled in another way than in the training", data.unit

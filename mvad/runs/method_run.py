@@ -147,12 +147,12 @@ def _synthetic_options(run: RunSettings, entry: MethodEntry) -> dict:
 
 
 # %% ../../nbs/runs/45a_method_run.ipynb #262d112d
-def is_shrunk(layout: str, root: str | Path, category: str) -> bool:
+def is_shrunk(layout: str, root: str | Path, category: str, split: str = "train") -> bool:
     """Whether scans of Eyecandies are as small as CFM's conversion makes them: below 0.4 m.
 
     As published, a scene is 2 m wide and a candy 1 m.
     """
-    view = load_dataset(layout, root, category, "train")[0].view
+    view = load_dataset(layout, root, category, split)[0].view
     return float(np.ptp(view.xyz[:, view.valid], axis=1).max()) < 0.4
 
 
@@ -189,7 +189,7 @@ def load_run(run: RunSettings, splits=(), **options) -> RunData:
     run = replace(run, category=run.category or first)
     more = {}
     candies = run.dataset == "eyecandies" and run.root
-    small = not candies or is_shrunk(layout, root, run.category)
+    small = not candies or is_shrunk(layout, root, run.category, splits[0])
     if layout == "synthetic":
         options = _synthetic_options(run, entry) | options
     if entry.scans == "rendered" and layout in RENDERED_SCANS:
@@ -213,6 +213,8 @@ def load_run(run: RunSettings, splits=(), **options) -> RunData:
     said = {"dataset": run.dataset, "lengths": data.unit}
     if data.rendered:
         said["scale"] = run.scale  # which decides the size of the views
+    if run.protocol == "released":
+        said["protocol"] = run.protocol  # which decides how scenes become clouds
     for split in loaded.values():
         split.preparation = said  # goes into the checkpoint of what learns from them
     return data

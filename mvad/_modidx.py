@@ -2655,6 +2655,7 @@ d = {
             "mvad.data.base._files_of_role": ("data/base.html#_files_of_role", "mvad/data/base.py"),
             "mvad.data.base._has_layout": ("data/base.html#_has_layout", "mvad/data/base.py"),
             "mvad.data.base._image_header": ("data/base.html#_image_header", "mvad/data/base.py"),
+            "mvad.data.base._marked_depths": ("data/base.html#_marked_depths", "mvad/data/base.py"),
             "mvad.data.base._npy_header": ("data/base.html#_npy_header", "mvad/data/base.py"),
             "mvad.data.base._pil": ("data/base.html#_pil", "mvad/data/base.py"),
             "mvad.data.base._read_recipe": ("data/base.html#_read_recipe", "mvad/data/base.py"),
@@ -3746,6 +3747,10 @@ d = {
                 "data/mvtec3d.html#_write_sample",
                 "mvad/data/mvtec3d.py",
             ),
+            "mvad.data.mvtec3d.plane_error": (
+                "data/mvtec3d.html#plane_error",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d.preprocess": (
                 "data/mvtec3d.html#preprocess",
                 "mvad/data/mvtec3d.py",
@@ -3816,6 +3821,7 @@ d = {
             "mvad.data.own._read_own_view": ("data/own.html#_read_own_view", "mvad/data/own.py"),
             "mvad.data.own._views_by_id": ("data/own.html#_views_by_id", "mvad/data/own.py"),
             "mvad.data.own.clouds_beside": ("data/own.html#clouds_beside", "mvad/data/own.py"),
+            "mvad.data.own.point_spacing": ("data/own.html#point_spacing", "mvad/data/own.py"),
             "mvad.data.own.unit_of_spacing": ("data/own.html#unit_of_spacing", "mvad/data/own.py"),
         },
         "mvad.data.pseudo_depth": {

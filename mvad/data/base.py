@@ -381,13 +381,32 @@ def _repeated_points(
     return marks
 
 
+def _marked_depths(depths: Float[np.ndarray, "N"]) -> list[float]:
+    """Depths that mean "not measured" though x and y were computed beside them.
+
+    Those of at most 0 if each of them is repeated, and a last one in 1 % of the pixels that is ten
+    times as far as half of the points: a plane may repeat its depth, but is not that far behind.
+    """
+    values, times = np.unique(depths[depths <= 0], return_counts=True)
+    marks = list(values) if len(values) <= 4 and (times > 1).all() else []
+    if times.sum() == len(depths):
+        return []
+    last = depths.max()
+    behind = depths == last
+    if behind.mean() >= 0.01 and not behind.all():
+        usual = np.median(depths[~behind])
+        marks += [last] if 0 < 10 * usual < last else []
+    return marks
+
+
+# %% ../../nbs/data/20_base.ipynb #1a5df89d
 def marked_missing(
     xyz: Float[np.ndarray, "3 H W"], valid: Bool[np.ndarray, "H W"], path: str | Path
 ) -> Bool[np.ndarray, "H W"]:
     """Where a cloud holds a mark for "not measured" in the place of a point.
 
     Marks are numbers beyond a million, one number in all three coordinates of several pixels, a
-    full 16-bit depth, one point in 1 % of the pixels, and one depth of at most 0 in 1 % of them.
+    full 16-bit depth, one point in 1 % of the pixels, and depths that are repeated where none is.
 
     Raises:
         InvalidDepth: where one point is repeated so often that it may be a mark or not.
@@ -407,10 +426,8 @@ def marked_missing(
     marked &= valid
     for mark in _repeated_points(xyz[:, valid & ~marked].T, path):
         marked |= (xyz == mark[:, None, None]).all(0)
-    depths = z[valid & ~marked]
-    low = depths[depths <= 0]
-    if 0.01 * depths.size <= low.size < depths.size and low.size and (low == low[0]).all():
-        marked |= valid & (z == low[0])
+    for depth in _marked_depths(z[valid & ~marked]):
+        marked |= valid & (z == depth)
     if (marked == valid).all() and valid.any() and 0 < z[valid].max() < _FARTHEST:
         return valid & False  # one point everywhere: nothing tells a mark from a point
     return marked

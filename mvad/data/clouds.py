@@ -69,11 +69,12 @@ def require_metres(
 
 
 # %% ../../nbs/data/20f_clouds.ipynb #8fc30757
-def _no_order(n: int, size: tuple[int, int] | None, path: str | Path) -> DatasetError:
+def _no_order(n: int, size: tuple[int, int] | None, path, image=None) -> DatasetError:
     """The error about a list of points whose pixels are not known."""
     expected = "rows and columns: a point for each pixel"
     if size:
         expected += f", {size[0]} x {size[1]} = {size[0] * size[1]} of them"
+        expected += f" in {image}" if image else ""
     fix = "export it as organised (ordered), with the invalid points in it, or take the depth map"
     fix += ": `mvad data convert depth`"
     what = "point cloud is an unordered list"
@@ -85,12 +86,14 @@ def arranged(
     path: str | Path,
     own: tuple[int, int] | None = None,
     size: tuple[int, int] | None = None,
+    image: str | Path | None = None,
 ) -> Float[np.ndarray, "H W 3"]:
     """A list of points in row-major order as an array of rows and columns.
 
     Args:
         own: (rows, columns) as the file says.
         size: (rows, columns) of the image that it belongs to, used where the file says nothing.
+        image: that image, for an error.
 
     Raises:
         DatasetError: where the number of points is another, or they go by columns.
@@ -100,7 +103,7 @@ def arranged(
     """
     shape = own or size
     if shape is None or shape[0] * shape[1] != len(points):
-        raise _no_order(len(points), size or own, path)
+        raise _no_order(len(points), size or own, path, image)
     a = points.reshape(*shape, 3)
     if own is None and min(shape) > 1:
         x = a[:, :, 0]
@@ -130,7 +133,7 @@ def _ply_size(ply) -> tuple[int, int] | None:
     return None
 
 
-def _read_ply(path: str | Path, size: tuple[int, int] | None) -> np.ndarray:
+def _read_ply(path: str | Path, **about) -> np.ndarray:
     """The points of a PLY file in rows and columns."""
     from plyfile import PlyData
 
@@ -147,7 +150,7 @@ def _read_ply(path: str | Path, size: tuple[int, int] | None) -> np.ndarray:
             points = np.concatenate([points, np.zeros((1, 3))])[cells]  # -1: a cell without point
     if own and own[0] * own[1] != len(points):
         own = None
-    return arranged(points, path, own, size)
+    return arranged(points, path, own, **about)
 
 
 # %% ../../nbs/data/20f_clouds.ipynb #e815d62d
@@ -190,7 +193,7 @@ def _pcd_fields(header: dict[str, list[str]], n: int, rest: bytes) -> dict[str, 
     return fields
 
 
-def _read_pcd(path: str | Path, size: tuple[int, int] | None) -> np.ndarray:
+def _read_pcd(path: str | Path, **about) -> np.ndarray:
     """The points of a PCD file in rows and columns."""
     with reading(path, "point cloud"):
         header, rest = _pcd_header(Path(path).read_bytes())
@@ -199,7 +202,7 @@ def _read_pcd(path: str | Path, size: tuple[int, int] | None) -> np.ndarray:
             raise ValueError(f"{width * height} points in {len(rest)} bytes")
         fields = _pcd_fields(header, width * height, rest)
         points = np.stack([np.asarray(fields[k], np.float64) for k in "xyz"], 1)
-    return arranged(points, path, (height, width) if height > 1 else None, size)
+    return arranged(points, path, (height, width) if height > 1 else None, **about)
 
 
 # %% ../../nbs/data/20f_clouds.ipynb #62cb1f69
@@ -216,13 +219,13 @@ def _read_npz(path: str | Path) -> np.ndarray:
         return arrays[names[0]]
 
 
-def _cloud_numbers(path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """What a cloud's file holds, as (H, W, 3)."""
+def _cloud_numbers(path: Path, **about) -> np.ndarray:
+    """What a cloud's file holds, as (H, W, 3); `about`: size and image of a list of points."""
     suffix = path.suffix.lower()
     if suffix == ".ply":
-        return _read_ply(path, size)
+        return _read_ply(path, **about)
     if suffix == ".pcd":
-        return _read_pcd(path, size)
+        return _read_pcd(path, **about)
     if suffix not in (".npy", ".npz"):
         return read_cloud_array(path)
     if suffix == ".npz":
@@ -231,7 +234,7 @@ def _cloud_numbers(path: Path, size: tuple[int, int] | None) -> np.ndarray:
         with reading(path, "point cloud"):
             a = np.load(path, allow_pickle=False)
     if a.ndim == 2 and a.shape[1] == 3 and a.dtype.kind == "f":
-        return arranged(a, path, None, size)
+        return arranged(a, path, **about)
     return checked_cloud_array(a, path)
 
 
@@ -240,6 +243,7 @@ def read_cloud(
     *,
     unit: str = "m",
     size: tuple[int, int] | None = None,
+    image: str | Path | None = None,
     min_valid: float = 0.01,
 ) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"]]:
     """An organised cloud in metres in its camera's frame, and its valid mask; 0 where not valid.
@@ -249,6 +253,7 @@ def read_cloud(
     Args:
         unit: m, cm or mm.
         size: (H, W) of the image, for files that only list their points.
+        image: that image, for an error.
         min_valid: the share of points that must be there at least.
 
     Raises:
@@ -258,7 +263,7 @@ def read_cloud(
     >>> xyz, valid = read_cloud("scan.ply", unit="mm")
     """
     require_known("unit", unit, UNITS)
-    a = _cloud_numbers(Path(path), size)
+    a = _cloud_numbers(Path(path), size=size, image=image)
     xyz, valid = clean_cloud(a, path, "nan", min_valid)
     xyz *= np.float32(UNITS[unit])
     require_metres(xyz, valid, path, unit)

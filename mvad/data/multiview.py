@@ -869,10 +869,13 @@ def _without_plane(view: View, fit: str) -> View:
         from mvad.data.eyecandies import Organising, candy_mask
 
         return replace(view, valid=candy_mask(view, Organising(frame="camera"))[0])
-    from mvad.data.mvtec3d import Preprocessing, segment_object
+    from mvad.data.mvtec3d import Preprocessing, plane_error, segment_object
 
     p = Preprocessing() if fit == "border" else Preprocessing(fit=fit)
-    return replace(view, valid=segment_object(view, p)[0])
+    try:
+        return replace(view, valid=segment_object(view, p)[0])
+    except MvadError as e:
+        raise plane_error(e, view.name or "a scan", "--remove-plane cloud") from e
 
 
 @contextmanager

@@ -32,6 +32,7 @@ __all__ = [
     "MVTec3D",
     "Preprocessing",
     "segment_object",
+    "plane_error",
     "preprocess",
 ]
 
@@ -250,7 +251,7 @@ def _empty_mask_faults(masks: Iterable[Path]) -> Iterator[DatasetError]:
 def _read_scan(path: Path, min_valid: float) -> tuple[np.ndarray, np.ndarray]:
     """A cloud of the layout and its valid mask. Raises `InvalidDepth` for millimetres."""
     xyz, valid = read_xyz_tiff(path, min_valid=min_valid)
-    fix = "`mvad data convert mvtec3d --unit mm` makes metres of it"
+    fix = "divide by 1000; `mvad data convert mvtec3d --unit mm` does, and takes the table out"
     require_metres(xyz, valid, path, fix=fix)
     return xyz, valid
 
@@ -402,12 +403,29 @@ def segment_object(
     if len(points) < p.min_points:
         found = f"{len(points)} of {view.valid.sum()} points"
         expected = f"at least {p.min_points} that are {distance * 1000:.3g} mm off the plane"
-        fix = "is there a part on the table? a flat one needs a smaller --plane-tolerance"
+        fix = "is there a part on the table? a flat one needs a smaller tolerance"
         what = "no object is left without the table"
         raise DatasetError(what, found=found, expected=expected, fix=fix)
     mask = np.zeros(view.valid.size, bool)
     mask[pixels[g.largest_cluster(points, p.eps, p.min_points)]] = True
     return mask.reshape(view.size), np.append(plane.normal, plane.d)
+
+
+# %% ../../nbs/data/22_mvtec3d.ipynb #4ec3d642
+def plane_error(e: MvadError, file: Path | str, fit: str, tolerance: str = "") -> DatasetError:
+    """The error of `segment_object` about a file, with the options of the command that ran.
+
+    Args:
+        fit: the option that lets the whole cloud vote.
+        tolerance: the option of the distance, if the command has one.
+
+    >>> plane_error(MvadError("no plane"), "003.tiff", "--fit cloud")
+    DatasetError('no plane; in 003.tiff')
+    """
+    if e.fix:
+        e.fix = e.fix.replace('fit="cloud"', fit)
+        e.fix = e.fix.replace("smaller tolerance", f"smaller {tolerance or 'tolerance'}")
+    return with_file(e, file)
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #bc508270
@@ -426,8 +444,7 @@ def _preprocess_one(job: Job, parameters: dict) -> dict:
     try:
         mask, plane = segment_object(View(rgb, xyz=xyz, valid=valid), p)
     except MvadError as e:
-        e.fix = e.fix and e.fix.replace('fit="cloud"', "--fit cloud")
-        raise with_file(e, files["xyz"]) from e
+        raise plane_error(e, files["xyz"], "--fit cloud", "--plane-tolerance") from e
     side = _padded_side(*size, p.multiple)
     if p.rgb == "original":
         for role in files.keys() - {"xyz"}:

@@ -14,11 +14,18 @@ import numpy as np
 
 from ..core.sample import MvadError, Sample, View, require_known
 from .base import DatasetError, DatasetNotFound, EmptyCategory, PairingError
-from .base import list_folder, read_header, read_rgb, with_file
+from .base import list_folder, read_header, read_rgb
 from .clouds import CLOUDS, UNITS, read_cloud
 
 # %% auto #0
-__all__ = ["SampleFiles", "clouds_beside", "OwnReading", "OwnFolder", "unit_of_spacing"]
+__all__ = [
+    "SampleFiles",
+    "clouds_beside",
+    "OwnReading",
+    "point_spacing",
+    "OwnFolder",
+    "unit_of_spacing",
+]
 
 # %% ../../nbs/data/28c_own.ipynb #ed132f0f
 _TIFF = (".tif", ".tiff")
@@ -176,12 +183,23 @@ class OwnReading:
         return p if self.plane_fit == "border" else replace(p, ransac_n=3)
 
 
+def point_spacing(view: View) -> float:
+    """How far a point is from the next in its row, metres: the median; 0 where none has one.
+
+    >>> point_spacing(toy_scan(0).view)  # 1 mm a pixel
+    0.00103
+    """
+    step = np.linalg.norm(np.diff(view.xyz, axis=2), axis=0)
+    step = step[view.valid[:, 1:] & view.valid[:, :-1]]
+    return float(np.median(step)) if step.size else 0.0
+
+
 def _read_own_view(rgb: Path, xyz: Path | None = None, how: OwnReading = OwnReading()) -> View:
     """One view from disk. Raises `DatasetError`, also where image and cloud differ in size."""
     image = read_rgb(rgb, aligned=xyz is not None)
     if xyz is None:
         return View(image, name=rgb.stem)
-    points, valid = read_cloud(xyz, unit=how.unit, size=image.shape[1:])
+    points, valid = read_cloud(xyz, unit=how.unit, size=image.shape[1:], image=rgb)
     if image.shape[1:] != points.shape[1:]:
         problem, found = "image and point cloud differ in size", points.shape[1:]
         expected = f"{image.shape[1:]}, the size of {rgb}"
@@ -190,13 +208,14 @@ def _read_own_view(rgb: Path, xyz: Path | None = None, how: OwnReading = OwnRead
     view = View(image, xyz=points, valid=valid, name=rgb.stem)
     if not how.remove_plane:
         return view
-    from mvad.data.mvtec3d import segment_object
+    from mvad.data.mvtec3d import plane_error, segment_object
 
     try:
-        keep, _ = segment_object(view, how.plane)
+        # neighbours are 6 mm apart, as published, or four steps of a coarser sensor
+        p = replace(how.plane, eps=max(0.006, 4 * point_spacing(view)))
+        keep, _ = segment_object(view, p)
     except MvadError as e:
-        e.fix = e.fix and e.fix.replace('fit="cloud"', "--plane-fit cloud")
-        raise with_file(e, xyz) from e
+        raise plane_error(e, xyz, "--plane-fit cloud", "--plane-tolerance") from e
     return replace(view, xyz=points * keep, valid=valid & keep)
 
 
@@ -283,9 +302,5 @@ def unit_of_spacing(view: View, size: int, radius: float) -> float:
     """
     if view.xyz is None:
         return 1.0
-    step = np.linalg.norm(np.diff(view.xyz, axis=2), axis=0)
-    step = step[view.valid[:, 1:] & view.valid[:, :-1]]
-    if not step.size:
-        return 1.0
-    spacing = float(np.median(step)) * max(1.0, max(view.size) / size)
+    spacing = point_spacing(view) * max(1.0, max(view.size) / size)
     return 1.0 if radius >= 1.5 * spacing else radius / (2.5 * spacing)

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..core.files import cache_root, locked, write_json, write_text
 from ..core.sample import MvadError, require_known
 from .base import file_hash
+from .base import list_folder
 from .eyecandies import organise
 from .layout import SIZE_SCALES, files_below, layout_class, make
 from .mvtec3d import preprocess
@@ -173,12 +174,14 @@ def organised_root(
     how, folder = {"frame": "camera"}, category
     if protocol == "released":
         how, folder = {"background": "released", "unit": unit}, f"released-{unit:g}/{category}"
+    out = cache_root() / "data" / "organised" / place / folder
+    there = [p.name for p in list_folder(out / category)] if out.exists() else []
     return organise(
         root,
-        cache_root() / "data" / "organised" / place / folder,
+        out,
         **how,
         defects=True,
         categories=[category],
-        splits=splits,
+        splits=list(dict.fromkeys([*there, *splits])),  # what another run asked for stays
         progress=progress,
     )

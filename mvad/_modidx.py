@@ -5442,6 +5442,14 @@ d = {
                 "encoders/features.html#fpfh",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features.give_weights": (
+                "encoders/features.html#give_weights",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.given_weights": (
+                "encoders/features.html#given_weights",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features.is_reachable": (
                 "encoders/features.html#is_reachable",
                 "mvad/encoders/features.py",

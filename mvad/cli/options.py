@@ -30,6 +30,7 @@ __all__ = [
     "Workers",
     "Scale",
     "Protocol",
+    "Weights",
     "Device",
     "option",
     "new_app",
@@ -72,6 +73,9 @@ Scale = Annotated[
 Protocol = Annotated[
     Literal["paper", "released"],
     option("as the text says (default), or as the released code does", WHAT),
+]
+Weights = Annotated[
+    Words, option("NAME=FILE: weights of a network that were carried by hand", WHERE, many=True)
 ]
 Device = Annotated[str, option("cpu (default), cuda or cuda:0", WHERE)]
 

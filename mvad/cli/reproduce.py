@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from .options import DATA, WHAT, WHERE, Device, Protocol, Scale, Words, option, roots_of
+from .options import DATA, WHAT, WHERE, Device, Protocol, Scale, Weights, Words
+from .options import option, roots_of
 from ..core.registry import dataset_entry
 
 # %% auto #0
@@ -150,6 +151,7 @@ def reproduce_command(
     seed: Seeds = (0,),
     plan: Annotated[bool, option("only say how many runs that is, and which are done")] = False,
     device: Device = "cpu",
+    weights: Weights = (),
     jobs: Annotated[int, option("runs at a time on this machine", WHERE)] = 1,
     executor: _Executor = None,
     address: _Address = None,
@@ -167,6 +169,10 @@ def reproduce_command(
     from mvad.reproduce.site import write_site
 
     specs = specs_of(tables)
+    if weights:
+        from mvad.encoders.features import give_weights
+
+        give_weights(weights)
     if dataset:
         dataset_entry(dataset)
     roots = roots_of(root)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .options import DATA, WHAT, Device, Protocol, Scale, option, root_folder
+from .options import DATA, WHAT, Device, Protocol, Scale, Weights, option, root_folder
 from ..core.registry import MethodEntry, entry_of_detector, method_entry
 from ..core.sample import MvadError, require
 
@@ -214,6 +214,7 @@ def train_command(
     scale: Scale = "laptop",
     protocol: Protocol = "paper",
     device: Device = "cpu",
+    weights: Weights = (),
     seed: Annotated[int, option("default 0", WHAT)] = 0,
     restart: Annotated[bool, option("forget a training that was interrupted", WHAT)] = False,
     out: Annotated[
@@ -221,7 +222,10 @@ def train_command(
     ] = "model.safetensors",
 ) -> int:
     """Train a method on one category and save a checkpoint."""
+    from mvad.encoders.features import give_weights
+
     entry = method_entry(method)
+    give_weights(weights)
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
         raise MvadError("--out must name a .safetensors file", found=path)
@@ -319,6 +323,7 @@ def predict_command(
     category: Category = None,
     split: Annotated[str, option("of the layout (default: test)", DATA)] = "test",
     device: Device = "cpu",
+    weights: Weights = (),
     out: Annotated[str, option("where scores and maps go (default: prediction)")] = "prediction",
 ) -> int:
     """Score one sample or a folder of them with a checkpoint: scores, maps, overlays.
@@ -326,9 +331,11 @@ def predict_command(
     The same command goes on where it was stopped. Exit status 1: some samples are in failed.csv.
     """
     from mvad.core.training import checkpoint_header
+    from mvad.encoders.features import give_weights
     from mvad.runs.scoring import score_all
     from mvad.runs.verbs import load_detector
 
+    give_weights(weights)
     header = checkpoint_header(checkpoint)
     entry = entry_of_detector(header["method"], checkpoint)
     said = header.get("preparation", {}).get("said", {})

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import metadata, util
 from pathlib import Path
@@ -44,6 +44,8 @@ __all__ = [
     "rename_to_timm",
     "embedded_weights",
     "is_reachable",
+    "give_weights",
+    "given_weights",
     "pretrained_file",
     "current_timm_name",
     "depth_image",
@@ -344,15 +346,49 @@ def is_reachable(url: str, seconds: float = 4) -> bool:
     return True
 
 
+# %% ../../nbs/encoders/10_features.ipynb #538c114f
+_GIVEN = "MVAD_WEIGHTS"  # {"name": "file"}, so that the runs of a command see them too
+
+
+def give_weights(words: Iterable[str]) -> dict[str, str]:
+    """Name files of weights that were carried by hand, "NAME=FILE" each; all that are named.
+
+    Raises:
+        MvadError: for a word of another form, and where there is no such file.
+
+    Example: `give_weights(["vit_base_patch8_224.dino=dino_vitb8.pth"])`
+    """
+    given = json.loads(os.environ.get(_GIVEN, "{}"))
+    for word in words:
+        name, _, file = word.partition("=")
+        path, expected = Path(file).expanduser(), "NAME=FILE, such as point_mae=pretrain.pth"
+        named, what = bool(name and file), "--weights names a network and its file"
+        require(named, what, found=word, expected=expected)
+        require(path.is_file(), "no such weights file", file=path, fix="check the path")
+        given[name if name == "point_mae" else current_timm_name(name)] = str(path.resolve())
+    os.environ[_GIVEN] = json.dumps(given)
+    return given
+
+
+def given_weights(name: str) -> Path | None:
+    """The file that `give_weights` named for a network; None where none was."""
+    file = json.loads(os.environ.get(_GIVEN, "{}")).get(name)
+    return file and Path(file)
+
+
+# %% ../../nbs/encoders/10_features.ipynb #327080d4
 def pretrained_file(model: str) -> Path:
     """timm's weights for `model` (with its tag) as a local file, downloaded if the network allows.
 
-    Raises `MvadError` where timm publishes none, and where they are neither here nor to be had now.
+    What `give_weights` named comes first. Raises `MvadError` where timm publishes none, and where
+    they are neither here nor to be had now.
     """
     import timm
     import huggingface_hub as hub
 
     model = current_timm_name(model)
+    if file := given_weights(model):
+        return file
     cfg = timm.get_pretrained_cfg(model)
     if cfg is None or not (cfg.hf_hub_id or cfg.url):
         fix = "look up the tag of its weights, give a file, or weights='random'"
@@ -378,7 +414,7 @@ def pretrained_file(model: str) -> Path:
         found=f"nothing in {hub.constants.HF_HUB_CACHE} and {why}",
         expected=f"{names[0]} of {cfg.hf_hub_id or cfg.url}",
         fix="run once with a network; without one, get that file elsewhere and name it, "
-        "weights=FILE (--weights FILE), .safetensors or .pth",
+        f"--weights {model}=FILE (.safetensors or .pth)",
     )
 
 

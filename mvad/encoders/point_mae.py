@@ -23,7 +23,7 @@ from ..core.sample import MvadError, View, require_known
 from ..core.training import checkpoint_header, load_checkpoint, load_pth, save_checkpoint, seeded
 from ..core.training import train
 from .features import Encoder, Features, content_hash, encoder_settings, file_sha256
-from .features import read_arrays, setting_field, settings_hash
+from .features import given_weights, read_arrays, setting_field, settings_hash
 
 # %% auto #0
 __all__ = [
@@ -524,17 +524,17 @@ def point_mae_file(weights: str) -> Path | None:
     """
     if weights in _RANDOM:
         return None
-    named = {"small": shipped_point_mae(), "public": cache_root() / "weights" / PUBLIC_FILE}
-    path = named.get(weights) or Path(weights)
+    public = given_weights("point_mae") or cache_root() / "weights" / PUBLIC_FILE
+    path = {"small": shipped_point_mae(), "public": public}.get(weights) or Path(weights)
     get = f"get {_PUBLIC_SOURCE} (sha256 {_PUBLIC_SHA256[:12]}...)"
     if not path.is_file():
         fix = "give weights='small', 'public', or a file"
         if weights == "public":
-            fix = f"{get} and put it there, or give weights=FILE"
+            fix = f"{get} and put it there, or name it: --weights point_mae=FILE"
         message = f"needs weights Point-MAE {weights}"
         raise MvadError(message, file=path, found="no such file", fix=fix)
     if weights == "public" and file_sha256(path) != _PUBLIC_SHA256:
-        fix = f"{get} again, or name the file by weights=FILE"
+        fix = f"{get} again, or name the file: --weights point_mae=FILE"
         raise MvadError("this is not the public Point-MAE checkpoint", file=path, fix=fix)
     return path
 

@@ -192,7 +192,10 @@ def convert_eyecandies(
             "0 all spots, 1 bottom, 2 right, 3 top, 4 left (default, published), 5 global", WHAT
         ),
     ] = 4,
-    background: Annotated[Literal["remove", "keep"], option("the belt", WHAT)] = "remove",
+    background: Annotated[
+        Literal["remove", "keep", "released"],
+        option("the belt; released: cut as CFM's released conversion does", WHAT),
+    ] = "remove",
     frame: Annotated[
         Literal["released", "camera"],
         option("axes as in the released clouds (default), or metres in the camera's frame", WHAT),

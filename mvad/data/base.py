@@ -878,8 +878,8 @@ class Dataset(Records):
         self.category, self.split, self.records = category, split, tuple(records)
         if not self.records:
             problem = f"{self.name}: no sample in split {split} of {category}"
-            found = _what_lies_in(self.root, category, split)
-            raise EmptyCategory(problem, file=root, found=found)
+            found, fix = _what_lies_in(self.root, category, split), _other_layout(self)
+            raise EmptyCategory(problem, file=root, found=found, fix=fix)
         twice = [i for i, n in Counter(self.ids).items() if n > 1]
         if twice:
             problem, found = f"{self.name}: sample ids are not unique", ", ".join(twice[:5])
@@ -987,18 +987,40 @@ GOOD_NAMES = ("good", "goods", "ok", "okay", "io", "normal", "pass", "passed", "
 
 def _recognise(root: Path, name: str) -> str:
     """What to do with a folder that is not laid out as the data set `name` is."""
-    for folder in [root, *(p for p in list_folder(root) if p.is_dir())]:
-        others = [n for n in list_datasets() if n != name and _has_layout(n, folder)]
-        if others:
-            what = "--dataset" if folder == root else f"--root {folder} --dataset"
-            first = others[0]
-            like = f"{folder} looks like {' or '.join(others)}"
-            return f"{like}: name it ({what} {first}, or mvad data check {first})"
+    if like := _looks_like(root, name):
+        return like
     good = [p for pattern in ("*/*", "*/*/*") for p in root.glob(pattern) if p.is_dir()]
     good = [p for p in good if p.name.lower() in GOOD_NAMES and p.name != "good"]
     if good:
         return f"good samples must lie in a folder called good: rename {good[0]}"
+    inner = [_looks_like(p, name) for p in list_folder(root) if p.is_dir()]
+    for like in filter(None, inner):
+        return f"{like}; give that folder as root"
     return f"lay your files out so (mvad data make {name} --out DIR shows it), or give another root"
+
+
+def _looks_like(folder: Path, name: str) -> str | None:
+    """What to do with a folder that is laid out as another data set than `name`, if it is."""
+    others = [n for n in list_datasets() if n != name and _has_layout(n, folder)]
+    if not others:
+        return None
+    again = f"--dataset {others[0]}, or mvad data check {others[0]}"
+    return f"{folder} looks like {' or '.join(others)}: name it ({again})"
+
+
+def _other_layout(d: Dataset) -> str | None:
+    """What to do where a data set finds no sample, if another one would."""
+    if not isinstance(d, _Folders):
+        return None
+    for name in (n for n in list_datasets() if n != d.name and _has_layout(n, d.root)):
+        with suppress(Exception):  # it stumbles over these files
+            cls = dataset_class(name)
+            # made without its own look at the folder, which would come back here
+            found = cls.__new__(cls).scan(d.root, d.category, d.split)
+            if any(isinstance(x, Record) for x in found):
+                again = f"--dataset {name}, or mvad data check {name}"
+                return f"{d.root} looks like {name}: name it ({again})"
+    return None
 
 
 def _has_layout(name: str, folder: Path) -> bool:

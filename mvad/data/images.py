@@ -127,9 +127,12 @@ def scan_defect_folders(
         folder = images / defect
         if folder == masks:
             continue
+        if wrong := misnamed_good(folder):
+            yield from wrong
+            continue
         rgb, faults = files_by_stem(folder, suffixes)
         gt, more = files_by_stem(masks / defect, MASK_SUFFIXES, ending)
-        yield from [*faults, *more, *misnamed_good(folder), *unread_images(folder, rgb, suffixes)]
+        yield from [*faults, *more, *unread_images(folder, rgb, suffixes)]
         for stem, path in rgb.items():
             if drawn and defect != "good" and stem not in gt:
                 yield _mask_is_missing(path, masks / defect / f"{stem}{ending}.png")

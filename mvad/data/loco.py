@@ -141,9 +141,12 @@ def _scan_region_folders(
 
     >>> _scan_region_folders(test / "good", truth / "good", "screw_bag", "test", [".png"])
     """
+    if wrong := misnamed_good(images):
+        yield from wrong
+        return
     rgb, faults = files_by_stem(images, suffixes)
     defect, drawn = images.name, holds_files(masks.parent)
-    yield from [*faults, *misnamed_good(images), *unread_images(images, rgb, suffixes)]
+    yield from [*faults, *unread_images(images, rgb, suffixes)]
     for stem, path in rgb.items():
         folder, regions = masks / stem, files_by_stem(masks / stem, (".png",))[0]
         if drawn and defect != "good" and not regions:

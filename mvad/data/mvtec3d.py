@@ -309,8 +309,7 @@ class MVTec3D(FileDataset):
         folders = self._defect_folders(home / category / split)
         drawn = any(holds_files(folder / "gt") for folder in folders if folder.name != "good")
         for folder in folders:
-            yield from misnamed_good(folder)
-            for x in _records_in(folder, category, split):
+            for x in misnamed_good(folder) or _records_in(folder, category, split):
                 if drawn and isinstance(x, Record) and x.label and "gt" not in x.files[0]:
                     lacking.append(x.id)
                     continue

@@ -2784,10 +2784,6 @@ d = {
                 "data/clouds.html#_cloud_extent",
                 "mvad/data/clouds.py",
             ),
-            "mvad.data.clouds._cloud_numbers": (
-                "data/clouds.html#_cloud_numbers",
-                "mvad/data/clouds.py",
-            ),
             "mvad.data.clouds._no_order": ("data/clouds.html#_no_order", "mvad/data/clouds.py"),
             "mvad.data.clouds._pcd_fields": ("data/clouds.html#_pcd_fields", "mvad/data/clouds.py"),
             "mvad.data.clouds._pcd_header": ("data/clouds.html#_pcd_header", "mvad/data/clouds.py"),
@@ -2797,6 +2793,10 @@ d = {
             "mvad.data.clouds._read_ply": ("data/clouds.html#_read_ply", "mvad/data/clouds.py"),
             "mvad.data.clouds.arranged": ("data/clouds.html#arranged", "mvad/data/clouds.py"),
             "mvad.data.clouds.read_cloud": ("data/clouds.html#read_cloud", "mvad/data/clouds.py"),
+            "mvad.data.clouds.read_cloud_numbers": (
+                "data/clouds.html#read_cloud_numbers",
+                "mvad/data/clouds.py",
+            ),
             "mvad.data.clouds.require_metres": (
                 "data/clouds.html#require_metres",
                 "mvad/data/clouds.py",
@@ -3708,10 +3708,15 @@ d = {
                 "data/mvtec3d.html#_empty_mask_faults",
                 "mvad/data/mvtec3d.py",
             ),
+            "mvad.data.mvtec3d._header_sizes": (
+                "data/mvtec3d.html#_header_sizes",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d._is_cloud_padded": (
                 "data/mvtec3d.html#_is_cloud_padded",
                 "mvad/data/mvtec3d.py",
             ),
+            "mvad.data.mvtec3d._is_tiff": ("data/mvtec3d.html#_is_tiff", "mvad/data/mvtec3d.py"),
             "mvad.data.mvtec3d._jobs": ("data/mvtec3d.html#_jobs", "mvad/data/mvtec3d.py"),
             "mvad.data.mvtec3d._lacking_mask_faults": (
                 "data/mvtec3d.html#_lacking_mask_faults",
@@ -3731,6 +3736,10 @@ d = {
             ),
             "mvad.data.mvtec3d._preprocess_one": (
                 "data/mvtec3d.html#_preprocess_one",
+                "mvad/data/mvtec3d.py",
+            ),
+            "mvad.data.mvtec3d._read_raw_scan": (
+                "data/mvtec3d.html#_read_raw_scan",
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d._read_scan": (

@@ -102,10 +102,10 @@ FAULTS = {
         "cannot read",
         "truncated",
     ),
-    "cloud of doubles": (
-        lambda r: cloud(r / "puck/dev/dent/xyz/000.tiff", np.float64),
+    "cloud of half floats": (
+        lambda r: cloud(r / "puck/dev/dent/xyz/000.tiff", np.float16),
         "puck/dev/dent/xyz/000.tiff",
-        "found float64",
+        "found float16",
         "expected float32",
     ),
     "cloud without z": (

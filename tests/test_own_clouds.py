@@ -90,3 +90,30 @@ def test_depth_maps_with_a_camera_of_realsense(tmp_path):
     (tmp_path / "camera.json").write_text(json.dumps(camera | dict(width=120, height=100)))
     status, told = mvad(*words, tmp_path / "c")
     assert status == 2 and "60 x 50" in told and "120 x 100" in told
+
+
+def test_a_layout_of_numpy_and_ply_clouds(tmp_path):
+    samples = [toy_scan(i, split="train", size=60) for i in range(3)]
+    write_mvtec3d(samples, tmp_path / "m", progress=False)
+    folder = tmp_path / "m/ball/train/good/xyz"
+    for i, suffix in enumerate((".npy", ".ply")):
+        view = samples[i].view
+        points = np.where(view.valid, view.xyz, np.nan).transpose(1, 2, 0).astype(np.float64)
+        (folder / f"{i:03}.tiff").unlink()
+        if suffix == ".npy":
+            np.save(folder / f"{i:03}.npy", points)
+            continue
+        head = "ply\nformat ascii 1.0\nelement vertex 3600\n"
+        head += "".join(f"property double {k}\n" for k in "xyz") + "end_header\n"
+        rows = "".join(f"{x!r} {y!r} {z!r}\n" for x, y, z in points.reshape(-1, 3).tolist())
+        (folder / f"{i:03}.ply").write_text(head + rows)
+    for read, sample in zip(MVTec3D(tmp_path / "m", "ball", "train"), samples):
+        assert (read.view.valid == sample.view.valid).all()
+        assert (read.view.xyz == sample.view.xyz).all()
+    assert mvad("data", "check", "mvtec3d", "--root", tmp_path / "m", "--deep")[0] == 0
+    ready = ["--out", tmp_path / "ready", "--jobs", 1]
+    assert mvad("data", "convert", "mvtec3d", "--root", tmp_path / "m", *ready)[0] == 0
+    assert len(list((tmp_path / "ready").rglob("*.tiff"))) == 3
+    np.save(folder / "000.npy", points[:5])
+    status, told = mvad("data", "check", "mvtec3d", "--root", tmp_path / "m", "--deep")
+    assert status == 1 and "000.npy" in told and "another size" in told

@@ -324,7 +324,8 @@ def checked_cloud_array(a: np.ndarray, path: str | Path) -> Float[np.ndarray, "H
         a = a.transpose(1, 2, 0)
     if a.ndim != 3 or a.shape[2] != 3:
         problem, expected = "point cloud has the wrong shape", "(H, W, 3) or (3, H, W)"
-        raise DatasetError(problem, file=path, found=a.shape, expected=expected)
+        fix = "`mvad data convert depth` makes clouds of depth maps" if a.ndim == 2 else None
+        raise DatasetError(problem, file=path, found=a.shape, expected=expected, fix=fix)
     if a.dtype.kind != "f" or a.dtype.itemsize < 4:
         problem, expected = "point cloud has the wrong number type", "float32 or float64"
         fix = "the file may be re-encoded, or be the photograph: a cloud is floats, in metres"

@@ -16,7 +16,7 @@ from .base import DatasetError, InvalidDepth, checked_cloud_array, clean_cloud
 from .base import read_cloud_array, reading
 
 # %% auto #0
-__all__ = ["UNITS", "CLOUDS", "require_metres", "arranged", "read_cloud"]
+__all__ = ["UNITS", "CLOUDS", "require_metres", "arranged", "read_cloud_numbers", "read_cloud"]
 
 # %% ../../nbs/data/20f_clouds.ipynb #a7ed1388
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # in metres
@@ -219,8 +219,22 @@ def _read_npz(path: str | Path) -> np.ndarray:
         return arrays[names[0]]
 
 
-def _cloud_numbers(path: Path, **about) -> np.ndarray:
-    """What a cloud's file holds, as (H, W, 3); `about`: size and image of a list of points."""
+def read_cloud_numbers(
+    path: Path, size: tuple[int, int] | None = None, image: str | Path | None = None
+) -> Float[np.ndarray, "H W 3"]:
+    """The numbers of a cloud's file as they stand there: no unit, no look for missing points.
+
+    Args:
+        size: (H, W) of the image, for files that only list their points.
+        image: that image, for an error.
+
+    Raises:
+        DatasetError: for a file that cannot be read, or a list of points without order.
+
+    >>> read_cloud_numbers(Path("scan.pcd")).shape
+    (480, 640, 3)
+    """
+    about = dict(size=size, image=image)
     suffix = path.suffix.lower()
     if suffix == ".ply":
         return _read_ply(path, **about)
@@ -238,6 +252,7 @@ def _cloud_numbers(path: Path, **about) -> np.ndarray:
     return checked_cloud_array(a, path)
 
 
+# %% ../../nbs/data/20f_clouds.ipynb #6a0ae018
 def read_cloud(
     path: str | Path,
     *,
@@ -263,7 +278,7 @@ def read_cloud(
     >>> xyz, valid = read_cloud("scan.ply", unit="mm")
     """
     require_known("unit", unit, UNITS)
-    a = _cloud_numbers(Path(path), size=size, image=image)
+    a = read_cloud_numbers(Path(path), size, image)
     xyz, valid = clean_cloud(a, path, "nan", min_valid)
     xyz *= np.float32(UNITS[unit])
     require_metres(xyz, valid, path, unit)

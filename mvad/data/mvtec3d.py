@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float
 from ..core.sample import MvadError, Sample, View, require_known
 from .base import Dataset, DatasetError, FileDataset, Record, with_file
 from .base import copy_file, list_folder, pair_by_stem
-from .base import read_header, read_mask, read_rgb, read_xyz_tiff
+from .base import clean_cloud, read_header, read_mask, read_rgb, read_xyz_tiff
 from .base import write_png, write_xyz_tiff
-from .clouds import UNITS, require_metres
+from .clouds import CLOUDS, UNITS, read_cloud_numbers, require_metres
 from .images import MASK_SUFFIXES, check_mask, holds_files, misnamed_good
 from .jobs import JOURNAL, Job, convert, read_manifest
 from .layout import Item, Layout
@@ -214,7 +214,7 @@ def _pad_like_cloud(
 # %% ../../nbs/data/22_mvtec3d.ipynb #fc71d386
 _ROLES = {
     "rgb": (".png", ".jpg", ".jpeg", ".bmp"),
-    "xyz": (".tiff", ".tif"),
+    "xyz": CLOUDS,
     "gt": MASK_SUFFIXES,
 }
 
@@ -248,9 +248,36 @@ def _empty_mask_faults(masks: Iterable[Path]) -> Iterator[DatasetError]:
             yield e
 
 
-def _read_scan(path: Path, min_valid: float) -> tuple[np.ndarray, np.ndarray]:
+# %% ../../nbs/data/22_mvtec3d.ipynb #4a9818dd
+def _is_tiff(path: Path) -> bool:
+    """Whether a file is a TIFF by its name: the layout's own kind of cloud."""
+    return path.suffix.lower() in (".tif", ".tiff")
+
+
+def _header_sizes(files: dict[str, Path]) -> Sizes:
+    """The sizes of image, cloud and mask by their headers; as the image where none tells."""
+    told = {k: p for k, p in files.items() if k != "xyz" or _is_tiff(p)}
+    sizes = {role: read_header(p).size for role, p in told.items()}
+    return {"xyz": sizes["rgb"], "gt": sizes["rgb"]} | sizes
+
+
+def _read_raw_scan(
+    files: dict[str, Path], size: tuple[int, int], min_valid: float = 0.01
+) -> tuple[np.ndarray, np.ndarray]:
+    """A cloud of the layout and its valid mask, in the file's unit.
+
+    Missing points are zeros in a TIFF, as the layout has it, and may be NaN in other files.
+    """
+    path = files["xyz"]
+    if _is_tiff(path):
+        return read_xyz_tiff(path, min_valid=min_valid)
+    numbers = read_cloud_numbers(path, size, files["rgb"])
+    return clean_cloud(numbers, path, "nan", min_valid)
+
+
+def _read_scan(files: dict[str, Path], size: tuple[int, int], min_valid: float):
     """A cloud of the layout and its valid mask. Raises `InvalidDepth` for millimetres."""
-    xyz, valid = read_xyz_tiff(path, min_valid=min_valid)
+    path, (xyz, valid) = files["xyz"], _read_raw_scan(files, size, min_valid)
     fix = "divide by 1000; `mvad data convert mvtec3d --unit mm` does, and takes the table out"
     require_metres(xyz, valid, path, fix=fix)
     return xyz, valid
@@ -323,7 +350,7 @@ class MVTec3D(FileDataset):
         files, r = record.files[0], record
         rgb = read_rgb(files["rgb"], aligned=True)
         # a small object on a removed table is legitimate
-        xyz, valid = _read_scan(files["xyz"], min_valid=0 if self.manifest else 0.01)
+        xyz, valid = _read_scan(files, rgb.shape[1:], 0 if self.manifest else 0.01)
         gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
         rgb, gt = _pad_like_cloud(rgb, xyz, gt, files)
         drawn = "gt" in files or not r.label
@@ -333,8 +360,7 @@ class MVTec3D(FileDataset):
 
     def headers(self, record: Record) -> None:
         """Compare the sizes of image, mask and cloud by their headers; a cloud may be padded."""
-        sizes = {role: read_header(p).size for role, p in record.files[0].items()}
-        _is_cloud_padded({"gt": sizes["rgb"]} | sizes, record.files[0])
+        _is_cloud_padded(_header_sizes(record.files[0]), record.files[0])
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #d9996377
@@ -431,7 +457,8 @@ def plane_error(e: MvadError, file: Path | str, fit: str, tolerance: str = "") -
 def _preprocess_one(job: Job, parameters: dict) -> dict:
     """Preprocess one sample; the cloud is written last. Returns what the manifest says of it."""
     files, out, p = job.inputs, job.outputs, Preprocessing(**parameters)
-    rgb, (xyz, valid) = read_rgb(files["rgb"]), read_xyz_tiff(files["xyz"])
+    rgb = read_rgb(files["rgb"], aligned=True)
+    xyz, valid = _read_raw_scan(files, rgb.shape[1:])
     xyz *= np.float32(UNITS[p.unit])
     require_metres(xyz, valid, files["xyz"], p.unit)
     gt = read_mask(files["gt"]) if "gt" in files else np.zeros(rgb.shape[1:], bool)
@@ -510,5 +537,6 @@ def _jobs(home: Path, out: Path, categories: Sequence[str]) -> list[Job]:
         for split in MVTec3D.splits(home, category) or ["train"]:
             for r in MVTec3D(home, category, split).records:
                 goes_to = {k: out / f.relative_to(home) for k, f in r.files[0].items()}
+                goes_to["xyz"] = goes_to["xyz"].with_suffix(".tiff")
                 jobs.append(Job(r.id, dict(r.files[0]), goes_to))
     return jobs

@@ -8059,6 +8059,10 @@ d = {
                 "mvad/runs/scoring.py",
             ),
             "mvad.runs.scoring._roots": ("runs/scoring.html#_roots", "mvad/runs/scoring.py"),
+            "mvad.runs.scoring._score_alone": (
+                "runs/scoring.html#_score_alone",
+                "mvad/runs/scoring.py",
+            ),
             "mvad.runs.scoring._score_line": (
                 "runs/scoring.html#_score_line",
                 "mvad/runs/scoring.py",

@@ -339,5 +339,7 @@ def test_own_scan_through_train_and_predict(toy):
             toy / "scan.png",
             "--xyz",
             toy / "small.tiff",
+            "--out",
+            toy / "small",
         )
     )

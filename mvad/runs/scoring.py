@@ -44,15 +44,13 @@ __all__ = [
 _SHEETS = ("scores.csv", "failed.csv")  # what lies beside the folders
 
 
-def sample_folders(out: str | Path, ids: Sequence[str], alone: bool = False) -> list[Path]:
-    """A folder for each sample, no two the same; `out` itself for one `alone`.
+def sample_folders(out: str | Path, ids: Sequence[str]) -> list[Path]:
+    """A folder for each sample, no two the same.
 
     Example:
         >>> [folder.name for folder in sample_folders("out", ["gear/1", "gear/2"])]
         ['gear_1', 'gear_2']
     """
-    if alone:
-        return [Path(out)]
     names = [re.sub(r"[^\w.-]+", "_", name).strip(".") or "_" for name in ids]
     taken = Counter(name.casefold() for name in names)
     taken.update(_SHEETS * 2)
@@ -263,8 +261,10 @@ def _score_line(sample: Sample, prediction: Prediction) -> dict[str, str]:
     return line
 
 
-def _score_one(detector: Detector, sample: Sample, folder: Path, alone: bool) -> ScoredSample:
-    "Score one sample and write its maps."
+def _score_one(
+    detector: Detector, sample: Sample, folder: Path, picture: bool = False
+) -> ScoredSample:
+    "Score one sample and write its maps, and a picture of them all if asked for."
     from mvad.core.show import png_bytes, score_limits, show_maps
 
     ready = detector.prepare(sample)
@@ -273,7 +273,7 @@ def _score_one(detector: Detector, sample: Sample, folder: Path, alone: bool) ->
     write_maps(folder, sample, maps)
     if prediction.volume is not None:
         write_volume(folder, prediction.volume)
-    if alone:
+    if picture:
         write_bytes(folder / "picture.png", png_bytes(show_maps(ready, prediction)))
     low, high = score_limits(score for score in maps if score is not None)
     line = _score_line(sample, prediction)
@@ -303,15 +303,17 @@ def score_all(
     from tqdm.auto import tqdm
 
     require_apart(out, samples, alone)
-    ids, folders = list(samples.ids), sample_folders(out, samples.ids, alone)
+    if alone:
+        return _score_alone(detector, samples[0], Path(out))
+    ids, folders = list(samples.ids), sample_folders(out, samples.ids)
     sheet = ScoreSheet(out, detector_hash(detector))
     try:
-        for i in tqdm(range(len(ids)), desc="score", disable=not progress or alone):
+        for i in tqdm(range(len(ids)), desc="score", disable=not progress):
             try:
                 sample = samples[i]
                 known = sheet.scored.get(ids[i])
                 if not _is_done(known, sample, folders[i]):
-                    sheet.add(ids[i], _score_one(detector, sample, folders[i], alone))
+                    sheet.add(ids[i], _score_one(detector, sample, folders[i]))
             except WriteError:
                 raise
             except (MvadError, OSError) as e:
@@ -320,14 +322,20 @@ def score_all(
             sheet.write(ids, now=False)
     finally:
         sheet.write(ids)
-    if alone:
-        (sheet.out / _PROGRESS).unlink()
     scored = [i for i in range(len(ids)) if ids[i] in sheet.scored]
     ends = [sheet.scored[ids[i]].limits for i in scored]
-    for i in tqdm(scored, desc="paint", disable=not progress or alone):
+    for i in tqdm(scored, desc="paint", disable=not progress):
         limits = min(low for low, _ in ends), max(high for _, high in ends)
         paint_maps(folders[i], samples[i], limits)
     return Scored([sheet.scored[ids[i]].line for i in scored], sheet.failed)
+
+
+def _score_alone(detector: Detector, sample: Sample, out: Path) -> Scored:
+    "One sample and its picture; an error is the caller's, and leaves nothing behind."
+    entry = _score_one(detector, sample, out, picture=True)
+    paint_maps(out, sample, entry.limits)
+    _write_csv(out / "scores.csv", [entry.line])
+    return Scored([entry.line])
 
 
 def _is_done(known: ScoredSample | None, sample: Sample, folder: Path) -> bool:

@@ -7782,6 +7782,10 @@ d = {
                 "runs/executors.html#executor_for",
                 "mvad/runs/executors.py",
             ),
+            "mvad.runs.executors.require_places": (
+                "runs/executors.html#require_places",
+                "mvad/runs/executors.py",
+            ),
             "mvad.runs.executors.run_all": (
                 "runs/executors.html#run_all",
                 "mvad/runs/executors.py",

@@ -98,6 +98,8 @@ def check_words(words: Sequence[str]) -> None:
     >>> check_words(["train", "cfm", "--scale=smoke"])
     """
     for before, word in zip(["mvad", *words], words):
+        what = f"what stands after {before} is no text"
+        require("\0" not in word, what, found="a null character")
         option, _, value = word.partition("=")
         after = option if word.startswith("--") else before
         empty = not word or (word.startswith("--") and word == f"{option}=")

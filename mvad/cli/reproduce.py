@@ -165,8 +165,11 @@ def reproduce_command(
     out: Annotated[str, option("records, notebooks and report.html (default: out)")] = "out",
 ) -> int:
     """Run what tables need, print them beside the paper's numbers, write report.html."""
+    from mvad.core.evaluate import RunSettings
     from mvad.reproduce.plan import reproduce, with_earlier
     from mvad.reproduce.site import write_site
+    from mvad.runs.execute import require_limit
+    from mvad.runs.executors import require_places
 
     specs = specs_of(tables)
     if weights:
@@ -175,6 +178,9 @@ def reproduce_command(
         give_weights(weights)
     if dataset:
         dataset_entry(dataset)
+    require_places(jobs, gpus_per_run, cores_per_run)
+    require_limit(limit)
+    RunSettings("", device=device)  # refused here, and by --plan, too
     roots = roots_of(root)
     categories = list(category) or _default_categories(tables, scale, roots)
     which = dict(dataset=dataset, roots=roots, categories=categories, seeds=list(seed))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from ..core.sample import MvadError
+from ..core.sample import MvadError, require
 from .execute import execute, failed_before, progress_file, run_environment
 from .progress import Watch, read_timings, show_progress, timings_file
 from .run import Outcome, Run, valid_record
@@ -32,6 +32,7 @@ __all__ = [
     "connect",
     "RayCluster",
     "SlurmCluster",
+    "require_places",
     "executor_for",
     "run_all",
 ]
@@ -387,6 +388,19 @@ class SlurmCluster(_Cluster):
 EXECUTORS = ("sequential", "processes", "ray", "slurm")
 
 
+_MOST = 4096  # runs at a time, cores and GPUs of one run
+
+
+def require_places(jobs: int, gpus: float | None = None, cores: int | None = None) -> None:
+    """Refuse what are no numbers of runs at a time, or of GPUs and cores of a run."""
+    expected = f"1 to {_MOST}"
+    require(1 <= jobs <= _MOST, "jobs must be at least 1", found=jobs, expected=expected)
+    what = "a run needs a core"
+    require(cores is None or 1 <= cores <= _MOST, what, found=cores, expected=expected)
+    known, what = gpus is None or 0 <= gpus <= _MOST, "not a number of GPUs"  # NaN is none
+    require(known, what, found=gpus, expected=f"0 to {_MOST}")
+
+
 def executor_for(
     name: str = "sequential",
     jobs: int = 1,
@@ -403,15 +417,12 @@ def executor_for(
     """
     if name not in EXECUTORS:
         raise MvadError("unknown executor", found=name, expected=" or ".join(EXECUTORS))
-    if jobs < 1:
-        raise MvadError("jobs must be at least 1", found=jobs)
+    require_places(jobs, gpus, cores)
     cluster = dict(address=address, gpus=gpus, cores=cores)
     given = [k for k, v in cluster.items() if v is not None]
     if given and name not in ("ray", "slurm"):
         what, found = f"{' and '.join(given)} belong to a cluster", f"--executor {name}"
         raise MvadError(what, found=found, expected="ray or slurm")
-    if (gpus or 0) < 0 or (cores is not None and cores < 1):
-        raise MvadError("a run needs a core, and GPUs are not negative", found=cluster)
     if name in ("ray", "slurm"):
         executor = (RayCluster if name == "ray" else SlurmCluster)(jobs, **cluster)
         executor.check()

@@ -1121,6 +1121,10 @@ d = {
                 "core/detector.html#_readable",
                 "mvad/core/detector.py",
             ),
+            "mvad.core.detector._require_sane": (
+                "core/detector.html#_require_sane",
+                "mvad/core/detector.py",
+            ),
             "mvad.core.detector.learning_code": (
                 "core/detector.html#learning_code",
                 "mvad/core/detector.py",
@@ -2165,6 +2169,7 @@ d = {
                 "core/sample.html#pick_nearest",
                 "mvad/core/sample.py",
             ),
+            "mvad.core.sample.plain_array": ("core/sample.html#plain_array", "mvad/core/sample.py"),
             "mvad.core.sample.refused": ("core/sample.html#refused", "mvad/core/sample.py"),
             "mvad.core.sample.require": ("core/sample.html#require", "mvad/core/sample.py"),
             "mvad.core.sample.require_image": (

@@ -114,7 +114,7 @@ def files(tmp_path_factory):
         ("train destseg --rgb rgb --xyz flat --scale smoke", "looks at images only"),
         ("train memory_bank --rgb empty", "empty"),
         ("train memory_bank --rgb rgb --variant bft", "did you mean 'btf'"),
-        ("train memory_bank --rgb rgb --image-size 1000000000", "too large"),
+        ("train memory_bank --rgb rgb --image-size 1000000000", "at most"),
         ("train memory_bank --rgb rgb --device gpu", "found gpu"),
         ("train memory_bank --rgb rgb --weights dino.pth", "NAME=FILE"),
         ("train memory_bank --rgb rgb --root tree", "one of them"),

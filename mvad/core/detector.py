@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .preparation import Preparation, PreparationNotes, compare_sample
 from .sample import Camera, MvadError, PreparedSample, Sample
-from .sample import did_you_mean, require, require_known
+from .sample import did_you_mean, plain_array, require, require_known, require_maps
 from .training import TrainingFile, checkpoint_header, load_checkpoint, save_checkpoint
 from .training import tensor_bytes, usable_device
 
@@ -70,11 +70,15 @@ class Prediction:
         found, expected = sorted(self.branch_scores), sorted(self.branches)
         what = "a branch score without its map"
         require(set(found) <= set(expected), what, found=found, expected=expected)
-        object.__setattr__(self, "score", float(self.score))
+        score = plain_array("the score", self.score)
+        one, found = score.size == 1 and bool(np.isfinite(score).all()), self.score
+        require(one, "the score must be one finite number", found=found)
+        object.__setattr__(self, "score", float(score.item()))
 
 
 def _checked_maps(name: str, maps) -> Float[np.ndarray, "V H W"]:
-    maps = np.asarray(maps, np.float32)
+    maps = plain_array(f"prediction '{name}'", maps).astype(np.float32, copy=False)
+    require_maps(maps)
     what = f"prediction '{name}' must hold one map per view"
     require(maps.ndim == 3, what, found=maps.shape, expected="(V, H, W)")
     what = f"prediction '{name}' holds NaN or infinity"
@@ -420,8 +424,24 @@ class Preparing:
 
 # %% ../../nbs/core/05_detector.ipynb #89b1a23b
 _LARGEST = 2**14  # pixels a side that a method may ask for
+_LEAST = {"size": 1, "image_size": 1, "batch_size": 1, "epochs": 0, "seed": 0}
 
 
+def _require_sane(name: str, value):
+    "Raises `MvadError` for a setting that no method can follow."
+    what = f"setting '{name}' cannot be followed"
+    numbers = value if isinstance(value, tuple) else (value,)
+    for number in numbers:
+        if isinstance(number, float):
+            require(np.isfinite(number), what, found=value, expected="a finite number")
+        if isinstance(number, int) and name in _LEAST:
+            expected = f"at least {_LEAST[name]}"
+            require(number >= _LEAST[name], what, found=value, expected=expected)
+        if isinstance(number, int) and name in ("size", "image_size"):
+            require(number <= _LARGEST, what, found=value, expected=f"at most {_LARGEST} pixels")
+
+
+# %% ../../nbs/core/05_detector.ipynb #c8d31b76
 class Detector(Configurable, Checkpointed, Preparing):
     """A method: learns from good samples, and gives a `Prediction` for any.
 
@@ -432,10 +452,8 @@ class Detector(Configurable, Checkpointed, Preparing):
 
     def __init__(self, settings=None, *, device: str | torch.device = "cpu", **changes):
         self.settings = settings_from(self.Settings, settings, **changes)
-        for name in ("size", "image_size"):
-            size = getattr(self.settings, name, None) or 0
-            small, expected = np.max(size) <= _LARGEST, f"at most {_LARGEST} pixels"
-            require(small, f"setting '{name}' is too large", found=size, expected=expected)
+        for name, value in vars(self.settings).items():
+            _require_sane(name, value)
         self.device = usable_device(device)
 
     @abstractmethod

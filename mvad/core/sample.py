@@ -22,6 +22,7 @@ __all__ = [
     "did_you_mean",
     "require_known",
     "Camera",
+    "plain_array",
     "View",
     "refused",
     "Sample",
@@ -140,9 +141,31 @@ class Camera:
 _TYPES = {"valid": bool, "gt": bool, "normal_map": np.uint8}  # the others are float32
 
 
+def plain_array(name: str, values) -> np.ndarray:
+    """Numbers as a NumPy array, out of an array, a list or a tensor of any kind and device.
+
+    Raises `MvadError` for what holds no real numbers.
+
+    Example:
+        >>> plain_array("map", [[0, 1], [2, 3]]).shape
+        (2, 2)
+    """
+    if hasattr(values, "detach"):  # a tensor of torch, which is not imported here
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as e:
+        found = f"{type(values).__name__}: {e}"
+        raise MvadError(f"{name} is no array", found=found, expected="numbers") from None
+    found = f"{type(values).__name__} of {array.dtype}"
+    require(array.dtype.kind in "biuf", f"{name} is no array", found=found, expected="numbers")
+    return array
+
+
 def _checked_array(name: str, array, shape: tuple, dtype) -> np.ndarray:
     "The array of a view's field in its type, or an error about shape, type or values."
-    array = np.asarray(array)
+    array = plain_array(name, array)
     require(array.shape == shape, f"{name} has the wrong shape", found=array.shape, expected=shape)
     if dtype is not np.float32:
         words = {bool: "boolean", np.uint8: "8-bit"}
@@ -187,7 +210,7 @@ class View:
     normal_map: UInt8[np.ndarray, "3 H W"] | None = None  # the picture that normals were read from
 
     def __post_init__(self):
-        rgb = np.asarray(self.rgb)
+        rgb = plain_array("rgb", self.rgb)
         if rgb.ndim != 3 or rgb.shape[0] != 3:
             raise MvadError("rgb must be channels first", found=rgb.shape, expected="(3, H, W)")
         hw = rgb.shape[1:]

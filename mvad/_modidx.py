@@ -1807,6 +1807,10 @@ d = {
                 "mvad/core/pixels.py",
             ),
             "mvad.core.pixels._range_of": ("core/pixels.html#_range_of", "mvad/core/pixels.py"),
+            "mvad.core.pixels._require_bits": (
+                "core/pixels.html#_require_bits",
+                "mvad/core/pixels.py",
+            ),
             "mvad.core.pixels._require_no_loop": (
                 "core/pixels.html#_require_no_loop",
                 "mvad/core/pixels.py",

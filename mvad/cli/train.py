@@ -108,10 +108,10 @@ def own_samples(entry: MethodEntry, own: OwnFiles, said: Mapping | None = None):
         fix = "an organised cloud for each image, of the same name"
         details = dict(found="images only", expected="--xyz", fix=fix)
         require(bool(xyz), f"{entry.name} needs points, too", file=own.rgb, **details)
-    asked = own.reading()
+    asked, said = own.reading(), said or {}
     if not xyz:
-        return OwnFolder(own.rgb, **asked)
-    return OwnFolder(own.rgb, xyz, **_read_alike(asked, said or {}))
+        return OwnFolder(own.rgb, bits=said.get("bits"), **asked)
+    return OwnFolder(own.rgb, xyz, **_read_alike(asked, said))
 
 
 # %% ../../nbs/cli/53b_train.ipynb #8d47b579
@@ -123,7 +123,7 @@ def _read_alike(asked: dict, said: Mapping) -> dict:
         without_table = "scans without their table", "--remove-plane, as in the training"
         learned, fix = without_table if said["remove_plane"] else with_table
         raise MvadError("the scans would come in another way", expected=learned, fix=fix)
-    known = ("unit", "remove_plane", "plane_tolerance", "plane_fit")
+    known = ("unit", "remove_plane", "plane_tolerance", "plane_fit", "bits")
     return {name: said[name] for name in known if name in said} | asked
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .files import require_regular
-from .sample import MOST_PIXELS, MvadError
+from .sample import MOST_PIXELS, MvadError, require
 
 # %% auto #0
 __all__ = [
@@ -224,6 +224,15 @@ def used_bits(path: str | Path) -> int:
     return _agreed_bits(Path(path), _range_of(_wide_array(path)))
 
 
+def _require_bits(path: Path, needed: int, bits: int) -> int:
+    """The `bits` that a training had, if they are enough for an image."""
+    problem = "an image uses more bits than those that were learned from"
+    fix = "store all of them alike: 8 bits a channel, or all 16 used"
+    details = dict(file=path, found=f"{needed} bits", expected=f"{bits} bits", fix=fix)
+    require(needed <= bits, problem, **details)
+    return bits
+
+
 def _agreed_bits(path: Path, needed: int) -> int:
     """What the folder of a 16-bit image agrees on. Raises `MvadError` where that is too little."""
     folder = path.absolute().parent
@@ -252,8 +261,11 @@ def _folder_bits(folder: str, suffix: str, mtime_ns: int) -> tuple[int, int]:
 
 
 # %% ../../nbs/core/09a_pixels.ipynb #b5632b73
-def read_pixels(path: str | Path) -> Float[np.ndarray, "3 H W"]:
+def read_pixels(path: str | Path, bits: int | None = None) -> Float[np.ndarray, "3 H W"]:
     """The colours of an image file as float32 in [0, 1], upright, transparent parts over black.
+
+    Args:
+        bits: of white in a file of 16 bits a channel; None: what its folder's images need.
 
     Raises:
         MvadError: where it is no image, or has other than 1, 8 or 16 bits a channel.
@@ -272,7 +284,7 @@ def read_pixels(path: str | Path) -> Float[np.ndarray, "3 H W"]:
             a = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
             a /= 255
             return a
-    return _turned(_wide_colours(path), turn)
+    return _turned(_wide_colours(path, bits), turn)
 
 
 def opaque(image: Image.Image) -> Image.Image:
@@ -289,13 +301,14 @@ def opaque(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(black, image).convert("RGB")
 
 
-def _wide_colours(path: str | Path) -> np.ndarray:
-    """The colours of a 16-bit image in [0, 1]; white is what its folder agrees on."""
+def _wide_colours(path: str | Path, bits: int | None = None) -> np.ndarray:
+    """The colours of a 16-bit image in [0, 1]; white has these bits, or what its folder needs."""
     a = _wide_array(path)
     if len(a) > 4:
         raise MvadError("image has too many channels", file=path, found=len(a), expected="1 to 4")
     colours = _colour_channels(a)
-    bits = _agreed_bits(Path(path), _range_of(a))
+    needed = _range_of(a)
+    bits = _require_bits(path, needed, bits) if bits else _agreed_bits(Path(path), needed)
     rgb = np.broadcast_to(colours, (3, *a.shape[1:])) / np.float32(2**bits - 1)
     if len(colours) == len(a):
         return rgb

@@ -253,11 +253,14 @@ def write_exr(path: str | Path, channels: dict[str, Float[np.ndarray, "H W"]]) -
 
 
 # %% ../../nbs/data/20_base.ipynb #e556bf4b
-def read_rgb(path: str | Path, *, aligned: bool = False) -> Float[np.ndarray, "3 H W"]:
+def read_rgb(
+    path: str | Path, *, aligned: bool = False, bits: int | None = None
+) -> Float[np.ndarray, "3 H W"]:
     """An image file as float32 in [0, 1], upright. Raises `DatasetError`.
 
     Args:
         aligned: its pixels belong to those of a cloud or a depth map; an EXIF turn is refused.
+        bits: of white in a file of 16 bits a channel; None: what its folder's images need.
 
     >>> read_rgb("bagel/train/good/rgb/000.png").shape
     (3, 800, 800)
@@ -265,7 +268,7 @@ def read_rgb(path: str | Path, *, aligned: bool = False) -> Float[np.ndarray, "3
     with reading(path, "image"):
         if aligned:
             _require_upright(path)
-        return read_pixels(path)
+        return read_pixels(path, bits)
 
 
 def _require_upright(path: str | Path) -> None:

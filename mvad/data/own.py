@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.pixels import used_bits
 from ..core.sample import MvadError, Sample, View, require_known
 from .base import DatasetError, DatasetNotFound, EmptyCategory, PairingError
 from .base import list_folder, read_header, read_rgb
@@ -163,6 +164,7 @@ class OwnReading:
     remove_plane: bool = False
     plane_tolerance: float | None = None  # metres; None: from the spread of the table's points
     plane_fit: str = "border"  # or "cloud", where the border shows more than the table
+    bits: int | None = None  # of white in images of 16 bits; None: what their folder needs
 
     def __post_init__(self):
         require_known("unit", self.unit, UNITS)
@@ -196,7 +198,7 @@ def point_spacing(view: View) -> float:
 
 def _read_own_view(rgb: Path, xyz: Path | None = None, how: OwnReading = OwnReading()) -> View:
     """One view from disk. Raises `DatasetError`, also where image and cloud differ in size."""
-    image = read_rgb(rgb, aligned=xyz is not None)
+    image = read_rgb(rgb, aligned=xyz is not None, bits=how.bits)
     if xyz is None:
         return View(image, name=rgb.stem)
     points, valid = read_cloud(xyz, unit=how.unit, size=image.shape[1:], image=rgb)
@@ -231,6 +233,7 @@ class OwnFolder(Sequence):
         plane_tolerance: what is closer to the plane is table, metres; None: 0.2 to 10 mm, as the
             table's own points spread.
         plane_fit: where the table is looked for: "border" (of the image), or "cloud" (everywhere).
+        bits: of white in images of 16 bits a channel; None: what their folder's images need.
 
     >>> OwnFolder("photos", "clouds")[0].view.xyz.shape
     (3, 480, 640)
@@ -245,10 +248,11 @@ class OwnFolder(Sequence):
         unit: str = "m",
         plane_tolerance: float | None = None,
         plane_fit: str = "border",
+        bits: int | None = None,
         category: str = "own",
         split: str = "predict",
     ):
-        self.reading = OwnReading(unit, remove_plane, plane_tolerance, plane_fit)
+        self.reading = OwnReading(unit, remove_plane, plane_tolerance, plane_fit, bits)
         if xyz is None and (remove_plane or unit != "m"):
             problem = "a plane can only be taken out of points"
             if not remove_plane:
@@ -273,8 +277,10 @@ class OwnFolder(Sequence):
 
     @property
     def preparation(self) -> dict:
-        """How the clouds are read and prepared, by name; a checkpoint keeps it."""
-        return asdict(self.reading) if self.files[0].xyz else {}
+        """How the files are read and prepared, by name; a checkpoint keeps it."""
+        bits = self.reading.bits or used_bits(self.files[0].rgb[0])
+        said = {"bits": bits} if bits > 8 else {}
+        return asdict(replace(self.reading, **said)) if self.files[0].xyz else said
 
     @property
     def ids(self) -> list[str]:

@@ -784,6 +784,10 @@ d = {
             "mvad.cli.train._print_scores": ("cli/train.html#_print_scores", "mvad/cli/train.py"),
             "mvad.cli.train._read_alike": ("cli/train.html#_read_alike", "mvad/cli/train.py"),
             "mvad.cli.train._remove": ("cli/train.html#_remove", "mvad/cli/train.py"),
+            "mvad.cli.train._require_no_table": (
+                "cli/train.html#_require_no_table",
+                "mvad/cli/train.py",
+            ),
             "mvad.cli.train._require_scored": (
                 "cli/train.html#_require_scored",
                 "mvad/cli/train.py",

@@ -64,7 +64,10 @@ def explain(e: BaseException) -> tuple[int, str]:
 # %% ../../nbs/cli/53e_main.ipynb #7293ae61
 def _note(message, *args, **kwargs):
     """A warning as one line on stderr."""
-    print(f"mvad: note: {' '.join(str(message).split())}", file=sys.stderr)
+    from tqdm import tqdm
+
+    line = f"mvad: note: {' '.join(str(message).split())}"
+    tqdm.write(line, file=sys.stderr)  # a line of its own also where a bar is drawn
 
 
 def _replace_what_the_console_lacks():

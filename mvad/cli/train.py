@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from .options import DATA, WHAT, Device, Protocol, Scale, Weights, option, root_folder
+from ..core.preparation import Preparation, compare_points, point_statistics
 from ..core.registry import MethodEntry, entry_of_detector, method_entry
 from ..core.sample import MvadError, require
 
@@ -82,13 +83,13 @@ Category = Annotated[str | None, option("default: the first", DATA)]
 
 
 # %% ../../nbs/cli/53b_train.ipynb #29e7b264
-def own_samples(entry: MethodEntry, own: OwnFiles, said: Mapping | None = None):
+def own_samples(entry: MethodEntry, own: OwnFiles, came: Preparation | None = None):
     """The samples of `--rgb` and `--xyz`, after a look at what the method needs.
 
     For a method that needs points, clouds beside the images are found without `--xyz`.
 
     Args:
-        said: how the clouds of a training were read; these are read alike.
+        came: how the samples of a training came; these clouds are read alike.
 
     Raises:
         MvadError: for a method that needs points or cameras that are not given, and for a table
@@ -108,30 +109,44 @@ def own_samples(entry: MethodEntry, own: OwnFiles, said: Mapping | None = None):
         fix = "an organised cloud for each image, of the same name"
         details = dict(found="images only", expected="--xyz", fix=fix)
         require(bool(xyz), f"{entry.name} needs points, too", file=own.rgb, **details)
-    asked, said = own.reading(), said or {}
+    asked, came = own.reading(), came or Preparation()
     if not xyz:
-        return OwnFolder(own.rgb, bits=said.get("bits"), **asked)
-    return OwnFolder(own.rgb, xyz, **_read_alike(asked, said))
+        return OwnFolder(own.rgb, bits=came.said.get("bits"), **asked)
+    samples = OwnFolder(own.rgb, xyz, **_read_alike(asked, came.said))
+    if came.said.get("remove_plane") and own.remove_plane is False:
+        _require_no_table(samples, came)
+    return samples
 
 
 # %% ../../nbs/cli/53b_train.ipynb #8d47b579
 def _read_alike(asked: dict, said: Mapping) -> dict:
     "What is asked for, and for the rest what a training did."
-    plane = asked.get("remove_plane", said.get("remove_plane"))
-    if "remove_plane" in said and plane != said["remove_plane"]:
-        with_table = "scans with their table", "--keep-plane, as in the training"
-        without_table = "scans without their table", "--remove-plane, as in the training"
-        learned, fix = without_table if said["remove_plane"] else with_table
+    if asked.get("remove_plane") and not said.get("remove_plane", True):
+        learned, fix = "scans with their table", "--keep-plane, as in the training"
         raise MvadError("the scans would come in another way", expected=learned, fix=fix)
     known = ("unit", "remove_plane", "plane_tolerance", "plane_fit", "bits")
+    if asked.get("remove_plane") is False:
+        known = ("unit", "bits")
     return {name: said[name] for name in known if name in said} | asked
 
 
-def refuse_mixed(own: OwnFiles, root, dataset):
-    """Plain folders or a layout, not both."""
-    if own.rgb and (root or dataset):
-        what = "--rgb names plain folders, --root a data set's layout"
-        raise MvadError(what, found="both", expected="one of them")
+def _require_no_table(samples, came: Preparation):
+    """Raise `MvadError` unless the first scan looks as those that a table was taken out of."""
+    found = "scans with it, as far as one can tell"
+    if came.points:
+        odd = [compare_points(point_statistics(view), came.points) for view in samples[0].views]
+        found = next(filter(None, odd), "")
+    what, learned = "the scans would come in another way", "scans without their table"
+    fix = "--remove-plane, as in the training"
+    require(not found, what, file=samples.ids[0], found=found, expected=learned, fix=fix)
+
+
+def refuse_mixed(own: OwnFiles, **layout: str | None):
+    """Plain folders or a layout, not both; `layout` holds the options of the second."""
+    named = ["--" + name for name, value in layout.items() if value]
+    if own.rgb and named:
+        what, found = "--rgb names plain folders, --root a data set's layout", " and ".join(named)
+        raise MvadError(what, found=f"--rgb and {found}", expected="one of them")
     given = ["--xyz"] if own.xyz else []
     given += ["--" + name.replace("_", "-") for name in own.reading()]
     if given and not own.rgb:
@@ -178,11 +193,18 @@ def layout_data(method: MethodEntry, splits: Sequence[str], dataset, root, categ
     return load_run(RunSettings(method.name, **run), splits)
 
 
+_POINTS = ("fpfh", "btf", "depth", "normals")  # settings by which a method looks at points
+
+
 def require_read(detector, own: OwnFiles):
     """Raise `MvadError` where `--xyz` is given to a detector that does not look at points."""
     if not own.xyz or "xyz" in detector.reads:
         return
-    variants = [v for v in type(detector).VARIANTS if v != "ours"]
+    variants = [
+        name
+        for name, changes in type(detector).VARIANTS.items()
+        if any(value in _POINTS for value in changes.values())
+    ]
     fix = "leave --xyz out" + (f", or --variant {' or '.join(variants)}" if variants else "")
     if "valid" not in detector.reads:
         what = f"{detector.name} looks at images only"
@@ -198,6 +220,7 @@ def size_settings(cls: type, size: int | None) -> dict:
     usual = {field.name: field.default for field in fields(cls.Settings)}
     found = [name for name in ("size", "image_size") if usual.get(name) is not None]
     require(bool(found), f"{cls.__name__} has no image size", found="--image-size")
+    require(size > 0, "an image has pixels", found=f"--image-size {size}", expected="1 or more")
     return dict.fromkeys(found, size)
 
 
@@ -229,7 +252,7 @@ def train_command(
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
         raise MvadError("--out must name a .safetensors file", found=path)
-    refuse_mixed(own, root, dataset)
+    refuse_mixed(own, root=root, dataset=dataset, category=category)
     run = dict(variant=variant, scale=scale, protocol=protocol, device=device, seed=seed)
     if own.rgb:
         data = own_data(entry, own_samples(entry, own), **run)
@@ -321,7 +344,7 @@ def predict_command(
     root: LayoutRoot = None,
     dataset: LayoutName = None,
     category: Category = None,
-    split: Annotated[str, option("of the layout (default: test)", DATA)] = "test",
+    split: Annotated[str | None, option("of the layout (default: test)", DATA)] = None,
     device: Device = "cpu",
     weights: Weights = (),
     out: Annotated[str, option("where scores and maps go (default: prediction)")] = "prediction",
@@ -338,8 +361,8 @@ def predict_command(
     give_weights(weights)
     header = checkpoint_header(checkpoint)
     entry = entry_of_detector(header["method"], checkpoint)
-    said = header.get("preparation", {}).get("said", {})
-    refuse_mixed(own, root, dataset)
+    came = Preparation.from_json(header.get("preparation", {}))
+    refuse_mixed(own, root=root, dataset=dataset, category=category, split=split)
     if not own.rgb and not root:
         fix = "`mvad predict --help` explains the options"
         expected = "--rgb IMAGE or DIR, or --root DIR"
@@ -347,9 +370,9 @@ def predict_command(
     detector = load_detector(checkpoint, device=device)
     require_read(detector, own)
     if own.rgb:
-        samples = own_samples(entry, own, said)
+        samples = own_samples(entry, own, came)
     else:
-        samples = _layout_samples(entry, split, dataset, root, category, said)
+        samples = _layout_samples(entry, split or "test", dataset, root, category, came.said)
     folder = Path(out).expanduser()
     scored = score_all(detector, samples, folder, alone=bool(own.rgb) and Path(own.rgb).is_file())
     _require_scored(scored)

@@ -60,7 +60,8 @@ def _read_opencv_yaml(path: Path):
 
     with reading(path, "YAML file"):
         text = re.sub(r"\A%YAML:1\.\d\s*$", "", path.read_text(encoding="utf-8"), flags=re.M)
-        return yaml.safe_load(text.replace("!!opencv-matrix", ""))
+        # rostopic echo ends each message with ---: the first one counts
+        return next(yaml.safe_load_all(text.replace("!!opencv-matrix", "")), None)
 
 
 def _read_opencv_xml(path: Path) -> dict:

@@ -151,7 +151,9 @@ def _mask_is_missing(image: Path, mask: Path) -> DatasetError:
     problem, found, fix = "an anomalous image has no mask", "none", None
     if there:
         found = f"{there[0]}, which is not read"
-        fix = "a JPEG changes the values along edges: save masks as PNG"
+        fix = "save masks as PNG"
+        if Path(there[0]).suffix.lower() in (".jpg", ".jpeg"):
+            fix = f"a JPEG changes the values along edges: {fix}"
     return DatasetError(problem, file=image, found=found, expected=mask, fix=fix)
 
 

@@ -416,6 +416,8 @@ def segment_object(
         place = "at the border" if p.fit == "border" else "in the cloud"
         found, expected = f"{len(voters)} points {place}", f"at least {p.ransac_n} of the table's"
         fix = "was the table removed already? then use the scans as they are, without this step"
+        if p.fit == "border":
+            fix += '; or does it not reach the border? then fit="cloud" looks everywhere'
         raise DatasetError(
             "no plane: too few points of a table", found=found, expected=expected, fix=fix
         )
@@ -437,18 +439,23 @@ def segment_object(
 
 
 # %% ../../nbs/data/22_mvtec3d.ipynb #4ec3d642
-def plane_error(e: MvadError, file: Path | str, fit: str, tolerance: str = "") -> DatasetError:
+def plane_error(
+    e: MvadError, file: Path | str, fit: str, tolerance: str = "", keep: str = ""
+) -> DatasetError:
     """The error of `segment_object` about a file, with the options of the command that ran.
 
     Args:
         fit: the option that lets the whole cloud vote.
         tolerance: the option of the distance, if the command has one.
+        keep: the option that leaves the cloud as it is, if the command has one.
 
     >>> plane_error(MvadError("no plane"), "003.tiff", "--fit cloud")
     DatasetError('no plane; in 003.tiff')
     """
     if e.fix:
         e.fix = e.fix.replace('fit="cloud"', fit)
+        if keep:
+            e.fix = e.fix.replace("without this step", f"with {keep}")
         e.fix = e.fix.replace("smaller tolerance", f"smaller {tolerance or 'tolerance'}")
     return with_file(e, file)
 

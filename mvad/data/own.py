@@ -217,7 +217,8 @@ def _read_own_view(rgb: Path, xyz: Path | None = None, how: OwnReading = OwnRead
         p = replace(how.plane, eps=max(0.006, 4 * point_spacing(view)))
         keep, _ = segment_object(view, p)
     except MvadError as e:
-        raise plane_error(e, xyz, "--plane-fit cloud", "--plane-tolerance") from e
+        options = "--plane-fit cloud", "--plane-tolerance", "--keep-plane"
+        raise plane_error(e, xyz, *options) from e
     return replace(view, xyz=points * keep, valid=valid & keep)
 
 

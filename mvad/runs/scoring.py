@@ -42,6 +42,8 @@ __all__ = [
 
 # %% ../../nbs/runs/45b_scoring.ipynb #da83d8fd
 _SHEETS = ("scores.csv", "failed.csv")  # what lies beside the folders
+# a file's name may be bytes that are no text here, such as Latin-1: they are written as they came
+_NAMES = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 def sample_folders(out: str | Path, ids: Sequence[str]) -> list[Path]:
@@ -57,7 +59,7 @@ def sample_folders(out: str | Path, ids: Sequence[str]) -> list[Path]:
     folders = []
     for name, id in zip(names, ids):
         if taken[name.casefold()] > 1:
-            name += "-" + hashlib.sha256(id.encode()).hexdigest()[:6]
+            name += "-" + hashlib.sha256(id.encode(**_NAMES)).hexdigest()[:6]
         folders.append(Path(out) / name)
     return folders
 
@@ -227,7 +229,7 @@ def _write_csv(path: Path, lines: Sequence[Mapping]):
     writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    write_text(path, buffer.getvalue(), sync=False)
+    write_bytes(path, buffer.getvalue().encode(**_NAMES), sync=False)
 
 
 # %% ../../nbs/runs/45b_scoring.ipynb #298703d3

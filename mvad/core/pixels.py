@@ -55,6 +55,9 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             start = f.read(16)
         found, expected = f"it begins with {start!r}", " or ".join(FORMATS)
         fix = "it may be truncated or of another format: copy or export it again"
+        if start[:4] in (b"II*\0", b"MM\0*"):
+            found = "a TIFF that is cut, of floats, or of odd channels"
+            expected, fix = "8 or 16 bits a channel", "export it again with as many, grey or RGB"
         raise MvadError("not an image", file=path, found=found, expected=expected, fix=fix) from e
     except Image.DecompressionBombError as e:
         fix = "cut it into tiles"

@@ -117,3 +117,15 @@ def test_a_layout_of_numpy_and_ply_clouds(tmp_path):
     np.save(folder / "000.npy", points[:5])
     status, told = mvad("data", "check", "mvtec3d", "--root", tmp_path / "m", "--deep")
     assert status == 1 and "000.npy" in told and "another size" in told
+
+
+def test_a_table_that_stays_is_told_with_what_takes_it_out():
+    from mvad.core.sample import Sample, View
+    from mvad.papers.cfm import CFM
+
+    rows, columns = np.mgrid[:40, :40] / 1000
+    table = np.stack([columns, rows, np.full_like(rows, 0.4)]).astype(np.float32)
+    view = View(np.zeros((3, 40, 40), np.float32), xyz=table, valid=np.ones((40, 40), bool))
+    detector = CFM(CFM.settings_for("smoke"))
+    with pytest.warns(UserWarning, match="--remove-plane, or `mvad data convert mvtec3d`"):
+        list(detector.prepare_good([Sample("a", "part", "train", "good", (view,))]))

@@ -405,7 +405,8 @@ class Preparing:
         points = self.preparation.points
         if points and points.edge[0] > 0.5 and not self.takes_table:
             told = "the scans reach the edge of every picture: is the table still in them?"
-            self._warn(f"{told} {type(self).__name__} learns the object alone (--remove-plane)")
+            how = "--remove-plane, or `mvad data convert mvtec3d` for a layout"
+            self._warn(f"{told} {type(self).__name__} learns the object alone ({how})")
 
     def _warn(self, message: str):
         "Say something about the samples, the first time that there is something to say."

@@ -12,7 +12,7 @@ from itertools import chain, zip_longest
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from .sample import MvadError, require, require_known
+from .sample import MvadError, plain_array, require, require_known, require_maps
 
 # %% auto #0
 __all__ = [
@@ -382,9 +382,10 @@ def s_auroc(
 # %% ../../nbs/core/04_metrics.ipynb #fb7684e4
 def _checked_image(map, gt, domain=None, name: str = "the image"):
     "Map (V, H, W), floating and finite; mask (V, H, W), boolean; domain the same, or True for all."
-    map = np.asarray(map)
+    map = plain_array(f"the map of {name}", map)
     what = "a map must be (H, W) or (V, H, W)"
     require(map.ndim in (2, 3), what, file=name, found=map.shape)
+    require_maps(map)
     map = map.reshape(-1, *map.shape[-2:])
     map = map if np.issubdtype(map.dtype, np.floating) else map.astype(np.float64)
     bad = np.argwhere(~np.isfinite(map))

@@ -6,6 +6,7 @@ the place of its data: what is tested is the runner.
 """
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -175,6 +176,10 @@ def test_several_at_a_time_share_the_machine(toy, monkeypatch):
     ) == records(toy / "single")
 
 
+@pytest.mark.skipif(
+    not os.environ.get("MVAD_SLOW"),
+    reason="two minutes: MVAD_SLOW=1; test_injected has a quick form",
+)
 def test_cfm_killed_in_the_middle_gives_the_record_of_an_uninterrupted_run(reproduced, tmp_path):
     """The real notebook at smoke scale:
     two runs with one seed are equal, one of them killed during training and from a wheel the other.

@@ -47,6 +47,7 @@ def test_make_then_check(layout, tmp_path, capsys, monkeypatch):
     )
 
 
+@pytest.mark.skipif(not os.environ.get("MVAD_SLOW"), reason="a minute: MVAD_SLOW=1")
 def test_killed_and_made_again(tmp_path):
     """Two workers, killed after some objects.
 

@@ -124,7 +124,7 @@ def files_below(root: Path) -> list[Path]:
 
     Links to folders are not followed.
 
-    >>> files_below(Path("mvtec/bottle"))[0].name
+    Example: `[path.name for path in files_below(Path("."))]`
     """
     out = []
     for p in list_folder(root):

@@ -43,11 +43,11 @@ __all__ = [
     "read_state_dict",
     "rename_to_timm",
     "embedded_weights",
+    "current_timm_name",
     "is_reachable",
     "give_weights",
     "given_weights",
     "pretrained_file",
-    "current_timm_name",
     "depth_image",
     "normals_of",
     "normals_image",
@@ -332,6 +332,51 @@ def embedded_weights() -> Path:
     return path
 
 
+# %% ../../nbs/encoders/10_features.ipynb #274f2a99
+# short name: timm name with the tag of its weights, and the papers' settings
+_LITE0 = dict(model="tf_efficientnet_lite0.in1k", layers=(2, 3), weights="embedded")
+NETWORKS = {
+    "efficientnet_lite0": _LITE0,
+    "dino_vitb8": dict(model="vit_base_patch8_224.dino"),
+    "dinov2_vits14": dict(model="vit_small_patch14_dinov2.lvd142m"),
+    "dinov2_vitb14": dict(model="vit_base_patch14_dinov2.lvd142m"),
+    "dinov2_vitb14_reg4": dict(model="vit_base_patch14_reg4_dinov2.lvd142m"),
+    "clip_vitb16": dict(model="vit_base_patch16_clip_224.openai"),
+    # with norm=True its neck, 256 channels
+    "sam_vitb16": dict(model="samvit_base_patch16.sa1b", norm=False),
+    "wide_resnet50_2": dict(model="wide_resnet50_2.tv_in1k", layers=(1, 2, 3)),
+    "resnet18": dict(model="resnet18.tv_in1k", layers=(1, 2, 3)),
+}
+
+
+# %% ../../nbs/encoders/10_features.ipynb #9f121504
+def current_timm_name(model: str) -> str:
+    """What timm calls a model today: old names, as in M3DM's or AST's settings, are mapped.
+
+    Raises `MvadError` for a name that timm does not know.
+
+    >>> current_timm_name("vit_base_patch8_224_dino")
+    'vit_base_patch8_224.dino'
+    """
+    import timm
+    from timm.models import _registry
+
+    renamed = getattr(_registry, "_deprecated_models", {})
+    if model in renamed:
+        return renamed[model] or model
+    if not timm.is_model(model.split(".")[0]):
+        expected = f"a timm model, or one of {', '.join(NETWORKS)}"
+        fix = did_you_mean(model, [*NETWORKS, *timm.list_models()])
+        raise MvadError("unknown image network", found=model, expected=expected, fix=fix)
+    try:
+        timm.get_pretrained_cfg(model)
+    except RuntimeError:
+        expected = " or ".join(timm.list_pretrained(f"{model.split('.')[0]}.*"))
+        what = "timm knows no weights of this tag"
+        raise MvadError(what, found=model, expected=expected) from None
+    return model
+
+
 # %% ../../nbs/encoders/10_features.ipynb #a74cf44a
 def is_reachable(url: str, seconds: float = 4) -> bool:
     "Whether a server answers at `url` within about `seconds` (the environment's proxies are used)."
@@ -433,51 +478,6 @@ def _download_first(repository: str, names: Sequence[str]) -> tuple[Path | None,
         except Exception as e:
             why = (str(e) or type(e).__name__).splitlines()[0][:200]
     return None, why
-
-
-# %% ../../nbs/encoders/10_features.ipynb #274f2a99
-# short name: timm name with the tag of its weights, and the papers' settings
-_LITE0 = dict(model="tf_efficientnet_lite0.in1k", layers=(2, 3), weights="embedded")
-NETWORKS = {
-    "efficientnet_lite0": _LITE0,
-    "dino_vitb8": dict(model="vit_base_patch8_224.dino"),
-    "dinov2_vits14": dict(model="vit_small_patch14_dinov2.lvd142m"),
-    "dinov2_vitb14": dict(model="vit_base_patch14_dinov2.lvd142m"),
-    "dinov2_vitb14_reg4": dict(model="vit_base_patch14_reg4_dinov2.lvd142m"),
-    "clip_vitb16": dict(model="vit_base_patch16_clip_224.openai"),
-    # with norm=True its neck, 256 channels
-    "sam_vitb16": dict(model="samvit_base_patch16.sa1b", norm=False),
-    "wide_resnet50_2": dict(model="wide_resnet50_2.tv_in1k", layers=(1, 2, 3)),
-    "resnet18": dict(model="resnet18.tv_in1k", layers=(1, 2, 3)),
-}
-
-
-# %% ../../nbs/encoders/10_features.ipynb #9f121504
-def current_timm_name(model: str) -> str:
-    """What timm calls a model today: old names, as in M3DM's or AST's settings, are mapped.
-
-    Raises `MvadError` for a name that timm does not know.
-
-    >>> current_timm_name("vit_base_patch8_224_dino")
-    'vit_base_patch8_224.dino'
-    """
-    import timm
-    from timm.models import _registry
-
-    renamed = getattr(_registry, "_deprecated_models", {})
-    if model in renamed:
-        return renamed[model] or model
-    if not timm.is_model(model.split(".")[0]):
-        expected = f"a timm model, or one of {', '.join(NETWORKS)}"
-        fix = did_you_mean(model, [*NETWORKS, *timm.list_models()])
-        raise MvadError("unknown image network", found=model, expected=expected, fix=fix)
-    try:
-        timm.get_pretrained_cfg(model)
-    except RuntimeError:
-        expected = " or ".join(timm.list_pretrained(f"{model.split('.')[0]}.*"))
-        what = "timm knows no weights of this tag"
-        raise MvadError(what, found=model, expected=expected) from None
-    return model
 
 
 # %% ../../nbs/encoders/10_features.ipynb #d4f032e9

@@ -2,6 +2,7 @@
 in the middle leaves no trace in the end.
 """
 
+import os
 import signal
 import subprocess
 import sys

@@ -129,6 +129,10 @@ def files(tmp_path_factory):
         ("data convert depth --root rgb --out o", "camera"),
         ("reproduce cfm/6 --root empty", "empty"),
         ("reproduce cfm/6 --seed -1 --scale smoke", "seed"),
+        ("data make mvtec3d --out o --jobs -3", "Must be >= 1"),
+        ("data convert mvtec3d --root flat --out o --seed -1", "Must be >= 0"),
+        ("data render mvtec3d --root flat --out o --size 1000000", "size is too large"),
+        ("data render mvtec3d --root flat --out o --views 9999", "views is too large"),
     ],
 )
 def test_a_message_names_options_of_its_own_command(words, says, files, monkeypatch, capfd):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from .options import DATA, WHAT, Categories, DatasetName, Device, NewFolder, Root, Words
-from .options import Workers, new_app, on_disk, option
+from .options import DATA, WHAT, Categories, DatasetName, Device, NewFolder, Root, Seed
+from .options import Words, Workers, new_app, on_disk, option
 from ..core.registry import list_datasets
 from ..core.sample import MvadError, require_known
 from ..data.base import dataset_class, recipe, recipes
@@ -168,7 +168,7 @@ def convert_mvtec3d(
         float, option("so close to the plane is table, in metres (default: 0.005, published)", WHAT)
     ] = 0.005,
     unit: Annotated[Literal["m", "cm", "mm"], option("of the clouds (default: m)", DATA)] = "m",
-    seed: int = 0,
+    seed: Seed = 0,
     jobs: Workers = None,
 ) -> int:
     """Take the table out of a raw MVTec 3D-AD tree, as CFM, MAFR and M3DM do."""
@@ -200,7 +200,7 @@ def convert_eyecandies(
         Literal["released", "camera"],
         option("axes as in the released clouds (default), or metres in the camera's frame", WHAT),
     ] = "released",
-    seed: int = 0,
+    seed: Seed = 0,
     jobs: Workers = None,
 ) -> int:
     """Raw Eyecandies to organised clouds, in the layout of MVTec 3D-AD."""

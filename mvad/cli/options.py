@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, validators
 from rich.console import Console
 
 from ..core.registry import dataset_entry, list_datasets
@@ -28,6 +28,7 @@ __all__ = [
     "Root",
     "NewFolder",
     "Workers",
+    "Seed",
     "Scale",
     "Protocol",
     "Weights",
@@ -63,9 +64,12 @@ Categories = Annotated[Words, option("some categories (default: all)", DATA, man
 DatasetName = Annotated[str, option("a data set's name; `mvad data list` has them")]
 Root = Annotated[str, option("the folder that holds the category folders", DATA)]
 NewFolder = Annotated[str, option("a new folder, or one to go on with")]
+_AT_LEAST_ONE = validators.Number(gte=1)
 Workers = Annotated[
-    int | None, option("worker processes (default: one a core)", WHERE, name="--jobs")
+    int | None,
+    option("worker processes (default: one a core)", WHERE, name="--jobs", validator=_AT_LEAST_ONE),
 ]
+Seed = Annotated[int, option("default 0", WHAT, validator=validators.Number(gte=0))]
 Scale = Annotated[
     Literal["smoke", "laptop", "paper"],
     option("smoke: proves that it runs; laptop (default): 2 CPU cores; paper: all of it", WHAT),

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .options import DATA, WHAT, Device, Protocol, Scale, Weights, option, root_folder
+from .options import DATA, WHAT, Device, Protocol, Scale, Seed, Weights, option, root_folder
 from ..core.preparation import Preparation, compare_points, point_statistics
 from ..core.registry import MethodEntry, entry_of_detector, method_entry
 from ..core.sample import MvadError, require
@@ -238,7 +238,7 @@ def train_command(
     protocol: Protocol = "paper",
     device: Device = "cpu",
     weights: Weights = (),
-    seed: Annotated[int, option("default 0", WHAT)] = 0,
+    seed: Seed = 0,
     restart: Annotated[bool, option("forget a training that was interrupted", WHAT)] = False,
     out: Annotated[
         str, option("the checkpoint (default: model.safetensors)")

@@ -102,6 +102,10 @@ class Rendering:
             value = getattr(self, name)
             if not value >= least:
                 raise MvadError(f"{name} is too small", found=value, expected=f"at least {least}")
+        for name, most in {"views": 360, "size": 4096}.items():
+            value = getattr(self, name)
+            if value > most:
+                raise MvadError(f"{name} is too large", found=value, expected=f"at most {most}")
         if not 0 <= self.tilt < 90:
             expected = "0 to 90 degrees, 90 excluded"
             raise MvadError("tilt is out of range", found=self.tilt, expected=expected)

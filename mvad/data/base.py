@@ -862,6 +862,30 @@ def _what_lies_in(root: Path | None, category: str, split: str) -> str:
     return f"0 samples; in {folder} lie {', '.join(names[:5]) or 'no files'}"
 
 
+# %% ../../nbs/data/20_base.ipynb #e5b7ab5f
+def _other_layout(d: Dataset) -> str | None:
+    """What to do where a data set finds no sample, if another one would."""
+    if not hasattr(d, "categories_in"):
+        return None
+    for name in (n for n in list_datasets() if n != d.name and _has_layout(n, d.root)):
+        with suppress(Exception):  # it stumbles over these files
+            cls = dataset_class(name)
+            # made without its own look at the folder, which would come back here
+            found = cls.__new__(cls).scan(d.root, d.category, d.split)
+            if any(isinstance(x, Record) for x in found):
+                again = f"--dataset {name}, or mvad data check {name}"
+                return f"{d.root} looks like {name}: name it ({again})"
+    return None
+
+
+def _has_layout(name: str, folder: Path) -> bool:
+    """Whether a folder holds categories as the data set `name` lays them out."""
+    with suppress(Exception):  # another layout's loader may stumble over these files
+        cls = dataset_class(name)
+        return issubclass(cls, _Folders) and bool(cls.categories_in(folder))
+    return False
+
+
 # %% ../../nbs/data/20_base.ipynb #3c9b336e
 class Dataset(Records):
     """A lazy `Sequence[Sample]` of one category and split.
@@ -1010,29 +1034,6 @@ def _looks_like(folder: Path, name: str) -> str | None:
         return None
     again = f"--dataset {others[0]}, or mvad data check {others[0]}"
     return f"{folder} looks like {' or '.join(others)}: name it ({again})"
-
-
-def _other_layout(d: Dataset) -> str | None:
-    """What to do where a data set finds no sample, if another one would."""
-    if not isinstance(d, _Folders):
-        return None
-    for name in (n for n in list_datasets() if n != d.name and _has_layout(n, d.root)):
-        with suppress(Exception):  # it stumbles over these files
-            cls = dataset_class(name)
-            # made without its own look at the folder, which would come back here
-            found = cls.__new__(cls).scan(d.root, d.category, d.split)
-            if any(isinstance(x, Record) for x in found):
-                again = f"--dataset {name}, or mvad data check {name}"
-                return f"{d.root} looks like {name}: name it ({again})"
-    return None
-
-
-def _has_layout(name: str, folder: Path) -> bool:
-    """Whether a folder holds categories as the data set `name` lays them out."""
-    with suppress(Exception):  # another layout's loader may stumble over these files
-        cls = dataset_class(name)
-        return issubclass(cls, _Folders) and bool(cls.categories_in(folder))
-    return False
 
 
 # %% ../../nbs/data/20_base.ipynb #34c6e313

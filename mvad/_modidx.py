@@ -2333,12 +2333,12 @@ d = {
             ),
             "mvad.core.training._resume": ("core/training.html#_resume", "mvad/core/training.py"),
             "mvad.core.training._update": ("core/training.html#_update", "mvad/core/training.py"),
-            "mvad.core.training.checkpoint_header": (
-                "core/training.html#checkpoint_header",
+            "mvad.core.training.checkpoint_hash": (
+                "core/training.html#checkpoint_hash",
                 "mvad/core/training.py",
             ),
-            "mvad.core.training.content_hash": (
-                "core/training.html#content_hash",
+            "mvad.core.training.checkpoint_header": (
+                "core/training.html#checkpoint_header",
                 "mvad/core/training.py",
             ),
             "mvad.core.training.epoch_batches": (
@@ -2670,6 +2670,7 @@ d = {
             "mvad.data.base._image_header": ("data/base.html#_image_header", "mvad/data/base.py"),
             "mvad.data.base._looks_like": ("data/base.html#_looks_like", "mvad/data/base.py"),
             "mvad.data.base._marked_depths": ("data/base.html#_marked_depths", "mvad/data/base.py"),
+            "mvad.data.base._name_it": ("data/base.html#_name_it", "mvad/data/base.py"),
             "mvad.data.base._npy_header": ("data/base.html#_npy_header", "mvad/data/base.py"),
             "mvad.data.base._other_layout": ("data/base.html#_other_layout", "mvad/data/base.py"),
             "mvad.data.base._pil": ("data/base.html#_pil", "mvad/data/base.py"),

@@ -311,7 +311,7 @@ def _print_scores(lines: Sequence[dict]):
 def _require_scored(scored):
     """Raise `MvadError` that names the first sample where none could be scored."""
     if not scored.lines:
-        name, reason = next(iter(scored.failed.items()))
+        reason = next(iter(scored.failed.values()))
         raise MvadError(f"{len(scored.failed)} samples, none of which could be scored; {reason}")
 
 

@@ -30,7 +30,7 @@ __all__ = [
     "rng_state",
     "set_rng_state",
     "seeded",
-    "content_hash",
+    "checkpoint_hash",
     "save_checkpoint",
     "tensor_bytes",
     "tensors_of",
@@ -112,11 +112,11 @@ def seeded(seed: int):
 _HEADER = "mvad"  # the key of our JSON in the header of a checkpoint
 
 
-def content_hash(header: Mapping, tensors: Mapping[str, Tensor]) -> str:
+def checkpoint_hash(header: Mapping, tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of plain values and of tensors on the CPU: names, types, shapes, bytes.
 
     Example:
-        >>> content_hash({}, {"w": torch.ones(2)}) == content_hash({}, {"w": torch.ones(3)})
+        >>> checkpoint_hash({}, {"w": torch.ones(2)}) == checkpoint_hash({}, {"w": torch.ones(3)})
         False
     """
     plain = json.loads(json.dumps(header))  # as it will be read
@@ -143,7 +143,7 @@ def save_checkpoint(
     plain = {}
     for name, tensor in tensors.items():
         plain[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    header["sha256"] = content_hash(header, plain)
+    header["sha256"] = checkpoint_hash(header, plain)
     with by_rename(path) as part:
         save_file(plain, part, metadata={_HEADER: json.dumps(header, sort_keys=True)})
 
@@ -293,7 +293,7 @@ def load_checkpoint(
         details = dict(file=path, found=str(e), expected="a whole .safetensors file", fix=_AGAIN)
         raise DamagedCheckpoint("the checkpoint is damaged", **details) from e
     written = header.pop("sha256", None)  # files of before have none
-    if written and written != content_hash(header, tensors):
+    if written and written != checkpoint_hash(header, tensors):
         details = dict(found="another content", expected="what was written", fix=_AGAIN)
         raise DamagedCheckpoint("the checkpoint is damaged", file=path, **details)
     return {name: tensor.to(device) for name, tensor in tensors.items()}, header["settings"]
@@ -309,10 +309,8 @@ def load_pth(path: str | Path, device: str | torch.device = "cpu") -> dict:
     try:
         out = torch.load(path, map_location=device, weights_only=True)
     except Exception as e:
-        found, what = (
-            (str(e) or type(e).__name__).splitlines()[0][:150],
-            "the weights file cannot be read safely",
-        )
+        found = (str(e) or type(e).__name__).splitlines()[0][:150]
+        what = "the weights file cannot be read safely"
         expected = "tensors in plain dictionaries"
         raise MvadError(what, file=path, found=found, expected=expected) from None
     what, found = "the weights file holds no dictionary", type(out).__name__

@@ -377,10 +377,8 @@ def _repeated_points(
             marks.append(value)
         elif share >= 0.001 and n >= 30:
             found = f"{tuple(map(float, value))} in {share:.2%} of the pixels"
-            problem, fix = (
-                "one point is repeated",
-                "is it a mark? write 0 where nothing is measured",
-            )
+            problem = "one point is repeated"
+            fix = "is it a mark? write 0 where nothing is measured"
             raise InvalidDepth(problem, file=path, found=found, expected="each once", fix=fix)
     return marks
 
@@ -873,9 +871,14 @@ def _other_layout(d: Dataset) -> str | None:
             # made without its own look at the folder, which would come back here
             found = cls.__new__(cls).scan(d.root, d.category, d.split)
             if any(isinstance(x, Record) for x in found):
-                again = f"--dataset {name}, or mvad data check {name}"
-                return f"{d.root} looks like {name}: name it ({again})"
+                return _name_it(d.root, [name])
     return None
+
+
+def _name_it(folder: Path, names: Sequence[str]) -> str:
+    """What to do with a folder that is laid out as the data sets of these names are."""
+    again = f"--dataset {names[0]}, or mvad data check {names[0]}"
+    return f"{folder} looks like {' or '.join(names)}: name it ({again})"
 
 
 def _has_layout(name: str, folder: Path) -> bool:
@@ -1030,10 +1033,7 @@ def _recognise(root: Path, name: str) -> str:
 def _looks_like(folder: Path, name: str) -> str | None:
     """What to do with a folder that is laid out as another data set than `name`, if it is."""
     others = [n for n in list_datasets() if n != name and _has_layout(n, folder)]
-    if not others:
-        return None
-    again = f"--dataset {others[0]}, or mvad data check {others[0]}"
-    return f"{folder} looks like {' or '.join(others)}: name it ({again})"
+    return _name_it(folder, others) if others else None
 
 
 # %% ../../nbs/data/20_base.ipynb #34c6e313

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from ..core.files import cache_root, locked, write_json, write_text
 from ..core.sample import MvadError, require_known
-from .base import file_hash
-from .base import list_folder
+from .base import file_hash, list_folder
 from .eyecandies import organise
 from .layout import SIZE_SCALES, files_below, layout_class, make
 from .mvtec3d import preprocess

@@ -24,7 +24,7 @@ from ..core.detector import Detector, Prediction, learning_code, maps_on_images
 from ..core.files import WriteError, by_rename, write_bytes, write_text
 from ..core.preparation import sample_hash
 from ..core.sample import MvadError, Sample, require
-from ..core.training import content_hash
+from ..core.training import checkpoint_hash
 
 # %% auto #0
 __all__ = [
@@ -251,7 +251,7 @@ def detector_hash(detector: Detector) -> str:
     """
     state = {name: tensor.cpu() for name, tensor in detector.state().items()}
     about = dict(settings=dataclasses.asdict(detector.settings), encoders=detector.encoders())
-    return content_hash(about | {"code": learning_code(type(detector))}, state)
+    return checkpoint_hash(about | {"code": learning_code(type(detector))}, state)
 
 
 def _score_line(sample: Sample, prediction: Prediction) -> dict[str, str]:
@@ -326,8 +326,8 @@ def score_all(
         sheet.write(ids)
     scored = [i for i in range(len(ids)) if ids[i] in sheet.scored]
     ends = [sheet.scored[ids[i]].limits for i in scored]
+    limits = min((low for low, _ in ends), default=0), max((high for _, high in ends), default=0)
     for i in tqdm(scored, desc="paint", disable=not progress):
-        limits = min(low for low, _ in ends), max(high for _, high in ends)
         paint_maps(folders[i], samples[i], limits)
     return Scored([sheet.scored[ids[i]].line for i in scored], sheet.failed)
 

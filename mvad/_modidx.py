@@ -3099,12 +3099,20 @@ d = {
                 "data/eyecandies.html#_files_used",
                 "mvad/data/eyecandies.py",
             ),
+            "mvad.data.eyecandies._find_samples": (
+                "data/eyecandies.html#_find_samples",
+                "mvad/data/eyecandies.py",
+            ),
             "mvad.data.eyecandies._fit_belt": (
                 "data/eyecandies.html#_fit_belt",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._group_by_index": (
                 "data/eyecandies.html#_group_by_index",
+                "mvad/data/eyecandies.py",
+            ),
+            "mvad.data.eyecandies._is_mask": (
+                "data/eyecandies.html#_is_mask",
                 "mvad/data/eyecandies.py",
             ),
             "mvad.data.eyecandies._layout_spec": (
@@ -3504,6 +3512,10 @@ d = {
             ),
             "mvad.data.multiview._grid_normals": (
                 "data/multiview.html#_grid_normals",
+                "mvad/data/multiview.py",
+            ),
+            "mvad.data.multiview._is_defective": (
+                "data/multiview.html#_is_defective",
                 "mvad/data/multiview.py",
             ),
             "mvad.data.multiview._is_finite": (

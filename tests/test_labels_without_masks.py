@@ -2,8 +2,10 @@
 the samples are scored and ranked, pixel metrics stay empty, a check says so and finds no fault.
 """
 
+import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,14 +16,17 @@ from mvad.core.evaluate import evaluate
 from mvad.data.base import load_dataset
 from mvad.data.check import check
 from mvad.data.layout import make
+from mvad.data.multiview import Rendered, render_dataset
 from mvad.runs.examples import load_examples, save_examples
 from mvad.runs.verbs import create_detector
 
 MASKS = {  # what is taken away, below the tree
+    "eyecandies": "puck/*/data/*_mask.png",
     "mvtec": "puck/ground_truth",
     "mvtec2": "puck/test_public/ground_truth",
     "loco": "puck/ground_truth",
     "mvtec3d": "puck/test/*/gt",
+    "realiad": "realiad_100/puck/NG/*/*/*.png",
     "realiad_d3": "puck/test/*/gt",
     "visa": "puck/Data/Masks",
 }
@@ -37,22 +42,33 @@ def trees(tmp_path_factory):
             root = tmp_path_factory.mktemp(layout) / "tree"
             how = dict(categories=["puck"], splits=["train", "test"], progress=False)
             make(layout, root, workers=1, **how)
-            for folder in root.glob(MASKS[layout]):
-                shutil.rmtree(folder)
+            for place in root.glob(MASKS[layout]):
+                place.unlink() if place.is_file() else shutil.rmtree(place)
             (root / "SHA256SUMS").unlink()
-            if layout == "visa":
-                _forget_masks(root)
+            FORGET.get(layout, Path)(root)
             made[layout] = root
         return made[layout]
 
     return tree
 
 
-def _forget_masks(root):
+def _forget_in_tables(root):
     "The lists of VisA name no mask."
     for path in (root / "split_csv").glob("*.csv"):
         lines = [line.rsplit(",", 1) for line in path.read_text().splitlines()]
         path.write_text("\n".join([",".join(lines[0]), *(f"{a}," for a, _ in lines[1:])]) + "\n")
+
+
+def _forget_in_lists(root):
+    "The lists of Real-IAD name no mask."
+    for path in root.glob("realiad_jsons*/*.json"):
+        content = json.loads(path.read_text())
+        for split in content.keys() - {"meta"}:
+            content[split] = [entry | {"mask_path": None} for entry in content[split]]
+        path.write_text(json.dumps(content))
+
+
+FORGET = {"visa": _forget_in_tables, "realiad": _forget_in_lists}
 
 
 @pytest.mark.parametrize("layout", MASKS)
@@ -61,8 +77,8 @@ def test_is_read_and_noted(layout, trees, tmp_path, monkeypatch):
     root = trees(layout)
     data = load_dataset(layout, root, "puck", "test")
     good, bad = (next(s for s in data if s.label == label) for label in (0, 1))
-    assert bad.view.gt is None
-    assert good.view.gt is not None and not good.view.gt.any()
+    assert all(view.gt is None for view in bad.views)
+    assert all(view.gt is not None and not view.gt.any() for view in good.views)
     report = check(layout, root, deep=True, workers=1, progress=False)
     assert not report.faults, report.faults[0]
     n = data.labels.count(1)
@@ -104,3 +120,34 @@ def test_is_scored_and_ranked(trees, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"S-AUROC {result.value('S-AUROC'):.3f}" in printed
     assert (out / "scores.csv").read_text().count("\n") == len(test) + 1
+
+
+def test_views_are_rendered_from_scans_without_masks(trees, tmp_path):
+    root, out = trees("mvtec3d"), tmp_path / "views"
+    render_dataset("mvtec3d", root, out, views=2, size=32, workers=1, progress=False)
+    views = Rendered(out, "puck", "test")
+    good, bad = (next(s for s in views if s.label == label) for label in (0, 1))
+    assert [v.gt for v in bad.views] == [None, None]
+    assert not any(v.gt.any() for v in good.views)
+
+
+def test_a_single_view_is_labelled_by_its_class(trees):
+    "Where no mask tells whether the top view shows the defect, the list does."
+    root = trees("realiad")
+    listed = json.loads((root / "realiad_jsons_sv/puck.json").read_text())["test"]
+    told = sum(entry["anomaly_class"] != "OK" for entry in listed)
+    assert (
+        load_dataset("realiad", root, "puck", "test", jsons="realiad_jsons_sv").counts["good"]
+        == len(listed) - told
+    )
+
+
+def test_parts_seen_from_five_sides_are_scored_and_ranked(trees):
+    root = trees("realiad")
+    train = load_dataset("realiad", root, "puck", "train")
+    test = load_dataset("realiad", root, "puck", "test")
+    bank = create_detector("memory_bank", scale="smoke", cached=False)
+    bank.fit([train[0]], progress=False)
+    result = evaluate(bank, test, memory=False, progress=False)
+    assert 0 <= result.value("S-AUROC") <= 1
+    assert math.isnan(result.value("I-AUROC")) and math.isnan(result.value("P-AUROC"))

@@ -213,7 +213,7 @@ def _read_label(files: dict[str, Path], spec: dict) -> tuple[int, str | None]:
         raise DatasetError(problem, file=path, found=repr(told)[:80], expected=expected)
     told = told or {}
     label = told.get(spec["metadata_label"])
-    if label is None:
+    if label is None and "gt" in files:
         return int(read_mask(files["gt"]).any()), None
     if label not in (0, 1):
         problem = f"{spec['metadata_label']} is no label"
@@ -324,6 +324,23 @@ def _require_files(
     return index
 
 
+def _is_mask(role: str) -> bool:
+    """Whether a file of this role explains where a defect is."""
+    return role == "gt" or role.startswith("mask_")
+
+
+def _find_samples(folder: Path, spec: dict, split: str) -> tuple[dict, dict]:
+    """{role: item} of a split's samples, and {index: {role: files}} of what is in its folder.
+
+    Where no sample of the split has a mask, nobody drew them, and none is asked for.
+    """
+    items = _sample_items(spec, labelled=split not in spec["unlabelled"])
+    groups = _group_by_index(folder, items, spec["index"])
+    if not any(_is_mask(role) for files in groups.values() for role in files):
+        items = {role: item for role, item in items.items() if not _is_mask(role)}
+    return items, groups
+
+
 def _check_union(gt: Bool[np.ndarray, "H W"], file: Path, kinds: list[np.ndarray]) -> None:
     """Raise `DatasetError` unless the mask in `file` is the union of the masks of the kinds."""
     differ = int((np.any(kinds, axis=0) != gt).sum())
@@ -354,7 +371,7 @@ class _CandyFiles(FileDataset):
         return sorted(there, key=lambda split: (order + [split]).index(split))
 
     def headers(self, record: Record) -> None:
-        """Check the headers and last bytes of all 17 (10) files, the bounds and the pose."""
+        """Check the headers and last bytes of all files, the bounds and the pose."""
         files = {**record.files[0], **record.info["more"]}
         size = read_header(files["rgb"]).size
         for role, path in files.items():
@@ -365,8 +382,10 @@ class _CandyFiles(FileDataset):
         read_pose(files["pose"], _RIGID)
 
     def _defect(self, files: dict[str, Path], split: str) -> str | None:
-        if "gt" not in files or split in self.spec["good_only"]:
-            return "good" if "gt" in files else None
+        if split in self.spec["unlabelled"]:
+            return None
+        if split in self.spec["good_only"]:
+            return "good"
         label, kind = _read_label(files, self.spec)
         return (kind or "bad") if label else "good"
 
@@ -406,10 +425,10 @@ class Eyecandies(_CandyFiles):
     def scan(self, home: Path, category: str, split: str) -> Iterator[Record | DatasetError]:
         """The samples of a split, and those that lack files or have them twice."""
         folder = home / category / _split_folder(self.spec, split) / self.spec["data"]
-        items = _sample_items(self.spec, labelled=split not in self.spec["unlabelled"])
+        items, groups = _find_samples(folder, self.spec, split)
         used = _files_used(items, self.light)
         needed = items if self.complete else used.values()
-        for files in _group_by_index(folder, items, self.spec["index"]).values():
+        for files in groups.values():
             try:
                 index = _require_files(folder, items, files, needed, f"{category}/{split}")
                 now = {role: files[name][0] for role, name in used.items()}
@@ -422,6 +441,8 @@ class Eyecandies(_CandyFiles):
     def read(self, record: Record) -> Sample:
         """The sample of a record. Raises `DatasetError` for what is wrong in its files."""
         r, view = record, read_view(record.files[0], self.spec, f"light {self.light}")
+        if view.gt is None and r.label == 0:
+            view = replace(view, gt=np.zeros(view.size, bool))
         if view.gt is not None:
             _check_mask_agrees(r, view, self.spec)
         return Sample(r.id, r.category, r.split, r.defect, (view,))
@@ -811,10 +832,11 @@ def _organise_jobs(
         for split in splits or there:
             roles = ["rgb", "depth", "bounds", "pose"]
             goes_to = {"rgb": ".png", "xyz": ".tiff"}
-            if split not in spec["good_only"]:
+            records = Eyecandies(home, category, split, light=p.light, complete=False).records
+            if split not in spec["good_only"] and any("gt" in r.files[0] for r in records):
                 roles.append("gt")
                 goes_to["gt"] = ".png"
-            for r in Eyecandies(home, category, split, light=p.light, complete=False).records:
+            for r in records:
                 bad = r.defect if p.defects else "bad"
                 folder = out / category / split / (bad if r.label else "good")
                 index = r.id.split("/")[-1]

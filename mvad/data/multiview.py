@@ -719,10 +719,17 @@ def _read_view_index(path: str | Path) -> list[dict]:
 _UNLABELLED = "unlabelled"  # the folder of samples without a label
 
 
-def _find_record(home: Path, folder: Path, views: list[dict], usual: tuple[str, ...]) -> Record:
+def _is_defective(defect: str) -> bool:
+    """Whether samples in a folder of this name have a defect."""
+    return defect not in ("good", _UNLABELLED)
+
+
+def _find_record(
+    home: Path, folder: Path, views: list[dict], usual: tuple[str, ...], *, drawn: bool = True
+) -> Record:
     """The sample in a folder whose `views.json` was read; `usual` are the views of the others.
 
-    Raises `DatasetError`.
+    Where masks were `drawn`, a defective sample needs them. Raises `DatasetError`.
     """
     category, split, defect, stem = folder.relative_to(home).parts
     names = tuple(v["name"] for v in views)
@@ -739,7 +746,7 @@ def _find_record(home: Path, folder: Path, views: list[dict], usual: tuple[str, 
         expected = f"{len(needed)} files for {len(names)} views"
         raise DatasetError(problem, file=folder, found=found, expected=expected, fix=_AGAIN)
     masks = [p.name for role, p in allowed.items() if role not in needed and p.is_file()]
-    if len(masks) not in (0, len(names)) or (defect not in ("good", _UNLABELLED) and not masks):
+    if len(masks) not in (0, len(names)) or (drawn and _is_defective(defect) and not masks):
         problem = "masks are missing"
         found = ", ".join(masks) or "none"
         expected = "gt_<view>.png for each view"
@@ -762,8 +769,11 @@ def _read_view(files: dict[str, Path], entry: dict, good: bool) -> View:
     """One view, checked: one size, black background, a mask that fits the label, depth bounds."""
     depth, valid = _decode_depth(read_depth_png(files["depth"]), entry["depth"])
     rgb, normals = read_rgb(files["rgb"]), read_rgb(files["normals"])
-    gt = read_mask(files["gt"]) if "gt" in files else np.zeros(valid.shape, bool)
-    for role, a in (("rgb", rgb), ("normals", normals), ("gt", gt)):
+    gt = np.zeros(valid.shape, bool) if good else None  # None: nobody drew it
+    if "gt" in files:
+        gt = read_mask(files["gt"])
+    maps = {"rgb": rgb, "normals": normals} | ({} if gt is None else {"gt": gt})
+    for role, a in maps.items():
         if a.shape[-2:] != valid.shape:
             what, found = f"{role} has another size than its depth", a.shape[-2:]
             raise DatasetError(what, file=files[role], found=found, expected=valid.shape)
@@ -838,9 +848,11 @@ class Rendered(FileDataset):
                 yield e
         names = Counter(tuple(v["name"] for v in views) for views in found.values())
         usual = names.most_common(1)[0][0] if names else ()
+        bad = [folder for folder in found if _is_defective(folder.parent.name)]
+        drawn = any(True for folder in bad for _ in folder.glob("gt_*.png"))
         for folder, views in found.items():
             try:
-                yield _find_record(home, folder, views, usual)
+                yield _find_record(home, folder, views, usual, drawn=drawn)
             except DatasetError as e:
                 yield e
 
@@ -988,8 +1000,10 @@ def _render_jobs(
         for i, r in enumerate(data.records):
             defect = _UNLABELLED if r.defect is None else r.defect
             folder = out / category / split / defect / r.id.split("/")[-1]
-            masks = bool(r.label) or (r.defect is not None and split not in ("train", "validation"))
             inputs = dict(r.files[0]) if r.files else {}
+            masks = bool(r.label) or (r.defect is not None and split not in ("train", "validation"))
+            if r.label and inputs and data.masks_are_files:
+                masks = any(role.startswith("gt") for role in inputs)
             outputs = _sample_files(folder, names, masks)
             jobs.append(Job(r.id, inputs, outputs, (data.select([i]), scale)))
     return jobs

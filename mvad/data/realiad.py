@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatch
 from functools import lru_cache
@@ -134,7 +134,7 @@ class _CategoryList:
     """A category's list, and what its entries are checked against.
 
     `path` and `content` are the list's, `images` is the category's image folder, `views` says how
-    many cameras the rig has.
+    many cameras the rig has, `drawn` whether any image of the split has a mask.
     """
 
     path: Path
@@ -142,6 +142,7 @@ class _CategoryList:
     images: Path
     category: str
     views: int = 5
+    drawn: bool = True
 
     @property
     def normal(self) -> str:
@@ -154,7 +155,8 @@ class _ListedImage:
     """A checked entry of a list.
 
     `folder` is the sample's key, such as NG/AK/S0024, `kind` OK or NG, `code` the defect's (None
-    for a good part), `view` counts from 1, `gt` is None where the view shows no defect.
+    for a good part), `view` counts from 1, `gt` is None where the view shows no defect or nobody
+    drew it, `clean` says whether the entry has the class of good parts.
     """
 
     folder: str
@@ -163,6 +165,7 @@ class _ListedImage:
     view: int
     rgb: Path
     gt: Path | None
+    clean: bool = False
 
 
 def require_listed(path: Path | None, index: Path, expected: str) -> None:
@@ -246,7 +249,8 @@ def _parse_entry(entry: dict, lists: _CategoryList) -> _ListedImage:
     _check_class(entry, lists, kind, code, rgb)
     for role, path in (("image", rgb), ("mask", gt)):
         require_listed(path, index, f"the {role} of view C{view}")
-    return _ListedImage(folder.as_posix(), kind, code, view, rgb, gt)
+    clean = entry["anomaly_class"] == lists.normal
+    return _ListedImage(folder.as_posix(), kind, code, view, rgb, gt, clean)
 
 
 # %% ../../nbs/data/24_realiad.ipynb #d734358e
@@ -256,7 +260,7 @@ def _assemble_views(
     """The images of one folder as a sample: one {rgb, gt} a view in order, {} for a missing view.
 
     Raises `DatasetError` for an image listed twice, two images of one view, missing images
-    (if `strict`), and a defective part without a mask in any view.
+    (if `strict`), and a defective part without a mask in any view where others have one.
 
     >>> _assemble_views([c1, c2, c3, c4, c5], lists, "test", strict=True).files
     """
@@ -280,7 +284,7 @@ def _assemble_views(
         raise DatasetError(problem, file=folder, found=found, expected=expected, fix=fix)
     masked = any(image.gt for image in by_view.values())
     good = first.kind == lists.normal
-    if not good and not masked and not lacking and lists.views > 1:
+    if lists.drawn and not good and not masked and not lacking and lists.views > 1:
         problem = "a defective sample without a mask in any view"
         found = "mask_path null in all views"
         raise DatasetError(problem, file=folder, found=found, expected="at least one mask")
@@ -289,10 +293,11 @@ def _assemble_views(
         image = by_view.get(view)
         roles = {"rgb": image.rgb, "gt": image.gt} if image else {}
         files.append({role: path for role, path in roles.items() if path})
-    if lists.views == 1 and not masked:
-        good = True  # what a single view does not show counts as good there
+    if lists.views == 1:  # what a single view does not show counts as good there
+        good = not masked if lists.drawn else first.clean
     defect = "good" if good else first.code
     key, info = f"{lists.category}/{first.folder}", {"kind": first.kind, "code": first.code}
+    info["drawn"] = lists.drawn
     return Record(key, lists.category, split, defect, tuple(files), info)
 
 
@@ -339,7 +344,9 @@ def _scan_list(lists: _CategoryList, split: str, strict: bool) -> Iterator[Recor
     images, bad, elsewhere = {}, set(), {}
     for other in lists.content.keys() - {"meta", split}:
         elsewhere |= {_folder_of(e): other for e in lists.content[other]}
-    for entry in lists.content.get(split, []):
+    entries = lists.content.get(split, [])
+    lists = replace(lists, drawn=any(isinstance(e, dict) and e.get("mask_path") for e in entries))
+    for entry in entries:
         folder = _folder_of(entry)
         try:
             images.setdefault(folder, []).append(_parse_entry(entry, lists))
@@ -452,8 +459,10 @@ class RealIAD(FileDataset):
 
 # %% ../../nbs/data/24_realiad.ipynb #1f5496a3
 def _read_view(files: dict[str, Path], record: Record, name: str, strict: bool = True) -> View:
-    """One image and its mask, checked as `check_mask` does."""
+    """One image and its mask, checked as `check_mask` does; a defect may be marked nowhere."""
     rgb, file = read_rgb(files["rgb"]), files.get("gt")
+    if record.label and not record.info.get("drawn", True):
+        return View(rgb, name=name)
     gt = read_mask(file) if file else np.zeros(rgb.shape[1:], bool)
     may_be_empty = file is None or not strict
     check_mask(gt, rgb.shape[1:], record.label, file, may_be_empty=may_be_empty)

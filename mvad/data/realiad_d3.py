@@ -298,6 +298,7 @@ def _scan_flat_list(
     def good_first(folder: Path) -> tuple:
         return folder.parent.name != names["kinds"][0], natural_key(folder.as_posix())
 
+    drawn = any(masks.values())
     for folder in sorted(masks, key=good_first):
         parts, there = folder.relative_to(home).parts, list_folder(folder)
         lights = {_parse_light(p.name): p for p in there}
@@ -308,7 +309,8 @@ def _scan_flat_list(
             files[role] = next(iter(fits), None)
         defect = "good" if len(parts) == 2 else parts[1]
         try:
-            files, info = _FoundSample(folder, folder.name, defect, lights, files).join(light)
+            sample = _FoundSample(folder, folder.name, defect, lights, files)
+            files, info = sample.join(light, drawn=drawn)
         except DatasetError as e:
             yield e
             continue

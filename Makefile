@@ -22,6 +22,8 @@ BASE ?= HEAD
 CPU ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST ?=
+# processes that the tests run in: one a core, with one thread each
+WORKERS ?= 2
 NB ?=
 say = @printf '\n== %s  %s\n' "$$(date +%H:%M:%S)"
 
@@ -71,7 +73,7 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(say) "pytest"
-	$(BIN)/python -m pytest --durations=15 $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=25 $(PYTEST)
 	$(say) "all checks passed"
 
 lab: $(READY)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CACHE = tempfile.mkdtemp(prefix="mvad-test-cache-")
+WORKER = "PYTEST_XDIST_WORKER" in os.environ  # tests run in several processes, with one cache
+CACHE = os.environ["MVAD_CACHE"] if WORKER else tempfile.mkdtemp(prefix="mvad-test-cache-")
 
 sys.path.insert(0, str(ROOT))
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -43,7 +44,8 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
-    shutil.rmtree(CACHE, ignore_errors=True)
+    if not WORKER:
+        shutil.rmtree(CACHE, ignore_errors=True)
 
 
 def start(command: list, cwd: Path, **env) -> subprocess.CompletedProcess:

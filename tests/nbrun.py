@@ -104,7 +104,7 @@ class InProcess(Engine):
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, library=None, drop=(), cwd=None, **kw):
         transform(nb_man.nb, library, tuple(drop))
-        main, here = sys.modules["__main__"], os.getcwd()
+        main, here, environment = sys.modules["__main__"], os.getcwd(), dict(os.environ)
         os.chdir(cwd or here)
         shell = CaptureShell(mpl_format="png")
         try:
@@ -119,6 +119,10 @@ class InProcess(Engine):
                 nb_man.cell_complete(cell, i)
         finally:
             os.chdir(here)
+            os.environ.clear()
+            os.environ.update(
+                environment
+            )  # what a cell sets ends with its notebook, as in a kernel
             sys.modules["__main__"] = main
             if "matplotlib.pyplot" in sys.modules:
                 sys.modules["matplotlib.pyplot"].close("all")

@@ -3726,12 +3726,17 @@ d = {
                 "data/mvtec3d.html#preprocessing.__post_init__",
                 "mvad/data/mvtec3d.py",
             ),
+            "mvad.data.mvtec3d._above": ("data/mvtec3d.html#_above", "mvad/data/mvtec3d.py"),
             "mvad.data.mvtec3d._defect_folder": (
                 "data/mvtec3d.html#_defect_folder",
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d._empty_mask_faults": (
                 "data/mvtec3d.html#_empty_mask_faults",
+                "mvad/data/mvtec3d.py",
+            ),
+            "mvad.data.mvtec3d._find_table": (
+                "data/mvtec3d.html#_find_table",
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d._header_sizes": (
@@ -3764,6 +3769,10 @@ d = {
                 "data/mvtec3d.html#_preprocess_one",
                 "mvad/data/mvtec3d.py",
             ),
+            "mvad.data.mvtec3d._reaches_beyond": (
+                "data/mvtec3d.html#_reaches_beyond",
+                "mvad/data/mvtec3d.py",
+            ),
             "mvad.data.mvtec3d._read_raw_scan": (
                 "data/mvtec3d.html#_read_raw_scan",
                 "mvad/data/mvtec3d.py",
@@ -3778,6 +3787,10 @@ d = {
             ),
             "mvad.data.mvtec3d._require_finished": (
                 "data/mvtec3d.html#_require_finished",
+                "mvad/data/mvtec3d.py",
+            ),
+            "mvad.data.mvtec3d._tolerance": (
+                "data/mvtec3d.html#_tolerance",
                 "mvad/data/mvtec3d.py",
             ),
             "mvad.data.mvtec3d._write_sample": (

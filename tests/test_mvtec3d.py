@@ -266,3 +266,17 @@ def test_unknown_parameters(raw, tmp_path):
     with pytest.raises(MvadError, match="unknown parameter.*thresold.*did you mean 'threshold'"):
         preprocess(raw, tmp_path / "out", thresold=0.01)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_category_of_official_size(tmp_path):
+    "What rehearsals read, here at a small size: the layout is sound, and the table can be found."
+    from official_size import write_category
+
+    root = write_category(tmp_path / "raw", train=2, test=4, side=100, workers=1)
+    test = MVTec3D(root, "bagel", "test")
+    assert test.counts == {"good": 2, "colour": 1, "dent": 1}
+    for sample in (*MVTec3D(root, "bagel", "train"), *test):
+        assert sample.view.valid.mean() < 0.96 and sample.view.gt.any() == sample.label
+    ready = preprocess(root, tmp_path / "ready", workers=1, progress=False)
+    shares = [s.view.valid.mean() for s in MVTec3D(ready, "bagel", "test")]
+    assert 0.1 < min(shares) and max(shares) < 0.5

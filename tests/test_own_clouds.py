@@ -129,3 +129,57 @@ def test_a_table_that_stays_is_told_with_what_takes_it_out():
     detector = CFM(CFM.settings_for("smoke"))
     with pytest.warns(UserWarning, match="--remove-plane, or `mvad data convert mvtec3d`"):
         list(detector.prepare_good([Sample("a", "part", "train", "good", (view,))]))
+
+
+def table_over_floor(radius: float, floor: bool = True, side: int = 200):
+    """A round table 40 cm away that bears a part 3 cm high, 60 cm over a floor.
+
+    Returns xyz (3, H, W), and the true pixels of the part.
+    """
+    v, u = np.mgrid[:side, :side] - (side - 1) / 2
+    ray = np.stack([u / 300, v / 300, np.ones((side, side))])
+    from_axis = np.hypot(u, v)
+    depth = np.full((side, side), 1.0 if floor else 0.0)
+    depth[from_axis < radius] = 0.4
+    part = np.maximum(np.abs(u - 5), np.abs(v)) < 20
+    depth[part] = 0.37
+    noise = np.random.default_rng(0).normal(0, 0.0003, (side, side))
+    return (ray * (depth + noise * (depth > 0))).astype(np.float32), part
+
+
+@pytest.mark.filterwarnings("ignore:.*floor")
+@pytest.mark.parametrize("radius", [60, 90, 130])
+@pytest.mark.parametrize("tolerance", [None, 0.005])
+@pytest.mark.parametrize("fit", ["border", "cloud"])
+def test_a_table_over_a_floor_is_taken_out_too(radius, tolerance, fit):
+    "Whether the border shows the floor, or table and floor: what is left is the part."
+    from mvad.core.sample import View
+    from mvad.data.mvtec3d import Preprocessing, segment_object
+
+    xyz, part = table_over_floor(radius)
+    view = View(np.zeros(xyz.shape, np.float32), xyz=xyz, valid=xyz[2] > 0)
+    p = Preprocessing(fit=fit, distance=tolerance, ransac_n=3 if fit == "cloud" else 50)
+    mask, plane = segment_object(view, p)
+    assert (mask == part).mean() > 0.999
+    assert abs(abs(plane[3]) - 0.4) < 0.005  # the plane of the table
+
+
+def test_a_table_alone_and_a_flat_part_are_no_floor(recwarn):
+    from mvad.core.sample import View
+    from mvad.data.mvtec3d import Preprocessing, segment_object
+
+    xyz, part = table_over_floor(300, floor=False)
+    view = View(np.zeros(xyz.shape, np.float32), xyz=xyz, valid=xyz[2] > 0)
+    assert (segment_object(view, Preprocessing())[0] == part).mean() > 0.999
+    assert not recwarn.list
+
+
+def test_a_table_and_a_floor_are_named(tmp_path):
+    from mvad.data.own import OwnReading, _read_own_view
+
+    xyz, part = table_over_floor(70)
+    write_png(tmp_path / "0.png", np.zeros(xyz.shape))
+    write_xyz_tiff(tmp_path / "0.tiff", xyz)
+    with pytest.warns(UserWarning, match="0.6 m above the other: a floor and a table"):
+        view = _read_own_view(tmp_path / "0.png", tmp_path / "0.tiff", OwnReading("m", True))
+    assert (view.valid == part).mean() > 0.999

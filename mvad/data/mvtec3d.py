@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ..core.geometry import Plane, border_points, fit_plane, largest_cluster
+from ..core.geometry import plane_tolerance, remove_plane, valid_points
 from ..core.sample import MvadError, Sample, View, require_known
 from .base import Dataset, DatasetError, FileDataset, Record, with_file
 from .base import copy_file, list_folder, pair_by_stem
@@ -396,11 +399,76 @@ class Preprocessing:
             raise MvadError(what, found=self.distance, expected=expected)
 
 
+# %% ../../nbs/data/22_mvtec3d.ipynb #58d1f1f9
+_TABLE_HEIGHT = 0.1  # of a table over its floor at least, metres: parts lie lower
+
+
+def _reaches_beyond(surface: np.ndarray, part: np.ndarray, normal: np.ndarray) -> bool:
+    """Whether points of a plane with this normal lie on all four sides of a part."""
+    along = np.linalg.svd(normal[None])[2][1:].T  # two directions in the plane
+    inside, around = part @ along, surface @ along
+    (low, high), (least, most) = (np.percentile(a, [2, 98], axis=0) for a in (inside, around))
+    return bool((least < low).all() and (high < most).all())
+
+
+def _find_table(points: Float[np.ndarray, "N 3"], floor: Plane, p: Preprocessing) -> Plane | None:
+    """The plane of a table over the floor, if these points without the floor are one with a part.
+
+    At least three in ten of them must agree on it; it may be tilted by 15 degrees.
+    """
+    how = dict(threshold=p.threshold, ransac_n=p.ransac_n, iterations=p.iterations, seed=p.seed)
+    try:
+        table = fit_plane(points, min_inliers=0.3, **how)
+    except MvadError:
+        return None
+    height = table.height(points)
+    part = points[height > _tolerance(table, points, p)]
+    surface = points[np.abs(height) < p.threshold]
+    level = abs(table.normal @ floor.normal) > np.cos(np.deg2rad(15))
+    if level and len(part) >= p.min_points and _reaches_beyond(surface, part, table.normal):
+        return table
+    if level and table.share > 0.5:
+        told = "the part lies mostly in one plane high above the one taken out: a table?"
+        warnings.warn(told, stacklevel=4)
+    return None
+
+
+def _tolerance(plane: Plane, points: Float[np.ndarray, "N 3"], p: Preprocessing) -> float:
+    """How close to the plane is background, metres."""
+    return plane_tolerance(plane, points) if p.distance is None else p.distance
+
+
+def _above(
+    points: Float[np.ndarray, "N 3"], plane: Plane, kept: Bool[np.ndarray, "N"], p: Preprocessing
+) -> tuple[Bool[np.ndarray, "N"], Plane]:
+    """Of points without the plane those of the part, and the plane on which it stands.
+
+    `kept`: the largest cluster. It stays, unless it is a piece of floor, or a table over a floor.
+    """
+    height = plane.height(points)
+    middle, candidates = float(np.median(height[kept])), None
+    if middle < 0 and (height > 0).sum() >= p.min_points:
+        told = "the table hides a floor behind it, which was taken out too"
+        candidates = height > 0
+    elif middle > _TABLE_HEIGHT and (table := _find_table(points[height > 0], plane, p)):
+        rise = float(np.median(plane.height(points[table.distance(points) < p.threshold])))
+        told = f"two planes, one {rise:.2g} m above the other: a floor and a table, both taken out"
+        plane, candidates = table, table.height(points) > _tolerance(table, points, p)
+    if candidates is None:
+        return kept, plane
+    kept = candidates.copy()
+    kept[candidates] = largest_cluster(points[candidates], p.eps, p.min_points)
+    warnings.warn(told, stacklevel=3)
+    return kept, plane
+
+
 # %% ../../nbs/data/22_mvtec3d.ipynb #d195c69c
 def segment_object(
     view: View, p: Preprocessing = Preprocessing()
 ) -> tuple[Bool[np.ndarray, "H W"], np.ndarray]:
-    """The pixels of the object, and the plane (a, b, c, d) that was removed.
+    """The pixels of the object, and the plane (a, b, c, d) that it stands on.
+
+    A table over a floor is taken out as well as the floor, with a warning.
 
     Raises:
         MvadError: where no plane fits.
@@ -408,10 +476,8 @@ def segment_object(
 
     >>> mask, plane = segment_object(toy_scan(0).view)
     """
-    from mvad.core import geometry as g
-
-    points = g.valid_points(view.xyz, view.valid)[0]
-    voters = g.border_points(view.xyz, view.valid, p.border) if p.fit == "border" else points
+    points = valid_points(view.xyz, view.valid)[0]
+    voters = border_points(view.xyz, view.valid, p.border) if p.fit == "border" else points
     if len(voters) < p.ransac_n:
         place = "at the border" if p.fit == "border" else "in the cloud"
         found, expected = f"{len(voters)} points {place}", f"at least {p.ransac_n} of the table's"
@@ -421,12 +487,12 @@ def segment_object(
         raise DatasetError(
             "no plane: too few points of a table", found=found, expected=expected, fix=fix
         )
-    plane = g.fit_plane(
+    plane = fit_plane(
         voters, threshold=p.threshold, ransac_n=p.ransac_n, iterations=p.iterations, seed=p.seed
     )
-    distance = g.plane_tolerance(plane, points) if p.distance is None else p.distance
-    rest = g.remove_plane(view, plane, distance)
-    points, pixels = g.valid_points(rest.xyz, rest.valid)
+    distance = _tolerance(plane, points, p)
+    rest = remove_plane(view, plane, distance)
+    points, pixels = valid_points(rest.xyz, rest.valid)
     if len(points) < p.min_points:
         found = f"{len(points)} of {view.valid.sum()} points"
         expected = f"at least {p.min_points} that are {distance * 1000:.3g} mm off the plane"
@@ -434,7 +500,8 @@ def segment_object(
         what = "no object is left without the table"
         raise DatasetError(what, found=found, expected=expected, fix=fix)
     mask = np.zeros(view.valid.size, bool)
-    mask[pixels[g.largest_cluster(points, p.eps, p.min_points)]] = True
+    kept, plane = _above(points, plane, largest_cluster(points, p.eps, p.min_points), p)
+    mask[pixels[kept]] = True
     return mask.reshape(view.size), np.append(plane.normal, plane.d)
 
 

@@ -398,6 +398,8 @@ _GIVEN = "MVAD_WEIGHTS"  # {"name": "file"}, so that the runs of a command see t
 def give_weights(words: Iterable[str]) -> dict[str, str]:
     """Name files of weights that were carried by hand, "NAME=FILE" each; all that are named.
 
+    "NAME=random" asks for random ones: a run can be tried whole before its weights are there.
+
     Raises:
         MvadError: for a word of another form, and where there is no such file.
 
@@ -409,16 +411,18 @@ def give_weights(words: Iterable[str]) -> dict[str, str]:
         path, expected = Path(file).expanduser(), "NAME=FILE, such as point_mae=pretrain.pth"
         named, what = bool(name and file), "--weights names a network and its file"
         require(named, what, found=word, expected=expected)
-        require(path.is_file(), "no such weights file", file=path, fix="check the path")
-        given[name if name == "point_mae" else current_timm_name(name)] = str(path.resolve())
+        if file != "random":
+            require(path.is_file(), "no such weights file", file=path, fix="check the path")
+            file = str(path.resolve())
+        name = NETWORKS.get(name, {}).get("model", name)
+        given[name if name == "point_mae" else current_timm_name(name)] = file
     os.environ[_GIVEN] = json.dumps(given)
     return given
 
 
-def given_weights(name: str) -> Path | None:
-    """The file that `give_weights` named for a network; None where none was."""
-    file = json.loads(os.environ.get(_GIVEN, "{}")).get(name)
-    return file and Path(file)
+def given_weights(name: str) -> str | None:
+    """The file that `give_weights` named for a network, or "random"; None where none was named."""
+    return json.loads(os.environ.get(_GIVEN, "{}")).get(name)
 
 
 # %% ../../nbs/encoders/10_features.ipynb #327080d4
@@ -433,7 +437,7 @@ def pretrained_file(model: str) -> Path:
 
     model = current_timm_name(model)
     if file := given_weights(model):
-        return file
+        return Path(file)
     cfg = timm.get_pretrained_cfg(model)
     if cfg is None or not (cfg.hf_hub_id or cfg.url):
         fix = "look up the tag of its weights, give a file, or weights='random'"
@@ -708,6 +712,8 @@ class _ImageSettings(Encoder):
             if getattr(self, name) is not None:
                 put(name, tuple(getattr(self, name)))
         put("weights", self.weights or "pretrained")
+        if self.weights == "pretrained" and given_weights(self.model) == "random":
+            put("weights", "random")
         require_known("source", self.source, _SOURCES)
         require_known("output", self.output, ("auto", "map", "tokens"))
         # missing weights are told now, not in the middle of a run

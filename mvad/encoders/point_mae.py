@@ -524,7 +524,7 @@ def point_mae_file(weights: str) -> Path | None:
     """
     if weights in _RANDOM:
         return None
-    public = given_weights("point_mae") or cache_root() / "weights" / PUBLIC_FILE
+    public = Path(given_weights("point_mae") or cache_root() / "weights" / PUBLIC_FILE)
     path = {"small": shipped_point_mae(), "public": public}.get(weights) or Path(weights)
     get = f"get {_PUBLIC_SOURCE} (sha256 {_PUBLIC_SHA256[:12]}...)"
     if not path.is_file():
@@ -573,6 +573,8 @@ class _PointMAESettings(Encoder):
     def __post_init__(self):
         require_known("protocol", self.protocol, ("paper", "released"))
         put = functools.partial(object.__setattr__, self)
+        if self.weights == "public" and given_weights("point_mae") == "random":
+            put("weights", "random")
         put("file", point_mae_file(self.weights))
         put("size", network_sizes(self.weights, self.file))
         released = self.protocol == "released"
@@ -658,7 +660,7 @@ class PointMAEEncoder(_PointMAESettings):
         "Features of each view, at its centres."
         return self.finish(self.tokens.encode(views))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def finish(self, tokens: Sequence[Features], draw: int = 0) -> list[Features]:
         """The blocks, on tokens that `self.tokens` made.
 
@@ -714,7 +716,7 @@ class _PointMAETokens(_PointMAESettings):
         "Tokens of each view, at its centres."
         return [self._encode_one(v) for v in views]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _encode_one(self, view: View) -> Features:
         arrays = self.inputs(view)
         points, pixels = valid_points(arrays["xyz"], arrays["valid"])

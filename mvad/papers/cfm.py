@@ -241,7 +241,7 @@ class Mappings:
         how |= dict(name="CFM", progress=progress, every=max(1, s.epochs // 10))
         return train(step, views, nets, optimiser=optimiser, checkpoint=checkpoint, **how)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def psi(self, view: Lifted) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
         "(Psi_2D, Psi_3D) at the view's pixels, block by block."
         v = self.scaled(view)

@@ -410,7 +410,7 @@ class _BranchModels:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.mixed):
             return self.students[m](levels[m], others)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def raw_maps(
         self, levels: Mapping[str, Sequence[Tensor]]
     ) -> dict[str, Float[np.ndarray, "n H W"]]:

@@ -413,7 +413,7 @@ def _pixel_blocks(
             yield p, a2(z2) + a3(z3) + encoder.input_fc.bias, a2(v.f2), a3(v.f3)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _view_residuals(
     encoder: FusionEncoder, restore: _Restore, v: Lifted
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:

@@ -249,7 +249,7 @@ def train_pairs(
 _ENSEMBLES = ("min", "mean", "others")  # the paper's; over all sources; over other views only
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def best_distances(
     nets: ModulateAndMap,
     x: ObjectFeatures,
@@ -431,7 +431,7 @@ def source_plan(sample: Sample, s: MODMAPSettings) -> dict[int, list[int]]:
 MODMAP_BRANCHES = ("psi_i", "psi_d", "max", "min", "product", "mean")  # maps; Table 10
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def view_psi(
     nets: ModulateAndMap,
     x: ObjectFeatures,

@@ -8097,6 +8097,10 @@ d = {
             ),
             "mvad.runs.scoring._as_line": ("runs/scoring.html#_as_line", "mvad/runs/scoring.py"),
             "mvad.runs.scoring._is_done": ("runs/scoring.html#_is_done", "mvad/runs/scoring.py"),
+            "mvad.runs.scoring._other_pictures": (
+                "runs/scoring.html#_other_pictures",
+                "mvad/runs/scoring.py",
+            ),
             "mvad.runs.scoring._remove_maps": (
                 "runs/scoring.html#_remove_maps",
                 "mvad/runs/scoring.py",

@@ -15,6 +15,7 @@ from .base import GOOD_NAMES, read_rgb, recipe, list_folder
 # %% auto #0
 __all__ = [
     "MASK_SUFFIXES",
+    "PICTURE_SUFFIXES",
     "require_keys",
     "sort_splits",
     "files_by_stem",
@@ -158,7 +159,18 @@ def _mask_is_missing(image: Path, mask: Path) -> DatasetError:
 
 
 # %% ../../nbs/data/20a_images.ipynb #5035ec1a
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".heic", ".jp2")
+PICTURE_SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".gif",
+    ".heic",
+    ".jp2",
+)
 
 
 def misnamed_good(folder: Path) -> list[DatasetError]:
@@ -180,7 +192,7 @@ def unread_images(
 
     >>> unread_images(Path("bottle/test/good"), {}, [".png"])
     """
-    others = [p for p in list_folder(folder) if p.suffix.lower() in _PICTURES]
+    others = [p for p in list_folder(folder) if p.suffix.lower() in PICTURE_SUFFIXES]
     if read or not others:
         return []
     kinds = ", ".join(sorted({p.suffix for p in others}))

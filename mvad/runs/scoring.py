@@ -13,7 +13,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,21 +65,34 @@ def sample_folders(out: str | Path, ids: Sequence[str]) -> list[Path]:
 
 
 def require_apart(out: str | Path, samples: Sequence[Sample], alone: bool = False):
-    """Raise `MvadError` where scores and maps would lie among, or over, the samples' own files.
+    """Raise `MvadError` where scores and maps would lie among images.
+
+    A later training would take them for photographs, whether it is the samples' own folder or
+    another one.
 
     Example: `require_apart("found", OwnFolder("photos"))`
     """
     out = Path(out)
     inputs = {p.resolve() for f in getattr(samples, "files", ()) for p in (*f.rgb, *f.xyz)}
-    if alone:
-        written = {out / name for name in ("map.tiff", "map.png", "overlay.png", "picture.png")}
-        clash = inputs & {p.resolve() for p in written}
-    else:
-        written = {p.resolve() for p in (out, *sample_folders(out, samples.ids))}
-        clash = written & ({p.parent for p in inputs} | {p.resolve() for p in _roots(samples)})
-    found = min(map(str, clash), default="")
+    folders = {p.parent for p in inputs} | {p.resolve() for p in _roots(samples)}
+    written = {p.resolve() for p in (out, *(() if alone else sample_folders(out, samples.ids)))}
+    found = min(map(str, written & folders), default="") or next(_other_pictures(out), "")
     what, expected = "the results would lie among the images", "a folder of their own"
-    require(not clash, what, file=found, expected=expected, fix="--out another folder")
+    require(not found, what, file=found, expected=expected, fix="--out another folder")
+
+
+_OURS = re.compile(r"((map|overlay)(-\d+)?|picture)\.(png|tiff)")
+
+
+def _other_pictures(out: Path) -> Iterator[Path]:
+    "Pictures in a folder, or in one inside it, that no prediction wrote."
+    from mvad.data.base import list_folder
+    from mvad.data.images import PICTURE_SUFFIXES
+
+    for place in (out, *filter(Path.is_dir, list_folder(out))):
+        for path in list_folder(place):
+            if path.suffix.lower() in PICTURE_SUFFIXES and not _OURS.fullmatch(path.name):
+                yield path
 
 
 def _roots(samples) -> Iterable[Path]:

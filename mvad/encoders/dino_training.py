@@ -752,7 +752,7 @@ def parameter_groups(model: DinoModel, s: DinoSettings) -> list[dict]:
 class DinoRun:
     """One process of a training: networks, optimiser, schedules, history, and what a step does.
 
-    `launch` comes after a checkpoint was read into `parts`, and before the first `step`.
+    `launch` comes before a checkpoint is read into `parts`, and before the first `step`.
 
     Example:
         >>> sorted(DinoRun(None, DinoSettings(prototypes=32)).parts())
@@ -773,7 +773,10 @@ class DinoRun:
         return {name: getattr(self, name) for name in names}
 
     def launch(self):
-        "Hand networks and optimiser to the processes; a checkpoint is read before."
+        """Hand networks and optimiser to the processes.
+
+        A checkpoint is read afterwards: an optimiser puts its state where its parameters are then.
+        """
         self.model, self.stepper = self.fabric.setup(self.student, self.optimiser)
         self.teacher.to(self.fabric.device).train()
         self.targets.to(self.fabric.device)
@@ -854,11 +857,11 @@ def _fit(
 
     with seeded(s.seed):
         run = DinoRun(fabric, s)
+        run.launch()
         about = dict(steps=s.steps, settings=asdict(s), **about)
         losses = []
         if loop.checkpoint and Path(loop.checkpoint).exists():
             losses = load_training(loop.checkpoint, run.parts(), about)
-        run.launch()
         first, last = len(losses), min(s.steps, loop.until or s.steps)
         data = StepData(maps, s, run.group.rank, run.group.world)
         how = dict(batch_size=None, sampler=range(first, last), num_workers=loop.workers)

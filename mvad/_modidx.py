@@ -714,8 +714,9 @@ d = {
             "mvad.cli.main.main": ("cli/main.html#main", "mvad/cli/main.py"),
         },
         "mvad.cli.options": {
-            "mvad.cli.options._refuse_pipe": (
-                "cli/options.html#_refuse_pipe",
+            "mvad.cli.options.RunOptions": ("cli/options.html#runoptions", "mvad/cli/options.py"),
+            "mvad.cli.options.RunOptions.as_settings": (
+                "cli/options.html#runoptions.as_settings",
                 "mvad/cli/options.py",
             ),
             "mvad.cli.options.check_words": ("cli/options.html#check_words", "mvad/cli/options.py"),
@@ -783,7 +784,6 @@ d = {
             "mvad.cli.train._own_unit": ("cli/train.html#_own_unit", "mvad/cli/train.py"),
             "mvad.cli.train._print_scores": ("cli/train.html#_print_scores", "mvad/cli/train.py"),
             "mvad.cli.train._read_alike": ("cli/train.html#_read_alike", "mvad/cli/train.py"),
-            "mvad.cli.train._remove": ("cli/train.html#_remove", "mvad/cli/train.py"),
             "mvad.cli.train._require_no_table": (
                 "cli/train.html#_require_no_table",
                 "mvad/cli/train.py",
@@ -892,6 +892,100 @@ d = {
                 "mvad/core/anomaly_map.py",
             ),
         },
+        "mvad.core.computing": {
+            "mvad.core.computing.Computing": (
+                "core/computing.html#computing",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.Computing.__post_init__": (
+                "core/computing.html#computing.__post_init__",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.Computing.of": (
+                "core/computing.html#computing.of",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.Computing.require_possible": (
+                "core/computing.html#computing.require_possible",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.Computing.words": (
+                "core/computing.html#computing.words",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing._compiled_method": (
+                "core/computing.html#_compiled_method",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing._free_memory": (
+                "core/computing.html#_free_memory",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing._require_compiler": (
+                "core/computing.html#_require_compiler",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing._set_switches": (
+                "core/computing.html#_set_switches",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing._switches": (
+                "core/computing.html#_switches",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.accelerated": (
+                "core/computing.html#accelerated",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.active_computing": (
+                "core/computing.html#active_computing",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.compile_network": (
+                "core/computing.html#compile_network",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.computing": (
+                "core/computing.html#computing",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.device_named": (
+                "core/computing.html#device_named",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.in_computing": (
+                "core/computing.html#in_computing",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.in_fitting_chunks": (
+                "core/computing.html#in_fitting_chunks",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.in_single": (
+                "core/computing.html#in_single",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.memory_error": (
+                "core/computing.html#memory_error",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.network_precision": (
+                "core/computing.html#network_precision",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.out_of_memory": (
+                "core/computing.html#out_of_memory",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.precision_tag": (
+                "core/computing.html#precision_tag",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.usable_device": (
+                "core/computing.html#usable_device",
+                "mvad/core/computing.py",
+            ),
+        },
         "mvad.core.crossmodal": {
             "mvad.core.crossmodal.MappingConv": (
                 "core/crossmodal.html#mappingconv",
@@ -985,6 +1079,10 @@ d = {
                 "core/crossmodal.html#_paired_blocks",
                 "mvad/core/crossmodal.py",
             ),
+            "mvad.core.crossmodal._usual_chunk": (
+                "core/crossmodal.html#_usual_chunk",
+                "mvad/core/crossmodal.py",
+            ),
             "mvad.core.crossmodal.cosine_loss": (
                 "core/crossmodal.html#cosine_loss",
                 "mvad/core/crossmodal.py",
@@ -1054,6 +1152,10 @@ d = {
             "mvad.core.detector.Detector": ("core/detector.html#detector", "mvad/core/detector.py"),
             "mvad.core.detector.Detector.__init__": (
                 "core/detector.html#detector.__init__",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Detector.__init_subclass__": (
+                "core/detector.html#detector.__init_subclass__",
                 "mvad/core/detector.py",
             ),
             "mvad.core.detector.Detector.fit": (
@@ -1213,6 +1315,10 @@ d = {
                 "core/evaluate.html#runsettings.__post_init__",
                 "mvad/core/evaluate.py",
             ),
+            "mvad.core.evaluate.RunSettings.computing": (
+                "core/evaluate.html#runsettings.computing",
+                "mvad/core/evaluate.py",
+            ),
             "mvad.core.evaluate.RunSettings.data": (
                 "core/evaluate.html#runsettings.data",
                 "mvad/core/evaluate.py",
@@ -1339,6 +1445,10 @@ d = {
                 "core/evaluate.html#make_record",
                 "mvad/core/evaluate.py",
             ),
+            "mvad.core.evaluate.option_words": (
+                "core/evaluate.html#option_words",
+                "mvad/core/evaluate.py",
+            ),
             "mvad.core.evaluate.parameters_of": (
                 "core/evaluate.html#parameters_of",
                 "mvad/core/evaluate.py",
@@ -1349,6 +1459,10 @@ d = {
             ),
             "mvad.core.evaluate.read_records": (
                 "core/evaluate.html#read_records",
+                "mvad/core/evaluate.py",
+            ),
+            "mvad.core.evaluate.require_epochs": (
+                "core/evaluate.html#require_epochs",
                 "mvad/core/evaluate.py",
             ),
             "mvad.core.evaluate.same_part": (
@@ -1371,6 +1485,7 @@ d = {
             "mvad.core.files._sync": ("core/files.html#_sync", "mvad/core/files.py"),
             "mvad.core.files._write_error": ("core/files.html#_write_error", "mvad/core/files.py"),
             "mvad.core.files.by_rename": ("core/files.html#by_rename", "mvad/core/files.py"),
+            "mvad.core.files.cache_limit": ("core/files.html#cache_limit", "mvad/core/files.py"),
             "mvad.core.files.cache_root": ("core/files.html#cache_root", "mvad/core/files.py"),
             "mvad.core.files.locked": ("core/files.html#locked", "mvad/core/files.py"),
             "mvad.core.files.make_folder": ("core/files.html#make_folder", "mvad/core/files.py"),
@@ -1379,6 +1494,10 @@ d = {
                 "mvad/core/files.py",
             ),
             "mvad.core.files.set_aside": ("core/files.html#set_aside", "mvad/core/files.py"),
+            "mvad.core.files.set_cache_limit": (
+                "core/files.html#set_cache_limit",
+                "mvad/core/files.py",
+            ),
             "mvad.core.files.sync_folder": ("core/files.html#sync_folder", "mvad/core/files.py"),
             "mvad.core.files.write_bytes": ("core/files.html#write_bytes", "mvad/core/files.py"),
             "mvad.core.files.write_json": ("core/files.html#write_json", "mvad/core/files.py"),
@@ -2323,6 +2442,10 @@ d = {
                 "core/training.html#_header_text",
                 "mvad/core/training.py",
             ),
+            "mvad.core.training._in_precision": (
+                "core/training.html#_in_precision",
+                "mvad/core/training.py",
+            ),
             "mvad.core.training._raw_header": (
                 "core/training.html#_raw_header",
                 "mvad/core/training.py",
@@ -2355,6 +2478,10 @@ d = {
                 "mvad/core/training.py",
             ),
             "mvad.core.training.pack": ("core/training.html#pack", "mvad/core/training.py"),
+            "mvad.core.training.remove_training": (
+                "core/training.html#remove_training",
+                "mvad/core/training.py",
+            ),
             "mvad.core.training.rng_state": (
                 "core/training.html#rng_state",
                 "mvad/core/training.py",
@@ -2386,10 +2513,6 @@ d = {
             ),
             "mvad.core.training.train": ("core/training.html#train", "mvad/core/training.py"),
             "mvad.core.training.unpack": ("core/training.html#unpack", "mvad/core/training.py"),
-            "mvad.core.training.usable_device": (
-                "core/training.html#usable_device",
-                "mvad/core/training.py",
-            ),
         },
         "mvad.core.volume": {
             "mvad.core.volume.DefectVolume": (
@@ -5360,6 +5483,22 @@ d = {
                 "encoders/features.html#timmencoder.normalisation",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features.WorkingSet": (
+                "encoders/features.html#workingset",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.WorkingSet.__init__": (
+                "encoders/features.html#workingset.__init__",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.WorkingSet.expect": (
+                "encoders/features.html#workingset.expect",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.WorkingSet.note": (
+                "encoders/features.html#workingset.note",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features._FPFHSettings": (
                 "encoders/features.html#_fpfhsettings",
                 "mvad/encoders/features.py",
@@ -5474,6 +5613,10 @@ d = {
             ),
             "mvad.encoders.features.evict_oldest": (
                 "encoders/features.html#evict_oldest",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.feature_bytes": (
+                "encoders/features.html#feature_bytes",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.features_from_tensors": (
@@ -5841,6 +5984,10 @@ d = {
                 "encoders/point_mae.html#pointmaeencoder",
                 "mvad/encoders/point_mae.py",
             ),
+            "mvad.encoders.point_mae.PointMAEEncoder._transform_all": (
+                "encoders/point_mae.html#pointmaeencoder._transform_all",
+                "mvad/encoders/point_mae.py",
+            ),
             "mvad.encoders.point_mae.PointMAEEncoder.channels": (
                 "encoders/point_mae.html#pointmaeencoder.channels",
                 "mvad/encoders/point_mae.py",
@@ -6077,6 +6224,10 @@ d = {
             ),
             "mvad.encoders.pyramid._TeacherSettings.name": (
                 "encoders/pyramid.html#_teachersettings.name",
+                "mvad/encoders/pyramid.py",
+            ),
+            "mvad.encoders.pyramid._levels_in_batches": (
+                "encoders/pyramid.html#_levels_in_batches",
                 "mvad/encoders/pyramid.py",
             ),
             "mvad.encoders.pyramid._read_levels": (
@@ -7157,8 +7308,20 @@ d = {
                 "reproduce/plan.html#_categories",
                 "mvad/reproduce/plan.py",
             ),
+            "mvad.reproduce.plan._check_epochs": (
+                "reproduce/plan.html#_check_epochs",
+                "mvad/reproduce/plan.py",
+            ),
             "mvad.reproduce.plan._check_used": (
                 "reproduce/plan.html#_check_used",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan._check_variants": (
+                "reproduce/plan.html#_check_variants",
+                "mvad/reproduce/plan.py",
+            ),
+            "mvad.reproduce.plan._chosen": (
+                "reproduce/plan.html#_chosen",
                 "mvad/reproduce/plan.py",
             ),
             "mvad.reproduce.plan._code_of": (
@@ -7680,6 +7843,10 @@ d = {
                 "runs/execute.html#begin_in_kernel",
                 "mvad/runs/execute.py",
             ),
+            "mvad.runs.execute.drop_training": (
+                "runs/execute.html#drop_training",
+                "mvad/runs/execute.py",
+            ),
             "mvad.runs.execute.execute": ("runs/execute.html#execute", "mvad/runs/execute.py"),
             "mvad.runs.execute.failed_before": (
                 "runs/execute.html#failed_before",
@@ -7721,12 +7888,20 @@ d = {
                 "runs/executors.html#inprocesses.execute_all",
                 "mvad/runs/executors.py",
             ),
+            "mvad.runs.executors.InProcesses.fitted": (
+                "runs/executors.html#inprocesses.fitted",
+                "mvad/runs/executors.py",
+            ),
             "mvad.runs.executors.InSequence": (
                 "runs/executors.html#insequence",
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors.InSequence.execute_all": (
                 "runs/executors.html#insequence.execute_all",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.InSequence.fitted": (
+                "runs/executors.html#insequence.fitted",
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors.RayCluster": (
@@ -7765,6 +7940,10 @@ d = {
                 "runs/executors.html#_cluster",
                 "mvad/runs/executors.py",
             ),
+            "mvad.runs.executors._Cluster.fitted": (
+                "runs/executors.html#_cluster.fitted",
+                "mvad/runs/executors.py",
+            ),
             "mvad.runs.executors._Cluster.per_run": (
                 "runs/executors.html#_cluster.per_run",
                 "mvad/runs/executors.py",
@@ -7777,12 +7956,20 @@ d = {
                 "runs/executors.html#_check_nodes",
                 "mvad/runs/executors.py",
             ),
+            "mvad.runs.executors._execute_here": (
+                "runs/executors.html#_execute_here",
+                "mvad/runs/executors.py",
+            ),
             "mvad.runs.executors._expected_seconds": (
                 "runs/executors.html#_expected_seconds",
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors._follow_parent": (
                 "runs/executors.html#_follow_parent",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors._gpu_memory": (
+                "runs/executors.html#_gpu_memory",
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors._gpus_here": (
@@ -7801,6 +7988,7 @@ d = {
                 "runs/executors.html#_outcome_of",
                 "mvad/runs/executors.py",
             ),
+            "mvad.runs.executors._quota": ("runs/executors.html#_quota", "mvad/runs/executors.py"),
             "mvad.runs.executors._slurm_parameters": (
                 "runs/executors.html#_slurm_parameters",
                 "mvad/runs/executors.py",
@@ -7817,8 +8005,16 @@ d = {
                 "runs/executors.html#connect",
                 "mvad/runs/executors.py",
             ),
+            "mvad.runs.executors.cores_here": (
+                "runs/executors.html#cores_here",
+                "mvad/runs/executors.py",
+            ),
             "mvad.runs.executors.executor_for": (
                 "runs/executors.html#executor_for",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.places_here": (
+                "runs/executors.html#places_here",
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors.require_places": (
@@ -7831,6 +8027,10 @@ d = {
             ),
             "mvad.runs.executors.run_job": (
                 "runs/executors.html#run_job",
+                "mvad/runs/executors.py",
+            ),
+            "mvad.runs.executors.runs_a_gpu": (
+                "runs/executors.html#runs_a_gpu",
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors.shares": ("runs/executors.html#shares", "mvad/runs/executors.py"),
@@ -7864,6 +8064,10 @@ d = {
                 "runs/method_run.html#_folder",
                 "mvad/runs/method_run.py",
             ),
+            "mvad.runs.method_run._in_unit": (
+                "runs/method_run.html#_in_unit",
+                "mvad/runs/method_run.py",
+            ),
             "mvad.runs.method_run._organised_layout": (
                 "runs/method_run.html#_organised_layout",
                 "mvad/runs/method_run.py",
@@ -7874,6 +8078,10 @@ d = {
             ),
             "mvad.runs.method_run.describe_textures": (
                 "runs/method_run.html#describe_textures",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.epoch_settings": (
+                "runs/method_run.html#epoch_settings",
                 "mvad/runs/method_run.py",
             ),
             "mvad.runs.method_run.fit_run": (
@@ -7890,6 +8098,10 @@ d = {
             ),
             "mvad.runs.method_run.loss_ends": (
                 "runs/method_run.html#loss_ends",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.option_settings": (
+                "runs/method_run.html#option_settings",
                 "mvad/runs/method_run.py",
             ),
             "mvad.runs.method_run.record_run": (
@@ -8050,6 +8262,7 @@ d = {
             ),
             "mvad.runs.run.Run.__str__": ("runs/run.html#run.__str__", "mvad/runs/run.py"),
             "mvad.runs.run.Run.data": ("runs/run.html#run.data", "mvad/runs/run.py"),
+            "mvad.runs.run.Run.options": ("runs/run.html#run.options", "mvad/runs/run.py"),
             "mvad.runs.run.Run.settings": ("runs/run.html#run.settings", "mvad/runs/run.py"),
             "mvad.runs.run._imports": ("runs/run.html#_imports", "mvad/runs/run.py"),
             "mvad.runs.run.address": ("runs/run.html#address", "mvad/runs/run.py"),

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = "PYTEST_XDIST_WORKER" in os.environ  # tests run in several processes, with one cache
@@ -61,10 +63,24 @@ def start(command: list, cwd: Path, **env) -> subprocess.CompletedProcess:
     return done
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory) -> Path:
-    "The wheel of this checkout, built from a copy of it."
-    folder = tmp_path_factory.mktemp("build")
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process of a test run makes, while the others wait for it.
+
+    What costs a minute is not made once a process.
+    """
+    above = tmp_path_factory.getbasetemp()
+    folder = (above.parent if WORKER else above) / name
+    with FileLock(f"{folder}.lock"):
+        done = folder / "done"
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
+def _build_wheel(folder: Path):
     never = shutil.ignore_patterns(
         ".git",
         ".venv",
@@ -83,31 +99,25 @@ def wheel(tmp_path_factory) -> Path:
         return never(where, names) | at_root
 
     shutil.copytree(ROOT, folder / "checkout", ignore=left_out)
-    start(
-        [
-            sys.executable,
-            "-m",
-            "build",
-            "--wheel",
-            "--no-isolation",
-            "--outdir",
-            folder / "dist",
-            folder / "checkout",
-        ],
-        folder,
-    )
-    return next((folder / "dist").glob("mvad-*.whl"))
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    start([*build, "--outdir", folder / "dist", folder / "checkout"], folder)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    "The wheel of this checkout, built from a copy of it."
+    return next((made_once(tmp_path_factory, "build", _build_wheel) / "dist").glob("mvad-*.whl"))
 
 
 @pytest.fixture(scope="session")
 def installed(wheel, tmp_path_factory) -> Path:
     "A folder into which the wheel is installed; as PYTHONPATH it comes before the checkout."
-    target = tmp_path_factory.mktemp("installed")
-    start(
-        [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", target, wheel],
-        target,
-    )
-    return target
+
+    def install(folder: Path):
+        pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet"]
+        start([*pip, "--target", folder / "here", wheel], folder)
+
+    return made_once(tmp_path_factory, "installed", install) / "here"
 
 
 @pytest.fixture(scope="session")
@@ -115,23 +125,14 @@ def reproduced(installed, tmp_path_factory) -> tuple[Path, str]:
     """The installed command reproduced CFM's Table 6 at smoke scale:
     the folder with its report, and what it printed.
     """
-    folder = tmp_path_factory.mktemp("reproduced")
-    done = start(
-        [
-            sys.executable,
-            "-m",
-            "mvad.cli.main",
-            "reproduce",
-            "cfm/6",
-            "--scale",
-            "smoke",
-            "--out",
-            folder / "out",
-        ],
-        folder,
-        PYTHONPATH=str(installed),
-    )
-    return folder / "out", done.stdout
+
+    def reproduce(folder: Path):
+        command = [sys.executable, "-m", "mvad.cli.main", "reproduce", "cfm/6", "--scale", "smoke"]
+        done = start([*command, "--out", folder / "out"], folder, PYTHONPATH=str(installed))
+        (folder / "printed.txt").write_text(done.stdout)
+
+    folder = made_once(tmp_path_factory, "reproduced", reproduce)
+    return folder / "out", (folder / "printed.txt").read_text()
 
 
 @pytest.fixture

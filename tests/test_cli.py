@@ -41,7 +41,14 @@ def refusal(done: subprocess.CompletedProcess) -> str:
         ("reproduce cfm/6 --categories puck", "Did you mean --category?"),
         ("reproduce cfm/6 --seed one", 'unable to convert "one" into int'),
         ("reproduce cfm/6 --protocol strict", "Choose from"),
-        ("reproduce cfm/6 --device gpu", "unknown device"),
+        ("reproduce cfm/6 --device gpu", "no such device"),
+        ("reproduce cfm/6 --precision fp8", "Choose from"),
+        ("reproduce cfm/6 --precision tf32", "TF32 is a precision of NVIDIA GPUs"),
+        ("reproduce cfm/6 --cudnn-benchmark --plan", "cuDNN computes on NVIDIA GPUs only"),
+        ("reproduce cfm/6 --epochs 0", "Must be >= 1"),
+        ("reproduce cfm/6 --scale smoke --variant our", "did you mean 'ours'"),
+        ("train memory_bank --scale smoke --epochs 3", "MemoryBank has no epochs"),
+        ("train cfm --scale smoke --precision tf32", "TF32 is a precision of NVIDIA GPUs"),
         ("reproduce cfm/6 --executor grid", 'Invalid value "grid"'),
         ("reproduce cfm/6 --address auto", "address belong to a cluster"),
         pytest.param(
@@ -295,22 +302,11 @@ def test_own_scan_through_train_and_predict(toy):
     from mvad.data.base import write_png, write_xyz_tiff
     from mvad.data.synthetic import Synthetic
 
-    done = mvad(
-        "train",
-        "memory_bank",
-        "--category",
-        "puck",
-        "--variant",
-        "btf",
-        "--scale",
-        "smoke",
-        "--out",
-        "bank.safetensors",
-        cwd=toy,
-    )
-    assert done.returncode == 0 and [p.name for p in toy.glob("*.safetensors")] == [
-        "bank.safetensors"
-    ], done.stderr
+    bank = toy / "bank.safetensors"
+    smoke = ("--category", "puck", "--variant", "btf", "--scale", "smoke")
+    done = here("train", "memory_bank", *smoke, "--out", bank)
+    assert done.returncode == 0, done.stderr
+    assert list(toy.glob("*.safetensors")) == [bank]
     view = Synthetic(None, "puck", "test", size="smoke", background=True).only("colour")[0].view
     write_png(toy / "scan.png", view.rgb)
     write_xyz_tiff(toy / "scan.tiff", np.where(view.valid, view.xyz, np.nan))

@@ -27,7 +27,13 @@ from toy_runs import (
 )
 
 LONG = bool(os.environ.get("MVAD_LONG"))
-RUNS = 12 if LONG else 4
+SEEDS = 12 if LONG else 3
+# a node that is gone is noticed after three seconds, not after fifteen
+NOTICES = dict(
+    health_check_initial_delay_ms=1000,
+    health_check_period_ms=1000,
+    health_check_failure_threshold=3,
+)
 needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="needs ray")
 needs_submitit = pytest.mark.skipif(not find_spec("submitit"), reason="needs submitit")
 
@@ -42,7 +48,9 @@ def ray_nodes(monkeypatch):
     cluster = Cluster()
 
     def add():
-        head = {} if cluster.head_node else dict(include_dashboard=False, no_monitor=True)
+        head = {}
+        if not cluster.head_node:
+            head = dict(include_dashboard=False, no_monitor=True, _system_config=NOTICES)
         for attempt in range(
             4
         ):  # a raylet gives its helpers 15 seconds to start, too little for a very busy machine
@@ -87,7 +95,7 @@ def ended(process) -> bool:
 @needs_ray
 def test_a_node_and_a_worker_are_lost_in_mid_run(toy, ray_nodes):
     nodes = ray_nodes(), ray_nodes()
-    child = sweep(toy, ray_nodes, "out", RUNS // 2, "gated", "plate")
+    child = sweep(toy, ray_nodes, "out", SEEDS, "gated")
     until(lambda: len(training(toy / "out")) == 2 or child.poll() is not None, 240)
     assert child.poll() is None, child.communicate()
     workers = [worker_of(folder).parent() for folder in training(toy / "out")]
@@ -105,8 +113,8 @@ def test_a_node_and_a_worker_are_lost_in_mid_run(toy, ray_nodes):
     _, err = child.communicate(timeout=400)
     assert child.returncode == 0, err
     assert (
-        records(toy / "out") == undisturbed(toy, "gated", "plate", seeds=tuple(range(RUNS // 2)))
-        and len(records(toy / "out")) == RUNS
+        records(toy / "out") == undisturbed(toy, "gated", seeds=tuple(range(SEEDS)))
+        and len(records(toy / "out")) == SEEDS
     )
     resumed = [
         json.loads(p.read_text())["measured"]["resumed"]

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from ..core.anomaly_map import upsample
+from ..core.computing import accelerated
 from ..core.detector import Detector, Prediction
 from ..core.evaluate import RunSettings
 from ..core.pseudo_anomaly import ProceduralTextures, pseudo_anomaly
@@ -582,7 +583,7 @@ def _both_levels(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     "What teacher and student say about the same images, without gradients."
     teacher = teacher_levels(d, images)
-    return teacher, d.student(images, [t.shape[2:] for t in teacher])
+    return teacher, accelerated(d.student.forward)(images, [t.shape[2:] for t in teacher])
 
 
 def head_features(
@@ -603,7 +604,8 @@ def _branch_maps(
     teacher, student = _both_levels(d, images.to(d.device))
     maps = {}
     if d.head:
-        maps["head"] = d.head(head_features(d.settings.seg_input, teacher, student))
+        seen = head_features(d.settings.seg_input, teacher, student)
+        maps["head"] = accelerated(d.head.forward)(seen)
     maps["product"] = product_map(teacher, student)
     return {k: upsample(m, tuple(images.shape[2:])).cpu().numpy() for k, m in maps.items()}
 
@@ -675,7 +677,7 @@ def _train_head(d: TeacherStudent, images: Sequence[np.ndarray], **options) -> n
 
     def step(batch):
         x, mask = paint_defects([images[i] for i in batch], d.textures, s, d.device)
-        logits = d.head.logits(head_features(s.seg_input, *_both_levels(d, x)))
+        logits = accelerated(d.head.logits)(head_features(s.seg_input, *_both_levels(d, x)))
         return segmentation_loss(logits, resize_masks(mask, logits.shape[1:]), s.gamma)
 
     optimiser, schedule = head_optimiser(s, d.head, s.momentum, s.weight_decay)

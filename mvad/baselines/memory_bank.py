@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from ..core.anomaly_map import gaussian_smooth
+from ..core.computing import in_fitting_chunks
 from ..core.detector import Detector, Prediction, require_samples
 from ..core.training import OtherTraining, tensor_bytes
 from ..core.geometry import SparseOperator
@@ -58,14 +59,18 @@ def nearest_neighbours(
     centre = bank.mean(0)
     moved = bank - centre
     half = moved.square().sum(1) / 2
-    distances, indices = [], []
-    for block in queries.split(rows):
-        gaps = torch.addmm(half[None], block - centre, moved.T, alpha=-1)
-        index = gaps.topk(k, largest=False).indices
-        distance, order = (block[:, None] - bank[index]).norm(dim=2).sort(dim=1)
-        distances.append(distance)
-        indices.append(index.gather(1, order))
-    return torch.cat(distances), torch.cat(indices)
+
+    def nearest(rows: int) -> tuple[Tensor, Tensor]:
+        distances, indices = [], []
+        for block in queries.split(rows):
+            gaps = torch.addmm(half[None], block - centre, moved.T, alpha=-1)
+            index = gaps.topk(k, largest=False).indices
+            distance, order = (block[:, None] - bank[index]).norm(dim=2).sort(dim=1)
+            distances.append(distance)
+            indices.append(index.gather(1, order))
+        return torch.cat(distances), torch.cat(indices)
+
+    return in_fitting_chunks("patches", nearest, rows)
 
 
 # %% ../../nbs/baselines/30_memory_bank.ipynb #63ee8e81

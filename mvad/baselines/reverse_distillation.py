@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from ..core.anomaly_map import gaussian_smooth, upsample
+from ..core.computing import network_precision
 from ..core.detector import Detector, Prediction
 from ..core.training import seeded, tensor_bytes, train
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
@@ -464,7 +465,7 @@ def _new_student(d: ReverseDistillation) -> ReverseStudent:
 def _restored(d: ReverseDistillation, F_E: Levels) -> Levels:
     "What the student says instead, in the settings' precision."
     mixed = d.settings.precision == "bfloat16"
-    with torch.autocast(d.device.type, torch.bfloat16, enabled=mixed):
+    with network_precision(d.device, mixed):
         return d.student(F_E)
 
 

@@ -5,15 +5,15 @@
 # %% ../../nbs/cli/53_options.ipynb #d960add7
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter, validators
 from rich.console import Console
 
+from ..core.files import require_regular
 from ..core.registry import dataset_entry, list_datasets
 from ..core.sample import MvadError, require
 
@@ -33,8 +33,11 @@ __all__ = [
     "Protocol",
     "Weights",
     "Device",
+    "CacheSize",
+    "USUAL",
     "option",
     "new_app",
+    "RunOptions",
     "check_words",
     "root_folder",
     "roots_of",
@@ -83,19 +86,53 @@ Weights = Annotated[
 ]
 Device = Annotated[str, option("cpu (default), cuda or cuda:0", WHERE)]
 
+# %% ../../nbs/cli/53_options.ipynb #fe5b8063
+CacheSize = Annotated[
+    float | None,
+    option(
+        "GB of the cache of frozen features (default: 20, or MVAD_CACHE_GB)",
+        WHERE,
+        name="--cache-gb",
+    ),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RunOptions:
+    """The options by which a run computes in another way than usual: it is another run then.
+
+    Example:
+        >>> RunOptions(epochs=2).as_settings()
+        {'epochs': 2, 'precision': 'fp32', 'compiled': False, 'cudnn_benchmark': False}
+    """
+
+    epochs: Annotated[
+        int | None,
+        option(
+            "of the training (default: the method's own)", WHAT, validator=validators.Number(gte=1)
+        ),
+    ] = None
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16"],
+        option(
+            "fp32 (default) is exact; tf32: all products of a GPU; bf16: those of networks", WHAT
+        ),
+    ] = "fp32"
+    compiled: Annotated[bool, option("hand networks to torch.compile", WHAT, name="--compile")] = (
+        False
+    )
+    cudnn_benchmark: Annotated[bool, option("let cuDNN try its convolutions", WHAT)] = False
+
+    def as_settings(self) -> dict:
+        "As `RunSettings` and `plan` want them."
+        return {**asdict(self), "epochs": self.epochs or 0}
+
+
+USUAL = RunOptions()
+
 
 # %% ../../nbs/cli/53_options.ipynb #5e17b355
-def _refuse_pipe(path: str) -> None:
-    """Raise `MvadError` for a path that leads to neither a file nor a folder."""
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError):
-        return  # no path at all, or one that is not there yet
-    known = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-    what, found = "neither a file nor a folder", "a pipe, a socket or a device"
-    require(known, what, file=path, found=found, fix="write it into a file first")
-
-
 def check_words(words: Sequence[str]) -> None:
     """Refuse empty words and pipes. Raises `MvadError`.
 
@@ -109,8 +146,8 @@ def check_words(words: Sequence[str]) -> None:
         empty = not word or (word.startswith("--") and word == f"{option}=")
         fix = "name something; is the variable set that it should come from?"
         require(not empty, f"nothing stands after {after}", found="an empty word", fix=fix)
-        _refuse_pipe(word)
-        _refuse_pipe(value)
+        require_regular(word)
+        require_regular(value)
 
 
 # %% ../../nbs/cli/53_options.ipynb #491bd9e5

@@ -10,8 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from .options import DATA, WHAT, WHERE, Device, Protocol, Scale, Weights, Words
-from .options import option, roots_of
+from mvad.cli.options import (
+    DATA,
+    USUAL,
+    WHAT,
+    WHERE,
+    CacheSize,
+    Device,
+    Protocol,
+    RunOptions,
+    Scale,
+)
+from .options import Weights, Words, option, roots_of
+from ..core.files import set_cache_limit
 from ..core.registry import dataset_entry
 
 # %% auto #0
@@ -117,6 +128,9 @@ _SomeCategories = Annotated[
     Words, option("default: all under --root, or two embedded ones", DATA, many=True)
 ]
 Seeds = Annotated[list[int], option("one or several (default 0)", WHAT, many=True)]
+_Variants = Annotated[
+    Words, option("only these variants, or rows, of the tables (default: all)", WHAT, many=True)
+]
 _Executor = Annotated[
     Literal["sequential", "processes", "ray", "slurm"] | None,
     option("default: sequential, or processes with --jobs", WHERE),
@@ -149,14 +163,21 @@ def reproduce_command(
     scale: Scale = "laptop",
     protocol: Protocol = "paper",
     seed: Seeds = (0,),
+    variant: _Variants = (),
+    options: RunOptions = USUAL,
+    cache_gb: CacheSize = None,
     plan: Annotated[bool, option("only say how many runs that is, and which are done")] = False,
     device: Device = "cpu",
     weights: Weights = (),
-    jobs: Annotated[int, option("runs at a time on this machine", WHERE)] = 1,
+    jobs: Annotated[
+        int, option("runs at a time on this machine, as far as its cores and GPUs hold them", WHERE)
+    ] = 1,
     executor: _Executor = None,
     address: _Address = None,
     gpus_per_run: _GpusPerRun = None,
-    cores_per_run: Annotated[int | None, option("on a cluster (default: 1)", WHERE)] = None,
+    cores_per_run: Annotated[
+        int | None, option("on a cluster (default: its threads)", WHERE)
+    ] = None,
     threads: _Threads = None,
     limit: Annotated[float, option("minutes for each run (default: none)", WHERE)] = 0.0,
     retry_failed: Annotated[
@@ -165,7 +186,7 @@ def reproduce_command(
     out: Annotated[str, option("records, notebooks and report.html (default: out)")] = "out",
 ) -> int:
     """Run what tables need, print them beside the paper's numbers, write report.html."""
-    from mvad.core.evaluate import RunSettings
+    from mvad.core.computing import Computing
     from mvad.reproduce.plan import reproduce, with_earlier
     from mvad.reproduce.site import write_site
     from mvad.runs.execute import require_limit
@@ -176,18 +197,21 @@ def reproduce_command(
         from mvad.encoders.features import give_weights
 
         give_weights(weights)
+    set_cache_limit(cache_gb)
     if dataset:
         dataset_entry(dataset)
     require_places(jobs, gpus_per_run, cores_per_run)
     require_limit(limit)
-    RunSettings("", device=device)  # refused here, and by --plan, too
+    executor = executor or ("processes" if jobs > 1 else "sequential")
+    here = executor not in ("ray", "slurm")  # else the device is looked at where it is
+    Computing.of(options).require_possible(device, here)  # by --plan, too
     roots = roots_of(root)
     categories = list(category) or _default_categories(tables, scale, roots)
     which = dict(dataset=dataset, roots=roots, categories=categories, seeds=list(seed))
-    which |= dict(scale=scale, protocol=protocol, threads=threads)
+    which |= dict(scale=scale, protocol=protocol, threads=threads, variants=list(variant))
+    which |= options.as_settings()
     if plan:
         return _print_plan(specs, out, which, retry_failed)
-    executor = executor or ("processes" if jobs > 1 else "sequential")
     where = dict(jobs=jobs, executor=executor, address=address)
     where |= dict(device=device, gpus=gpus_per_run, cores=cores_per_run)
     done = reproduce(specs, out, limit=limit, retry_failed=retry_failed, **where, **which)

@@ -12,7 +12,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .options import DATA, WHAT, Device, Protocol, Scale, Seed, Weights, option, root_folder
+from .options import DATA, USUAL, WHAT, CacheSize, Device, Protocol, RunOptions, Scale, Seed
+from .options import Weights, option, root_folder
+from ..core.files import set_cache_limit
 from ..core.preparation import Preparation, compare_points, point_statistics
 from ..core.registry import MethodEntry, entry_of_detector, method_entry
 from ..core.sample import MvadError, require
@@ -239,21 +241,29 @@ def train_command(
     device: Device = "cpu",
     weights: Weights = (),
     seed: Seed = 0,
+    options: RunOptions = USUAL,
+    cache_gb: CacheSize = None,
     restart: Annotated[bool, option("forget a training that was interrupted", WHAT)] = False,
     out: Annotated[
         str, option("the checkpoint (default: model.safetensors)")
     ] = "model.safetensors",
 ) -> int:
     """Train a method on one category and save a checkpoint."""
+    from mvad.core.evaluate import RunSettings
     from mvad.encoders.features import give_weights
+    from mvad.runs.method_run import epoch_settings
 
     entry = method_entry(method)
     give_weights(weights)
+    set_cache_limit(cache_gb)
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
         raise MvadError("--out must name a .safetensors file", found=path)
     refuse_mixed(own, root=root, dataset=dataset, category=category)
     run = dict(variant=variant, scale=scale, protocol=protocol, device=device, seed=seed)
+    run |= options.as_settings()
+    RunSettings(method, **run)  # refused before any data are read
+    epoch_settings(entry.load().class_for(variant), run["epochs"])
     if own.rgb:
         data = own_data(entry, own_samples(entry, own), **run)
     else:
@@ -271,24 +281,18 @@ def train_command(
 # %% ../../nbs/cli/53b_train.ipynb #ca6b88e8
 def fit_and_save(detector, data, path: Path, restart: bool):
     """Train and write the checkpoint; what was interrupted goes on, unless something changed."""
-    from mvad.core.training import OtherTraining
+    from mvad.core.training import OtherTraining, remove_training
 
-    unfinished = f".{path.stem}.training"
-    parts = f"{unfinished}.*safetensors"  # some methods train in two phases, each with a file
+    unfinished = path.with_name(f".{path.stem}.training.safetensors")
     if restart:
-        _remove(path.parent.glob(parts))
+        remove_training(unfinished)
     try:
-        detector.fit(*data.learned, checkpoint=path.with_name(f"{unfinished}.safetensors"))
+        detector.fit(*data.learned, checkpoint=unfinished)
     except OtherTraining as e:
         details = dict(file=e.file, found=e.found, expected=e.expected)
         raise MvadError(e.what, **details, fix="--restart begins anew") from None
     detector.save(path)
-    _remove(path.parent.glob(parts))
-
-
-def _remove(paths):
-    for path in paths:
-        path.unlink()
+    remove_training(unfinished)
 
 
 # %% ../../nbs/cli/53b_train.ipynb #4baba63e

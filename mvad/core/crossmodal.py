@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .geometry import SparseOperator
+from .computing import in_fitting_chunks
 from .sample import MvadError, require, require_known
 
 # %% auto #0
@@ -168,6 +169,11 @@ def mapped(
 
 
 # %% ../../nbs/core/08_crossmodal.ipynb #bfe716c7
+def _usual_chunk(device: torch.device) -> int:
+    "How many pixels are looked at together."
+    return 2048 if device.type == "cpu" else 32768
+
+
 def _blocks(
     operator: SparseOperator | None, n: int, device: torch.device, chunk: int | None
 ) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
@@ -175,7 +181,7 @@ def _blocks(
 
     Without an operator the features are per pixel already.
     """
-    chunk = chunk or (2048 if device.type == "cpu" else 32768)
+    chunk = chunk or _usual_chunk(device)
     if operator is not None:
         yield from operator.chunks(chunk)
         return
@@ -208,15 +214,19 @@ def mapped_scores(
 ) -> Float[Tensor, "P"]:
     """`compare(mapped(net, features, operator), target_operator(target))` per pixel.
 
-    Computed in blocks of `chunk` pixels, without gradient.
+    Computed in blocks of `chunk` pixels, of fewer where memory runs out, without gradient.
 
     Example: `mapped_scores(net, F_3d, cloud_to_image, F_2d, image_to_image, discrepancy)`
     """
-    n, blocks = _paired_blocks(net, features, operator, target, target_operator, chunk)
-    z, scores = F.linear(features, net.first.weight), features.new_empty(n)
-    for (part, A), (_, B) in blocks:
-        scores[part] = compare(net.rest(A(z) + net.first.bias), B(target))
-    return scores
+
+    def scores(chunk: int) -> Float[Tensor, "P"]:
+        n, blocks = _paired_blocks(net, features, operator, target, target_operator, chunk)
+        z, out = F.linear(features, net.first.weight), features.new_empty(n)
+        for (part, A), (_, B) in blocks:
+            out[part] = compare(net.rest(A(z) + net.first.bias), B(target))
+        return out
+
+    return in_fitting_chunks("pixels", scores, chunk or _usual_chunk(features.device))
 
 
 # %% ../../nbs/core/08_crossmodal.ipynb #2d37549a

@@ -21,11 +21,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .computing import Computing, active_computing, in_computing, usable_device
 from .preparation import Preparation, PreparationNotes, compare_sample
 from .sample import Camera, MvadError, PreparedSample, Sample
 from .sample import did_you_mean, plain_array, require, require_known, require_maps
 from .training import TrainingFile, checkpoint_header, load_checkpoint, save_checkpoint
-from .training import tensor_bytes, usable_device
+from .training import tensor_bytes
 
 # %% auto #0
 __all__ = [
@@ -249,6 +250,7 @@ class Checkpointed(ABC):
 
     name: typing.ClassVar[str]
     preparation: Preparation = Preparation()
+    computing: Computing | None = None  # None: exactly, or as what uses it does
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -277,6 +279,8 @@ class Checkpointed(ABC):
         """Write settings, state, encoders' hashes and `preparation` to one .safetensors file."""
         settings = dataclasses.asdict(self.settings)
         about = dict(encoders=self.encoders(), preparation=self.preparation.as_json())
+        if self.computing and self.computing.words():
+            about["computing"] = dataclasses.asdict(self.computing)
         save_checkpoint(path, self.state(), settings, self.name, **about)
 
     @classmethod
@@ -420,6 +424,8 @@ class Preparing:
             return None
         came = self.preparation
         origin = dict(data=came.content, preparation=came.said, encoders=self.encoders())
+        if words := active_computing().words():
+            origin["computing"] = words
         return TrainingFile(Path(checkpoint), origin | {"code": learning_code(type(self))})
 
 
@@ -446,10 +452,16 @@ def _require_sane(name: str, value):
 class Detector(Configurable, Checkpointed, Preparing):
     """A method: learns from good samples, and gives a `Prediction` for any.
 
-    `name` is what it is called in files and records, `Settings` its frozen dataclass.
+    `name` is what it is called in files and records, `Settings` its frozen dataclass. `fit` and
+    `predict_prepared` of every method compute as `computing` says, whoever calls them.
 
     Example: `CFM(CFM.settings_for("laptop")).fit(train).predict(test[0]).score`
     """
+
+    def __init_subclass__(cls, **more):
+        super().__init_subclass__(**more)
+        for name in {"fit", "predict_prepared"} & vars(cls).keys():
+            setattr(cls, name, in_computing(getattr(cls, name)))
 
     def __init__(self, settings=None, *, device: str | torch.device = "cpu", **changes):
         self.settings = settings_from(self.Settings, settings, **changes)

@@ -31,6 +31,7 @@ import torch
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
+from .computing import Computing
 from .detector import Detector, Prediction, settings_from
 from .files import by_rename
 from .metrics import StreamingPRO, auroc, average_precision, region_areas
@@ -39,11 +40,13 @@ from .sample import MvadError, PreparedSample, Sample, did_you_mean, require
 # %% auto #0
 __all__ = [
     "MAIN",
+    "RUN_OPTIONS",
     "Clock",
     "PeakMemory",
     "activation_bytes",
     "Result",
     "evaluate",
+    "require_epochs",
     "RunSettings",
     "parameters_of",
     "stable_hash",
@@ -51,6 +54,7 @@ __all__ = [
     "environment",
     "make_record",
     "RunRecord",
+    "option_words",
     "write_record",
     "read_record",
     "read_records",
@@ -507,11 +511,24 @@ def _rows_and_areas(
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #b2df5261
+_MOST_EPOCHS = 10**6
+
+
+def require_epochs(epochs: int):
+    """Raise `MvadError` for what is no number of epochs; 0 stands for the method's own.
+
+    >>> require_epochs(2)
+    """
+    what, expected = "not a number of epochs", f"1 to {_MOST_EPOCHS}, or 0: the method's own"
+    require(0 <= epochs <= _MOST_EPOCHS, what, found=epochs, expected=expected)
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """What one papermill execution is.
 
-    Raises `MvadError` for a device that is unknown or not here, and for a negative seed.
+    Raises `MvadError` for a device that is unknown or not here, for what it cannot do (a
+    precision, compiled networks), and for a negative seed.
 
     >>> RunSettings("cfm", category="puck").data
     'embedded'
@@ -528,13 +545,14 @@ class RunSettings:
     device: str = "cpu"
     seed: int = 0
     out: str = ""
+    epochs: int = 0  # of the training; 0: as many as the method's scale and variant say
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    compiled: bool = False  # networks go through torch.compile
+    cudnn_benchmark: bool = False
 
     def __post_init__(self):
-        known = re.fullmatch(r"cpu|cuda(:\d+)?", self.device)
-        expected = "cpu, cuda or cuda:0 ..."
-        require(known, "unknown device", found=self.device, expected=expected)
-        here = self.device == "cpu" or torch.cuda.is_available()
-        require(here, "no CUDA device here", found=self.device, expected="cpu")
+        self.computing.require_possible(self.device)
+        require_epochs(self.epochs)
         require(self.seed >= 0, "a seed cannot be negative", found=self.seed, expected="0, 1 ...")
         require(self.seed < 2**63, "a seed has 63 bits at most", found=self.seed)
 
@@ -542,6 +560,11 @@ class RunSettings:
     def data(self) -> str:
         '"user" or "embedded".'
         return "user" if self.root else "embedded"
+
+    @property
+    def computing(self) -> Computing:
+        "How its numbers are computed."
+        return Computing.of(self)
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #894cc12a
@@ -580,7 +603,7 @@ def parameters_of(names: Mapping[str, object], cls: type = RunSettings, **fixed)
             fix = "it is decided by the notebook" if name in fixed else did_you_mean(name, known)
             found, expected = f"{name} = {plain[name]!r}", "one of " + ", ".join(known)
             raise MvadError(f"unknown parameter '{name}'", found=found, expected=expected, fix=fix)
-    return settings_from(cls, {k: plain[k] for k in known if k in plain}, **fixed)
+    return settings_from(cls, {k: plain[k] for k in known if k in judged & set(plain)}, **fixed)
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #fa07fd8c
@@ -658,6 +681,7 @@ def environment(device: str | torch.device = "cpu") -> dict:
 
 # %% ../../nbs/core/06_evaluate.ipynb #64821051
 _RUN_KEYS = ("method", "variant", "dataset", "data", "category", "seed", "protocol", "scale")
+RUN_OPTIONS = {"epochs": 0, "precision": "fp32", "compiled": False, "cudnn_benchmark": False}
 
 
 def make_record(
@@ -676,11 +700,12 @@ def make_record(
     require("data" in hashes, what, found=sorted(hashes), expected="'data'")
     rows = [{**r, "value": r["value"] if math.isfinite(r["value"]) else None} for r in result.rows]
     settings = dataclasses.asdict(run)
-    for name in ("out", "device", "root", "table"):
+    usual = [name for name, value in RUN_OPTIONS.items() if settings[name] == value]
+    for name in ("out", "device", "root", "table", *usual):
         del settings[name]
     return {
         "schema": 1,
-        "run": {name: getattr(run, name) for name in _RUN_KEYS},
+        "run": {name: getattr(run, name) for name in (*_RUN_KEYS, *RUN_OPTIONS)},
         "hashes": {"settings": stable_hash(settings), "code": library_hash(), **hashes},
         "encoders": dict(encoders or {}),
         "rows": rows,
@@ -705,6 +730,10 @@ class _RecordedRun(TypedDict):
     seed: int
     protocol: str
     scale: str
+    epochs: NotRequired[int]  # records of before have none of these, and were exact
+    precision: NotRequired[str]
+    compiled: NotRequired[bool]
+    cudnn_benchmark: NotRequired[bool]
 
 
 class _RecordedRow(TypedDict):
@@ -759,6 +788,18 @@ _RECORD = TypeAdapter(RunRecord)
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #82f6e154
+def option_words(run: Mapping) -> tuple[str, ...]:
+    """The options of a recorded run that differ from the usual ones, in words.
+
+    >>> option_words({"method": "cfm", "epochs": 2, "precision": "bf16"})
+    ('2 epochs', 'bf16')
+    """
+    told = {name: run.get(name, usual) for name, usual in RUN_OPTIONS.items()}
+    epochs = told.pop("epochs")
+    words = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
+    return (*words, *Computing(**told).words())
+
+
 def _lines(value) -> str:
     "JSON; of a list, one line an entry."
     if not isinstance(value, list) or not value:
@@ -775,7 +816,7 @@ def write_record(out: str | Path, record: Mapping) -> Path:
     """
     run = record["run"]
     keys = ("method", "variant", "dataset", "category", "protocol", "scale")
-    name = "-".join(str(run[key]) for key in keys) + f"-s{run['seed']}"
+    name = "-".join([*(str(run[key]) for key in keys), f"s{run['seed']}", *option_words(run)])
     path = Path(out) / (re.sub(r"[^\w.-]", "_", name) + ".record.json")
     parts = [f"{json.dumps(key)}: {_lines(value)}" for key, value in record.items()]
     with by_rename(path) as part:

@@ -23,6 +23,8 @@ from .sample import MvadError
 # %% auto #0
 __all__ = [
     "cache_root",
+    "cache_limit",
+    "set_cache_limit",
     "sync_folder",
     "WriteError",
     "make_folder",
@@ -78,6 +80,41 @@ def _may_write(folder: Path) -> bool:
 
 
 # %% ../../nbs/core/09_files.ipynb #d032f030
+_GB = 2**30
+_LIMIT = "MVAD_CACHE_GB"
+
+
+def cache_limit() -> int:
+    """Bytes that a cache of frozen features may hold: `$MVAD_CACHE_GB` times 2**30, else 20.
+
+    Raises:
+        MvadError: where the variable holds no positive number.
+
+    >>> cache_limit() // 2**30
+    20
+    """
+    given = os.environ.get(_LIMIT, "20")
+    try:
+        size = float(given)
+    except ValueError:
+        size = 0.0
+    if not 0 < size < 2**20:
+        expected, fix = "gigabytes, above 0", f"unset {_LIMIT}, or give --cache-gb a number"
+        raise MvadError("not a size of a cache", found=given, expected=expected, fix=fix)
+    return int(size * _GB)
+
+
+def set_cache_limit(gigabytes: float | None) -> None:
+    """Let caches of this process, and of those that it starts, hold so much; None: as before.
+
+    Example: `set_cache_limit(40)`
+    """
+    if gigabytes is not None:
+        os.environ[_LIMIT] = f"{gigabytes:g}"
+        cache_limit()
+
+
+# %% ../../nbs/core/09_files.ipynb #bd90a717
 def _sync(part: Path) -> None:
     """Wait until a file's content is on the disk."""
     with open(part, "r+b") as f:
@@ -203,20 +240,27 @@ _SPECIAL = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
 }
 
 
-def require_regular(path: str | Path):
+def require_regular(path: str | Path, *, folder: bool = True):
     """Raise `MvadError` for a pipe, a device or a socket, which must not be read as a file.
+
+    Args:
+        folder: whether a folder may stand there; what lists folders has an error of its own.
 
     Example:
         >>> require_regular("note.txt")
     """
-    with suppress(OSError):  # what is not there has its own error
-        kind = _SPECIAL.get(stat.S_IFMT(os.stat(path).st_mode))
-        if kind:
-            fix = "give a regular file"
-            raise MvadError("this is no file", file=path, found=kind, expected="a file", fix=fix)
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return  # what is not there, or no path at all, has its own error
+    if kind in _SPECIAL and not (folder and kind == stat.S_IFDIR):
+        expected, fix = "a file or a folder" if folder else "a file", "write it into a file first"
+        details = dict(found=_SPECIAL[kind], expected=expected, fix=fix)
+        raise MvadError("this is no file", file=path, **details)
 
 
 # %% ../../nbs/core/09_files.ipynb #3bc4971e

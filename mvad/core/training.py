@@ -9,11 +9,11 @@ import hashlib
 import json
 import math
 import random
-import stat
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .files import by_rename, set_aside
+from .computing import compile_network, network_precision, usable_device
+from .files import by_rename, require_regular, set_aside
 from .sample import MvadError, require
 
 # %% auto #0
@@ -36,7 +37,6 @@ __all__ = [
     "tensors_of",
     "DamagedCheckpoint",
     "checkpoint_header",
-    "usable_device",
     "load_checkpoint",
     "load_pth",
     "pack",
@@ -47,6 +47,7 @@ __all__ = [
     "save_training",
     "load_training",
     "train",
+    "remove_training",
 ]
 
 
@@ -183,11 +184,9 @@ class DamagedCheckpoint(MvadError):
 
 def _header_text(path: Path) -> tuple[bytes, int, int]:
     "Bytes of a file's header, their number as the file says it, and the file's size."
+    require_regular(path, folder=False)
     try:
-        about = path.stat()
-        regular, what = stat.S_ISREG(about.st_mode), "this is no file"
-        require(regular, what, file=path, found="a folder, pipe or device", expected=_WANTED)
-        size, file = about.st_size, path.open("rb")
+        size, file = path.stat().st_size, path.open("rb")
     except OSError as e:
         details = dict(file=path, found=e.strerror, expected=_WANTED)
         raise MvadError("cannot read the checkpoint", **details) from None
@@ -247,26 +246,6 @@ def checkpoint_header(path: str | Path) -> dict:
     details = dict(found="no settings in its header", expected="a file written by save()")
     require(sound, what, file=path, **details)
     return header
-
-
-# %% ../../nbs/core/05a_training.ipynb #c5cebcc6
-def usable_device(device: str | torch.device) -> torch.device:
-    """The device that a name means. Raises `MvadError` for one that is not here.
-
-    >>> usable_device("cpu")
-    device(type='cpu')
-    """
-    what, expected = "no such device", "cpu, cuda or cuda:0"
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise MvadError(what, found=device, expected=expected) from None
-    if chosen.type == "cuda":
-        there, fix = torch.cuda.is_available(), "--device cpu, or a torch that is built for the GPU"
-        require(there, "there is no GPU that torch can use", found=device, expected="cpu", fix=fix)
-        n = torch.cuda.device_count()
-        require((chosen.index or 0) < n, what, found=device, expected=f"cuda:0 to cuda:{n - 1}")
-    return chosen
 
 
 # %% ../../nbs/core/05a_training.ipynb #0869f7f7
@@ -489,7 +468,8 @@ def train(
     file, written every `every` epochs (or steps, if `steps` is given) and read again on the next
     call if it exists: the end is then bit for bit that of an uninterrupted run. `settings` and the
     file's origin must be the same then, else `OtherTraining` is raised; a damaged file is put
-    aside. `optimiser=None`: `step` does its own updates.
+    aside. `optimiser=None`: `step` does its own updates. Precision and compiled networks are as
+    `mvad.core.computing` says.
 
     Example: `train(step, data, {"net": net}, optimiser=adam, epochs=6)`
     """
@@ -512,8 +492,9 @@ def train(
         details = dict(file=checkpoint, found=f"{len(losses)} steps", expected=f"at most {steps}")
         what = "the training to resume is longer than what is asked for"
         require(len(losses) <= steps, what, **details)
+        step = _in_precision(step, networks)
         for network in networks:
-            network.train()
+            compile_network(network.train())
         for batch in _batches(items, plan, steps, losses, name, progress):
             losses.append(_update(step, batch, optimiser, schedule, len(losses), checkpoint))
             if checkpoint and (len(losses) % every == 0 or len(losses) == steps):
@@ -542,6 +523,18 @@ def _batches(items, plan, steps, losses, name, progress):
 
 
 # %% ../../nbs/core/05a_training.ipynb #9f035fea
+def _in_precision(step: Callable, networks: Sequence[nn.Module]) -> Callable:
+    "The step with its networks' products in the precision of the run."
+    weights = (p for network in networks for p in network.parameters())
+    device = next((p.device for p in weights), "cpu")
+
+    def precise(batch):
+        with network_precision(device):
+            return step(batch)
+
+    return precise
+
+
 def _update(step, batch, optimiser, schedule, done, checkpoint) -> float:
     "One step of the optimiser; a loss that is no number ends the training with an error."
     if optimiser:
@@ -560,3 +553,14 @@ def _update(step, batch, optimiser, schedule, done, checkpoint) -> float:
     if schedule:
         schedule.step()
     return value
+
+
+# %% ../../nbs/core/05a_training.ipynb #1694f044
+def remove_training(checkpoint: str | Path):
+    """Remove a finished training's file, those of its other phases, and what was put aside.
+
+    Example: `remove_training("out/training.safetensors")`
+    """
+    checkpoint = Path(checkpoint)
+    for path in checkpoint.parent.glob(f"{escape(checkpoint.stem)}.*safetensors*"):
+        path.unlink(missing_ok=True)

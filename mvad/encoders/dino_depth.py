@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from ..core.computing import accelerated, in_fitting_chunks
 from ..core.detector import settings_from
 from ..core.sample import MvadError, View, require_image, require_known
 from ..core.training import checkpoint_header, load_checkpoint, seeded
@@ -345,11 +346,15 @@ class DinoDepthEncoder(_DinoDepthSettings):
         maps = [self.depth_map(v) for v in views]
         if len({m.shape for m in maps}) > 1:
             return [f for v in views for f in self.encode([v])]
-        out = []
-        for start in range(0, len(maps), self.batch_size):
-            some = torch.cat(maps[start : start + self.batch_size]).to(self.device)
-            grid = tuple(v // self.network_settings.patch for v in some.shape[-2:])
-            tokens = [patches for _, patches in self.network.layers(some, self.taps)]
-            for t in torch.cat(tokens, 2):
-                out.append(Features(t.clone(), views[len(out)].size, grid=grid))
-        return out
+
+        def features(batch: int) -> list[Features]:
+            out = []
+            for start in range(0, len(maps), batch):
+                some = torch.cat(maps[start : start + batch]).to(self.device)
+                grid = tuple(v // self.network_settings.patch for v in some.shape[-2:])
+                found = accelerated(self.network.layers)(some, self.taps)
+                for t in torch.cat([patches for _, patches in found], 2):
+                    out.append(Features(t.clone(), views[len(out)].size, grid=grid))
+            return out
+
+        return in_fitting_chunks(f"maps for {self.name}", features, self.batch_size)

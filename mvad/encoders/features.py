@@ -8,9 +8,11 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import metadata, util
@@ -21,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from ..core.files import WriteError, cache_root, write_bytes
+from ..core.computing import accelerated, in_fitting_chunks, precision_tag
+from ..core.files import WriteError, cache_limit, cache_root, write_bytes
 from ..core.geometry import SparseOperator, bilinear_operator, farthest_point_sample, nn3_weights
 from ..core.geometry import valid_points
 from ..core.sample import MvadError, View, did_you_mean, import_open3d, require_image
@@ -63,10 +66,12 @@ __all__ = [
     "scale_histograms",
     "FPFHEncoder",
     "features_to_tensors",
+    "feature_bytes",
     "features_from_tensors",
     "pack_entry",
     "unpack_entry",
     "evict_oldest",
+    "WorkingSet",
     "Folder",
     "FeatureFolder",
     "counted_as_encoding",
@@ -668,7 +673,7 @@ def _layer_maps(
     """
     indices = sorted(set(taps))
     how = dict(indices=indices, norm=norm, intermediates_only=True)
-    maps = dict(zip(indices, net.forward_intermediates(images, **how)))
+    maps = dict(zip(indices, accelerated(net.forward_intermediates)(images, **how)))
     finest = max((m.shape[-2:] for m in maps.values()), key=lambda s: s[0] * s[1])
     for t, m in maps.items():
         if m.shape[-2:] != finest:
@@ -802,12 +807,16 @@ class TimmEncoder(_ImageSettings):
         if len({i.shape for i in images}) > 1:
             return [f for v in views for f in self.encode([v])]
         tensors = [torch.from_numpy(np.ascontiguousarray(i)).to(self.device) for i in images]
-        out = []
-        for start in range(0, len(tensors), self.batch_size):
-            for m in self.maps(torch.stack(tensors[start : start + self.batch_size])):
-                data = m.flatten(1).T.contiguous().clone()
-                out.append(Features(data, views[len(out)].size, grid=tuple(m.shape[1:])))
-        return out
+
+        def features(batch: int) -> list[Features]:
+            out = []
+            for start in range(0, len(tensors), batch):
+                for m in self.maps(torch.stack(tensors[start : start + batch])):
+                    data = m.flatten(1).T.contiguous().clone()
+                    out.append(Features(data, views[len(out)].size, grid=tuple(m.shape[1:])))
+            return out
+
+        return in_fitting_chunks(f"images for {self.name}", features, self.batch_size)
 
     @functools.cached_property
     def channels(self) -> int:
@@ -1019,6 +1028,16 @@ def features_to_tensors(f: Features, dtype: torch.dtype = torch.float32) -> dict
     return out | {k: torch.from_numpy(np.ascontiguousarray(a)) for k, a in arrays.items()}
 
 
+def feature_bytes(f: Features) -> int:
+    """Bytes of the numbers in features, which is about the size of their file.
+
+    >>> feature_bytes(Features(torch.zeros(12, 5), size=(6, 9), grid=(3, 4)))
+    240
+    """
+    parts = (f.data, f.index, f.weight, f.centres)
+    return sum(part.nbytes for part in parts if part is not None)
+
+
 def features_from_tensors(t: Mapping[str, Tensor]) -> Features:
     "The `Features` that `features_to_tensors` wrote, `data` in fp32 again."
     size, data = tuple(t["size"].tolist()), t["data"].float()
@@ -1086,12 +1105,49 @@ def evict_oldest(folder: Path, limit_bytes: int) -> int:
     return used
 
 
+# %% ../../nbs/encoders/10_features.ipynb #7c3d930c
+class WorkingSet:
+    """What a run will look at, counted from the first file of each kind.
+
+    Args:
+        limit_bytes: what a folder may hold.
+
+    Example:
+        >>> working_set = WorkingSet(limit_bytes=2**30)
+        >>> working_set.expect(4000)
+        >>> working_set.note("tokens", 100_000)  # 400 MB: no warning
+    """
+
+    def __init__(self, limit_bytes: int):
+        self.limit_bytes, self.files = limit_bytes, 0
+        self.sizes: dict[str, int] = {}  # bytes of one file of each kind
+
+    def expect(self, files: int) -> None:
+        "Say how many files of each kind there will be."
+        self.files = files
+
+    def note(self, kind: str, size: int) -> None:
+        "Note the bytes of a file of some kind; warn where all together do not fit."
+        if not self.files or kind in self.sizes:
+            return
+        self.sizes[kind] = size
+        needed = self.files * sum(self.sizes.values())
+        if needed > self.limit_bytes:
+            gigabytes = math.ceil(needed / 2**28) / 4
+            told = f"frozen features of {self.files} views need {gigabytes:g} GB, the cache"
+            told += f" holds {self.limit_bytes / 2**30:g}: what does not fit is computed again by"
+            told += f" the next run; --cache-gb {gigabytes:g} or MVAD_CACHE_GB makes room"
+            warnings.warn(told, stacklevel=2)
+
+
 # %% ../../nbs/encoders/10_features.ipynb #74f2f030
 _SHARERS = 16  # processes that may fill a folder at once
 
 
 class Folder:
     """Files by key in a folder, at most `limit_bytes` together (and for a moment, one file more).
+
+    By default that is `mvad.core.files.cache_limit()`.
 
     They are written by rename; the longest unused are evicted. Up to 16 processes may write at
     once: each counts the folder again when it has written a sixteenth of what was left.
@@ -1102,8 +1158,10 @@ class Folder:
         >>> folder.read("0a1b")  # None where there is nothing
     """
 
-    def __init__(self, folder: str | Path, limit_bytes: int):
-        self.folder, self.limit_bytes = Path(folder), int(limit_bytes)
+    def __init__(self, folder: str | Path, limit_bytes: int | None = None):
+        self.folder = Path(folder)
+        self.limit_bytes = cache_limit() if limit_bytes is None else int(limit_bytes)
+        self.working_set = WorkingSet(self.limit_bytes)
         self._used = None  # bytes in the folder when they were counted last
         self._written = 0  # by this process since then
 
@@ -1152,7 +1210,7 @@ class FeatureFolder(Folder):
         torch.Size([12, 5])
     """
 
-    def __init__(self, folder: str | Path, limit_bytes: int, dtype: str = "float32"):
+    def __init__(self, folder: str | Path, limit_bytes: int | None = None, dtype: str = "float32"):
         super().__init__(folder, limit_bytes)
         self.dtype, self.damaged = dtype, 0
 
@@ -1202,6 +1260,7 @@ class FeatureCache:
 
     Args:
         folder: default `features` under `cache_root()`.
+        limit_bytes: default `cache_limit()`: `$MVAD_CACHE_GB`, else 20 GB.
         dtype: "float16" halves the files and rounds the features, also those just computed, so
             that hit and miss agree.
 
@@ -1213,7 +1272,7 @@ class FeatureCache:
     def __init__(
         self,
         folder: str | Path | None = None,
-        limit_bytes: int = 20 * 2**30,
+        limit_bytes: int | None = None,
         dtype: str = "float32",
     ):
         require_known("dtype of the cache", dtype, ("float32", "float16"))
@@ -1227,7 +1286,8 @@ class FeatureCache:
 
     def key(self, encoder: Encoder, view: View) -> str:
         "The hash of the arrays that the encoder reads, of its identity and of the cache's dtype."
-        return content_hash(encoder.inputs(view), start=f"{encoder.identity} {self.store.dtype} 1")
+        start = f"{encoder.identity} {self.store.dtype} 1{precision_tag()}"
+        return content_hash(encoder.inputs(view), start=start)
 
     def get(self, encoder: Encoder, view: View) -> Features:
         "Features of one view."
@@ -1256,5 +1316,6 @@ class FeatureCache:
                 with counted_as_encoding():
                     for (k, v), f in zip(batch, encoder.encode([v for _, v in batch])):
                         found[k] = self.store.save(k, f, v.name)
+                        self.store.working_set.note(encoder.identity, feature_bytes(f))
                 bar.update(len(batch))
         return [found[k] for k in keys]

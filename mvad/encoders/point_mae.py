@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from ..core.computing import accelerated, in_fitting_chunks
 from ..core.files import cache_root
 from ..core.geometry import farthest_point_sample, group_points, nn3_weights, valid_points
 from ..core.sample import MvadError, View, require_known
@@ -667,9 +668,14 @@ class PointMAEEncoder(_PointMAESettings):
         With DropPath, what is dropped follows from the seed, the cloud and the number of the
         `draw` (an epoch, say).
         """
+        transform = functools.partial(self._transform_all, tokens, draw)
+        return in_fitting_chunks(f"clouds for {self.name}", transform, self.batch_size)
+
+    def _transform_all(self, tokens: Sequence[Features], draw: int, batch: int) -> list[Features]:
+        "`finish`, so many clouds at a time."
         out = []
-        for start in range(0, len(tokens), self.batch_size):
-            some = tokens[start : start + self.batch_size]
+        for start in range(0, len(tokens), batch):
+            some = tokens[start : start + batch]
             centres = np.stack([unit_centres(t.centres, self.units) for t in some])
             keep = None
             if self.drop_path:
@@ -677,7 +683,7 @@ class PointMAEEncoder(_PointMAESettings):
                 keep = torch.from_numpy(factors).to(self.device)
             data = torch.stack([t.data for t in some]).to(self.device)
             where = torch.from_numpy(centres).to(self.device)
-            transformed = self.network.transform(data, where, keep)
+            transformed = accelerated(self.network.transform)(data, where, keep)
             out += [replace(t, data=d.clone()) for t, d in zip(some, transformed)]
         return out
 
@@ -730,7 +736,7 @@ class _PointMAETokens(_PointMAESettings):
         patches = torch.from_numpy(unit_patches(points, picked, index, self.units)).to(self.device)
         near, weight = nn3_weights(points, points[picked], form=self.interpolation)
         return Features(
-            self.owner.network.encoder(patches, self.statistics).clone(),
+            accelerated(self.owner.network.encoder.forward)(patches, self.statistics).clone(),
             view.size,
             pixels=pixels,
             index=near,

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from ..core.computing import accelerated, in_fitting_chunks, precision_tag
 from ..core.sample import MvadError, require_known
 from .features import Folder, TimmEncoder, content_hash, counted_as_encoding
 from .features import is_transformer, pack_entry, settings_hash, unpack_entry
@@ -122,7 +123,8 @@ class Teacher(_TeacherSettings):
             images = F.interpolate(images, self.size, **how)
         how = dict(indices=list(self.layers), intermediates_only=True)
         with torch.no_grad():
-            return tuple(net.forward_intermediates((images - mean) / std, **how))
+            levels = accelerated(net.forward_intermediates)((images - mean) / std, **how)
+            return tuple(levels)
 
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #43b0c517
@@ -162,23 +164,39 @@ def cached_levels(
         found = sorted(sizes) or "no image"
         raise MvadError(message, found=found, expected="one (3, H, W)", fix="resize them first")
     arrays = [np.ascontiguousarray(i, np.float32) for i in images]
-    start = f"{teacher.identity} {dtype} levels 1"
+    start = f"{teacher.identity} {dtype} levels 1{precision_tag()}"
     keys = [content_hash({"image": a}, start=start) for a in arrays]
     found = _read_levels(folder, keys) if folder else {}
     todo = {k: a for k, a in zip(keys, arrays) if k not in found}
+    if folder:
+        folder.working_set.expect(len(arrays))
     starts = range(0, len(todo), teacher.batch_size)
     silent = not progress or not todo
     for start in tqdm(starts, desc=teacher.name, unit="batch", leave=False, disable=silent):
         part = list(todo)[start : start + teacher.batch_size]
         with counted_as_encoding():
-            levels = teacher.levels(torch.from_numpy(np.stack([todo[k] for k in part])))
-            levels = [level.to("cpu", getattr(torch, dtype)) for level in levels]
+            levels = _levels_in_batches(teacher, [todo[k] for k in part], getattr(torch, dtype))
         for i, k in enumerate(part):
             found[k] = {str(n): level[i].clone() for n, level in enumerate(levels)}
             if folder:
-                folder.write(k, pack_entry(found[k], k))
+                blob = pack_entry(found[k], k)
+                folder.working_set.note(teacher.identity, len(blob))
+                folder.write(k, blob)
     names = [str(n) for n in range(len(teacher.layers))]
     return tuple(torch.stack([found[k][n] for k in keys]).to(device) for n in names)
+
+
+def _levels_in_batches(teacher: Teacher, images: Sequence[np.ndarray], dtype) -> list[Tensor]:
+    "The teacher's levels of some images on the CPU, in as large batches as memory holds."
+
+    def levels(batch: int) -> list[Tensor]:
+        parts = []
+        for start in range(0, len(images), batch):
+            some = torch.from_numpy(np.stack(images[start : start + batch]))
+            parts.append([level.to("cpu", dtype) for level in teacher.levels(some)])
+        return [torch.cat(level) for level in zip(*parts)]
+
+    return in_fitting_chunks(f"images for {teacher.name}", levels, len(images))
 
 
 def _read_levels(folder: Folder, keys: Sequence[str]) -> dict[str, dict[str, Tensor]]:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from ..baselines.reverse_distillation import OCBE, ReverseDecoder, initialise_kaiming
 from ..baselines.reverse_distillation import level_distance, level_map
 from ..core.anomaly_map import gaussian_smooth
+from ..core.computing import in_fitting_chunks, network_precision
 from ..core.detector import Configurable, Detector, Prediction, require_samples
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, require_known
 from ..core.training import seeded, tensors_of, train
@@ -407,7 +408,7 @@ class _BranchModels:
     def run_branch(self, levels: Mapping[str, Sequence[Tensor]], m: str) -> BranchOutput:
         """What branch `m` says to a batch of every modality's scaled levels."""
         others = [maps for other, maps in levels.items() if other != m]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.mixed):
+        with network_precision(self.device, self.settings.mixed):
             return self.students[m](levels[m], others)
 
     @torch.no_grad()
@@ -443,12 +444,17 @@ class CRDBranches(_BranchModels):
     def calibrate(self, levels: Mapping[str, Levels], batch: int = 16):
         """Measure the maps of good samples that nothing was learned from."""
         n = len(next(iter(levels.values()))[0])
-        maps = {m: [] for m in self.students}
-        for start in range(0, n, batch):
-            rows = list(range(start, min(start + batch, n)))
-            some = {m: pick(each, rows, self.device) for m, each in levels.items()}
-            for m, raw in self.raw_maps(some).items():
-                maps[m].append(raw)
+
+        def all_maps(batch: int) -> dict[str, list[np.ndarray]]:
+            maps = {m: [] for m in self.students}
+            for start in range(0, n, batch):
+                rows = list(range(start, min(start + batch, n)))
+                some = {m: pick(each, rows, self.device) for m, each in levels.items()}
+                for m, raw in self.raw_maps(some).items():
+                    maps[m].append(raw)
+            return maps
+
+        maps = in_fitting_chunks("validation images", all_maps, batch)
         self.stats = {m: map_statistics(np.concatenate(each)) for m, each in maps.items()}
 
     def state(self) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from ..baselines.destseg import teacher_levels, top_mean
 from ..baselines.many_views import ContextAwareFusion, Fusion3D, draw_kept_views, drop_views
 from ..baselines.many_views import missing_view_order
 from ..core.anomaly_map import upsample
+from ..core.computing import accelerated
 from ..core.detector import Detector, Prediction
 from ..core.sample import MvadError, PreparedSample, Sample
 from ..core.training import seeded, train
@@ -888,7 +889,7 @@ def _train_head(d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options) -> n
             seen, mask = stock[batch].float(), masks[batch]
         else:
             seen, mask = _paint_batch(d, images, batch)
-        return segmentation_loss(d.head.logits(seen), mask, s.gamma)
+        return segmentation_loss(accelerated(d.head.logits)(seen), mask, s.gamma)
 
     optimiser, schedule = head_optimiser(s, d.head)
     options |= dict(optimiser=optimiser, schedule=schedule, batch_size=size)
@@ -925,10 +926,11 @@ def _predict_streams(
     s = d.settings
     asked = list(range(len(streams)) if asked is None else asked)
     teacher = teacher_levels(d, images[asked]) if teacher is None else teacher
-    levels, _ = d.student(images[None].to(d.device), streams, [t.shape[2:] for t in teacher])
+    sizes = [t.shape[2:] for t in teacher]
+    levels, _ = accelerated(d.student.forward)(images[None].to(d.device), streams, sizes)
     student = [level[0, asked] for level in levels]
     if s.score == "head":
-        maps = d.head(head_features(s.seg_input, teacher, student))
+        maps = accelerated(d.head.forward)(head_features(s.seg_input, teacher, student))
     else:
         maps = product_map(teacher, student)
     maps = upsample(maps, tuple(images.shape[2:])).cpu().numpy()

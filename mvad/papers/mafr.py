@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from jaxtyping import Float, Int
 from ..core.anomaly_map import box_operator
+from ..core.computing import in_fitting_chunks
 from ..core.sample import MvadError, View
 from ..core.training import seeded, train, tensors_of
 from ..encoders.channels import ChannelScale
@@ -399,11 +400,10 @@ def _batch_loss(
 
 
 def _pixel_blocks(
-    v: Lifted, encoder: FusionEncoder, chunk: int = 2048
+    v: Lifted, encoder: FusionEncoder, chunk: int
 ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
     "Blocks of pixels, the encoder's first layer's output, and both features there."
     z2, z3 = encoder.first_halves(v.f2, v.f3)  # once, on native features
-    chunk = chunk if v.f2.device.type == "cpu" else 16 * chunk
     if v.a2 is None:
         for a in range(0, len(z2), chunk):
             p = slice(a, a + chunk)
@@ -418,11 +418,17 @@ def _view_residuals(
     encoder: FusionEncoder, restore: _Restore, v: Lifted
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     "(Psi_2D, Psi_3D) of MAFR Eq. 7 at the view's pixels, block by block."
-    out = torch.empty(2, len(v.pixels), device=v.f2.device)
-    for part, x, *targets in _pixel_blocks(v, encoder):
-        for k, (r, e) in enumerate(zip(restore(x), targets)):
-            out[k, part] = residual(r, e)
-    return out[0], out[1]
+
+    def residuals(chunk: int) -> Float[Tensor, "2 P"]:
+        out = torch.empty(2, len(v.pixels), device=v.f2.device)
+        for part, x, *targets in _pixel_blocks(v, encoder, chunk):
+            for k, (r, e) in enumerate(zip(restore(x), targets)):
+                out[k, part] = residual(r, e)
+        return out
+
+    on_cpu = v.f2.device.type == "cpu"
+    psi = in_fitting_chunks("pixels", residuals, 2048 if on_cpu else 32768)
+    return psi[0], psi[1]
 
 
 # %% ../../nbs/papers/41_mafr.ipynb #cbf7cb48

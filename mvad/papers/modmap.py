@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from jaxtyping import Bool, Float, Int
 from ..core.anomaly_map import aggregate, gaussian_smooth, mask_map, upsample
+from ..core.computing import accelerated
 from ..core.crossmodal import MappingMLP, Modulator
 from ..core.evaluate import Clock
 from ..core.sample import MvadError, PreparedSample, Sample
@@ -271,12 +272,13 @@ def best_distances(
     if ensemble == "others":
         sources = [s for s in sources if s != target] or [target]
     best = None
+    to_depth, to_image = accelerated(nets.to_depth.forward), accelerated(nets.to_image.forward)
     for s in sources:
         f = [x.f_i[s, tokens], x.f_d[s, tokens]]
         if table is not None:
             # gamma * f + beta of this pair, Eq. 5
             f = [torch.addcmul(b[s, target], g[s, target], y) for (g, b), y in zip(table, f)]
-        predicted = nets.to_depth(f[0]), nets.to_image(f[1])
+        predicted = to_depth(f[0]), to_image(f[1])
         psi = [
             1 - (p * unit).sum(-1) / p.norm(dim=-1).clamp_min(1e-8)
             for p, unit in zip(predicted, observed)

@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from ..core.files import WriteError, locked, write_text
-from ..core.registry import method_entries
-from ..core.sample import MvadError
+from ..core.registry import method_entries, method_entry
+from ..core.sample import MvadError, did_you_mean
 from .specs import SPECS, TableSpec
 from .tables import find_table
 from ..runs.execute import papermill, require_limit
@@ -65,12 +65,51 @@ def _code_of(method: str, dataset: str) -> str:
 def _runs_of(spec: TableSpec, dataset: str, categories, seeds, named: bool, **how) -> Iterator[Run]:
     """The runs of a table on one data set; `named`: it is not the table's own choice."""
     paint = {e.name for e in method_entries() if e.paints}
-    dtd = how.pop("dtd")
-    for method, variant in spec.runs("" if named else dataset):
+    dtd, variants = how.pop("dtd"), how.pop("variants")
+    for method, variant in _chosen(spec, spec.runs("" if named else dataset), variants):
         textures = dtd if method in paint else ""
         for category in _categories(dataset, how["root"], categories):
             for seed in dict.fromkeys(seeds):
                 yield Run(method, variant, dataset, category, seed, dtd=textures, **how)
+
+
+# %% ../../nbs/reproduce/51_plan.ipynb #ed946db1
+def _chosen(spec: TableSpec, runs: Sequence[tuple[str, str]], variants: Sequence[str]) -> list:
+    """Those (method, variant) that `variants` names, by variant, by method/variant or by row."""
+    if not variants:
+        return list(runs)
+    wanted = {
+        (row.method, row.variant)
+        for row in spec.rows
+        if {row.variant, f"{row.method}/{row.variant}", row.label} & set(variants)
+    }
+    return [run for run in runs if run in wanted]
+
+
+def _check_variants(specs: Sequence[TableSpec], variants: Sequence[str]) -> None:
+    """Refuse a variant or row that no table here has, and a table that would lose all its runs."""
+    rows = [row for spec in specs for row in spec.rows if row.variant]
+    known = list(dict.fromkeys(name for row in rows for name in (row.variant, row.label)))
+    known += [f"{row.method}/{row.variant}" for row in rows]
+    for name in variants:
+        if name not in known:
+            expected, fix = ", ".join(known[:12]), did_you_mean(name, known)
+            raise MvadError("no such variant here", found=name, expected=expected, fix=fix)
+    for spec in specs:
+        if not _chosen(spec, spec.runs(), variants):
+            what, found = f"{spec.name} has none of the named variants", ", ".join(variants)
+            expected = ", ".join(variant for _, variant in spec.runs())
+            raise MvadError(what, found=found, expected=expected)
+
+
+def _check_epochs(runs: Sequence[tuple[str, str]], epochs: int) -> None:
+    """Refuse epochs where a run of these methods and variants knows none."""
+    from mvad.core.evaluate import require_epochs
+    from mvad.runs.method_run import epoch_settings
+
+    require_epochs(epochs)
+    for method, variant in dict.fromkeys(runs) if epochs else ():
+        epoch_settings(method_entry(method).load().class_for(variant), epochs)
 
 
 # %% ../../nbs/reproduce/51_plan.ipynb #943ff0e7
@@ -85,6 +124,8 @@ def plan(
     protocol: str = "paper",
     seeds: Sequence[int] = (0,),
     threads: int | None = None,
+    variants: Sequence[str] = (),
+    **options,
 ) -> dict[str, dict[Run, Path]]:
     """The runs of each table and their folders below `out`.
 
@@ -94,6 +135,8 @@ def plan(
             that paint defects. Without a root the embedded objects are used.
         categories: by default all under the root, or two embedded ones.
         threads: that each run computes with; by default as its scale says.
+        variants: only these of the tables, by their own names or those of their rows.
+        options: of each run: `epochs`, `precision`, `compiled`, `cudnn_benchmark`.
 
     Example: `plan([SPECS["cfm/6"]], Path("out"), scale="smoke", seeds=(0, 1))`
     """
@@ -101,6 +144,7 @@ def plan(
     dtd = _folder(roots.pop("dtd", ""))
     used, plans, hashes = set(), {}, {}
     threads = threads_for(scale, threads)
+    _check_variants(specs, variants)
     for spec in specs:
         names = (dataset,) if dataset else spec.datasets
         used |= set(names)
@@ -112,6 +156,7 @@ def plan(
         for name in names:
             root = _folder(roots.get(name, roots.get("", "")))
             how = dict(protocol=protocol, scale=scale, root=root, dtd=dtd, threads=threads)
+            how |= dict(variants=variants) | options
             for r in _runs_of(spec, name, categories, seeds, bool(dataset), **how):
                 code, data = (r.method, name), (name, root, r.category, r.dtd)
                 if code not in hashes:
@@ -119,7 +164,9 @@ def plan(
                 if data not in hashes:
                     hashes[data] = run_data_hash(r)
                 plans[spec.name][r] = out / "runs" / address(r, hashes[code], hashes[data])
-    _check_used(set(roots) - {""}, used, dtd, [r for p in plans.values() for r in p])
+    every = [r for p in plans.values() for r in p]
+    _check_epochs([(r.method, r.variant) for r in every], options.get("epochs", 0))
+    _check_used(set(roots) - {""}, used, dtd, every)
     return plans
 
 
@@ -239,6 +286,7 @@ def reproduce(
 
     Example: `reproduce([SPECS["cfm/6"]], "out", scale="smoke", categories=["puck"])`
     """
+    from mvad.core.computing import Computing
     from mvad.core.detector import settings_from
     from mvad.core.evaluate import RunSettings
 
@@ -247,7 +295,9 @@ def reproduce(
     executes = executor_for(executor, jobs, address=address, gpus=gpus, cores=cores)
     require_limit(limit)
     told = {k: which[k] for k in ("scale", "protocol") if k in which}
-    settings_from(RunSettings, method="", device=device, **told)  # refused before any work
+    settings_from(RunSettings, method="", **told)  # refused before any work
+    options = {k: which[k] for k in ("precision", "compiled", "cudnn_benchmark") if k in which}
+    Computing(**options).require_possible(device, here=executes.here)
     with only_runner(out):
         plans = plan(specs, out, **which)
         runs = {r: folder for p in plans.values() for r, folder in p.items()}

@@ -34,6 +34,7 @@ __all__ = [
     "run_notebook",
     "progress_file",
     "failed_before",
+    "drop_training",
     "execute",
 ]
 
@@ -132,7 +133,7 @@ _OUTSIDE = (OSError, WriteError, MemoryError, ImportError)
 
 def _machine_gave_out(error: BaseException) -> bool:
     """Whether torch says that memory or a GPU failed; not all of that has a class of its own."""
-    said = re.search("CUDA|cuDNN|CUBLAS|NCCL|allocate memory", str(error))
+    said = re.search("CUDA|cuDNN|CUBLAS|NCCL|allocate memory|out of memory", str(error))
     return isinstance(error, RuntimeError) and bool(said)
 
 
@@ -383,6 +384,13 @@ def failed_before(folder: Path, run: Run) -> Outcome | None:
 
 
 # %% ../../nbs/runs/48_execute.ipynb #65faa2d0
+def drop_training(folder: Path) -> None:
+    """Remove from a finished run's folder what only an unfinished training needs."""
+    from mvad.core.training import remove_training
+
+    remove_training(folder / "training.safetensors")
+
+
 def _set_aside_damaged(part: Path) -> None:
     """Put aside what an earlier attempt saved and a power cut damaged."""
     saved = sorted(part.glob("*.safetensors"))
@@ -407,6 +415,7 @@ def _finish(part: Path, folder: Path, took: str) -> None:
         shutil.rmtree(folder)  # it holds no valid record, or we would not be here
     os.replace(part, folder)
     sync_folder(folder.parent)
+    drop_training(folder)
 
 
 # %% ../../nbs/runs/48_execute.ipynb #ae0d60af
@@ -415,7 +424,11 @@ def _parameters_of_run(run: Run, out: Path, device: str, table: str) -> dict:
     names = ("dataset", "root", "category", "variant", "protocol", "scale", "seed")
     told = {name: getattr(run, name) for name in names}
     told |= dict(table=table, device=device, out=str(out))
-    return told | ({"dtd": run.dtd} if run.dtd else {})
+    usual = Run(run.method, run.variant, run.dataset, run.category)
+    for name in ("dtd", "epochs", "precision", "compiled", "cudnn_benchmark"):
+        if getattr(run, name) != getattr(usual, name):
+            told[name] = getattr(run, name)
+    return told
 
 
 def execute(
@@ -444,10 +457,11 @@ def execute(
         how = dict(engine=engine, progress=progress, timings=timings, cached=cached, limit=limit)
         how["threads"] = run.threads
         run_notebook(notebook_of(run.method), part / NOTEBOOK, told, **how)
-        if valid_record(part, run) is None:
+        record = valid_record(part, run)
+        if record is None:
             what = "the notebook left no valid record"
             raise MvadError(what, file=part, expected=f"a record of {run}")
-        keep_timings(progress, timings, run.category)
+        keep_timings(progress, timings, run.category, record["measured"].get("gpu_bytes", 0.0))
         _finish(part, folder, f"done after {time.monotonic() - start:.1f} s")
     except Exception as e:
         return _failed(run, part, e, time.monotonic() - start)

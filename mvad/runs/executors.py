@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -17,7 +19,8 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from ..core.sample import MvadError, require
-from .execute import execute, failed_before, progress_file, run_environment
+from .execute import drop_training, execute, failed_before, progress_file
+from .execute import run_environment
 from .progress import Watch, read_timings, show_progress, timings_file
 from .run import Outcome, Run, valid_record
 
@@ -27,6 +30,9 @@ __all__ = [
     "EXECUTORS",
     "InSequence",
     "run_job",
+    "cores_here",
+    "runs_a_gpu",
+    "places_here",
     "shares",
     "InProcesses",
     "connect",
@@ -48,6 +54,11 @@ class InSequence:
     """
 
     places = 1
+    here = True  # on this machine, whose device can be looked at before any work
+
+    def fitted(self, runs: Sequence[Run], device: str) -> tuple[InSequence, str]:
+        """Itself: one run fits, or none does."""
+        return self, ""
 
     def execute_all(self, todo: dict[Run, Path], watch: Watch, how: dict) -> Iterator[Outcome]:
         """Yield the outcome of each run as it ends."""
@@ -71,11 +82,23 @@ def run_job() -> None:
     warnings.showwarning = _note_warning
     _follow_parent()
     job = json.loads(sys.stdin.read())
-    o = execute(Run(**job["run"]), Path(job["folder"]), **job["how"])
+    o = _execute_here(Run(**job["run"]), Path(job["folder"]), job["how"])
     told = dict(
         folder=str(o.folder), status=o.status, says=o.says, error=o.error, seconds=o.seconds
     )
     print(json.dumps(told))
+
+
+def _execute_here(run: Run, folder: Path, how: dict) -> Outcome:
+    """`execute`, unless this machine cannot do what the run asks of its device."""
+    from mvad.core.computing import Computing
+
+    try:
+        Computing.of(run).require_possible(how.get("device", "cpu"))
+    except MvadError as e:
+        error = f"on {platform.node() or 'this machine'}: {e}; the next call tries again"
+        return Outcome(run, folder, "failed", "failed", error)
+    return execute(run, folder, **how)
 
 
 def _note_warning(message, *args, **kwargs) -> None:
@@ -103,6 +126,85 @@ def _follow_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+# %% ../../nbs/runs/49_executors.ipynb #6e873008
+def _quota(folder: Path) -> float:
+    """The cores that a control group (version 2) allows; infinity where it sets no limit."""
+    try:
+        allowed, period = (folder / "cpu.max").read_text().split()
+        return float(allowed) / float(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf  # "max", or another system
+
+
+def cores_here(
+    groups: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")
+) -> int:
+    """The cores that this process may use: bound to it, and within its control group's limit.
+
+    >>> cores_here() >= 1
+    True
+    """
+    bound = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        bound = len(os.sched_getaffinity(0))
+    folders = [groups]
+    try:
+        folders += [groups / line.split(":")[2].strip("/") for line in mine.read_text().split()]
+    except (OSError, IndexError):
+        pass
+    return max(1, int(min(bound, *map(_quota, folders))))
+
+
+# %% ../../nbs/runs/49_executors.ipynb #cf5028b0
+_CONTEXT = 600 * 2**20  # bytes of a GPU that a process needs before its first tensor
+
+
+def _gpu_memory() -> float:
+    """Bytes of the smallest GPU here, as the driver says them; 0 where it says nothing."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return 2**20 * min(map(float, told.stdout.split()))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return 0.0
+
+
+def runs_a_gpu(runs: Iterable[Run], device: str, memory: float | None = None) -> tuple[int, str]:
+    """How many of some runs share a GPU, and why.
+
+    Args:
+        memory: bytes of the GPU; by default what the driver says.
+    """
+    known = [read_timings(timings_file(run, device)).gpu_bytes for run in runs]
+    if not all(known):
+        return 1, "the memory of a run is not known before the first has ended"
+    memory = _gpu_memory() if memory is None else memory
+    needed = max(known) + _CONTEXT
+    told = f"a run held {max(known) / 2**30:.1f} of {memory / 2**30:.0f} GB"
+    return max(1, int(0.9 * memory / needed)), told
+
+
+def places_here(asked: int, runs: Sequence[Run], device: str = "cpu", **machine) -> tuple[int, str]:
+    """How many runs at a time this machine holds, of those asked for, and why, in a line.
+
+    Args:
+        machine: `cores`, `gpus` (their names) and `memory` (of each), where they are known.
+
+    >>> places_here(4, [Run("cfm", "ours", "mvtec3d", "puck", threads=8)], cores=16)
+    (2, '2 runs at a time: 16 cores, 8 threads a run')
+    """
+    cores = machine.get("cores") or cores_here()
+    threads = max(run.threads for run in runs)
+    places, why = max(1, cores // threads), f"{cores} cores, {threads} threads a run"
+    if device.startswith("cuda"):
+        gpus = machine.get("gpus") or (_gpus_here() if device == "cuda" else [device])
+        shared, told = runs_a_gpu(runs, device, machine.get("memory"))
+        places = min(places, shared * max(1, len(gpus)))
+        why += f", {len(gpus)} GPUs with {shared} at a time each ({told})"
+    places = min(asked, places)
+    return places, f"{places} run{'s' if places > 1 else ''} at a time: {why}"
 
 
 # %% ../../nbs/runs/49_executors.ipynb #75028de1
@@ -140,10 +242,15 @@ class InProcesses:
     """
 
     places: int
+    here = True
+
+    def fitted(self, runs: Sequence[Run], device: str) -> tuple[InProcesses, str]:
+        """The executor with as many places as this machine holds, and why, in a line."""
+        places, why = places_here(self.places, runs, device)
+        return InProcesses(places), why
 
     def execute_all(self, todo: dict[Run, Path], watch: Watch, how: dict) -> Iterator[Outcome]:
         """Yield the outcome of each run as it ends."""
-        import subprocess
         from concurrent.futures import ThreadPoolExecutor, as_completed
         from queue import SimpleQueue
 
@@ -220,18 +327,24 @@ class _Cluster:
     Args:
         places: runs at a time, where the cluster is this machine alone.
         address: of the cluster; None: Ray starts one here, Slurm is asked for its own.
-        gpus, cores: of one run; by default one core, and one GPU if the device is one.
+        gpus, cores: of one run; by default a core for each of its threads, and one GPU if the
+            device is one.
     """
 
     places: int = 1
     address: str | None = None
     gpus: float | None = None
     cores: int | None = None
+    here = False  # a login node need not have what its workers have
 
-    def per_run(self, device: str) -> tuple[float, int]:
-        """(GPUs, cores) of one run."""
+    def fitted(self, runs: Sequence[Run], device: str) -> tuple[_Cluster, str]:
+        """Itself: the cluster knows what its machines hold."""
+        return self, ""
+
+    def per_run(self, device: str, runs: Iterable[Run] = ()) -> tuple[float, int]:
+        """(GPUs, cores) of each of some runs."""
         gpus = float(device.startswith("cuda")) if self.gpus is None else self.gpus
-        return gpus, self.cores or 1
+        return gpus, self.cores or max((run.threads for run in runs), default=1)
 
 
 # %% ../../nbs/runs/49_executors.ipynb #dcccd61b
@@ -291,7 +404,7 @@ class RayCluster(_Cluster):
 
     def execute_all(self, todo: dict[Run, Path], watch: Watch, how: dict) -> Iterator[Outcome]:
         """Yield the outcome of each run as it ends."""
-        gpus, cores = self.per_run(how.get("device", "cpu"))
+        gpus, cores = self.per_run(how.get("device", "cpu"), todo)
         ray = connect(self.address, self.places * cores)
         try:
             _check_nodes(ray.nodes(), gpus, cores)
@@ -356,7 +469,7 @@ class SlurmCluster(_Cluster):
         """Yield the outcome of each run as it ends."""
         import submitit
 
-        gpus, cores = self.per_run(how.get("device", "cpu"))
+        gpus, cores = self.per_run(how.get("device", "cpu"), todo)
         logs = next(iter(todo.values())).parent.parent / "slurm"
         slurm = submitit.AutoExecutor(folder=logs, cluster=self.address or "slurm")
         slurm.update_parameters(**_slurm_parameters(how.get("limit") or 0, gpus, cores))
@@ -461,11 +574,16 @@ def run_all(
     executor, todo, outcomes = executor or InSequence(), dict(runs), {}
     for run, folder in todo.items():
         if valid_record(folder, run) is not None:
+            drop_training(folder)  # a kill may have been faster
             outcomes[run] = Outcome(run, folder, "skipped")
         elif not retry_failed and (failure := failed_before(folder, run)):
             outcomes[run] = failure
     left = {r: f for r, f in todo.items() if r not in outcomes}
     expected = _expected_seconds(left, how.get("device", "cpu"))
+    if left:
+        executor, why = executor.fitted(list(left), how.get("device", "cpu"))
+        if why and progress:
+            print(f"mvad: note: {why}", file=sys.stderr)
     watch = Watch(len(todo), executor.places, expected.get)
     watch.finished, watch.waiting = len(outcomes), set(left)
     with show_progress(watch, title, show=progress and bool(left)):

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..core.detector import Detector
 from ..core.evaluate import Clock, Result, RunSettings, make_record, stable_hash, write_record
 from ..core.files import cache_root
 from ..core.geometry import border_points
 from ..core.registry import MethodEntry, method_entry
-from ..core.sample import Sample
+from ..core.sample import Sample, require
+from ..core.training import remove_training
 from ..data.base import Dataset, list_categories, data_hash, few_shot, load_dataset
 from ..data.embedded import embedded_root, organised_root
 from .verbs import cache_for
@@ -25,6 +27,9 @@ from .verbs import cache_for
 __all__ = [
     "RENDERED_SCANS",
     "EYECANDIES_UNIT",
+    "TRAINING",
+    "epoch_settings",
+    "option_settings",
     "RunData",
     "rendered_root",
     "is_shrunk",
@@ -35,6 +40,50 @@ __all__ = [
     "describe_textures",
     "record_run",
 ]
+
+
+# %% ../../nbs/runs/45a_method_run.ipynb #8be0fcd3
+def epoch_settings(cls: type[Detector], epochs: int) -> dict:
+    """The settings by which a method trains for so many epochs; none for 0, which means its own.
+
+    Raises:
+        MvadError: for a method that knows no epochs.
+
+    Example:
+        >>> from mvad.baselines.reverse_distillation import ReverseDistillation
+        >>> epoch_settings(ReverseDistillation, 2)
+        {'epochs': 2, 'steps': None}
+    """
+    known = {each.name for each in fields(cls.Settings)}
+    if not epochs:
+        return {}
+    found = "a training that counts steps" if "steps" in known else "a method without a training"
+    details = dict(found=found, fix="leave --epochs out, or name others with --variant")
+    require("epochs" in known, f"{cls.__name__} has no epochs", **details)
+    return {"epochs": epochs, "steps": None} if "steps" in known else {"epochs": epochs}
+
+
+def _in_unit(settings, unit: float):
+    """The settings for data whose lengths are to be multiplied with `unit`."""
+    if unit == 1:
+        return settings
+    if hasattr(settings, "shrink"):
+        return replace(settings, shrink=unit)
+    if hasattr(settings, "radii"):
+        return replace(settings, radii=tuple(r / unit for r in settings.radii))
+    return settings
+
+
+def option_settings(cls: type[Detector], run: RunSettings) -> dict:
+    """The settings that say in a method's own words what the run's options say.
+
+    Example: `option_settings(CFM, RunSettings("cfm", compiled=True)) == {"compiled": True}`
+    """
+    found = epoch_settings(cls, run.epochs)
+    if not {"precision", "compiled"} <= {each.name for each in fields(cls.Settings)}:
+        return found
+    found |= {"precision": "bf16"} if run.precision == "bf16" else {}
+    return found | ({"compiled": True} if run.compiled else {})
 
 
 # %% ../../nbs/runs/45a_method_run.ipynb #fcad6c07
@@ -48,6 +97,7 @@ class RunData:
         unit: what the data's lengths are multiplied with.
         rendered: whether the views are rendered from scans.
         changes: settings of the method that the data decide.
+        gpu_bytes: what was held of a GPU's memory, stage by stage; 0 where there is none.
 
     Example: `load_run(RunSettings("cfm", scale="smoke")).settings(CFM, epochs=2).epochs == 2`
     """
@@ -57,6 +107,7 @@ class RunData:
     unit: float = 1.0
     rendered: bool = False
     changes: dict = field(default_factory=dict)
+    gpu_bytes: list[int] = field(default_factory=list)
 
     @property
     def train(self) -> Dataset:
@@ -77,15 +128,9 @@ class RunData:
         """The settings of the run for a method's class, as its scale, variant and data say."""
         run = self.run
         asked = (run.scale, run.variant, run.protocol, run.seed)
-        about = dict(dataset=run.dataset, views=len(self.train[0].views))
-        settings = cls.settings_for(*asked, **about, **self.changes, **changes)
-        if self.unit == 1:
-            return settings
-        if hasattr(settings, "shrink"):
-            return replace(settings, shrink=self.unit)
-        if hasattr(settings, "radii"):
-            return replace(settings, radii=tuple(r / self.unit for r in settings.radii))
-        return settings
+        options = option_settings(cls.class_for(run.variant), run) | self.changes | changes
+        options |= dict(dataset=run.dataset, views=len(self.train[0].views))
+        return _in_unit(cls.settings_for(*asked, **options), self.unit)
 
     def detector(self, cls: type[Detector], settings=None, **options) -> Detector:
         """A detector for the run that has learned nothing yet.
@@ -102,8 +147,9 @@ class RunData:
             from mvad.data.dtd import DTDTextures
 
             options.setdefault("textures", DTDTextures(run.dtd))
-        settings = settings or self.settings(cls)
-        return cls_of_variant(settings, device=run.device, **options)
+        detector = cls_of_variant(settings or self.settings(cls), device=run.device, **options)
+        detector.computing = run.computing
+        return detector
 
 
 # %% ../../nbs/runs/45a_method_run.ipynb #bc5a325f
@@ -221,6 +267,9 @@ def load_run(run: RunSettings, splits=(), **options) -> RunData:
 
 
 # %% ../../nbs/runs/45a_method_run.ipynb #c3f47199
+TRAINING = "training.safetensors"  # beside the record, while it is unfinished
+
+
 def training_losses(detector: Detector) -> list[np.ndarray]:
     """The loss of each step, phase by phase: of an ensemble the mean over its models."""
     models = getattr(detector, "models", None)
@@ -254,9 +303,13 @@ def fit_run(detector: Detector, data: RunData, *learned: Sequence[Sample]) -> Cl
     learned = list(learned) or data.learned
     if shots := getattr(detector.settings, "shots", 0):
         learned = [few_shot(split, shots, seed=run.seed) for split in learned]
-    options = {"checkpoint": Path(run.out) / "training.safetensors"} if run.out else {}
+    options = {"checkpoint": Path(run.out) / TRAINING} if run.out else {}
+    if cache := getattr(detector, "cache", None):
+        views = sum(map(len, data.splits.values())) * len(data.train[0].views)
+        cache.store.working_set.expect(views)
     with clock("fit"):
         detector.fit(*learned, **options)
+    data.gpu_bytes.append(torch.cuda.max_memory_reserved())
     print(detector.encoders())
     print(f"{len(learned[0])} samples, {clock.seconds['fit']:.0f} s")
     for losses in training_losses(detector):
@@ -280,6 +333,8 @@ def record_run(
 ) -> Path | None:
     """Write a run's checkpoint, examples and record, if it names a folder for them.
 
+    What an interrupted training would go on from is removed then.
+
     Args:
         curves: keep the PRO curve of the examples' maps, too.
 
@@ -297,4 +352,10 @@ def record_run(
     if method_entry(run.method).paints:
         encoders = {**encoders, "textures": describe_textures(detector)}
     hashes = {"data": data_hash(*data.splits.values())}
-    return write_record(run.out, make_record(run, result, hashes, encoders))
+    most = max(torch.cuda.max_memory_reserved(), *data.gpu_bytes, 0)
+    if most:
+        result.measured["gpu_bytes"] = most
+    path = write_record(run.out, make_record(run, result, hashes, encoders))
+    if not run.out.endswith(".part"):  # a runner's folder, which is not yet safe
+        remove_training(Path(run.out) / TRAINING)
+    return path

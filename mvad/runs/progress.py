@@ -114,6 +114,7 @@ class Timings:
         own: {phase: seconds} without those for frozen features, in order.
         frozen: {phase: seconds} for frozen features, where no cache has them.
         categories: those whose features a cache should have.
+        gpu_bytes: the most that a run held of a GPU's memory; 0: not known.
 
     Example:
         >>> Timings().after({"0": 4.0, "1 CFM": 60.0}, {"0": 3.0}, "puck").expected(cached=True)
@@ -123,20 +124,22 @@ class Timings:
     own: dict[str, float] = field(default_factory=dict)
     frozen: dict[str, float] = field(default_factory=dict)
     categories: tuple[str, ...] = ()
+    gpu_bytes: float = 0.0
 
     def expected(self, cached: bool) -> dict[str, float]:
         """{phase: seconds} of a run whose frozen features are in a cache or are not."""
         frozen = {} if cached else self.frozen
         return {phase: own + frozen.get(phase, 0.0) for phase, own in self.own.items()}
 
-    def after(self, seconds: dict, frozen: dict, category: str) -> Timings:
+    def after(self, seconds: dict, frozen: dict, category: str, gpu_bytes: float = 0.0) -> Timings:
         """These timings after another run, of `category`."""
         own = {phase: t - frozen.get(phase, 0.0) for phase, t in seconds.items()}
         if sum(frozen.values()) < sum(self.frozen.values()) / 2:
             frozen = self.frozen  # this run had most of them from a cache
         phases = [p for p in (*self.own, *own) if p in own or frozen.get(p)]
         own = {p: own.get(p, 0.0) for p in phases}
-        return Timings(own, frozen, tuple(sorted({*self.categories, category})))
+        most = max(gpu_bytes, self.gpu_bytes)
+        return Timings(own, frozen, tuple(sorted({*self.categories, category})), most)
 
 
 # %% ../../nbs/runs/47a_progress.ipynb #ad89031b
@@ -214,6 +217,7 @@ class Forecast:
 def timings_file(run: Run, device: str) -> Path:
     """Where the timings of this kind of run (all but category and seed) are kept."""
     kind = (run.method, run.variant, run.dataset, run.scale, run.protocol, run.data, device)
+    kind += run.options()
     name = "-".join(re.sub(r"[^\w.]+", "_", part) for part in kind)
     return cache_root() / "timings" / f"{name}.json"
 
@@ -223,7 +227,8 @@ def read_timings(path: str | Path) -> Timings:
     try:
         told = json.loads(Path(path).read_text(encoding="utf-8"))
         own, frozen = ({p: float(t) for p, t in told[k].items()} for k in ("own", "frozen"))
-        return Timings(own, frozen, tuple(told["categories"]))
+        gpu_bytes = float(told.get("gpu_bytes", 0.0))
+        return Timings(own, frozen, tuple(told["categories"]), gpu_bytes)
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return Timings()
 
@@ -233,14 +238,16 @@ def _write(path: str | Path, told: dict) -> None:
         write_text(path, json.dumps(told), sync=False)
 
 
-def keep_timings(progress: str | Path, timings: str | Path, category: str) -> None:
-    """Keep the seconds of a run that has ended well for the next ones of its kind."""
+def keep_timings(
+    progress: str | Path, timings: str | Path, category: str, gpu_bytes: float = 0.0
+) -> None:
+    """Keep what a run took that has ended well, seconds and memory, for the next of its kind."""
     try:
         told = json.loads(Path(progress).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     if told.get("seconds") and not told.get("resumed"):
-        after = read_timings(timings).after(told["seconds"], told["frozen"], category)
+        after = read_timings(timings).after(told["seconds"], told["frozen"], category, gpu_bytes)
         _write(timings, asdict(after))
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
-from ..core.sample import MvadError, require
+from ..core.sample import MvadError, require, require_known
 
 # %% auto #0
 __all__ = [
@@ -128,10 +128,17 @@ class Run:
     root: str = ""  # folder of the data; "": the embedded objects
     dtd: str = ""  # folder of textures, for methods that paint; "": procedural ones
     threads: int = 1  # that compute; with other numbers of them sums are rounded differently
+    epochs: int = 0  # of the training; 0: the method's own
+    precision: str = "fp32"  # or tf32, bf16
+    compiled: bool = False  # networks go through torch.compile
+    cudnn_benchmark: bool = False
 
     def __post_init__(self):
+        from mvad.core.computing import PRECISIONS
+
         known = isinstance(self.seed, int) and 0 <= self.seed < 2**63
         require(known, "not a seed", found=self.seed, expected="0, 1, 2 ...")
+        require_known("precision", self.precision, PRECISIONS)
 
     @property
     def data(self) -> str:
@@ -143,8 +150,15 @@ class Run:
         told = asdict(self) | {"data": self.data}
         return {k: v for k, v in told.items() if k not in ("root", "dtd", "threads")}
 
+    def options(self) -> tuple[str, ...]:
+        """What it computes in another way than usual, in words."""
+        from mvad.core.evaluate import option_words
+
+        return option_words(asdict(self))
+
     def __str__(self) -> str:
-        return f"{self.method} {self.variant}, {self.category}, seed {self.seed}"
+        named = f"{self.method} {self.variant}", self.category, f"seed {self.seed}"
+        return ", ".join([*named, *self.options()])
 
 
 # %% ../../nbs/runs/47_run.ipynb #e7aabcc6
@@ -290,13 +304,14 @@ LOG = "run.log"  # what the kernel printed, and when the run began and ended, at
 
 def require_record(folder: Path, run: Run) -> dict:
     """The record in a run's folder. Raises `MvadError` unless it is whole and of this run."""
-    from mvad.core.evaluate import read_record
+    from mvad.core.evaluate import RUN_OPTIONS, read_record
 
     found = list(folder.glob("*.record.json"))
     one, fix = len(found) == 1, "run it again"
     require(one, "a run has one record", file=folder, found=f"{len(found)} records", fix=fix)
     record = read_record(found[0])
-    same = {k: record["run"].get(k) for k in run.settings()} == run.settings()
+    told = RUN_OPTIONS | record["run"]  # records of before do not name them
+    same = {k: told.get(k) for k in run.settings()} == run.settings()
     what = "the record is another run's"
     require(same, what, file=found[0], found=record["run"], expected=run.settings(), fix=fix)
     return record

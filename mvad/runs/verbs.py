@@ -8,6 +8,7 @@ from __future__ import annotations
 from inspect import signature
 from pathlib import Path
 
+from ..core.computing import Computing
 from ..core.detector import Detector
 from ..core.registry import detector_class, method_entry
 from ..core.training import checkpoint_header
@@ -29,6 +30,7 @@ def create_detector(
     dataset: str = "",
     views: int = 1,
     cached: bool = True,
+    computing: Computing | None = None,
     **changes,
 ) -> Detector:
     """A detector that has learned nothing yet, with the settings of a run.
@@ -40,10 +42,12 @@ def create_detector(
         protocol: "paper" (as the text says) or "released" (as the authors' code does).
         dataset, views: what the data are, where a method's settings depend on it.
         cached: keep frozen features on disk, so that none is computed twice.
+        computing: its precision, and whether networks are compiled; exact unless given.
         changes: single settings by name.
 
     Raises:
-        MvadError: for a name, scale, variant, protocol or setting that is not known.
+        MvadError: for a name, scale, variant, protocol or setting that is not known, and for what
+            the device cannot do.
 
     Example:
         >>> create_detector("cfm", scale="smoke").settings.epochs
@@ -54,7 +58,11 @@ def create_detector(
     run = {"scale": scale, "variant": variant, "protocol": protocol, "seed": seed}
     settings = cls.settings_for(**run, dataset=dataset or entry.home, views=views, **changes)
     runs = cls.class_for(variant)
-    return runs(settings, device=device, **cache_for(runs, cached))
+    if computing:
+        computing.require_possible(device)
+    detector = runs(settings, device=device, **cache_for(runs, cached))
+    detector.computing = computing
+    return detector
 
 
 def cache_for(cls: type[Detector], cached: bool = True) -> dict:
@@ -71,6 +79,7 @@ def cache_for(cls: type[Detector], cached: bool = True) -> dict:
     return {"cache": FeatureCache()} if cached and takes else {}
 
 
+# %% ../../nbs/runs/45_verbs.ipynb #aca5ba6d
 def load_detector(path: str | Path, device: str = "cpu", *, cached: bool = True) -> Detector:
     """The detector in a checkpoint, whatever its method.
 

@@ -49,7 +49,7 @@ ABOUT = set(
     "shape dtype requires_grad ndim grad_fn is_leaf layout itemsize is_sparse is_quantized is_meta"
     " is_nested names nbytes size dim numel stride is_contiguous element_size is_floating_point"
     " is_complex is_inference __len__ __hash__ storage_offset requires_grad_ retain_grad"
-    " register_hook _has_compatible_shallow_copy_type _group_tensors_by_device_and_dtype"
+    " register_hook _has_compatible_shallow_copy_type"
     " is_set_to is_same_size _is_view data_ptr untyped_storage record_stream".split()
 )
 # these take no tensor of another device, not even a single number
@@ -622,6 +622,19 @@ def _pin_memory(tensor: Tensor, *args) -> Tensor:
     return pinned
 
 
+def _grouping(group: Callable) -> Callable:
+    "Torch's table of tensors by device and type, with the device that is pretended in its keys."
+
+    def grouped(*args):
+        table = {}
+        for (device, kind), entry in group(*args).items():
+            first = next(t for t in tensors_in(entry))
+            table[CUDA if on_device(first) else device, kind] = entry
+        return table
+
+    return grouped
+
+
 def _patches(gpu: PretendedCuda) -> Iterator:
     "All that is put in another's place as long as the device is pretended."
     import safetensors.torch
@@ -640,6 +653,8 @@ def _patches(gpu: PretendedCuda) -> Iterator:
         if hasattr(torch.optim.Optimizer, name):
             yield replace(torch.optim.Optimizer, name, lambda optimiser: None)
 
+    by_device = "_group_tensors_by_device_and_dtype"
+    yield replace(torch._C, by_device, _grouping(getattr(torch._C, by_device)))
     new_parameter = torch.nn.Parameter.__new__
 
     def parameter(cls, data=None, *args, **kwargs):

@@ -31,6 +31,7 @@ def name(path: Path) -> str:
 def smoke(path: Path, out: Path) -> dict:
     "The smallest scale, as parameters that this notebook knows."
     least = {"scale": "smoke", "out": str(out), "categories": ["puck", "tile"], "seeds": [0]}
+    least["methods"] = ["cfm", "idif"]
     return {k: v for k, v in least.items() if k in nbrun.parameters_of(path)}
 
 

@@ -475,7 +475,7 @@ def sinkhorn(
         >>> q = sinkhorn(torch.randn(40, 6).tanh(), temperature=0.05)
     """
     q = torch.exp((logits.float() - 1) / temperature)
-    n = total(torch.tensor(float(len(q)), device=q.device))
+    n = total(q.new_full((), len(q)))
     q = q / total(q.sum()).clamp_min(1e-30)
     for _ in range(iterations):
         q = q / total(q.sum(0)).clamp_min(1e-30) / q.shape[1]
@@ -513,7 +513,7 @@ class Targets(nn.Module):
         logits = logits.float()
         out = torch.softmax((logits - self.centre) / temperature, 1)
         if self.how == "centring":
-            n = total(torch.tensor(float(len(logits)), device=logits.device)).clamp_min(1)
+            n = total(logits.new_full((), len(logits))).clamp_min(1)
             mean = total(logits.sum(0)) / n
             self.centre.mul_(self.momentum).add_(mean, alpha=1 - self.momentum)
         return out
@@ -823,7 +823,7 @@ def _history_row(run: DinoRun, step: int, rows: list[dict[str, Tensor]]) -> dict
     "A line of the history, averaged over micro-batches and processes; warns of a collapse."
     values = torch.stack([torch.stack([v.float() for v in row.values()]) for row in rows])
     mean = run.group.total(values.mean(0)) / run.group.world
-    row = {"step": step} | {k: round(float(v), 5) for k, v in zip(rows[0], mean)}
+    row = {"step": step} | {k: round(v, 5) for k, v in zip(rows[0], mean.tolist())}
     why = describe_collapse(row)
     if why and step >= run.s.warmup_epochs * run.s.epoch:
         where = "see `used`, `unsure`, `apart` and `varied` in the history"

@@ -815,6 +815,10 @@ d = {
                 "core/anomaly_map.html#_filter_separably",
                 "mvad/core/anomaly_map.py",
             ),
+            "mvad.core.anomaly_map._filter_tensors": (
+                "core/anomaly_map.html#_filter_tensors",
+                "mvad/core/anomaly_map.py",
+            ),
             "mvad.core.anomaly_map._flat_maps": (
                 "core/anomaly_map.html#_flat_maps",
                 "mvad/core/anomaly_map.py",
@@ -839,6 +843,10 @@ d = {
                 "core/anomaly_map.html#_product",
                 "mvad/core/anomaly_map.py",
             ),
+            "mvad.core.anomaly_map._require_finite": (
+                "core/anomaly_map.html#_require_finite",
+                "mvad/core/anomaly_map.py",
+            ),
             "mvad.core.anomaly_map._sum": (
                 "core/anomaly_map.html#_sum",
                 "mvad/core/anomaly_map.py",
@@ -857,6 +865,10 @@ d = {
             ),
             "mvad.core.anomaly_map.discrepancy": (
                 "core/anomaly_map.html#discrepancy",
+                "mvad/core/anomaly_map.py",
+            ),
+            "mvad.core.anomaly_map.filter_tensors": (
+                "core/anomaly_map.html#filter_tensors",
                 "mvad/core/anomaly_map.py",
             ),
             "mvad.core.anomaly_map.gaussian_operator": (
@@ -1198,10 +1210,6 @@ d = {
                 "core/detector.html#preparing",
                 "mvad/core/detector.py",
             ),
-            "mvad.core.detector.Preparing._warn": (
-                "core/detector.html#preparing._warn",
-                "mvad/core/detector.py",
-            ),
             "mvad.core.detector.Preparing.prepare": (
                 "core/detector.html#preparing.prepare",
                 "mvad/core/detector.py",
@@ -1218,11 +1226,23 @@ d = {
                 "core/detector.html#preparing.transform",
                 "mvad/core/detector.py",
             ),
+            "mvad.core.detector.Preparing.warn": (
+                "core/detector.html#preparing.warn",
+                "mvad/core/detector.py",
+            ),
             "mvad.core.detector._checked_maps": (
                 "core/detector.html#_checked_maps",
                 "mvad/core/detector.py",
             ),
             "mvad.core.detector._fitted": ("core/detector.html#_fitted", "mvad/core/detector.py"),
+            "mvad.core.detector._prepare_and_tell": (
+                "core/detector.html#_prepare_and_tell",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector._prepare_good": (
+                "core/detector.html#_prepare_good",
+                "mvad/core/detector.py",
+            ),
             "mvad.core.detector._readable": (
                 "core/detector.html#_readable",
                 "mvad/core/detector.py",
@@ -1243,6 +1263,10 @@ d = {
                 "core/detector.html#maps_on_images",
                 "mvad/core/detector.py",
             ),
+            "mvad.core.detector.prepare_in_turn": (
+                "core/detector.html#prepare_in_turn",
+                "mvad/core/detector.py",
+            ),
             "mvad.core.detector.require_good": (
                 "core/detector.html#require_good",
                 "mvad/core/detector.py",
@@ -1259,6 +1283,34 @@ d = {
                 "core/detector.html#settings_from",
                 "mvad/core/detector.py",
             ),
+        },
+        "mvad.core.device": {
+            "mvad.core.device._expanded_order": (
+                "core/device.html#_expanded_order",
+                "mvad/core/device.py",
+            ),
+            "mvad.core.device._pick_by_rounds": (
+                "core/device.html#_pick_by_rounds",
+                "mvad/core/device.py",
+            ),
+            "mvad.core.device._same_picks": ("core/device.html#_same_picks", "mvad/core/device.py"),
+            "mvad.core.device._way_to_pick": (
+                "core/device.html#_way_to_pick",
+                "mvad/core/device.py",
+            ),
+            "mvad.core.device.farthest_points": (
+                "core/device.html#farthest_points",
+                "mvad/core/device.py",
+            ),
+            "mvad.core.device.nearest_points": (
+                "core/device.html#nearest_points",
+                "mvad/core/device.py",
+            ),
+            "mvad.core.device.neighbour_weights": (
+                "core/device.html#neighbour_weights",
+                "mvad/core/device.py",
+            ),
+            "mvad.core.device.to_device": ("core/device.html#to_device", "mvad/core/device.py"),
         },
         "mvad.core.evaluate": {
             "mvad.core.evaluate.Clock": ("core/evaluate.html#clock", "mvad/core/evaluate.py"),
@@ -1415,6 +1467,10 @@ d = {
                 "core/evaluate.html#_plain_values",
                 "mvad/core/evaluate.py",
             ),
+            "mvad.core.evaluate._prepared_groups": (
+                "core/evaluate.html#_prepared_groups",
+                "mvad/core/evaluate.py",
+            ),
             "mvad.core.evaluate._region_areas": (
                 "core/evaluate.html#_region_areas",
                 "mvad/core/evaluate.py",
@@ -1478,6 +1534,12 @@ d = {
                 "mvad/core/evaluate.py",
             ),
         },
+        "mvad.core.farthest_kernel": {
+            "mvad.core.farthest_kernel.pick_by_kernel": (
+                "core/farthest_kernel.html#pick_by_kernel",
+                "mvad/core/farthest_kernel.py",
+            )
+        },
         "mvad.core.files": {
             "mvad.core.files.WriteError": ("core/files.html#writeerror", "mvad/core/files.py"),
             "mvad.core.files._expanded": ("core/files.html#_expanded", "mvad/core/files.py"),
@@ -1529,10 +1591,6 @@ d = {
                 "core/geometry.html#sparseoperator.__matmul__",
                 "mvad/core/geometry.py",
             ),
-            "mvad.core.geometry.SparseOperator._like": (
-                "core/geometry.html#sparseoperator._like",
-                "mvad/core/geometry.py",
-            ),
             "mvad.core.geometry.SparseOperator.chunks": (
                 "core/geometry.html#sparseoperator.chunks",
                 "mvad/core/geometry.py",
@@ -1560,6 +1618,10 @@ d = {
             ),
             "mvad.core.geometry._Csr.from_weights": (
                 "core/geometry.html#_csr.from_weights",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry._Csr.on_cpu": (
+                "core/geometry.html#_csr.on_cpu",
                 "mvad/core/geometry.py",
             ),
             "mvad.core.geometry._Csr.to_scipy": (
@@ -1595,6 +1657,10 @@ d = {
                 "core/geometry.html#_core_points",
                 "mvad/core/geometry.py",
             ),
+            "mvad.core.geometry._entries_of_rows": (
+                "core/geometry.html#_entries_of_rows",
+                "mvad/core/geometry.py",
+            ),
             "mvad.core.geometry._expanded_distance2": (
                 "core/geometry.html#_expanded_distance2",
                 "mvad/core/geometry.py",
@@ -1616,12 +1682,32 @@ d = {
                 "core/geometry.html#_near_cells",
                 "mvad/core/geometry.py",
             ),
+            "mvad.core.geometry._picked_rows": (
+                "core/geometry.html#_picked_rows",
+                "mvad/core/geometry.py",
+            ),
             "mvad.core.geometry._planes_through": (
                 "core/geometry.html#_planes_through",
                 "mvad/core/geometry.py",
             ),
+            "mvad.core.geometry._rows_of_entries": (
+                "core/geometry.html#_rows_of_entries",
+                "mvad/core/geometry.py",
+            ),
             "mvad.core.geometry._separable_operator": (
                 "core/geometry.html#_separable_operator",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry._sorted_product": (
+                "core/geometry.html#_sorted_product",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry._sorted_transpose": (
+                "core/geometry.html#_sorted_transpose",
+                "mvad/core/geometry.py",
+            ),
+            "mvad.core.geometry._taps_there": (
+                "core/geometry.html#_taps_there",
                 "mvad/core/geometry.py",
             ),
             "mvad.core.geometry.back_project": (
@@ -1994,6 +2080,14 @@ d = {
                 "core/preparation.html#preparationnotes.add",
                 "mvad/core/preparation.py",
             ),
+            "mvad.core.preparation.PreparationNotes.join": (
+                "core/preparation.html#preparationnotes.join",
+                "mvad/core/preparation.py",
+            ),
+            "mvad.core.preparation.PreparationNotes.look": (
+                "core/preparation.html#preparationnotes.look",
+                "mvad/core/preparation.py",
+            ),
             "mvad.core.preparation.PreparationNotes.preparation": (
                 "core/preparation.html#preparationnotes.preparation",
                 "mvad/core/preparation.py",
@@ -2143,6 +2237,30 @@ d = {
             "mvad.core.pseudo_anomaly.smooth_noise": (
                 "core/pseudo_anomaly.html#smooth_noise",
                 "mvad/core/pseudo_anomaly.py",
+            ),
+        },
+        "mvad.core.reading": {
+            "mvad.core.reading._Work": ("core/reading.html#_work", "mvad/core/reading.py"),
+            "mvad.core.reading._Work.__getitem__": (
+                "core/reading.html#_work.__getitem__",
+                "mvad/core/reading.py",
+            ),
+            "mvad.core.reading._Work.__init__": (
+                "core/reading.html#_work.__init__",
+                "mvad/core/reading.py",
+            ),
+            "mvad.core.reading._Work.__len__": (
+                "core/reading.html#_work.__len__",
+                "mvad/core/reading.py",
+            ),
+            "mvad.core.reading._as_it_is": ("core/reading.html#_as_it_is", "mvad/core/reading.py"),
+            "mvad.core.reading.read_ahead": (
+                "core/reading.html#read_ahead",
+                "mvad/core/reading.py",
+            ),
+            "mvad.core.reading.reader_workers": (
+                "core/reading.html#reader_workers",
+                "mvad/core/reading.py",
             ),
         },
         "mvad.core.registry": {
@@ -2448,6 +2566,10 @@ d = {
             ),
             "mvad.core.training._raw_header": (
                 "core/training.html#_raw_header",
+                "mvad/core/training.py",
+            ),
+            "mvad.core.training._require_number": (
+                "core/training.html#_require_number",
                 "mvad/core/training.py",
             ),
             "mvad.core.training._require_unchanged": (
@@ -5663,6 +5785,10 @@ d = {
                 "encoders/features.html#normals_of",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features.on_host": (
+                "encoders/features.html#on_host",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features.pack_entry": (
                 "encoders/features.html#pack_entry",
                 "mvad/encoders/features.py",
@@ -5737,6 +5863,10 @@ d = {
                 "encoders/lifted.html#lifted.e3",
                 "mvad/encoders/lifted.py",
             ),
+            "mvad.encoders.lifted.Lifted.nbytes": (
+                "encoders/lifted.html#lifted.nbytes",
+                "mvad/encoders/lifted.py",
+            ),
             "mvad.encoders.lifted.Lifted.redrawn": (
                 "encoders/lifted.html#lifted.redrawn",
                 "mvad/encoders/lifted.py",
@@ -5749,8 +5879,12 @@ d = {
                 "encoders/lifted.html#lifteddetector",
                 "mvad/encoders/lifted.py",
             ),
-            "mvad.encoders.lifted.LiftedDetector._view_maps": (
-                "encoders/lifted.html#lifteddetector._view_maps",
+            "mvad.encoders.lifted.LiftedDetector._predictions": (
+                "encoders/lifted.html#lifteddetector._predictions",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedDetector.at_once": (
+                "encoders/lifted.html#lifteddetector.at_once",
                 "mvad/encoders/lifted.py",
             ),
             "mvad.encoders.lifted.LiftedDetector.fit": (
@@ -5759,6 +5893,10 @@ d = {
             ),
             "mvad.encoders.lifted.LiftedDetector.new_model": (
                 "encoders/lifted.html#lifteddetector.new_model",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.LiftedDetector.predict_batch": (
+                "encoders/lifted.html#lifteddetector.predict_batch",
                 "mvad/encoders/lifted.py",
             ),
             "mvad.encoders.lifted.LiftedDetector.predict_prepared": (
@@ -5837,6 +5975,14 @@ d = {
                 "encoders/lifted.html#_in_bf16",
                 "mvad/encoders/lifted.py",
             ),
+            "mvad.encoders.lifted._predict_sample": (
+                "encoders/lifted.html#_predict_sample",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted._predict_view": (
+                "encoders/lifted.html#_predict_view",
+                "mvad/encoders/lifted.py",
+            ),
             "mvad.encoders.lifted._square_view": (
                 "encoders/lifted.html#_square_view",
                 "mvad/encoders/lifted.py",
@@ -5865,17 +6011,33 @@ d = {
                 "encoders/lifted.html#encode_view",
                 "mvad/encoders/lifted.py",
             ),
+            "mvad.encoders.lifted.encode_views": (
+                "encoders/lifted.html#encode_views",
+                "mvad/encoders/lifted.py",
+            ),
             "mvad.encoders.lifted.foreground_pixels": (
                 "encoders/lifted.html#foreground_pixels",
                 "mvad/encoders/lifted.py",
             ),
             "mvad.encoders.lifted.lift": ("encoders/lifted.html#lift", "mvad/encoders/lifted.py"),
+            "mvad.encoders.lifted.on_one_device": (
+                "encoders/lifted.html#on_one_device",
+                "mvad/encoders/lifted.py",
+            ),
             "mvad.encoders.lifted.redraw": (
                 "encoders/lifted.html#redraw",
                 "mvad/encoders/lifted.py",
             ),
+            "mvad.encoders.lifted.room_for_views": (
+                "encoders/lifted.html#room_for_views",
+                "mvad/encoders/lifted.py",
+            ),
             "mvad.encoders.lifted.shrink_cloud": (
                 "encoders/lifted.html#shrink_cloud",
+                "mvad/encoders/lifted.py",
+            ),
+            "mvad.encoders.lifted.views_at_once": (
+                "encoders/lifted.html#views_at_once",
                 "mvad/encoders/lifted.py",
             ),
         },
@@ -6044,8 +6206,12 @@ d = {
                 "encoders/point_mae.html#_pointmaetokens",
                 "mvad/encoders/point_mae.py",
             ),
-            "mvad.encoders.point_mae._PointMAETokens._encode_one": (
-                "encoders/point_mae.html#_pointmaetokens._encode_one",
+            "mvad.encoders.point_mae._PointMAETokens._cloud": (
+                "encoders/point_mae.html#_pointmaetokens._cloud",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._PointMAETokens._groups": (
+                "encoders/point_mae.html#_pointmaetokens._groups",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae._PointMAETokens.channels": (
@@ -6080,6 +6246,18 @@ d = {
                 "encoders/point_mae.html#_fold_batch_norm",
                 "mvad/encoders/point_mae.py",
             ),
+            "mvad.encoders.point_mae._group_by_trees": (
+                "encoders/point_mae.html#_group_by_trees",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._group_on_device": (
+                "encoders/point_mae.html#_group_on_device",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._lengths": (
+                "encoders/point_mae.html#_lengths",
+                "mvad/encoders/point_mae.py",
+            ),
             "mvad.encoders.point_mae._radius": (
                 "encoders/point_mae.html#_radius",
                 "mvad/encoders/point_mae.py",
@@ -6092,8 +6270,20 @@ d = {
                 "encoders/point_mae.html#_signed_power",
                 "mvad/encoders/point_mae.py",
             ),
+            "mvad.encoders.point_mae._single": (
+                "encoders/point_mae.html#_single",
+                "mvad/encoders/point_mae.py",
+            ),
             "mvad.encoders.point_mae._tapped_blocks": (
                 "encoders/point_mae.html#_tapped_blocks",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._turned": (
+                "encoders/point_mae.html#_turned",
+                "mvad/encoders/point_mae.py",
+            ),
+            "mvad.encoders.point_mae._unit_centres": (
+                "encoders/point_mae.html#_unit_centres",
                 "mvad/encoders/point_mae.py",
             ),
             "mvad.encoders.point_mae.allow_numpy_scalars": (
@@ -6840,6 +7030,14 @@ d = {
                 "mvad/papers/mafr.py",
             ),
             "mvad.papers.mafr._batch_loss": ("papers/mafr.html#_batch_loss", "mvad/papers/mafr.py"),
+            "mvad.papers.mafr._fast_restorer": (
+                "papers/mafr.html#_fast_restorer",
+                "mvad/papers/mafr.py",
+            ),
+            "mvad.papers.mafr._fit_channel_scales": (
+                "papers/mafr.html#_fit_channel_scales",
+                "mvad/papers/mafr.py",
+            ),
             "mvad.papers.mafr._norms": ("papers/mafr.html#_norms", "mvad/papers/mafr.py"),
             "mvad.papers.mafr._pixel_blocks": (
                 "papers/mafr.html#_pixel_blocks",
@@ -6851,6 +7049,7 @@ d = {
             ),
             "mvad.papers.mafr.activate": ("papers/mafr.html#activate", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.census": ("papers/mafr.html#census", "mvad/papers/mafr.py"),
+            "mvad.papers.mafr.find_shape": ("papers/mafr.html#find_shape", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.fused_width": ("papers/mafr.html#fused_width", "mvad/papers/mafr.py"),
             "mvad.papers.mafr.lattice_pixels": (
                 "papers/mafr.html#lattice_pixels",

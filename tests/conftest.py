@@ -23,6 +23,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 )  # for processes and kernels
 os.environ["MVAD_CACHE"] = CACHE
+os.environ.setdefault("MVAD_WORKERS", "0")  # nobody reads ahead unless a test wants it
 os.environ["IN_TEST"] = "1"  # nbdev_export() inside a notebook does nothing
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault(

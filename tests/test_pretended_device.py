@@ -27,7 +27,7 @@ METHODS = contract.METHODS
 # The least possible is no copy, and one wait for the loss. Whoever needs less lowers the number.
 STEPS = {  # a step learns from two samples, MODMAP's from one object
     "cfm": [(0, 0, 1)],
-    "mafr": [(5, 0, 8)],
+    "mafr": [(1, 0, 1)],
     "crd": [(18, 0, 19)],
     "idif": [(8, 1, 10), (2, 0, 3)],
     "modmap": [(1, 0, 10)],
@@ -36,8 +36,8 @@ STEPS = {  # a step learns from two samples, MODMAP's from one object
     "destseg": [(5, 0, 6), (8, 0, 9)],
 }
 PREDICTIONS = {
-    "cfm": (8, 2, 18),
-    "mafr": (8, 2, 14),
+    "cfm": (10, 1, 5),
+    "mafr": (8, 1, 3),
     "crd": (13, 2, 15),
     "idif": (14, 1, 15),
     "modmap": (12, 16, 60),

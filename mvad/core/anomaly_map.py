@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .device import to_device
 from .sample import MvadError, require, require_known, require_maps
 
 # %% auto #0
@@ -26,6 +27,7 @@ __all__ = [
     "mask_map",
     "aggregate",
     "gaussian_operator",
+    "filter_tensors",
     "gaussian_smooth",
     "box_operator",
     "box_chain",
@@ -91,13 +93,14 @@ def scatter_to_map(
         found = f"{tuple(values.shape)} and {tuple(pixels.shape)}"
         what = "values and pixels do not pair up"
         raise MvadError(what, found=found, expected="two vectors of one length")
-    if len(pixels):
+    on_device = isinstance(pixels, Tensor) and pixels.device.type != "cpu"
+    if len(pixels) and not on_device:  # the host would wait for what is there
         low, high = int(pixels.min()), int(pixels.max())
         what, last = "a pixel index lies outside the map", h * w - 1
         require(0 <= low and high <= last, what, found=f"{low} to {high}", expected=f"0 to {last}")
     if isinstance(values, Tensor):
         out = values.new_full((h * w,), fill)
-        out[torch.as_tensor(pixels, device=values.device)] = values
+        out[to_device(pixels, values.device)] = values
     else:
         out = np.full(h * w, fill, values.dtype)
         out[np.asarray(pixels)] = values
@@ -202,19 +205,46 @@ def gaussian_operator(
     return out
 
 
-def _filter_separably(map, operator: Callable):
+@lru_cache(maxsize=32)
+def _filter_tensors(operator: Callable, n: int, options: tuple, dtype, device) -> list[Tensor]:
+    matrix = operator(n, *options)
+    with torch.inference_mode(False):  # they outlive the call, and may be trained through
+        return [torch.tensor(m, dtype=dtype, device=device) for m in (matrix, matrix.T)]
+
+
+def filter_tensors(
+    operator: Callable, n: int, *options, like: Tensor
+) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
+    """A filter's matrix and its transpose as tensors `like` another: made and carried there once.
+
+    >>> filter_tensors(gaussian_operator, 50, 4.0, like=torch.ones(1))[0].shape
+    torch.Size([50, 50])
+    """
+    return tuple(_filter_tensors(operator, n, options, like.dtype, like.device))
+
+
+def _require_finite(map):
+    "On a device nobody looks, since the host would have to wait: `Prediction` does, at the end."
+    if isinstance(map, Tensor):
+        finite = map.device.type != "cpu" or bool(torch.isfinite(map).all())
+    else:
+        finite = bool(np.isfinite(map).all())
+    require(finite, "a map to be smoothed holds NaN or infinity", expected="finite values")
+
+
+def _filter_separably(map, operator: Callable, *options):
     "`operator(H) @ map @ operator(W).T` for a tensor or an array; refuses NaN, which would spread."
     require_maps(map)
-    finite = torch.isfinite(map) if isinstance(map, Tensor) else np.isfinite(map)
-    what = "a map to be smoothed holds NaN or infinity"
-    require(bool(finite.all()), what, expected="finite values")
-    rows, cols = operator(map.shape[-2]), operator(map.shape[-1])
+    _require_finite(map)
+    height, width = map.shape[-2:]
     if isinstance(map, Tensor):
         map = map if map.is_floating_point() else map.float()
-        like = dict(dtype=map.dtype, device=map.device)
-        return torch.tensor(rows, **like) @ map @ torch.tensor(cols.T, **like)
+        rows, _ = filter_tensors(operator, height, *options, like=map)
+        _, columns = filter_tensors(operator, width, *options, like=map)
+        return rows @ map @ columns
     map = map if np.issubdtype(map.dtype, np.floating) else map.astype(np.float32)
-    return rows.astype(map.dtype) @ map @ cols.T.astype(map.dtype)
+    rows, columns = operator(height, *options), operator(width, *options).T
+    return rows.astype(map.dtype) @ map @ columns.astype(map.dtype)
 
 
 # %% ../../nbs/core/03_anomaly_map.ipynb #dfac458a
@@ -231,7 +261,7 @@ def gaussian_smooth(
     >>> gaussian_smooth(np.ones((2, 9, 9))).shape
     (2, 9, 9)
     """
-    return _filter_separably(map, lambda n: gaussian_operator(n, float(sigma), mode, truncate))
+    return _filter_separably(map, gaussian_operator, float(sigma), mode, truncate)
 
 
 # %% ../../nbs/core/03_anomaly_map.ipynb #7d51f5f1
@@ -265,7 +295,7 @@ def box_chain(
     >>> box_chain(np.ones((2, 9, 9))).shape
     (2, 9, 9)
     """
-    return _filter_separably(map, lambda n: box_operator(n, tuple(sizes)))
+    return _filter_separably(map, box_operator, tuple(sizes))
 
 
 # %% ../../nbs/core/03_anomaly_map.ipynb #e400384f

@@ -12,8 +12,9 @@ import types
 import typing
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from .computing import Computing, active_computing, in_computing, usable_device
 from .preparation import Preparation, PreparationNotes, compare_sample
+from .reading import read_ahead, reader_workers
 from .sample import Camera, MvadError, PreparedSample, Sample
 from .sample import did_you_mean, plain_array, require, require_known, require_maps
 from .training import TrainingFile, checkpoint_header, load_checkpoint, save_checkpoint
@@ -39,6 +41,7 @@ __all__ = [
     "require_samples",
     "require_good",
     "learning_code",
+    "prepare_in_turn",
     "Preparing",
     "Detector",
     "map_on_image",
@@ -367,6 +370,39 @@ def learning_code(cls: type) -> str:
     return h.hexdigest()
 
 
+# %% ../../nbs/core/05_detector.ipynb #a9eef087
+def _prepare_good(method: Preparing, sample: Sample):
+    "A prepared sample to learn from, and what there is to note of it."
+    good = require_good(require_sample(sample))
+    ready = PreparedSample.of(method.transform(good))
+    return ready, PreparationNotes.look(good, ready)
+
+
+def _prepare_and_tell(method: Preparing, sample: Sample) -> tuple[PreparedSample, list[str]]:
+    "A prepared sample, and what was to be warned of."
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ready = method.prepare(sample)
+    return ready, [str(warning.message) for warning in told]
+
+
+def prepare_in_turn(detector: Detector, samples: Iterable[Sample]) -> Iterator[PreparedSample]:
+    """What `detector.prepare` makes of each sample, in their order.
+
+    Beside a GPU other processes read ahead.
+
+    Example: `next(prepare_in_turn(detector, test)).size`
+    """
+    workers = reader_workers(detector.device)
+    if not workers:
+        yield from map(detector.prepare, samples)
+        return
+    for ready, told in read_ahead(samples, partial(_prepare_and_tell, detector), workers):
+        for message in told:
+            detector.warn(message)
+        yield ready
+
+
 # %% ../../nbs/core/05_detector.ipynb #eac94ca6
 class Preparing:
     """The way of samples into a method: brought to its size, compared with those learned from.
@@ -391,7 +427,7 @@ class Preparing:
         if isinstance(sample, PreparedSample):
             return sample
         if odd := compare_sample(sample, self.preparation):
-            self._warn(f"{sample.id}: {odd}")
+            self.warn(f"{sample.id}: {odd}")
         return PreparedSample.of(self.transform(sample))
 
     def prepare_good(self, samples: Sequence[Sample]) -> Iterator[PreparedSample]:
@@ -400,19 +436,18 @@ class Preparing:
         Raises `MvadError` for what is no sample, was prepared before, or is defective.
         """
         notes = PreparationNotes(getattr(samples, "preparation", {}))
-        for sample in require_samples(samples):
-            good = require_good(require_sample(sample))
-            ready = PreparedSample.of(self.transform(good))
-            notes.add(good, ready)
+        work, workers = partial(_prepare_good, self), reader_workers(self.device)
+        for ready, noted in read_ahead(require_samples(samples), work, workers):
+            notes.join(*noted)
             yield ready
         self.preparation = notes.preparation()
         points = self.preparation.points
         if points and points.edge[0] > 0.5 and not self.takes_table:
             told = "the scans reach the edge of every picture: is the table still in them?"
             how = "--remove-plane, or `mvad data convert mvtec3d` for a layout"
-            self._warn(f"{told} {type(self).__name__} learns the object alone ({how})")
+            self.warn(f"{told} {type(self).__name__} learns the object alone ({how})")
 
-    def _warn(self, message: str):
+    def warn(self, message: str):
         "Say something about the samples, the first time that there is something to say."
         if not getattr(self, "_warned", False):
             self._warned = True
@@ -452,15 +487,18 @@ def _require_sane(name: str, value):
 class Detector(Configurable, Checkpointed, Preparing):
     """A method: learns from good samples, and gives a `Prediction` for any.
 
-    `name` is what it is called in files and records, `Settings` its frozen dataclass. `fit` and
-    `predict_prepared` of every method compute as `computing` says, whoever calls them.
+    `name` is what it is called in files and records, `Settings` its frozen dataclass, `at_once`
+    how many samples suit `predict_batch`. `fit`, `predict_prepared` and `predict_batch` of every
+    method compute as `computing` says, whoever calls them.
 
     Example: `CFM(CFM.settings_for("laptop")).fit(train).predict(test[0]).score`
     """
 
+    at_once: int = 1
+
     def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
-        for name in {"fit", "predict_prepared"} & vars(cls).keys():
+        for name in {"fit", "predict_prepared", "predict_batch"} & vars(cls).keys():
             setattr(cls, name, in_computing(getattr(cls, name)))
 
     def __init__(self, settings=None, *, device: str | torch.device = "cpu", **changes):

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,7 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
 from .computing import Computing
-from .detector import Detector, Prediction, settings_from
+from .detector import Detector, Prediction, prepare_in_turn, settings_from
 from .files import by_rename
 from .metrics import StreamingPRO, auroc, average_precision, region_areas
 from .sample import MvadError, PreparedSample, Sample, did_you_mean, require
@@ -419,19 +420,18 @@ def evaluate(
     clock = clock or Clock(detector.device)
     seen, measured, before = [], {}, clock.seconds.get("predict", 0.0)
     with _Spool() as spool:
-        bar = tqdm(samples, desc=f"evaluate {detector.name}", disable=not progress)
-        for i, sample in enumerate(bar):
-            labelled, what = sample.label is not None, "cannot evaluate an unlabelled sample"
-            require(labelled, what, file=sample.id, expected="'good' or a defect type")
-            with clock("prepare"):
-                sample = detector.prepare(sample)
+        total = len(samples) if hasattr(samples, "__len__") else None
+        options = dict(desc=f"evaluate {detector.name}", total=total, disable=not progress)
+        bar = tqdm(prepare_in_turn(detector, samples), **options)
+        for some in _prepared_groups(bar, detector.at_once, clock):
             if not seen:
-                measured = _measured(detector, sample, memory)
+                measured = _measured(detector, some[0], memory)
             with clock("predict"):
-                prediction = detector.predict_prepared(sample)
-            seen.append(_checked_sample(i, sample, prediction, branches, spool))
-            if extra is not None:
-                extra.update(sample, prediction)
+                predictions = detector.predict_batch(some)
+            for sample, prediction in zip(some, predictions):
+                seen.append(_checked_sample(len(seen), sample, prediction, branches, spool))
+                if extra is not None:
+                    extra.update(sample, prediction)
         require(bool(seen), "nothing to evaluate", found="0 samples", expected="at least one")
         with clock("metrics"):
             rows, areas = _rows_and_areas(seen, spool, detector, estimators, limits, progress)
@@ -446,6 +446,22 @@ def evaluate(
 
 
 # %% ../../nbs/core/06_evaluate.ipynb #3c7cffc4
+def _prepared_groups(
+    samples: Iterable[PreparedSample], at_once: int, clock: Clock
+) -> Iterator[list[PreparedSample]]:
+    "Labelled samples, so many at a time."
+    samples = iter(samples)
+    while True:
+        with clock("prepare"):
+            some = list(islice(samples, at_once))
+        if not some:
+            return
+        for sample in some:
+            labelled, what = sample.label is not None, "cannot evaluate an unlabelled sample"
+            require(labelled, what, file=sample.id, expected="'good' or a defect type")
+        yield some
+
+
 def _measured(detector: Detector, sample: PreparedSample, memory: bool) -> dict:
     "Bytes of parameters, banks and activations, and how the last was measured."
     if not memory:

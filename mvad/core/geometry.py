@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .device import to_device
 from .sample import Camera, MvadError, View, require, require_known
 
 # %% auto #0
@@ -586,8 +588,14 @@ class _Csr:
 
     @classmethod
     def from_weights(cls, index: Int[np.ndarray, "P k"], weight: Float[np.ndarray, "P k"], n: int):
-        "Row p is the sum over j of weight[p, j] times input index[p, j]; zero weights are dropped."
+        """Row p is the sum over j of weight[p, j] times input index[p, j].
+
+        Tables on a device are taken as they are, those on the CPU checked and freed of zeros.
+        """
         index, weight = torch.as_tensor(index).long(), torch.as_tensor(weight)
+        if index.device.type != "cpu":  # to look at the numbers there would make the host wait
+            start = torch.arange(len(index) + 1, device=index.device) * index.shape[1]
+            return cls(start, index.flatten(), weight.float().flatten(), n)
         if index.shape != weight.shape or index.ndim != 2:
             found = f"{tuple(index.shape)} and {tuple(weight.shape)}"
             what = "index and weight must be two tables of one shape"
@@ -614,6 +622,11 @@ class _Csr:
         arrays = (self.weight.cpu().numpy(), self.index.cpu().numpy(), self.start.cpu().numpy())
         return csr_matrix(arrays, self.shape)
 
+    @property
+    def on_cpu(self) -> bool:
+        "Whether SciPy can do the algebra, without a way back and forth."
+        return self.weight.device.type == "cpu"
+
 
 # %% ../../nbs/core/02_geometry.ipynb #2c194c23
 class _Product(torch.autograd.Function):
@@ -636,6 +649,53 @@ class _Product(torch.autograd.Function):
         return _Product.apply(grad, ctx.operator.T), None
 
 
+# %% ../../nbs/core/02_geometry.ipynb #ddffa56b
+def _rows_of_entries(operator: _Csr) -> Int[Tensor, "nnz"]:
+    "The row of each entry."
+    rows = torch.arange(operator.shape[0], device=operator.index.device)
+    return rows.repeat_interleave(operator.start.diff(), output_size=len(operator.index))
+
+
+def _sorted_transpose(operator: _Csr) -> tuple[Tensor, Tensor, Tensor]:
+    "Start, index and weight of the transpose."
+    order = operator.index.argsort(stable=True)
+    columns = torch.arange(operator.shape[1] + 1, device=order.device)
+    start = torch.searchsorted(operator.index[order], columns)
+    return start, _rows_of_entries(operator)[order], operator.weight[order]
+
+
+def _entries_of_rows(operator: _Csr, rows: Int[Tensor, "Q"]) -> tuple[Tensor, Tensor, Tensor]:
+    "Starts of these rows one after the other, and for each entry its row's turn and its place."
+    counts = operator.start.diff()[rows]
+    start = F.pad(counts.cumsum(0), (1, 0))
+    n = int(start[-1])  # the host waits: how much room it takes is known on the device alone
+    turns = torch.arange(len(rows), device=rows.device)
+    turn = turns.repeat_interleave(counts, output_size=n)
+    place = torch.arange(n, device=rows.device) + (operator.start[rows] - start[:-1])[turn]
+    return start, turn, place
+
+
+def _picked_rows(operator: _Csr, pixels: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    "Start, index and weight of some rows."
+    pixels = np.flatnonzero(pixels) if pixels.dtype == bool else pixels
+    rows = to_device(pixels, operator.index.device)
+    start, _, place = _entries_of_rows(operator, rows)
+    return start, operator.index[place], operator.weight[place]
+
+
+def _sorted_product(a: _Csr, b: _Csr) -> tuple[Tensor, Tensor, Tensor]:
+    "Start, index and weight of a @ b."
+    _, turn, place = _entries_of_rows(b, a.index)
+    keys, order = (_rows_of_entries(a)[turn] * b.shape[1] + b.index[place]).sort(stable=True)
+    weight = (a.weight[turn] * b.weight[place])[order]
+    keys, counts = keys.unique_consecutive(return_counts=True)
+    ends = F.pad(counts.cumsum(0), (1, 0))
+    entries = torch.arange(len(weight), device=weight.device)
+    summed = F.embedding_bag(entries, weight[:, None], ends, mode="sum", include_last_offset=True)
+    rows = torch.arange(a.shape[0] + 1, device=keys.device)
+    return torch.searchsorted(keys, rows * b.shape[1]), keys % b.shape[1], summed[:, 0]
+
+
 # %% ../../nbs/core/02_geometry.ipynb #8d02cd14
 class SparseOperator(_Csr):
     """A fixed sparse (P x n) matrix A that carries features (n, C) to (P, C).
@@ -656,29 +716,42 @@ class SparseOperator(_Csr):
     def __matmul__(self, other: SparseOperator) -> SparseOperator:
         what = "these operators do not follow each other"
         require(self.shape[1] == other.shape[0], what, found=f"{self.shape} @ {other.shape}")
-        return self._like(self.to_scipy() @ other.to_scipy())
-
-    def _like(self, matrix) -> SparseOperator:
-        return self.from_scipy(matrix).to(self.weight.device)
+        if self.on_cpu:
+            return self.from_scipy(self.to_scipy() @ other.to_scipy())
+        return SparseOperator(*_sorted_product(self, other), other.shape[1])
 
     @property
     def T(self) -> SparseOperator:
         "The transpose, made once and kept."
         if self._transpose is None:
-            self._transpose = self._like(self.to_scipy().T)
+            if self.on_cpu:
+                self._transpose = self.from_scipy(self.to_scipy().T)
+            else:
+                self._transpose = SparseOperator(*_sorted_transpose(self), self.shape[0])
             self._transpose._transpose = self
         return self._transpose
 
     def rows(self, pixels: Int[np.ndarray, "Q"]) -> SparseOperator:
         "Only these rows, in this order (indices or a boolean mask)."
-        return self._like(self.to_scipy()[np.asarray(pixels)])
+        if self.on_cpu:
+            return self.from_scipy(self.to_scipy()[np.asarray(pixels)])
+        return SparseOperator(*_picked_rows(self, np.asarray(pixels)), self.shape[1])
 
     def placed(self, pixels: Int[np.ndarray, "P"], size: int) -> SparseOperator:
         "The rows at the places `pixels` of `size`, the others empty: scatters points to an image."
-        return scatter_operator(pixels, size).to(self.weight.device) @ self
+        if self.on_cpu or (np.diff(pixels) <= 0).any():
+            return scatter_operator(pixels, size).to(self.weight.device) @ self
+        counts = torch.zeros(size, dtype=torch.long, device=self.start.device)
+        counts[to_device(pixels, counts.device)] = self.start.diff()
+        start = F.pad(counts.cumsum(0), (1, 0))  # the entries stay in their order
+        return SparseOperator(start, self.index, self.weight, self.shape[1])
 
     def chunks(self, size: int) -> Iterator[tuple[slice, SparseOperator]]:
         "Consecutive blocks of at most `size` rows, without copying."
+        if size >= self.shape[0]:  # nothing to cut: no look at the numbers, for which a host waits
+            if self.shape[0]:
+                yield slice(0, self.shape[0]), self
+            return
         for a in range(0, self.shape[0], size):
             start = self.start[a : a + size + 1]
             part = slice(int(start[0]), int(start[-1]))
@@ -689,6 +762,8 @@ class SparseOperator(_Csr):
     def to(self, device) -> SparseOperator:
         "The same operator on another device."
         start, index, weight = (a.to(device) for a in (self.start, self.index, self.weight))
+        if start is self.start:
+            return self  # with its transpose
         return SparseOperator(start, index, weight, self.shape[1])
 
 
@@ -717,17 +792,28 @@ def scatter_operator(pixels: Int[np.ndarray, "N"], size: int) -> SparseOperator:
 
 # %% ../../nbs/core/02_geometry.ipynb #14b0c5de
 def _separable_operator(
-    source: tuple[int, int], taps, pixels: Int[np.ndarray, "P"] | None
+    source: tuple[int, int], taps, pixels: Int[np.ndarray, "P"] | Int[Tensor, "P"] | None
 ) -> SparseOperator:
-    "A separable filter of a `source` (h, w) grid; `taps`: (index, weight) of rows, of columns."
+    """A separable filter of a `source` (h, w) grid, on the device of its taps.
+
+    `taps`: (index, weight) of rows, of columns.
+    """
     (row_index, row_weight), (col_index, col_weight) = taps
     height, width = len(row_index), len(col_index)
-    pixels = np.arange(height * width) if pixels is None else np.asarray(pixels)
-    r, c = np.divmod(pixels, width)
+    pixels = torch.arange(height * width) if pixels is None else torch.as_tensor(pixels)
+    pixels = pixels.to(row_index.device)
+    r, c = pixels // width, pixels % width
     index = row_index[r][:, :, None] * source[1] + col_index[c][:, None]
     weight = row_weight[r][:, :, None] * col_weight[c][:, None]
     index, weight = index.reshape(len(r), -1), weight.reshape(len(r), -1)
     return SparseOperator.from_weights(index, weight, source[0] * source[1])
+
+
+@lru_cache(maxsize=64)
+def _taps_there(make, n: int, what, device: torch.device) -> tuple[Tensor, Tensor]:
+    "Index and weight of an axis, made and carried to a device once."
+    with torch.inference_mode(False):
+        return tuple(torch.from_numpy(table).to(device) for table in make(n, what))
 
 
 def _linear_taps(n: int, out: int) -> tuple[Int[np.ndarray, "out 2"], Float[np.ndarray, "out 2"]]:
@@ -740,16 +826,22 @@ def _linear_taps(n: int, out: int) -> tuple[Int[np.ndarray, "out 2"], Float[np.n
 
 # %% ../../nbs/core/02_geometry.ipynb #06c75915
 def bilinear_operator(
-    source: tuple[int, int], size: tuple[int, int], pixels: Int[np.ndarray, "P"] | None = None
+    source: tuple[int, int],
+    size: tuple[int, int],
+    pixels: Int[np.ndarray, "P"] | None = None,
+    device: str | torch.device = "cpu",
 ) -> SparseOperator:
     """Bilinear resizing of a `source` (h, w) grid to `size` (H, W), or to flat `pixels` of it.
+
+    It is made on a device; there, `pixels` may be a tensor already.
 
     Equals `F.interpolate(mode="bilinear", align_corners=False)`.
 
     >>> bilinear_operator((28, 28), (224, 224)).shape
     (50176, 784)
     """
-    taps = [_linear_taps(n, out) for n, out in zip(source, size)]
+    device = torch.device(device)
+    taps = [_taps_there(_linear_taps, n, out, device) for n, out in zip(source, size)]
     return _separable_operator(source, taps, pixels)
 
 
@@ -771,8 +863,8 @@ def nn3_operator(
 
 
 # %% ../../nbs/core/02_geometry.ipynb #fcb134ae
-def _mean3_taps(n: int, protocol: str) -> tuple[Int[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:
-    "Sources and weights of the 3-tap mean along one axis, padded to four taps by weight 0."
+def _mean3_taps(n: int, protocol: str) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    "Sources and weights of the 3-tap mean along one axis: three taps, or four as released."
     require_known("protocol", protocol, ("paper", "released"))
     require(n >= 3, "a 3 x 3 mean needs at least 3 x 3 pixels", found=n)
     i, tap = np.arange(n)[:, None], np.arange(4)
@@ -783,7 +875,8 @@ def _mean3_taps(n: int, protocol: str) -> tuple[Int[np.ndarray, "n 4"], Float[np
         first, last = (n - 2) * i // n, -((n - 2) * (i + 1) // -n) - 1
         index = first + tap
         weight = np.where(first == last, (tap < 3) / 3, np.array([1, 2, 2, 1]) / 6)
-    return index.clip(0, n - 1), weight
+    used = 3 if protocol == "paper" else 4
+    return index.clip(0, n - 1)[:, :used], weight[:, :used]
 
 
 # %% ../../nbs/core/02_geometry.ipynb #8bf4940c
@@ -791,13 +884,17 @@ def mean3_operator(
     size: tuple[int, int],
     protocol: Literal["paper", "released"] = "paper",
     pixels: Int[np.ndarray, "P"] | None = None,
+    device: str | torch.device = "cpu",
 ) -> SparseOperator:
     """The 3 x 3 mean of a `size` (H, W) map, to all its pixels or to flat `pixels` (CFM, 3.1).
+
+    It is made on a device; there, `pixels` may be a tensor already.
 
     >>> mean3_operator((9, 12), "released", pixels=[0, 5]).shape
     (2, 108)
     """
-    return _separable_operator(size, [_mean3_taps(n, protocol) for n in size], pixels)
+    taps = [_taps_there(_mean3_taps, n, protocol, torch.device(device)) for n in size]
+    return _separable_operator(size, taps, pixels)
 
 
 # %% ../../nbs/core/02_geometry.ipynb #d471c9d8

@@ -135,11 +135,19 @@ class PreparationNotes:
 
     def add(self, sample: Sample, ready: PreparedSample):
         "Note one sample: how it came, and what is in it when it is ready."
-        self.hash.update(sample_hash(ready).encode())
-        for view in filter(None, sample.views):
-            found = point_statistics(view)
-            if found:
-                self.points = found if self.points is None else self.points | found
+        self.join(*self.look(sample, ready))
+
+    @staticmethod
+    def look(sample: Sample, ready: PreparedSample) -> tuple[str, list[PointStatistics]]:
+        "What there is to note of one sample; another process may do that."
+        found = [point_statistics(view) for view in sample.views if view]
+        return sample_hash(ready), [points for points in found if points]
+
+    def join(self, content: str, found: list[PointStatistics]):
+        "Note what `look` saw of the next sample."
+        self.hash.update(content.encode())
+        for points in found:
+            self.points = points if self.points is None else self.points | points
 
     def preparation(self) -> Preparation:
         "What was noted."

@@ -496,7 +496,9 @@ def train(
         for network in networks:
             compile_network(network.train())
         for batch in _batches(items, plan, steps, losses, name, progress):
-            losses.append(_update(step, batch, optimiser, schedule, len(losses), checkpoint))
+            loss = float(_update(step, batch, optimiser, schedule))  # all has been started by now
+            _require_number(loss, len(losses), checkpoint)
+            losses.append(loss)
             if checkpoint and (len(losses) % every == 0 or len(losses) == steps):
                 save_training(checkpoint, parts, plan, losses)
         for network in networks:
@@ -535,24 +537,28 @@ def _in_precision(step: Callable, networks: Sequence[nn.Module]) -> Callable:
     return precise
 
 
-def _update(step, batch, optimiser, schedule, done, checkpoint) -> float:
-    "One step of the optimiser; a loss that is no number ends the training with an error."
+def _update(step, batch, optimiser, schedule) -> Float[Tensor, ""]:
+    "The loss of one step of the optimiser, which nobody has waited for yet."
     if optimiser:
         optimiser.zero_grad(set_to_none=True)
     loss = step(batch)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        fix = "look at the inputs, lower the learning rate"
-        if checkpoint and checkpoint.exists():
-            fix += f"; the last good state is in {checkpoint}"
-        what, found = "training stopped: the loss is not finite", f"{value} at step {done}"
-        raise MvadError(what, found=found, expected="a number", fix=fix)
     if optimiser:
         loss.backward()
         optimiser.step()
     if schedule:
         schedule.step()
-    return value
+    return loss.detach()
+
+
+def _require_number(loss: float, done: int, checkpoint: Path | None):
+    "Raises `MvadError` for a loss that is no number: nothing is learned from here on."
+    if math.isfinite(loss):
+        return
+    fix = "look at the inputs, lower the learning rate"
+    if checkpoint and checkpoint.exists():
+        fix += f"; the last good state is in {checkpoint}"
+    what, found = "training stopped: the loss is not finite", f"{loss} at step {done}"
+    raise MvadError(what, found=found, expected="a number", fix=fix)
 
 
 # %% ../../nbs/core/05a_training.ipynb #1694f044

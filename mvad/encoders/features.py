@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from ..core.computing import accelerated, in_fitting_chunks, precision_tag
+from ..core.device import to_device
 from ..core.files import WriteError, cache_limit, cache_root, write_bytes
 from ..core.geometry import SparseOperator, bilinear_operator, farthest_point_sample, nn3_weights
 from ..core.geometry import valid_points
@@ -65,6 +66,7 @@ __all__ = [
     "thin_cloud",
     "scale_histograms",
     "FPFHEncoder",
+    "on_host",
     "features_to_tensors",
     "feature_bytes",
     "features_from_tensors",
@@ -100,6 +102,8 @@ def _check_features(f: Features) -> None:
         expected = "(N,), (N, k), (N, k)"
         raise MvadError("pixels, index and weight do not match", found=shapes, expected=expected)
     for name, a, end in (("index", f.index, n), ("pixel", f.pixels, f.size[0] * f.size[1])):
+        if isinstance(a, Tensor):
+            continue  # made on a device: to look at it would make the host wait
         if a.size and not 0 <= a.min() <= a.max() < end:
             found = f"{a.min()} to {a.max()}"
             raise MvadError(f"{name} out of range", found=found, expected=f"0 to {end - 1}")
@@ -123,9 +127,10 @@ class Features:
     size: tuple[int, int]
     grid: tuple[int, int] | None = None
     pixels: Int[np.ndarray, " N"] | None = None
-    index: Int[np.ndarray, "N k"] | None = None
-    weight: Float[np.ndarray, "N k"] | None = None
-    centres: Float[np.ndarray, "n 3"] | None = None
+    # arrays, or tensors where they were made on a device
+    index: Int[np.ndarray, "N k"] | Int[Tensor, "N k"] | None = None
+    weight: Float[np.ndarray, "N k"] | Float[Tensor, "N k"] | None = None
+    centres: Float[np.ndarray, "n 3"] | Float[Tensor, "n 3"] | None = None
 
     def __post_init__(self):
         _check_features(self)
@@ -136,10 +141,15 @@ class Features:
         return self.data.shape[1]
 
     def operator(self, pixels: Int[np.ndarray, " P"] | None = None) -> SparseOperator:
-        "The operator `A` (P, n) that lifts `data` to the flat `pixels`, by default to all H*W."
+        """The operator `A` (P, n) that lifts `data` to the flat `pixels`, by default to all H*W.
+
+        It is made on the device of `data`.
+        """
+        device = self.data.device
         if self.grid is not None:
-            return bilinear_operator(self.grid, self.size, pixels)
-        points = SparseOperator.from_weights(self.index, self.weight, len(self.data))
+            return bilinear_operator(self.grid, self.size, pixels, device)
+        tables = [to_device(table, device) for table in (self.index, self.weight)]
+        points = SparseOperator.from_weights(*tables, len(self.data))
         if pixels is not None and np.array_equal(pixels, self.pixels):
             return points
         image = points.placed(self.pixels, self.size[0] * self.size[1])
@@ -147,11 +157,16 @@ class Features:
 
     def dense(self) -> Float[Tensor, "P c"]:
         "The features of all H*W pixels. Large: for looking and for tests."
-        return self.operator().to(self.data.device)(self.data)
+        return self.operator()(self.data)
 
-    def to(self, device: str) -> Features:
-        "The same with its `data` on a device."
-        return replace(self, data=self.data.to(device))
+    def to(self, device: str | torch.device) -> Features:
+        "The same with its `data` on a device, and with it what is a tensor beside it."
+        data = to_device(self.data, device)
+        if data is self.data:
+            return self
+        tensors = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+        moved = {k: to_device(v, device) for k, v in tensors.items()}
+        return replace(self, **moved | {"data": data})
 
 
 # %% ../../nbs/encoders/10_features.ipynb #2a531094
@@ -806,7 +821,7 @@ class TimmEncoder(_ImageSettings):
         images = [source_image(self.inputs(v), self.source) for v in views]
         if len({i.shape for i in images}) > 1:
             return [f for v in views for f in self.encode([v])]
-        tensors = [torch.from_numpy(np.ascontiguousarray(i)).to(self.device) for i in images]
+        tensors = [to_device(image, self.device) for image in images]
 
         def features(batch: int) -> list[Features]:
             out = []
@@ -1008,6 +1023,15 @@ class FPFHEncoder(_FPFHSettings):
 
 
 # %% ../../nbs/encoders/10_features.ipynb #e4b0e63a
+def on_host(a: np.ndarray | Tensor) -> np.ndarray:
+    """An array of the same numbers, wherever they are.
+
+    >>> on_host(torch.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+    return a.cpu().numpy() if isinstance(a, Tensor) else np.asarray(a)
+
+
 def features_to_tensors(f: Features, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """A `Features` as named tensors, small.
 
@@ -1021,10 +1045,10 @@ def features_to_tensors(f: Features, dtype: torch.dtype = torch.float32) -> dict
     mask = np.zeros(f.size[0] * f.size[1], bool)
     mask[f.pixels] = True
     index_type = np.int16 if len(f.data) < 2**15 else np.int32
-    arrays = dict(mask=np.packbits(mask), index=np.asarray(f.index, index_type))
-    arrays["weight"] = np.asarray(f.weight, np.float32)
+    arrays = dict(mask=np.packbits(mask), index=on_host(f.index).astype(index_type))
+    arrays["weight"] = on_host(f.weight).astype(np.float32, copy=False)
     if f.centres is not None:
-        arrays["centres"] = np.asarray(f.centres, np.float32)
+        arrays["centres"] = on_host(f.centres).astype(np.float32, copy=False)
     return out | {k: torch.from_numpy(np.ascontiguousarray(a)) for k, a in arrays.items()}
 
 

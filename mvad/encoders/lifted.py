@@ -5,8 +5,9 @@
 # %% ../../nbs/encoders/13_lifted.ipynb #4e3626f1
 from __future__ import annotations
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 import numpy as np
 import torch
@@ -14,47 +15,85 @@ from torch import Tensor
 from jaxtyping import Float, Int
 from ..core.anomaly_map import IMAGE_SCORE, aggregate, image_score, metric_map, scatter_to_map
 from ..core.anomaly_map import smooth
+from ..core.device import to_device
 from ..core.detector import Detector, Prediction, require_samples
 from ..core.geometry import SparseOperator, mean3_operator, pooled_mask
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square
 from ..core.sample import require_known, resize
 from .features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
+from .features import on_host
 from .point_mae import PointMAEEncoder
 
 # %% auto #0
 __all__ = [
     "BRANCHES",
+    "views_at_once",
+    "encode_views",
     "encode_view",
     "build_shape_encoder",
     "build_encoders",
     "shrink_cloud",
     "redraw",
     "Lifted",
+    "on_one_device",
     "foreground_pixels",
     "lift",
     "branch_maps",
     "LiftedModel",
     "LiftedDetector",
+    "room_for_views",
     "accelerate",
 ]
 
 
 # %% ../../nbs/encoders/13_lifted.ipynb #c173796f
+def views_at_once(encoder: Encoder, device: str | torch.device) -> int:
+    """How many views an encoder is given together: its `batch_size`, but one on the CPU.
+
+    There a batch is no faster, and one by one the features do not depend on their neighbours.
+
+    >>> views_at_once(FPFHEncoder(radii=(0.004,)), "cpu")
+    1
+    """
+    return 1 if torch.device(device).type == "cpu" else encoder.batch_size
+
+
+def encode_views(
+    views: Sequence[View],
+    encoders: tuple[Encoder, Encoder],
+    cache: FeatureCache | None = None,
+    who: str = "this method",
+    device: str | torch.device = "cpu",
+) -> list[tuple[Features, Features]]:
+    """(F_2D, F_3D) of each view on a device, from the cache where there is one.
+
+    Raises:
+        MvadError: in the name of `who`, for a view without points.
+
+    Example: `encode_views(sample.views, (f2, f3))[0][1].data`
+    """
+    for view in views:
+        if view.xyz is None:
+            message = f"{who} needs both modalities"
+            raise MvadError(message, file=view.name or None, found="a view without xyz")
+    columns = []
+    for encoder in encoders:
+        found, n = [], views_at_once(encoder, device)
+        for start in range(0, len(views), n):
+            some = views[start : start + n]
+            found += cache.get_many(encoder, some, False) if cache else encoder.encode(some)
+        columns.append([features.to(device) for features in found])
+    return list(zip(*columns))
+
+
 def encode_view(
     view: View,
     encoders: tuple[Encoder, Encoder],
     cache: FeatureCache | None = None,
     who: str = "this method",
 ) -> tuple[Features, Features]:
-    """(F_2D, F_3D) of a view, from the cache where there is one.
-
-    Raises:
-        MvadError: in the name of `who`, for a view without points.
-    """
-    if view.xyz is None:
-        message = f"{who} needs both modalities"
-        raise MvadError(message, file=view.name or None, found="a view without xyz")
-    return tuple(cache.get(e, view) if cache else e(view) for e in encoders)
+    "(F_2D, F_3D) of one view."
+    return encode_views([view], encoders, cache, who)[0]
 
 
 # %% ../../nbs/encoders/13_lifted.ipynb #0ad55c53
@@ -107,6 +146,7 @@ def redraw(
     if not getattr(encoder, "drop_path", False):
         return None
     tokens = cache.get(encoder.tokens, view) if cache else encoder.tokens(view)
+    tokens = replace(tokens.to(encoder.device), centres=on_host(tokens.centres))  # once, not a draw
     return lambda draw: encoder.finish([tokens], draw)[0].data.float()
 
 
@@ -128,6 +168,7 @@ class Lifted:
     size: tuple[int, int]
     # `redraw` of an encoder whose features change in training
     again: Callable[[int], Float[Tensor, "n3 c3"]] | None = None
+    shaped: Int[np.ndarray, " n"] | None = None  # pixels with shape, where somebody looked for them
 
     @property
     def e2(self) -> Float[Tensor, "P c2"]:
@@ -150,6 +191,15 @@ class Lifted:
         draw = int(torch.randint(2**31, ()))
         return replace(self, f3=self.again(draw).to(self.f3.device))
 
+    @property
+    def nbytes(self) -> int:
+        "Bytes of features, of operators, and of the transposes that training adds to these."
+        tensors = [self.f2, self.f3]
+        for operator in (self.a2, self.a3):
+            if operator is not None:
+                tensors += 2 * [operator.start, operator.index, operator.weight]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
     def to(self, device: str | torch.device) -> Lifted:
         "Features and operators on `device`."
         parts = {k: getattr(self, k) for k in ("f2", "f3", "a2", "a3")}
@@ -157,6 +207,15 @@ class Lifted:
 
 
 # %% ../../nbs/encoders/13_lifted.ipynb #b68f66ef
+def on_one_device(views: Sequence[Lifted]) -> Sequence[Lifted]:
+    """The views, on the CPU if they are not all on one device.
+
+    Example: `on_one_device(views)[0].f2.device`
+    """
+    devices = {v.f2.device for v in views}
+    return views if len(devices) == 1 else [v.to("cpu") for v in views]
+
+
 def foreground_pixels(view: View, protocol: str) -> Int[np.ndarray, " P"]:
     """Flat indices of the pixels that count: those with a 3D point.
 
@@ -172,14 +231,19 @@ def lift(
     protocol: str,
     pixels: Int[np.ndarray, " P"] | None = None,
 ) -> Lifted:
-    "The two feature sets of a view, aligned at `pixels` (default: the whole foreground)."
+    """The two feature sets of a view, aligned at `pixels` (default: the whole foreground).
+
+    The operators are made on the features' device.
+    """
     if pixels is None:
         pixels = foreground_pixels(view, protocol)
+    device = f3.data.device
+    where = to_device(pixels, device)  # once, for both
     return Lifted(
         f2=f2.data.float(),
         f3=f3.data.float(),
-        a2=f2.operator(pixels),
-        a3=mean3_operator(view.size, protocol, pixels) @ f3.operator(),
+        a2=f2.operator(pixels if f2.grid is None else where),
+        a3=mean3_operator(view.size, protocol, where, device) @ f3.operator(),
         pixels=pixels,
         size=view.size,
     )
@@ -198,12 +262,13 @@ def branch_maps(
     protocol: str,
 ) -> dict[str, Float[np.ndarray, "H W"]]:
     "Every aggregation of `BRANCHES` as a smoothed map, 0 off the foreground before smoothing."
-    where = torch.as_tensor(pixels)
+    where = to_device(pixels, psi_2d.device)
     psi = {
-        "psi_2d": scatter_to_map(psi_2d.cpu(), where, size),
-        "psi_3d": scatter_to_map(psi_3d.cpu(), where, size),
+        "psi_2d": scatter_to_map(psi_2d, where, size),
+        "psi_3d": scatter_to_map(psi_3d, where, size),
     }
-    return {b: smooth(aggregate(psi, b), protocol).numpy() for b in BRANCHES}
+    maps = [smooth(aggregate(psi, b), protocol) for b in BRANCHES]
+    return dict(zip(BRANCHES, torch.stack(maps).cpu().numpy()))  # the host waits here, once
 
 
 # %% ../../nbs/encoders/13_lifted.ipynb #6829ecd6
@@ -221,6 +286,7 @@ def _square_view(view: View, s) -> View:
     return shrink_cloud(small, s.shrink)
 
 
+# %% ../../nbs/encoders/13_lifted.ipynb #770c1ee4
 class _TwoEncoderDetector(Detector):
     """A method that looks at views through two frozen encoders, F_2D and F_3D.
 
@@ -247,17 +313,21 @@ class _TwoEncoderDetector(Detector):
         "The sample padded to a square of the settings' `size`, its clouds in metres."
         return map_views(sample, lambda view: _square_view(view, self.settings))
 
-    def features(self, view: View) -> tuple[Features, Features]:
-        "(F_2D, F_3D) of a prepared view."
-        return encode_view(view, (self.f2, self.f3), self.cache, type(self).__name__)
+    def features(self, views: Sequence[View]) -> list[tuple[Features, Features]]:
+        "(F_2D, F_3D) of prepared views."
+        who = type(self).__name__
+        return encode_views(views, (self.f2, self.f3), self.cache, who, self.device)
 
-    def lift(self, view: View) -> Lifted:
-        "A prepared view's features, aligned at its foreground."
-        return lift(view, *self.features(view), self.settings.protocol).to(self.device)
+    def lift(self, view: View, features: tuple[Features, Features] | None = None) -> Lifted:
+        "A prepared view's features, computed unless given, aligned at its foreground."
+        features = features or self.features([view])[0]
+        return lift(view, *features, self.settings.protocol).to(self.device)
 
-    def lift_for_training(self, view: View, rng: np.random.Generator) -> Lifted:
+    def lift_for_training(
+        self, view: View, features: tuple[Features, Features], rng: np.random.Generator
+    ) -> Lifted:
         "What is learned from a prepared view; `rng` draws its pixels where some are drawn."
-        return self.lift(view)
+        return self.lift(view, features)
 
     def encoders(self) -> dict[str, str]:
         "Name and hash of both encoders."
@@ -302,6 +372,33 @@ class LiftedModel(Protocol):
         "Take over a `state`."
 
 
+# %% ../../nbs/encoders/13_lifted.ipynb #ac29c807
+def _predict_view(
+    detector: LiftedDetector, view: View, features: tuple[Features, Features]
+) -> dict[str, Float[np.ndarray, "H W"]]:
+    "Every branch's map of a prepared view."
+    lifted = detector.lift(view, features)
+    psi_2d, psi_3d = detector.model.psi(lifted)
+    return branch_maps(psi_2d, psi_3d, lifted.pixels, lifted.size, detector.settings.protocol)
+
+
+def _predict_sample(
+    detector: LiftedDetector, sample: PreparedSample, features: Iterator[tuple[Features, Features]]
+) -> Prediction:
+    "Of one prepared sample, with the next features for its views."
+    s, views = detector.settings, []
+    for view in sample.views:
+        if view is None:
+            views.append({b: np.zeros((s.size, s.size), np.float32) for b in BRANCHES})
+        else:
+            views.append(_predict_view(detector, view, next(features)))
+    branches = {b: np.stack([maps[b] for maps in views]) for b in BRANCHES}
+    by_view = {b: image_score(maps, IMAGE_SCORE[s.protocol]) for b, maps in branches.items()}
+    scores = {b: float(np.max(score)) for b, score in by_view.items()}
+    more = dict(branches=branches, branch_scores=scores)
+    return Prediction(branches[s.aggregation], scores[s.aggregation], **more)
+
+
 # %% ../../nbs/encoders/13_lifted.ipynb #398eb520
 class LiftedDetector(_TwoEncoderDetector):
     """A method that learns a `LiftedModel` from lifted views: CFM and MAFR.
@@ -340,28 +437,40 @@ class LiftedDetector(_TwoEncoderDetector):
         self.model = self.new_model(self.f2.channels, self.f3.channels)
         self.model.restore(tensors)
 
+    @property
+    def at_once(self) -> int:
+        "How many samples suit its encoders together."
+        return views_at_once(self.f2, self.device)
+
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
         "Maps (V, size, size) of every branch, zeros for a missing view; the worst view's score."
-        self.require_ready(sample)
-        s = self.settings
-        views = [self._view_maps(view) for view in sample.views]
-        branches = {b: np.stack([maps[b] for maps in views]) for b in BRANCHES}
-        by_view = {b: image_score(maps, IMAGE_SCORE[s.protocol]) for b, maps in branches.items()}
-        scores = {b: float(np.max(score)) for b, score in by_view.items()}
-        more = dict(branches=branches, branch_scores=scores)
-        return Prediction(branches[s.aggregation], scores[s.aggregation], **more)
+        return self._predictions([sample])[0]
 
-    def _view_maps(self, view: View | None) -> dict[str, Float[np.ndarray, "H W"]]:
-        "Every branch's map of a prepared view."
-        s = self.settings
-        if view is None:
-            return {b: np.zeros((s.size, s.size), np.float32) for b in BRANCHES}
-        lifted = self.lift(view)
-        psi_2d, psi_3d = self.model.psi(lifted)
-        return branch_maps(psi_2d, psi_3d, lifted.pixels, lifted.size, s.protocol)
+    def predict_batch(self, samples: Sequence[Sample]) -> list[Prediction]:
+        "A prediction for each sample, in their order; the encoders are given their views together."
+        return self._predictions([self.prepare(sample) for sample in require_samples(samples)])
+
+    def _predictions(self, samples: Sequence[PreparedSample]) -> list[Prediction]:
+        "Of prepared samples."
+        for sample in samples:
+            self.require_ready(sample)
+        views = [view for sample in samples for view in sample.views if view is not None]
+        features = iter(self.features(views))
+        return [_predict_sample(self, sample, features) for sample in samples]
 
 
 # %% ../../nbs/encoders/13_lifted.ipynb #7a1e5c02
+def room_for_views(device: str | torch.device) -> float:
+    """Bytes that lifted views may take on a device over a whole training: half of what is free.
+
+    >>> room_for_views("cpu")
+    inf
+    """
+    if torch.device(device).type != "cuda":
+        return float("inf")
+    return torch.cuda.mem_get_info(device)[0] / 2
+
+
 def _training_views(
     detector: LiftedDetector, samples: Sequence[Sample], progress: bool
 ) -> list[Lifted]:
@@ -374,13 +483,17 @@ def _training_views(
         fix = "mvad.data.base.few_shot draws them"
         raise MvadError(message, found=len(samples), expected=s.shots, fix=fix)
     rng = np.random.default_rng(s.seed)
-    views = []
+    views, room = [], room_for_views(detector.device)
     options = dict(desc="features", total=len(samples), disable=not progress, leave=False)
-    for sample in tqdm(detector.prepare_good(samples), **options):
-        for view in sample.views:
-            if view:
-                lifted = detector.lift_for_training(view, rng)
-                views.append(replace(lifted, again=redraw(view, detector.f3, detector.cache)))
+    ready = tqdm(detector.prepare_good(samples), **options)
+    prepared = (view for sample in ready for view in sample.views if view)
+    while some := list(islice(prepared, detector.at_once)):
+        for view, features in zip(some, detector.features(some)):
+            lifted = detector.lift_for_training(view, features, rng)
+            room -= lifted.nbytes
+            if room < 0:  # each step carries it there
+                lifted = lifted.to("cpu")
+            views.append(replace(lifted, again=redraw(view, detector.f3, detector.cache)))
     if not views:
         expected = "at least one good sample"
         raise MvadError("nothing to learn from", found="0 samples", expected=expected)

@@ -18,13 +18,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from ..core.computing import accelerated, in_fitting_chunks
+from ..core.device import farthest_points, nearest_points, neighbour_weights, to_device
 from ..core.files import cache_root
 from ..core.geometry import farthest_point_sample, group_points, nn3_weights, valid_points
 from ..core.sample import MvadError, View, require_known
 from ..core.training import checkpoint_header, load_checkpoint, load_pth, save_checkpoint, seeded
 from ..core.training import train
 from .features import Encoder, Features, content_hash, encoder_settings, file_sha256
-from .features import given_weights, read_arrays, setting_field, settings_hash
+from .features import given_weights, on_host, read_arrays, setting_field
+from .features import settings_hash
 
 # %% auto #0
 __all__ = [
@@ -84,31 +86,43 @@ def point_groups(
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #74dda833
 UNITS = ("metres", "sphere", "patch")
-_UP = np.array([1, -1, -1], np.float32)  # z towards the camera, y up, as in pretraining
+_Array = np.ndarray | Tensor  # either way the same operations, in single precision
 
 
-def _radius(centres: Float[np.ndarray, "G 3"]) -> float:
+def _lengths(vectors: Float[_Array, "*n 3"]) -> Float[_Array, "*n"]:
+    return (vectors * vectors).sum(-1) ** 0.5
+
+
+def _single(a: _Array) -> _Array:
+    "The same in single precision."
+    return a.float() if isinstance(a, Tensor) else a.astype(np.float32)
+
+
+def _radius(centres: Float[_Array, "G 3"]) -> Float[_Array, ""]:
     "The largest distance from the mean centre."
-    return max(float(np.linalg.norm(centres - centres.mean(0), axis=1).max()), 1e-12)
+    return _lengths(centres - centres.mean(0)).max().clip(1e-12)
 
 
-def unit_centres(centres: Float[np.ndarray, "G 3"], units: str) -> Float[np.ndarray, "G 3"]:
-    """The centres as the position code sees them.
+def _turned(vectors: Float[_Array, "*n 3"]) -> Float[_Array, "*n 3"]:
+    "In place: z towards the camera, y up, as in pretraining."
+    vectors[..., 1:] *= -1
+    return vectors
+
+
+def unit_centres(centres: Float[_Array, "G 3"], units: str) -> Float[_Array, "G 3"]:
+    """The centres as the position code sees them: an array for an array, a tensor for a tensor.
 
     In `metres` as they are, else moved and scaled into the unit sphere, z towards the camera.
     """
     require_known("units", units, UNITS)
     if units != "metres":
-        centres = (centres - centres.mean(0)) / _radius(centres) * _UP
-    return centres.astype(np.float32)
+        centres = _turned((centres - centres.mean(0)) / _radius(centres))
+    return _single(centres)
 
 
 def unit_patches(
-    points: Float[np.ndarray, "N 3"],
-    picked: Int[np.ndarray, " G"],
-    index: Int[np.ndarray, "G M"],
-    units: str,
-) -> Float[np.ndarray, "G M 3"]:
+    points: Float[_Array, "N 3"], picked: Int[_Array, " G"], index: Int[_Array, "G M"], units: str
+) -> Float[_Array, "G M 3"]:
     """Each group relative to its centre.
 
     In `metres`, in radii of the object (`sphere`) or in mean radii of the groups (`patch`).
@@ -116,12 +130,12 @@ def unit_patches(
     require_known("units", units, UNITS)
     patches = points[index] - points[picked][:, None]
     if units == "metres":
-        return patches.astype(np.float32)
+        return _single(patches)
     if units == "sphere":
         scale = _radius(points[picked])
     else:
-        scale = max(np.linalg.norm(patches[:, -1], axis=1).mean(), 1e-12)
-    return (patches / scale * _UP).astype(np.float32)
+        scale = _lengths(patches[:, -1]).mean().clip(1e-12)
+    return _single(_turned(patches / scale))
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #118fab30
@@ -267,22 +281,26 @@ class Block(nn.Module):
         return self.mlp["fc2"](F.gelu(self.mlp["fc1"](x)))
 
     def forward(
-        self, x: Float[Tensor, "b g d"], keep: Float[Tensor, "b 2"] | None = None
+        self,
+        x: Float[Tensor, "b g d"],
+        keep: Float[Tensor, "b 2"] | None = None,
+        used: Sequence[bool] = (True, True),
     ) -> Float[Tensor, "b g d"]:
         """Tokens after both branches.
 
-        `keep`: what each sample's two branches are multiplied by; a branch that is 0 throughout is
-        not computed.
+        `keep`: what each sample's two branches are multiplied by. `used`: which branches are not 0
+        throughout; the others are not computed.
         """
         branches = ((self.norm1, self.attention), (self.norm2, self.perceptron))
         for i, (norm, branch) in enumerate(branches):
             if keep is None:
                 x = x + branch(norm(x))
-            elif keep[:, i].any():
+            elif used[i]:
                 x = x + keep[:, i, None, None] * branch(norm(x))
         return x
 
 
+# %% ../../nbs/encoders/11_point_mae.ipynb #8a157b0f
 class Blocks(nn.Module):
     """A stack of blocks; the position code is added to the input of every one.
 
@@ -299,10 +317,16 @@ class Blocks(nn.Module):
         position: Float[Tensor, "b g d"],
         keep: Float[Tensor, "b l 2"] | None = None,
     ) -> list[Float[Tensor, "b g d"]]:
-        "The output of every block."
+        """The output of every block.
+
+        `keep` comes on the CPU, where what need not be computed is known without waiting.
+        """
         outputs = []
+        if keep is not None:
+            used, keep = keep.any(0).tolist(), keep.to(x.device, non_blocking=True)
         for i, block in enumerate(self.blocks):
-            x = block(x + position, None if keep is None else keep[:, i])
+            how = () if keep is None else (keep[:, i], used[i])
+            x = block(x + position, *how)
             outputs.append(x)
         return outputs
 
@@ -676,22 +700,53 @@ class PointMAEEncoder(_PointMAESettings):
         out = []
         for start in range(0, len(tokens), batch):
             some = tokens[start : start + batch]
-            centres = np.stack([unit_centres(t.centres, self.units) for t in some])
             keep = None
             if self.drop_path:
                 factors = np.stack([self.drop_path_factors(t, draw) for t in some])
-                keep = torch.from_numpy(factors).to(self.device)
+                keep = torch.from_numpy(factors)
             data = torch.stack([t.data for t in some]).to(self.device)
-            where = torch.from_numpy(centres).to(self.device)
+            where = torch.stack([_unit_centres(self, t) for t in some])
             transformed = accelerated(self.network.transform)(data, where, keep)
             out += [replace(t, data=d.clone()) for t, d in zip(some, transformed)]
         return out
 
     def drop_path_factors(self, tokens: Features, draw: int) -> Float[np.ndarray, "l 2"]:
         "DropPath's factors of one cloud in each block that is kept."
-        cloud = int(content_hash(dict(centres=tokens.centres))[:12], 16)
+        centres = on_host(tokens.centres)
+        cloud = int(content_hash(dict(centres=centres))[:12], 16)
         factors = drop_path_factors(self.network.depth, (self.seed, cloud, draw))
         return factors[: len(self.network.blocks.blocks)]
+
+
+# %% ../../nbs/encoders/11_point_mae.ipynb #794e9fba
+def _unit_centres(s: _PointMAESettings, tokens: Features) -> Float[Tensor, "g 3"]:
+    "The centres of one cloud for the position code, on the device."
+    return to_device(unit_centres(tokens.centres, s.units), s.device)
+
+
+def _group_by_trees(
+    s: _PointMAESettings, points: Float[np.ndarray, "N 3"]
+) -> tuple[Float[Tensor, "G M 3"], dict]:
+    "Patches of a cloud, and what lifts its centres to all points."
+    picked, index = point_groups(points, s.groups, s.group_size, skip_norm2=s.skip_norm2)
+    patches = torch.from_numpy(unit_patches(points, picked, index, s.units))
+    near, weight = nn3_weights(points, points[picked], form=s.interpolation)
+    centres = points[picked].astype(np.float32)
+    return patches, dict(index=near, weight=weight, centres=centres)
+
+
+def _group_on_device(
+    s: _PointMAESettings, clouds: Sequence[Float[Tensor, "N 3"]]
+) -> list[tuple[Float[Tensor, "G M 3"], dict]]:
+    "The same of several clouds, where they are."
+    groups = []
+    for points, picked in zip(clouds, farthest_points(clouds, s.groups, skip_norm2=s.skip_norm2)):
+        centres = points[picked]
+        index = nearest_points(points, centres, s.group_size)
+        patches = unit_patches(points, picked, index, s.units)
+        near, weight = neighbour_weights(points, centres, form=s.interpolation)
+        groups.append((patches, dict(index=near, weight=weight, centres=centres)))
+    return groups
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #0b46190e
@@ -718,12 +773,25 @@ class _PointMAETokens(_PointMAESettings):
         "The arrays of a view that are read."
         return self.owner.inputs(view)
 
-    def encode(self, views: Sequence[View]) -> list[Features]:
-        "Tokens of each view, at its centres."
-        return [self._encode_one(v) for v in views]
-
     @torch.no_grad()
-    def _encode_one(self, view: View) -> Features:
+    def encode(self, views: Sequence[View]) -> list[Features]:
+        "Tokens of each view, at its centres. On a GPU the centres of all are picked together."
+        clouds = [self._cloud(view) for view in views]
+        tokens, groups = [], self._groups([points for points, _ in clouds])
+        for view, (_, pixels), (patches, found) in zip(views, clouds, groups):
+            encode = accelerated(self.owner.network.encoder.forward)
+            data = encode(patches, self.statistics).clone()
+            tokens.append(Features(data, view.size, pixels=pixels, **found))
+        return tokens
+
+    def _groups(self, clouds: Sequence[Float[np.ndarray, "N 3"]]) -> list[tuple[Tensor, dict]]:
+        "Of each cloud the patches, and what lifts its centres to all points."
+        if torch.device(self.device).type == "cpu":
+            return [_group_by_trees(self, points) for points in clouds]
+        return _group_on_device(self, [to_device(points, self.device) for points in clouds])
+
+    def _cloud(self, view: View) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, " N"]]:
+        "The points of a view and their pixels."
         arrays = self.inputs(view)
         points, pixels = valid_points(arrays["xyz"], arrays["valid"])
         if len(points) < self.group_size:
@@ -731,18 +799,7 @@ class _PointMAETokens(_PointMAESettings):
             expected = f"at least {self.group_size} valid pixels"
             message = "too few points for Point-MAE"
             raise MvadError(message, file=file, found=len(points), expected=expected)
-        skip = self.skip_norm2
-        picked, index = point_groups(points, self.groups, self.group_size, skip_norm2=skip)
-        patches = torch.from_numpy(unit_patches(points, picked, index, self.units)).to(self.device)
-        near, weight = nn3_weights(points, points[picked], form=self.interpolation)
-        return Features(
-            accelerated(self.owner.network.encoder.forward)(patches, self.statistics).clone(),
-            view.size,
-            pixels=pixels,
-            index=near,
-            weight=weight,
-            centres=points[picked].astype(np.float32),
-        )
+        return points, pixels
 
 
 def _read_weights(file: Path, net: PointMAE) -> dict[str, Tensor]:
@@ -843,7 +900,7 @@ def procedural_cloud(
     x, y = rng.random((2, points, 1))
     p = origin[cell] + x * down[cell] + y * right[cell]
     p = p + np.array([0, 0, noise]) * rng.normal(size=(points, 1))
-    return (p * _UP).astype(np.float32)
+    return _turned(p).astype(np.float32)
 
 
 def procedural_clouds(n: int, points: int = 4096, seed: int = 0) -> Float[np.ndarray, "n points 3"]:
@@ -909,7 +966,7 @@ class MaskedAutoencoder(nn.Module):
         patches, centres = patches[rows, order], centres[rows, order]
         keep = None
         if self.training:
-            keep = self.draw_drop_path(b, len(e.blocks.blocks)).to(centres)
+            keep = self.draw_drop_path(b, len(e.blocks.blocks))
         seen = e.norm(e.blocks(e.embed(patches[:, :v]), e.pos_embed(centres[:, :v]), keep)[-1])
         x = torch.cat([seen, self.mask_token.expand(b, g - v, -1)], 1)
         guess = self.head(self.norm(self.decoder(x, self.position(centres))[-1][:, v:]))

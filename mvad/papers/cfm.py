@@ -20,6 +20,7 @@ from ..core.training import seeded, tensor_bytes, train, tensors_of
 from ..encoders.channels import ChannelScale
 from ..encoders.features import Encoder, Features
 from ..encoders.lifted import Lifted, LiftedDetector, accelerate, foreground_pixels, lift
+from ..encoders.lifted import on_one_device
 
 # %% auto #0
 __all__ = [
@@ -206,7 +207,7 @@ class Mappings:
     """
 
     def __init__(self, settings: CFMSettings, c2: int, c3: int, device="cpu"):
-        self.settings = settings
+        self.settings, self.device = settings, device
         with seeded(settings.seed):
             both = [net.to(device).eval() for net in mapping_networks(settings, c2, c3)]
         self.to_3d, self.to_2d = (_accelerate_network(net, settings) for net in both)
@@ -228,13 +229,13 @@ class Mappings:
         "Train both networks with one Adam; returns the loss of each step."
         s, nets = self.settings, {"to_3d": self.to_3d, "to_2d": self.to_2d}
         if s.standardise:
-            self.scale_2d, self.scale_3d = _fit_channel_scales(views)
+            self.scale_2d, self.scale_3d = _fit_channel_scales(on_one_device(views))
         parameters = [p for net in nets.values() for p in net.parameters()]
         optimiser = torch.optim.Adam(parameters, lr=s.lr)
 
         def step(batch):
-            batch = [self.scaled(v.redrawn()) if v.again else v for v in batch]
-            return crossmodal_loss([self.predict(v) for v in batch])
+            batch = [v.to(self.device).redrawn() for v in batch]
+            return crossmodal_loss([self.predict(self.scaled(v) if v.again else v) for v in batch])
 
         views = [v if v.again else _lift_few_pixels(self.scaled(v)) for v in views]
         how = dict(epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, settings=asdict(s))
@@ -339,10 +340,14 @@ class CFM(LiftedDetector):
         return Mappings(self.settings, c2, c3, self.device)
 
     def lift(
-        self, view: View, n_pixels: int | None = None, rng: np.random.Generator | None = None
+        self,
+        view: View,
+        features: tuple[Features, Features] | None = None,
+        n_pixels: int | None = None,
+        rng: np.random.Generator | None = None,
     ) -> Lifted:
         "A prepared view's features at its foreground, or at `n_pixels` random pixels of it."
-        s, features = self.settings, self.features(view)
+        s, features = self.settings, features or self.features([view])[0]
         if s.mapping == "convolutional":
             return lift_whole_map(view, *features, s.protocol, s.stride).to(self.device)
         where = foreground_pixels(view, s.protocol)
@@ -350,9 +355,11 @@ class CFM(LiftedDetector):
             where = np.sort(rng.choice(where, n_pixels, replace=False))
         return lift(view, *features, s.protocol, where).to(self.device)
 
-    def lift_for_training(self, view: View, rng: np.random.Generator) -> Lifted:
+    def lift_for_training(
+        self, view: View, features: tuple[Features, Features], rng: np.random.Generator
+    ) -> Lifted:
         "At `settings.pixels` random pixels of the foreground, if that is a number."
-        return self.lift(view, self.settings.pixels, rng)
+        return self.lift(view, features, self.settings.pixels, rng)
 
     def sizes(self) -> dict[str, int]:
         "Bytes of what was learned, and of both encoders."

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from jaxtyping import Float, Int
-from ..core.anomaly_map import box_operator
+from ..core.anomaly_map import box_operator, filter_tensors
 from ..core.computing import in_fitting_chunks
+from ..core.device import to_device
 from ..core.sample import MvadError, View
 from ..core.training import seeded, train, tensors_of
 from ..encoders.channels import ChannelScale
-from ..encoders.features import Features
-from ..encoders.lifted import Lifted, LiftedDetector, accelerate, lift
+from ..encoders.features import Features, on_host
+from ..encoders.lifted import Lifted, LiftedDetector, accelerate, lift, on_one_device
 
 # %% auto #0
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "restoration_networks",
     "lattice_pixels",
     "window_pixels",
+    "find_shape",
     "random_window",
     "merge_linear_layers",
     "restorer",
@@ -213,8 +215,7 @@ def census(
 
     A `window` x `window` mean whose zero padding counts, as in the released code.
     """
-    like = dict(dtype=error.dtype, device=error.device)
-    rows, columns = (torch.tensor(box_operator(n, (window,)), **like) for n in size)
+    rows, columns = (filter_tensors(box_operator, n, (window,), like=error)[0] for n in size)
     return (rows @ (columns @ error.unflatten(0, size)).flatten(1)).abs().mean()
 
 
@@ -336,13 +337,23 @@ def window_pixels(centre: int, size: tuple[int, int], side: int) -> Int[np.ndarr
     return ((row + np.arange(side))[:, None] * size[1] + column + np.arange(side)).ravel()
 
 
+def find_shape(v: Lifted) -> Lifted:
+    """A dense map that knows which of its pixels have shape, so that no step has to look.
+
+    Raises:
+        MvadError: for a map without any.
+    """
+    shaped = on_host((v.f3 != 0).any(1).nonzero()[:, 0])
+    if not len(shaped):
+        raise MvadError("a view without a single 3D point", fix="leave it out")
+    return replace(v, shaped=shaped)
+
+
 def random_window(v: Lifted, side: int) -> Lifted:
     "A window of a dense map as a map of its own, around a pixel with shape that torch draws."
-    there = (v.f3 != 0).any(1).nonzero()[:, 0]
-    if not len(there):
-        raise MvadError("a view without a single 3D point", fix="leave it out")
-    centre = int(there[torch.randint(len(there), ())])
-    index = torch.from_numpy(window_pixels(centre, v.size, side)).to(v.f2.device)
+    shaped = find_shape(v).shaped if v.shaped is None else v.shaped
+    centre = int(shaped[int(torch.randint(len(shaped), ()))])
+    index = to_device(window_pixels(centre, v.size, side), v.f2.device)
     part = dict(f2=v.f2[index], f3=v.f3[index])
     return replace(v, **part, pixels=np.arange(len(index)), size=(side, side))
 
@@ -431,6 +442,20 @@ def _view_residuals(
     return psi[0], psi[1]
 
 
+# %% ../../nbs/papers/41_mafr.ipynb #4dc1c950
+def _fast_restorer(
+    encoder: FusionEncoder, decoders: Sequence[Decoder], s: MAFRSettings, melt: bool = False
+) -> _Restore:
+    "A `restorer` in the settings' precision, compiled if they say so."
+    return accelerate(restorer(encoder, decoders, melt), s.precision, s.compiled)
+
+
+def _fit_channel_scales(views: Sequence[Lifted]) -> tuple[ChannelScale, ChannelScale]:
+    "The scales of both modalities over all pixels of all views."
+    lifted_2d = ChannelScale.fit_lifted([(v.f2, v.a2) for v in views])
+    return lifted_2d, ChannelScale.fit_lifted([(v.f3, v.a3) for v in views])
+
+
 # %% ../../nbs/papers/41_mafr.ipynb #cbf7cb48
 class Restoration:
     """phi_enc, psi_2D and psi_3D: learn from lifted maps (MAFR Eq. 6), give Psi (Eq. 7).
@@ -439,12 +464,12 @@ class Restoration:
     """
 
     def __init__(self, settings: MAFRSettings, c2: int, c3: int, device="cpu"):
-        self.settings = s = settings
-        with seeded(s.seed):
-            self.nets = nn.ModuleDict(restoration_networks(s, c2, c3)).to(device).eval()
+        self.settings, self.device = settings, device
+        with seeded(settings.seed):
+            self.nets = nn.ModuleDict(restoration_networks(settings, c2, c3)).to(device).eval()
         self.encoder, *self.decoders = self.nets.values()
         self.scale_2d, self.scale_3d = ChannelScale(), ChannelScale()
-        self.layers = accelerate(restorer(self.encoder, self.decoders), s.precision, s.compiled)
+        self.layers = _fast_restorer(self.encoder, self.decoders, settings)
         self.melted = None
 
     def scaled(self, v: Lifted) -> Lifted:
@@ -455,12 +480,13 @@ class Restoration:
 
     def loss(self, batch: Sequence[Lifted]) -> Float[Tensor, ""]:
         "Eq. 6 of a batch of scaled maps."
+        batch = [v.to(self.device) for v in batch]
         return _batch_loss(self.encoder, self.layers, batch, self.settings)
 
     def ready(self, v: Lifted) -> Lifted:
         "A map as it is learned from: drawn anew where it is drawn, scaled, dense for windows."
         v = self.scaled(v.redrawn())
-        return v.dense() if self.settings.window else v
+        return find_shape(v.dense()) if self.settings.window else v
 
     def fit(
         self, views: Sequence[Lifted], progress: bool = True, checkpoint=None
@@ -468,8 +494,7 @@ class Restoration:
         "Train the networks on whole maps (`pixels` cover `size`); returns the loss of each step."
         s, self.melted = self.settings, None
         if s.standardise:
-            self.scale_2d = ChannelScale.fit_lifted([(v.f2, v.a2) for v in views])
-            self.scale_3d = ChannelScale.fit_lifted([(v.f3, v.a3) for v in views])
+            self.scale_2d, self.scale_3d = _fit_channel_scales(on_one_device(views))
         views = [v if v.again else self.ready(v) for v in views]
 
         def step(batch):
@@ -484,8 +509,7 @@ class Restoration:
     def psi(self, view: Lifted) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
         "(Psi_2D, Psi_3D) at the view's pixels."
         if self.melted is None:
-            melted = restorer(self.encoder, self.decoders, melt=True)
-            self.melted = accelerate(melted, self.settings.precision, self.settings.compiled)
+            self.melted = _fast_restorer(self.encoder, self.decoders, self.settings, melt=True)
         return _view_residuals(self.encoder, self.melted, self.scaled(view))
 
     def state(self) -> dict[str, Tensor]:
@@ -552,6 +576,8 @@ class MAFR(LiftedDetector):
         "Untrained networks for features of `c2` and `c3` channels."
         return Restoration(self.settings, c2, c3, self.device)
 
-    def lift_for_training(self, view: View, rng: np.random.Generator) -> Lifted:
+    def lift_for_training(
+        self, view: View, features: tuple[Features, Features], rng: np.random.Generator
+    ) -> Lifted:
         "Every `settings.stride`-th pixel of the whole map, background included."
-        return lift_training_map(view, self.features(view), self.settings).to(self.device)
+        return lift_training_map(view, features, self.settings).to(self.device)

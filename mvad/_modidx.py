@@ -1682,6 +1682,10 @@ d = {
                 "core/geometry.html#_near_cells",
                 "mvad/core/geometry.py",
             ),
+            "mvad.core.geometry._numbered": (
+                "core/geometry.html#_numbered",
+                "mvad/core/geometry.py",
+            ),
             "mvad.core.geometry._picked_rows": (
                 "core/geometry.html#_picked_rows",
                 "mvad/core/geometry.py",
@@ -3490,12 +3494,20 @@ d = {
                 "data/images.html#_mask_is_missing",
                 "mvad/data/images.py",
             ),
+            "mvad.data.images.border_share": (
+                "data/images.html#border_share",
+                "mvad/data/images.py",
+            ),
             "mvad.data.images.check_mask": ("data/images.html#check_mask", "mvad/data/images.py"),
             "mvad.data.images.files_by_stem": (
                 "data/images.html#files_by_stem",
                 "mvad/data/images.py",
             ),
             "mvad.data.images.holds_files": ("data/images.html#holds_files", "mvad/data/images.py"),
+            "mvad.data.images.looks_inverted": (
+                "data/images.html#looks_inverted",
+                "mvad/data/images.py",
+            ),
             "mvad.data.images.masks_of_split": (
                 "data/images.html#masks_of_split",
                 "mvad/data/images.py",
@@ -3518,6 +3530,7 @@ d = {
                 "data/images.html#unread_images",
                 "mvad/data/images.py",
             ),
+            "mvad.data.images.unread_mask": ("data/images.html#unread_mask", "mvad/data/images.py"),
         },
         "mvad.data.jobs": {
             "mvad.data.jobs.Job": ("data/jobs.html#job", "mvad/data/jobs.py"),
@@ -4074,6 +4087,10 @@ d = {
             "mvad.data.notes.mask_facts": ("data/notes.html#mask_facts", "mvad/data/notes.py"),
             "mvad.data.notes.notes_on_masks": (
                 "data/notes.html#notes_on_masks",
+                "mvad/data/notes.py",
+            ),
+            "mvad.data.notes.some_mask_facts": (
+                "data/notes.html#some_mask_facts",
                 "mvad/data/notes.py",
             ),
         },

@@ -200,3 +200,94 @@ def test_no_such_light(made, light):
     with pytest.raises(MvadError) as e:
         Eyecandies(made, "tile", "test", light=light)
     assert "4 (left)" in str(e.value)
+
+
+def enlarge(root, to, times=10.0):
+    "A copy of a tree whose lengths are so many times as large: what is rendered stays the same."
+    shutil.copytree(root, to)
+    (to / "SHA256SUMS").unlink()
+    for path in to.rglob("*_info_depth.yaml"):
+        bounds = yaml.safe_load(path.read_text())["normalization"]
+        base.write_yaml(path, {"normalization": {k: times * v for k, v in bounds.items()}})
+    for path in to.rglob("*_pose.txt"):
+        pose = np.loadtxt(path)
+        pose[:3, 3] *= times
+        np.savetxt(path, pose, fmt="%.17g")
+    return to
+
+
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory):
+    "Candies as the kit embeds them, and as large as published: the same scenes."
+    place = tmp_path_factory.mktemp("sizes")
+    how = dict(categories=["pebble"], splits=["train", "test"], workers=1, progress=False)
+    small = make("eyecandies", place / "small", **how)
+    return {"embedded": small, "published": enlarge(small, place / "large")}
+
+
+def run_of(method, root, out="", **more):
+    from mvad.core.evaluate import RunSettings
+
+    about = dict(dataset="eyecandies", root=str(root), category="pebble", scale="smoke")
+    return RunSettings(method, **about, out=str(out) if out else "", **more)
+
+
+RUNS = [("cfm", "paper"), ("cfm", "released"), ("mafr", "paper")]
+
+
+@pytest.mark.parametrize(("method", "protocol"), RUNS)
+def test_published_size_gives_what_the_embedded_size_gives(
+    method, protocol, sizes, tmp_path, monkeypatch
+):
+    "Clouds reach the networks a tenth as large as published: once, not twice."
+    from mvad.core.evaluate import evaluate, read_record
+    from mvad.core.registry import method_entry
+    from mvad.runs.method_run import load_run, record_run
+
+    monkeypatch.setenv("MVAD_CACHE", str(tmp_path / "cache"))
+    found, cls = {}, method_entry(method).load()
+    for size, root in sizes.items():
+        data = load_run(run_of(method, root, tmp_path / size, protocol=protocol))
+        detector = data.detector(cls, data.settings(cls, epochs=2))
+        shrink = 0.1 if (size, protocol) == ("published", "paper") else 1.0
+        assert data.unit == detector.settings.shrink == shrink
+        cloud = detector.prepare(data.test[0]).view
+        detector.fit(*data.learned, progress=False)
+        result = evaluate(detector, data.test, memory=False, progress=False)
+        record = read_record(record_run(data, detector, result))
+        found[size] = cloud.xyz[:, cloud.valid], [s["map"] for s in result.scores], record
+    (small, scores, record), (large, large_scores, large_record) = found.values()
+    assert 0.02 < np.ptp(small, axis=1).max() < 0.4  # metres: the networks' neighbourhoods
+    np.testing.assert_allclose(large, small, rtol=1e-5, atol=1e-6)
+    # the last bit of a coordinate may decide which of two points that are as far is picked
+    np.testing.assert_allclose(large_scores, scores, rtol=0.1)
+    assert np.median(np.abs(np.array(large_scores) / scores - 1)) < 0.005
+    for metric, most in (("P-AUROC", 0.01), ("AUPRO@30%", 0.02), ("I-AUROC", 0.12)):
+        values = [_value(r, metric) for r in (record, large_record)]
+        assert abs(values[0] - values[1]) < most, (metric, values)
+
+
+def _value(record, metric):
+    "A record's number over all defects."
+    about = dict(metric=metric, branch="map", defect="all", estimator="exact")
+    (row,) = [row for row in record["rows"] if about.items() <= row.items()]
+    return row["value"]
+
+
+def test_a_checkpoint_takes_candies_of_the_size_that_it_learned(sizes, tmp_path, monkeypatch):
+    "Trained and scored as large as published, by commands: the scores are those of small ones."
+    from mvad.cli.main import main
+
+    monkeypatch.setenv("MVAD_CACHE", str(tmp_path / "cache"))
+    scores = []
+    for size, root in sizes.items():
+        place = ["--root", root, "--dataset", "eyecandies", "--category", "pebble"]
+        file, out = tmp_path / f"{size}.safetensors", tmp_path / size
+        words = ["train", "cfm", *place, "--scale", "smoke", "--out", file]
+        assert main([str(w) for w in words]) == 0
+        words = ["predict", file, *place, "--out", out]
+        assert main([str(w) for w in words]) == 0
+        lines = (out / "scores.csv").read_text().splitlines()[1:]
+        scores.append([float(line.split(",")[1]) for line in lines])
+    assert len(scores[0]) == 9
+    assert np.median(np.abs(np.divide(*scores) - 1)) < 0.005

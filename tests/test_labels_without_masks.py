@@ -151,3 +151,43 @@ def test_parts_seen_from_five_sides_are_scored_and_ranked(trees):
     result = evaluate(bank, test, memory=False, progress=False)
     assert 0 <= result.value("S-AUROC") <= 1
     assert math.isnan(result.value("I-AUROC")) and math.isnan(result.value("P-AUROC"))
+
+
+JPEGS = {  # a mask that was saved as JPEG, in layouts that read none
+    "mvtec": "puck/ground_truth/dent/000_mask.jpg",
+    "loco": "puck/ground_truth/logical_anomalies/000/000.jpg",
+    "mvtec3d": "puck/test/dent/gt/000.jpg",
+    "realiad_d3": "puck/test/dent/gt/0000_GT.jpg",
+}
+
+
+@pytest.mark.parametrize("layout", JPEGS)
+def test_a_mask_as_jpeg_is_named(layout, trees, tmp_path, monkeypatch):
+    monkeypatch.setenv("MVAD_CACHE", str(tmp_path))
+    root = shutil.copytree(trees(layout), tmp_path / "tree")
+    path = root / JPEGS[layout]
+    path.parent.mkdir(parents=True)
+    Image.new("L", (100, 100), 255).save(path)
+    faults = check(layout, root, workers=1, progress=False).faults
+    told = [f.line for f in faults if f"{path.name}, which is not read" in f.line]
+    assert told and "a JPEG changes the values along edges" in told[0]
+
+
+def test_inverted_masks_are_noted_without_reading_all(trees, tmp_path, monkeypatch):
+    monkeypatch.setenv("MVAD_CACHE", str(tmp_path))
+    root = shutil.copytree(trees("mvtec"), tmp_path / "tree")
+    test = load_dataset("mvtec", root, "puck", "test")
+    bad = [r for r in test.records if r.label]
+    for r in bad:
+        path = r.files[0]["rgb"]
+        mask = root / "puck/ground_truth" / r.defect / f"{path.stem}_mask.png"
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as im:
+            inverted = Image.new("L", im.size, 255)
+        inverted.paste(0, (40, 40, 50, 50))
+        inverted.save(mask)
+    report = check("mvtec", root, workers=1, progress=False)
+    note = f"puck/test: {len(bad)} of {len(bad)} masks mark most of the image and its border"
+    assert not report.faults and any(note in text for text in report.notes), report.notes
+    with pytest.warns(UserWarning, match="mark most of the image and its border: inverted"):
+        load_dataset("mvtec", root, "puck", "test")[bad[0].id]

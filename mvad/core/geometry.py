@@ -277,8 +277,20 @@ def _grid_cells(
         room < 2**62, what, found=f"{np.ptp(points, axis=0).max():.3g} m", fix="is it in metres?"
     )
     step = np.array([columns * layers, layers, 1])
-    keys, cell = np.unique(place @ step, return_inverse=True)
-    return cell.ravel(), keys, step
+    cell, keys = _numbered(place @ step, int(room))
+    return cell, keys, step
+
+
+def _numbered(
+    codes: Int[np.ndarray, "N"], room: int
+) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "M"]]:
+    "The rank of each code among the different ones, and those in ascending order; all < `room`."
+    if room > max(2**20, 4 * len(codes)):  # sorting takes less than a table of all codes
+        keys, number = np.unique(codes, return_inverse=True)
+        return number.ravel(), keys
+    there = np.zeros(room, bool)
+    there[codes] = True
+    return (np.cumsum(there) - 1)[codes], np.flatnonzero(there)
 
 
 def _core_points(
@@ -332,8 +344,10 @@ def _cluster_cells(
     "The cluster of each cell of core points: joined where two of their points are within `eps`."
     from scipy.spatial import cKDTree
 
-    order = np.argsort(cell, kind="stable")
-    starts = np.searchsorted(cell[order], np.arange(cell.max() + 2))
+    counts = np.bincount(cell)
+    small = np.uint16 if len(counts) < 2**16 else np.int64  # 16 bits are sorted by counting
+    order = np.argsort(cell.astype(small), kind="stable")
+    starts = np.concatenate([[0], np.cumsum(counts)])
     first = points[order[starts[:-1]]]  # one point of each cell joins most of them
     close = ((first[pairs[:, 0]] - first[pairs[:, 1]]) ** 2).sum(1) < eps**2
     cluster = _joined(len(first), pairs[close])
@@ -366,11 +380,13 @@ def cluster_points(
     label = np.full(len(points) + 1, len(points))  # one more, for "no neighbour"
     inside = np.flatnonzero(core)
     if len(inside):
-        used, cell_of_core = np.unique(cell[inside], return_inverse=True)
+        cell_of_core, used = _numbered(cell[inside], len(keys))
         pairs = _near_cells(keys[used], step)
-        cluster = _cluster_cells(points[inside], cell_of_core.ravel(), pairs, eps)
-        _, first, number = np.unique(cluster[cell_of_core], return_index=True, return_inverse=True)
-        label[inside] = np.argsort(np.argsort(first))[number.ravel()]
+        cluster = _cluster_cells(points[inside], cell_of_core, pairs, eps)
+        number, clusters = _numbered(cluster[cell_of_core], len(used))
+        first = np.empty(len(clusters), np.int64)
+        first[number[::-1]] = np.arange(len(number))[::-1]  # the last to be written is the first
+        label[inside] = np.argsort(np.argsort(first))[number]
         # a border point belongs to the first cluster that reaches it
         label[others] = label[neighbours].min(1)
     return np.where(label == len(points), -1, label)[:-1]

@@ -358,21 +358,22 @@ _FULL = (np.float32(65.535), np.float32(65535))  # a 16-bit count that is full, 
 
 
 def _repeated_points(
-    points: Float[np.ndarray, "N 3"], path: str | Path
+    xyz: Float[np.ndarray, "3 H W"], where: Bool[np.ndarray, "H W"], path: str | Path
 ) -> list[Float[np.ndarray, "3"]]:
-    """The points that are repeated exactly in at least 1 % of the pixels.
+    """The points that are repeated exactly in at least 1 % of the pixels `where` one is.
 
     Raises `InvalidDepth` where it is 0.1 to 1 % of them.
     """
-    if len(points) < 100:
+    points, pixels = xyz.reshape(3, -1), np.flatnonzero(where)
+    if len(pixels) < 100:
         return []
     # some 4,000 pixels, spread evenly whatever the width of the image (by the golden ratio)
-    places = np.unique((np.arange(4096) * 0.6180339887498949 % 1 * len(points)).astype(int))
-    values, times = np.unique(points[places], axis=0, return_counts=True)
+    places = np.unique((np.arange(4096) * 0.6180339887498949 % 1 * len(pixels)).astype(int))
+    values, times = np.unique(points[:, pixels[places]].T, axis=0, return_counts=True)
     marks = []
     for value in values[times > 1][:8]:
-        n = np.count_nonzero((points == value).all(1))
-        share = n / len(points)
+        n = np.count_nonzero((points[:, pixels] == value[:, None]).all(0))
+        share = n / len(pixels)
         if share >= 0.01:
             marks.append(value)
         elif share >= 0.001 and n >= 30:
@@ -420,13 +421,15 @@ def marked_missing(
         True
     """
     x, y, z = xyz
-    marked = (np.abs(xyz) > _FARTHEST).any(0) | (z == _FULL[0]) | (z == _FULL[1])
+    marked = np.zeros(valid.shape, bool)
+    if not max(xyz.max(initial=0), -xyz.min(initial=0)) < min(_FULL):  # any mark is larger
+        marked = (np.abs(xyz) > _FARTHEST).any(0) | (z == _FULL[0]) | (z == _FULL[1])
     alike = valid & (x == y) & (y == z)
     if alike.any():
         values, times = np.unique(z[alike], return_counts=True)
         marked |= alike & np.isin(z, values[times > 1])
     marked &= valid
-    for mark in _repeated_points(xyz[:, valid & ~marked].T, path):
+    for mark in _repeated_points(xyz, valid & ~marked, path):
         marked |= (xyz == mark[:, None, None]).all(0)
     for depth in _marked_depths(z[valid & ~marked]):
         marked |= valid & (z == depth)

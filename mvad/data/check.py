@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from .base import Dataset, DatasetError, EmptyCategory, Record, with_file
 from .base import dataset_class, file_hash, path_below, reading, recipe
 from .jobs import append_line, read_journal, run_parallel, worker_count
 from .layout import SUMS
-from .notes import MaskFacts, bit_depths, mask_facts, notes_on_masks
+from .notes import MaskFacts, bit_depths, mask_facts, notes_on_masks, some_mask_facts
 
 # %% auto #0
 __all__ = ["Fault", "Report", "check"]
@@ -121,7 +122,9 @@ class _Seen:
         try:
             d.headers(r)
             if deep:
-                d.read_all(r)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # the notes say what reading warns of
+                    d.read_all(r)
                 self.contents[r.id] = d.content(r, masks=False)
                 self.masks += [asdict(fact) for fact in mask_facts(r)]
         except MvadError as e:
@@ -280,7 +283,10 @@ def check(
         seen.masks += found["masks"]
     report.faults += [Fault(**f) for f in seen.faults]
     report.faults += _duplicates(seen.contents, home)
-    report.notes += notes_on_masks(datasets, [MaskFacts(**f) for f in seen.masks])
+    masks = [MaskFacts(**f) for f in seen.masks]
+    if not deep:
+        masks = [fact for d in datasets for fact in some_mask_facts(d)]
+    report.notes += notes_on_masks(datasets, masks)
     for category in dict.fromkeys(d.category for d in datasets):
         told, wrong = bit_depths([d for d in datasets if d.category == category])
         report.notes += told

@@ -25,8 +25,7 @@ _SMALLEST, _LARGEST = 0.001, 20.0  # extent of a part, and its distance, in metr
 
 def _cloud_extent(points: Float[np.ndarray, "N 3"]) -> float:
     """The longest side of the box around a cloud, without 1 % of its points at either end."""
-    some = points[:: max(1, len(points) // 4096)]
-    low, high = np.percentile(some, [1, 99], axis=0)
+    low, high = np.percentile(points, [1, 99], axis=0)
     return float((high - low).max())
 
 
@@ -50,11 +49,13 @@ def require_metres(
         ...
     mvad.data.base.InvalidDepth: point cloud looks like millimetres...
     """
-    points = xyz[:, valid].T
-    if len(points) < 2:
+    pixels = np.flatnonzero(valid)
+    if len(pixels) < 2:
         return
+    some = pixels[:: max(1, len(pixels) // 4096)]
+    points = xyz.reshape(3, -1)[:, some].T
     extent = _cloud_extent(points)
-    distance = float(np.median(np.linalg.norm(points[:: max(1, len(points) // 4096)], axis=1)))
+    distance = float(np.median(np.linalg.norm(points, axis=1)))
     size = f"{extent:.3g} m across, {distance:.3g} m away"
     expected = "1 mm to 20 m across, at most 20 m away"
     if max(extent, distance) > _LARGEST:

@@ -4,6 +4,7 @@
 
 # %% ../../nbs/data/20a_images.ipynb #228c11d6
 from __future__ import annotations
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 import numpy as np
@@ -22,8 +23,11 @@ __all__ = [
     "subfolders",
     "holds_files",
     "scan_defect_folders",
+    "unread_mask",
     "misnamed_good",
     "unread_images",
+    "border_share",
+    "looks_inverted",
     "check_mask",
     "masks_of_split",
     "ImageDataset",
@@ -146,16 +150,26 @@ def scan_defect_folders(
             yield PairingError("a mask has no image", file=gt[stem], found=found, expected=expected)
 
 
+# %% ../../nbs/data/20a_images.ipynb #5ab714cf
 def _mask_is_missing(image: Path, mask: Path) -> DatasetError:
     """The fault of an anomalous image without mask; a file of that name says why."""
-    there = [p.name for p in list_folder(mask.parent) if p.stem == mask.stem]
-    problem, found, fix = "an anomalous image has no mask", "none", None
-    if there:
-        found = f"{there[0]}, which is not read"
-        fix = "save masks as PNG"
-        if Path(there[0]).suffix.lower() in (".jpg", ".jpeg"):
-            fix = f"a JPEG changes the values along edges: {fix}"
+    found, fix = unread_mask(mask)
+    problem, found = "an anomalous image has no mask", found or "none"
     return DatasetError(problem, file=image, found=found, expected=mask, fix=fix)
+
+
+def unread_mask(mask: Path) -> tuple[str, str | None]:
+    """The file beside `mask` that has its name and another ending, and what to do; "" without one.
+
+    Example: `unread_mask(Path("ground_truth/hole/000_mask.png"))`
+    """
+    there = [p for p in list_folder(mask.parent) if p.stem == mask.stem and p != mask]
+    if not there:
+        return "", None
+    fix = "save masks as PNG"
+    if there[0].suffix.lower() in (".jpg", ".jpeg"):
+        fix = f"a JPEG changes the values along edges: {fix}"
+    return f"{there[0].name}, which is not read", fix
 
 
 # %% ../../nbs/data/20a_images.ipynb #5035ec1a
@@ -202,6 +216,24 @@ def unread_images(
 
 
 # %% ../../nbs/data/20a_images.ipynb #eb984734
+def border_share(gt: Bool[np.ndarray, "H W"]) -> float:
+    """The share of the image's border that a mask marks.
+
+    >>> border_share(np.eye(3, dtype=bool))
+    0.3333333333333333
+    """
+    return float(np.concatenate([gt[0], gt[-1], gt[:, 0], gt[:, -1]]).mean())
+
+
+def looks_inverted(share: float, border: float) -> bool:
+    """Whether a mask that marks these shares of the image and of its border may be inverted.
+
+    >>> looks_inverted(share=0.97, border=1.0)
+    True
+    """
+    return share > 0.5 and border > 0.9
+
+
 def check_mask(
     gt: Bool[np.ndarray, "H W"],
     size: tuple[int, int],
@@ -213,7 +245,7 @@ def check_mask(
     """`gt` itself, if it has the image's `size` (rows, columns) and fits the sample's `label`.
 
     An anomalous sample's mask must mark something unless it `may_be_empty`, a good one's nothing.
-    Raises `DatasetError`.
+    Raises `DatasetError`; warns of one that looks inverted.
 
     >>> check_mask(read_mask("000_mask.png"), (900, 900), 1, "000_mask.png")
     """
@@ -229,6 +261,9 @@ def check_mask(
         found = f"{int(gt.sum())} pixels > 0"
         fix = "is it in the wrong folder?"
         raise DatasetError(problem, file=file, found=found, expected="none, or no mask", fix=fix)
+    if file and looks_inverted(float(gt.mean()), border_share(gt)):
+        told = f"masks in {Path(file).parent} mark most of the image and its border: inverted?"
+        warnings.warn(told, stacklevel=2)
     return gt
 
 

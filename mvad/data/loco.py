@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Bool
 from ..core.files import write_json
 from .base import DatasetError, PairingError, Record, natural_key, read_json, read_mask
-from .base import read_mask_values, write_png
+from .base import list_folder, read_mask_values, write_png
 from .images import ImageDataset, check_mask, files_by_stem, masks_of_split, require_keys
-from .images import holds_files, misnamed_good, subfolders, unread_images
+from .images import holds_files, misnamed_good, subfolders, unread_images, unread_mask
 from .layout import Item, Layout
 from .mvtec import running_number
 from .synthetic import DEFECTS
@@ -150,10 +150,12 @@ def _scan_region_folders(
     for stem, path in rgb.items():
         folder, regions = masks / stem, files_by_stem(masks / stem, (".png",))[0]
         if drawn and defect != "good" and not regions:
-            found = "an empty folder" if folder.is_dir() else "no such folder"
+            found, fix = "an empty folder" if folder.is_dir() else "no such folder", None
+            for other in list_folder(folder)[:1]:
+                found, fix = unread_mask(other.with_suffix(".png"))
             expected = f"a folder with a mask for each region of {path.name}"
             problem = "an anomalous image has no region"
-            yield DatasetError(problem, file=folder, found=found, expected=expected)
+            yield DatasetError(problem, file=folder, found=found, expected=expected, fix=fix)
             continue
         files = {"rgb": path} | {f"gt/{k}": f for k, f in regions.items()}
         yield Record(f"{category}/{split}/{defect}/{stem}", category, split, defect, (files,))

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ..core.geometry import Plane, border_points, fit_plane, largest_cluster
-from ..core.geometry import plane_tolerance, remove_plane, valid_points
+from ..core.geometry import plane_tolerance, valid_points
 from ..core.sample import MvadError, Sample, View, require_known
 from .base import Dataset, DatasetError, FileDataset, Record, with_file
 from .base import copy_file, list_folder, pair_by_stem
@@ -23,6 +23,7 @@ from .base import clean_cloud, read_header, read_mask, read_rgb, read_xyz_tiff
 from .base import write_png, write_xyz_tiff
 from .clouds import CLOUDS, UNITS, read_cloud_numbers, require_metres
 from .images import MASK_SUFFIXES, check_mask, holds_files, misnamed_good
+from .images import unread_mask
 from .jobs import JOURNAL, Job, convert, read_manifest
 from .layout import Item, Layout
 
@@ -233,12 +234,16 @@ def _records_in(folder: Path, category: str, split: str) -> Iterator[Record | Da
         yield e
 
 
-def _lacking_mask_faults(ids: Sequence[str]) -> Iterator[DatasetError]:
+def _lacking_mask_faults(records: Sequence[Record]) -> Iterator[DatasetError]:
     """What is wrong with anomalous samples that have no mask, where others have one."""
-    if ids:
+    if records:
         problem, expected = "anomalous samples without mask", "gt/<stem>.png for each"
-        found = f"{len(ids)} such: {', '.join(ids[:5])}"
-        yield DatasetError(problem, file=ids[0], found=found, expected=expected)
+        found = f"{len(records)} such: {', '.join(r.id for r in records[:5])}"
+        photographs = [r.files[0]["rgb"] for r in records]
+        masks = [p.parent.parent / "gt" / f"{p.stem}.png" for p in photographs]
+        other, fix = max(map(unread_mask, masks), key=lambda told: told[0])
+        found += f" ({other})" if other else ""
+        yield DatasetError(problem, file=records[0].id, found=found, expected=expected, fix=fix)
 
 
 def _empty_mask_faults(masks: Iterable[Path]) -> Iterator[DatasetError]:
@@ -341,7 +346,7 @@ class MVTec3D(FileDataset):
         for folder in folders:
             for x in misnamed_good(folder) or _records_in(folder, category, split):
                 if drawn and isinstance(x, Record) and x.label and "gt" not in x.files[0]:
-                    lacking.append(x.id)
+                    lacking.append(x)
                     continue
                 if isinstance(x, Record) and not x.label and "gt" in x.files[0]:
                     good_masks.append(x.files[0]["gt"])
@@ -476,7 +481,7 @@ def segment_object(
 
     >>> mask, plane = segment_object(toy_scan(0).view)
     """
-    points = valid_points(view.xyz, view.valid)[0]
+    points, pixels = valid_points(view.xyz, view.valid)
     voters = border_points(view.xyz, view.valid, p.border) if p.fit == "border" else points
     if len(voters) < p.ransac_n:
         place = "at the border" if p.fit == "border" else "in the cloud"
@@ -491,8 +496,8 @@ def segment_object(
         voters, threshold=p.threshold, ransac_n=p.ransac_n, iterations=p.iterations, seed=p.seed
     )
     distance = _tolerance(plane, points, p)
-    rest = remove_plane(view, plane, distance)
-    points, pixels = valid_points(rest.xyz, rest.valid)
+    rest = plane.distance(points) >= distance
+    points, pixels = points[rest], pixels[rest]
     if len(points) < p.min_points:
         found = f"{len(points)} of {view.valid.sum()} points"
         expected = f"at least {p.min_points} that are {distance * 1000:.3g} mm off the plane"

@@ -177,8 +177,13 @@ class _FoundSample:
             raise PairingError(problem, file=self.folder, found=found, expected=expected)
         if drawn and self.defect != "good" and not files.get("gt"):
             found, expected = f"no mask {self.key}", f"a mask {self.key}_..."
-            problem = "a defective sample without mask"
-            raise DatasetError(problem, file=self.folder, found=found, expected=expected)
+            problem, fix = "a defective sample without mask", None
+            places = [self.folder / place for place in _names()["gt"]]
+            for other in (p for place in places for p in list_folder(place)):
+                if _sample_key(other.name) == self.key:
+                    found = f"{other.name}, which is not read"
+                    fix = "save masks as PNG: a JPEG changes the values along edges"
+            raise DatasetError(problem, file=self.folder, found=found, expected=expected, fix=fix)
         files = {role: path for role, path in files.items() if path}
         return files, {"light": light, "lights": self.lights}
 

@@ -335,7 +335,8 @@ class PretendedCuda(TorchFunctionMode):
 
     def create(self, call: Call):
         "`torch.tensor` and its kind: numbers of the host that become a tensor of the device."
-        data = call.args[-1] if call.args else call.kwargs.get("data")
+        place = 1 if call.name == "new_tensor" else 0
+        data = call.args[place] if len(call.args) > place else call.kwargs.get("data")
         inside = [t for t in tensors_in(data) if on_device(t)]
         if not isinstance(data, Tensor):
             for _ in inside:
@@ -477,13 +478,13 @@ class PretendedCuda(TorchFunctionMode):
     def compute(self, call: Call):
         "Any other call: its tensors must be of one device, and so is what comes out."
         target = call.take_device()
-        tensors = call.tensors
-        device = self.common_device(call.name, tensors)
+        pinned = call.kwargs.pop("pin_memory", False)
+        device = self.common_device(call.name, call.tensors)
         if target is None:
             target = device
-        elif tensors and device != target and call.name.endswith("_like"):
-            device = target
         out = call.run()
+        if pinned:
+            out._pinned = True
         return mark_all(out, target) if target or device else out
 
     def common_device(self, name: str, tensors: list[Tensor]) -> bool:

@@ -158,6 +158,69 @@ def test_nothing_of_the_pretended_device_remains():
     assert there.device.type == "cpu"  # without the mode a mark says nothing
 
 
+def large() -> torch.Tensor:
+    return torch.ones(200, 200)
+
+
+COSTS = [  # what is done with a tensor of the host and one of the device, and what it costs
+    ("a copy", lambda host, there: host.to("cuda"), (1, 0, 1)),
+    (
+        "from pinned memory",
+        lambda host, there: host.pin_memory().to("cuda", non_blocking=True),
+        (1, 0, 0),
+    ),
+    ("of pageable memory", lambda host, there: host.to("cuda", non_blocking=True), (1, 0, 0)),
+    ("much of it", lambda host, there: large().to("cuda", non_blocking=True), (1, 0, 1)),
+    ("no copy", lambda host, there: there.to("cuda"), (0, 0, 0)),
+    ("a copy back", lambda host, there: there.cpu(), (0, 1, 1)),
+    ("in place", lambda host, there: host.copy_(there), (0, 1, 1)),
+    ("a number", lambda host, there: float(there.sum()), (0, 0, 1)),
+    ("a condition", lambda host, there: bool((there > 0).all()), (0, 0, 1)),
+    ("a mask", lambda host, there: there[there > 2], (0, 0, 1)),
+    ("a value behind a mask", lambda host, there: there.masked_fill_(there > 2, 0.0), (0, 0, 0)),
+    ("a list of rows", lambda host, there: there[[0, 1]], (1, 0, 1)),
+    ("a slice", lambda host, there: there[1:3], (0, 0, 0)),
+    ("new on the device", lambda host, there: torch.zeros(3, device="cuda"), (0, 0, 0)),
+    ("numbers", lambda host, there: torch.tensor([1.0], device="cuda"), (1, 0, 1)),
+    ("a number of the host", lambda host, there: there * torch.tensor(2.0), (0, 0, 0)),
+    ("rows", lambda host, there: [row * there[0] for row in there], (0, 0, 0)),
+    ("the device is waited for", lambda host, there: torch.cuda.synchronize(), (0, 0, 1)),
+]
+
+
+@pytest.mark.parametrize("act, cost", [c[1:] for c in COSTS], ids=[c[0] for c in COSTS])
+def test_copies_and_waits_are_counted(act, cost):
+    with pretended(Path(__file__).parent) as gpu:
+        host = torch.arange(6.0)
+        there = host.to("cuda")
+        before = gpu.ledger.counts()
+        act(host, there)
+        assert gpu.ledger.counts() - before == (*cost, 0)
+
+
+REFUSED = [
+    ("two devices", lambda host, there: host + there, "same device"),
+    ("a number of the device", lambda host, there: host + there[0], "same device"),
+    ("a list of both", lambda host, there: torch.stack([host[0], there[0]]), "same device"),
+    ("in place", lambda host, there: host.add_(there[0]), "same device"),
+    ("NumPy", lambda host, there: there.numpy(), "can't convert cuda:0"),
+    ("NumPy's asarray", lambda host, there: np.asarray(there), "can't convert cuda:0"),
+    ("an index of the device", lambda host, there: host[there.long()], "indices should be"),
+    (
+        "a generator of the host",
+        lambda host, there: torch.rand(2, device="cuda", generator=torch.Generator()),
+        "device type for generator",
+    ),
+]
+
+
+@pytest.mark.parametrize("act, told", [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_what_cuda_refuses_is_refused(act, told):
+    with pretended(), pytest.raises((RuntimeError, TypeError), match=told):
+        host = torch.arange(6.0)
+        act(host, host.to("cuda"))
+
+
 # DINO-Depth -----------------------------------------------------------------------------------
 
 DINO = dino_training.DinoSettings(dim=16, depth=2, heads=2, global_size=42, local_size=28)

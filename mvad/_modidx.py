@@ -194,6 +194,10 @@ d = {
                 "baselines/destseg.html#teacherstudent.transform",
                 "mvad/baselines/destseg.py",
             ),
+            "mvad.baselines.destseg._blotches": (
+                "baselines/destseg.html#_blotches",
+                "mvad/baselines/destseg.py",
+            ),
             "mvad.baselines.destseg._both_levels": (
                 "baselines/destseg.html#_both_levels",
                 "mvad/baselines/destseg.py",
@@ -208,6 +212,10 @@ d = {
             ),
             "mvad.baselines.destseg._conv_norm": (
                 "baselines/destseg.html#_conv_norm",
+                "mvad/baselines/destseg.py",
+            ),
+            "mvad.baselines.destseg._lay_on": (
+                "baselines/destseg.html#_lay_on",
                 "mvad/baselines/destseg.py",
             ),
             "mvad.baselines.destseg._prediction": (
@@ -1089,6 +1097,10 @@ d = {
             ),
             "mvad.core.crossmodal._paired_blocks": (
                 "core/crossmodal.html#_paired_blocks",
+                "mvad/core/crossmodal.py",
+            ),
+            "mvad.core.crossmodal._require_within": (
+                "core/crossmodal.html#_require_within",
                 "mvad/core/crossmodal.py",
             ),
             "mvad.core.crossmodal._usual_chunk": (
@@ -2154,6 +2166,10 @@ d = {
                 "core/pseudo_anomaly.html#proceduraltextures.__init__",
                 "mvad/core/pseudo_anomaly.py",
             ),
+            "mvad.core.pseudo_anomaly.ProceduralTextures.pixels": (
+                "core/pseudo_anomaly.html#proceduraltextures.pixels",
+                "mvad/core/pseudo_anomaly.py",
+            ),
             "mvad.core.pseudo_anomaly._bricks": (
                 "core/pseudo_anomaly.html#_bricks",
                 "mvad/core/pseudo_anomaly.py",
@@ -2220,6 +2236,10 @@ d = {
             ),
             "mvad.core.pseudo_anomaly.corrupt_views": (
                 "core/pseudo_anomaly.html#corrupt_views",
+                "mvad/core/pseudo_anomaly.py",
+            ),
+            "mvad.core.pseudo_anomaly.draw_blotch": (
+                "core/pseudo_anomaly.html#draw_blotch",
                 "mvad/core/pseudo_anomaly.py",
             ),
             "mvad.core.pseudo_anomaly.perlin": (
@@ -3178,6 +3198,10 @@ d = {
             ),
             "mvad.data.dtd.DTDTextures._read": (
                 "data/dtd.html#dtdtextures._read",
+                "mvad/data/dtd.py",
+            ),
+            "mvad.data.dtd.DTDTextures.pixels": (
+                "data/dtd.html#dtdtextures.pixels",
                 "mvad/data/dtd.py",
             ),
             "mvad.data.dtd.texture_files": ("data/dtd.html#texture_files", "mvad/data/dtd.py"),
@@ -4892,6 +4916,10 @@ d = {
                 "encoders/calibrated.html#objectfeatures",
                 "mvad/encoders/calibrated.py",
             ),
+            "mvad.encoders.calibrated.ObjectFeatures.pool": (
+                "encoders/calibrated.html#objectfeatures.pool",
+                "mvad/encoders/calibrated.py",
+            ),
             "mvad.encoders.calibrated._ObjectEncoder": (
                 "encoders/calibrated.html#_objectencoder",
                 "mvad/encoders/calibrated.py",
@@ -4974,6 +5002,10 @@ d = {
             ),
             "mvad.encoders.calibrated.opened_mask": (
                 "encoders/calibrated.html#opened_mask",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.read_small": (
+                "encoders/calibrated.html#read_small",
                 "mvad/encoders/calibrated.py",
             ),
             "mvad.encoders.calibrated.require_views": (
@@ -6393,6 +6425,22 @@ d = {
             ),
         },
         "mvad.encoders.pyramid": {
+            "mvad.encoders.pyramid.LevelFeed": (
+                "encoders/pyramid.html#levelfeed",
+                "mvad/encoders/pyramid.py",
+            ),
+            "mvad.encoders.pyramid.LevelFeed.__call__": (
+                "encoders/pyramid.html#levelfeed.__call__",
+                "mvad/encoders/pyramid.py",
+            ),
+            "mvad.encoders.pyramid.LevelFeed.__init__": (
+                "encoders/pyramid.html#levelfeed.__init__",
+                "mvad/encoders/pyramid.py",
+            ),
+            "mvad.encoders.pyramid.LevelFeed._pick": (
+                "encoders/pyramid.html#levelfeed._pick",
+                "mvad/encoders/pyramid.py",
+            ),
             "mvad.encoders.pyramid.Teacher": (
                 "encoders/pyramid.html#teacher",
                 "mvad/encoders/pyramid.py",
@@ -6417,6 +6465,18 @@ d = {
                 "encoders/pyramid.html#teacher.strides",
                 "mvad/encoders/pyramid.py",
             ),
+            "mvad.encoders.pyramid._Stack": (
+                "encoders/pyramid.html#_stack",
+                "mvad/encoders/pyramid.py",
+            ),
+            "mvad.encoders.pyramid._Stack._room": (
+                "encoders/pyramid.html#_stack._room",
+                "mvad/encoders/pyramid.py",
+            ),
+            "mvad.encoders.pyramid._Stack.put": (
+                "encoders/pyramid.html#_stack.put",
+                "mvad/encoders/pyramid.py",
+            ),
             "mvad.encoders.pyramid._TeacherSettings": (
                 "encoders/pyramid.html#_teachersettings",
                 "mvad/encoders/pyramid.py",
@@ -6437,16 +6497,32 @@ d = {
                 "encoders/pyramid.html#_levels_in_batches",
                 "mvad/encoders/pyramid.py",
             ),
-            "mvad.encoders.pyramid._read_levels": (
-                "encoders/pyramid.html#_read_levels",
+            "mvad.encoders.pyramid._pinned": (
+                "encoders/pyramid.html#_pinned",
+                "mvad/encoders/pyramid.py",
+            ),
+            "mvad.encoders.pyramid._put_from_disk": (
+                "encoders/pyramid.html#_put_from_disk",
+                "mvad/encoders/pyramid.py",
+            ),
+            "mvad.encoders.pyramid._rows_of": (
+                "encoders/pyramid.html#_rows_of",
                 "mvad/encoders/pyramid.py",
             ),
             "mvad.encoders.pyramid.cached_levels": (
                 "encoders/pyramid.html#cached_levels",
                 "mvad/encoders/pyramid.py",
             ),
+            "mvad.encoders.pyramid.image_stock": (
+                "encoders/pyramid.html#image_stock",
+                "mvad/encoders/pyramid.py",
+            ),
             "mvad.encoders.pyramid.pick": (
                 "encoders/pyramid.html#pick",
+                "mvad/encoders/pyramid.py",
+            ),
+            "mvad.encoders.pyramid.place_for_levels": (
+                "encoders/pyramid.html#place_for_levels",
                 "mvad/encoders/pyramid.py",
             ),
         },
@@ -6881,8 +6957,8 @@ d = {
                 "papers/idif.html#_paint_batch",
                 "mvad/papers/idif.py",
             ),
-            "mvad.papers.idif._paint_stock": (
-                "papers/idif.html#_paint_stock",
+            "mvad.papers.idif._paint_versions": (
+                "papers/idif.html#_paint_versions",
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif._predict_streams": (
@@ -7201,6 +7277,10 @@ d = {
                 "papers/modmap.html#inference_ms",
                 "mvad/papers/modmap.py",
             ),
+            "mvad.papers.modmap.object_psi": (
+                "papers/modmap.html#object_psi",
+                "mvad/papers/modmap.py",
+            ),
             "mvad.papers.modmap.one_cycle_schedule": (
                 "papers/modmap.html#one_cycle_schedule",
                 "mvad/papers/modmap.py",
@@ -7229,7 +7309,6 @@ d = {
                 "papers/modmap.html#view_pairs",
                 "mvad/papers/modmap.py",
             ),
-            "mvad.papers.modmap.view_psi": ("papers/modmap.html#view_psi", "mvad/papers/modmap.py"),
         },
         "mvad.papers.modmap_released": {
             "mvad.papers.modmap_released.count_multiplications": (

@@ -6,6 +6,7 @@ paper's: no standardising, an empty feature cache, the paper's own encoders with
 
 import copy
 import functools
+import weakref
 from inspect import signature
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import pytest
 from mvad.core import training
 from mvad.core.evaluate import evaluate
 from mvad.core.registry import list_detectors, method_entry
+from mvad.data import sim3d
+from mvad.data.embedded import embedded_root
+from mvad.data.sim3d import SiM3D
 from mvad.data.synthetic import Synthetic
 from mvad.encoders import features
 from mvad.encoders.features import FeatureCache, give_weights
@@ -126,6 +130,23 @@ def test_a_run_of_the_papers_shape(method, protocol, tmp_path, monkeypatch):
 
     result = evaluate(twin, [test[0], defective], progress=False, memory=False)
     assert result.scores[1]["id"] == defective.id and np.isfinite(result.value("I-AUROC"))
+
+
+def test_modmap_holds_one_raw_view_at_a_time(monkeypatch):
+    """The raw views of an object of SiM3D take 13 GB; read one by one they give the same."""
+    data = SiM3D(embedded_root("sim3d", ["puck"], "smoke", splits=("train",)), "puck", "train")
+    raw, counts, read = weakref.WeakSet(), [], sim3d._read_view
+
+    def watched(*arguments):
+        raw.add(view := read(*arguments))
+        counts.append(len(raw))
+        return view
+
+    monkeypatch.setattr(sim3d, "_read_view", watched)
+    small = fresh("modmap", "paper").fit(data, progress=False)
+    assert len(counts) >= 4 and max(counts) <= 2
+    held = fresh("modmap", "paper").fit([data[0]], progress=False)
+    assert max(counts) >= 4 and same(small, held)
 
 
 def test_nothing_is_made_in_inference_mode():

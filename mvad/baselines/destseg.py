@@ -4,8 +4,10 @@
 
 # %% ../../nbs/baselines/32_destseg.ipynb #af9a2393
 from __future__ import annotations
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 import numpy as np
@@ -17,12 +19,12 @@ from ..core.anomaly_map import upsample
 from ..core.computing import accelerated
 from ..core.detector import Detector, Prediction
 from ..core.evaluate import RunSettings
-from ..core.pseudo_anomaly import ProceduralTextures, pseudo_anomaly
+from ..core.pseudo_anomaly import ProceduralTextures, draw_blotch
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
 from ..core.training import TrainingFile, seeded, tensors_of, train
 from ..encoders.channels import PyramidScale
 from ..encoders.features import Folder
-from ..encoders.pyramid import Levels, Teacher, cached_levels, pick
+from ..encoders.pyramid import Levels, Teacher, cached_levels, image_stock, pick
 
 # %% auto #0
 __all__ = [
@@ -451,21 +453,45 @@ def full_batches(n: int, batch_size: int) -> list[int]:
     return list(range(n)) * (batch_size // math.gcd(n, batch_size))
 
 
-def paint_defects(
-    images: Sequence[Float[np.ndarray, "3 H W"]], textures: Callable, s, device="cpu"
-) -> tuple[Float[Tensor, "b 3 H W"], Bool[Tensor, "b H W"]]:
-    """Images with painted defects, and their masks; torch's generator draws the seeds.
+def _blotches(size: tuple[int, int], generators: Sequence, s, device: torch.device) -> list:
+    "`draw_blotch` for each generator; beside a GPU by several threads, since it would wait."
+    draw = functools.partial(draw_blotch, size, opacity=s.opacity, p=s.p_anomaly)
+    if device.type == "cpu":
+        return list(map(draw, generators))
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(draw, generators))
 
-    `textures` is the source to paint with; of the settings `s`, `opacity` and `p_anomaly` count.
+
+def _lay_on(
+    images: Float[Tensor, "b 3 H W"], M: Bool[Tensor, "b H W"], beta: Float[Tensor, " b"], A: Tensor
+) -> Float[Tensor, "b 3 H W"]:
+    "The images with textures A on them where M says so, in the order of `pseudo_anomaly`'s sums."
+    if A.dtype == torch.uint8:  # divided by a tensor: a GPU would multiply by 1 / 255 instead
+        A = A.float() / torch.full((), 255.0, device=A.device)
+    beta = beta[:, None, None, None]
+    return torch.where(M[:, None], (1 - beta) * A + beta * images, images)
+
+
+def paint_defects(
+    images: Float[Tensor, "b 3 H W"], textures: Callable, s
+) -> tuple[Float[Tensor, "b 3 H W"], Bool[Tensor, "b H W"]]:
+    """Images with painted defects, and their masks, on the images' device.
+
+    Bit for bit what `pseudo_anomaly` paints with seeds that torch's generator draws. `textures` is
+    the source to paint with; of the settings `s`, `opacity` and `p_anomaly` count.
     """
+    size, device = tuple(images.shape[2:]), images.device
     seeds = torch.randint(2**31 - 1, (len(images),)).tolist()
-    how = dict(opacity=s.opacity, p=s.p_anomaly)
-    both = [
-        pseudo_anomaly(image, np.random.default_rng(seed), textures, **how)
-        for image, seed in zip(images, seeds)
-    ]
-    painted, masks = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*both))
-    return painted, masks
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    masks, opacities = zip(*_blotches(size, generators, s, device))
+    draw = getattr(textures, "pixels", textures)
+    drawn = np.stack([draw(rng, size) for rng in generators])
+    arrays = np.stack(masks), np.stack(opacities), drawn
+    M, beta, A = (torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+    if device.type != "cpu":
+        return _lay_on(images, M, beta, A), M
+    one_by_one = zip(*(part.split(1) for part in (images, M, beta, A)))  # each fits into the cache
+    return torch.cat([_lay_on(*parts) for parts in one_by_one]), M
 
 
 # %% ../../nbs/baselines/32_destseg.ipynb #1a4a04ab
@@ -643,7 +669,8 @@ def phase_options(s, phase: int) -> dict:
 
 def clean_levels(d: TeacherStudent, images: Sequence[np.ndarray], progress: bool) -> Levels:
     "What the teacher says about clean images (3, H, W); `standardise` fits its channels' scale."
-    clean = cached_levels(d.teacher, images, folder=d.folder, progress=progress)
+    where = dict(folder=d.folder, device=d.device)
+    clean = cached_levels(d.teacher, images, **where, progress=progress)
     if d.settings.standardise:
         d.scale = PyramidScale.fit(clean, correction=1, clamp=True)
     return d.scale(clean)
@@ -654,12 +681,12 @@ def _train_student(d: TeacherStudent, images: Sequence[np.ndarray], **options) -
     s = d.settings
     clean = clean_levels(d, images, options["progress"])
 
+    stock = image_stock(images, d.device)
+
     def step(batch):
-        x = [images[i] for i in batch]
+        x = pick(stock, batch, d.device)[0]
         if s.denoise:
-            x = paint_defects(x, d.textures, s, d.device)[0]
-        else:
-            x = torch.from_numpy(np.stack(x)).to(d.device)
+            x = paint_defects(x, d.textures, s)[0]
         target = pick(clean, batch, d.device)
         return distillation_loss(target, d.student(x, [t.shape[2:] for t in target]))
 
@@ -673,10 +700,10 @@ def _train_student(d: TeacherStudent, images: Sequence[np.ndarray], **options) -
 # %% ../../nbs/baselines/32_destseg.ipynb #0d5bd756
 def _train_head(d: TeacherStudent, images: Sequence[np.ndarray], **options) -> np.ndarray:
     "Phase 2: find the painted defect where teacher and (frozen) student disagree."
-    s = d.settings
+    s, stock = d.settings, image_stock(images, d.device)
 
     def step(batch):
-        x, mask = paint_defects([images[i] for i in batch], d.textures, s, d.device)
+        x, mask = paint_defects(pick(stock, batch, d.device)[0], d.textures, s)
         logits = accelerated(d.head.logits)(head_features(s.seg_input, *_both_levels(d, x)))
         return segmentation_loss(logits, resize_masks(mask, logits.shape[1:]), s.gamma)
 

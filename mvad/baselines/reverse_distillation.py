@@ -19,7 +19,7 @@ from ..core.detector import Detector, Prediction
 from ..core.training import seeded, tensor_bytes, train
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
 from ..encoders.features import Folder, source_arrays, source_image
-from ..encoders.pyramid import Levels, Teacher, cached_levels, pick
+from ..encoders.pyramid import LevelFeed, Levels, Teacher, cached_levels
 
 # %% auto #0
 __all__ = [
@@ -367,8 +367,8 @@ class _TaughtDetector(Detector):
         images = [self.image(sample.views[i]) for sample in ready for i in sample.present]
         if not images:
             raise MvadError("nothing to train on", found="0 samples", expected="good samples")
-        options = dict(folder=self.folder, dtype=self.settings.keep, progress=progress)
-        return cached_levels(self.teacher, images, **options)
+        options = dict(folder=self.folder, dtype=self.settings.keep, device=self.device)
+        return cached_levels(self.teacher, images, **options, progress=progress)
 
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #0f6184c3
@@ -479,8 +479,12 @@ def _train_student(
     epoch = -(-n // s.batch_size)
     schedule = torch.optim.lr_scheduler.StepLR(adam, epoch, s.lr_gamma)
 
+    epochs = -(-s.steps // epoch) if s.steps else s.epochs
+    how = dict(batch_size=s.batch_size, seed=s.seed, epochs=epochs)
+    feed = LevelFeed({d.name: levels}, d.device, **how)
+
     def step(rows: list[int]) -> Float[Tensor, ""]:
-        F_E = pick(levels, rows, d.device)
+        F_E = feed(rows)[d.name]
         return level_distance(F_E, _restored(d, F_E), s.loss)
 
     names = ("source", "image_size", "loss", "lr", "lr_gamma", "betas", "precision", "keep")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .geometry import SparseOperator
 from .computing import in_fitting_chunks
-from .sample import MvadError, require, require_known
+from .sample import require, require_known
 
 # %% auto #0
 __all__ = [
@@ -284,6 +284,15 @@ def mapped_loss(
 
 
 # %% ../../nbs/core/08_crossmodal.ipynb #728d3819
+def _require_within(number: Int[Tensor, "*B"], size: int) -> None:
+    "Raise `MvadError` for a number that is not below `size`; on a GPU the look-up itself refuses."
+    if number.device.type != "cpu" or not number.numel():
+        return  # the host would have to wait in each step
+    low, high = int(number.min()), int(number.max())
+    found, expected = f"{low} to {high}", f"0 to {size - 1}"
+    require(0 <= low <= high < size, "no such view or class", found=found, expected=expected)
+
+
 class Modulator(nn.Module):
     """Scale and shift of features for an ordered pair of views (MODMAP Eq. 3-5).
 
@@ -319,10 +328,9 @@ class Modulator(nn.Module):
             picks.append((category, 2 * n, classes))
         columns, a = self.input.weight.T, self.input.bias
         for number, offset, size in picks:  # a matrix times a one-hot vector: a look-up
-            number = torch.as_tensor(number, device=columns.device)
-            if number.numel() and not 0 <= int(number.min()) <= int(number.max()) < size:
-                found = f"{int(number.min())} to {int(number.max())}"
-                raise MvadError("no such view or class", found=found, expected=f"0 to {size - 1}")
+            number = torch.as_tensor(number)
+            _require_within(number, size)
+            number = number.to(columns.device, non_blocking=True)
             a = a + F.embedding(number + offset, columns)
         delta, beta = self.output(F.gelu(a)).chunk(2, -1)
         return 1 + delta, beta

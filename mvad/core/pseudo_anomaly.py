@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from .sample import require, require_known
 
@@ -22,6 +22,7 @@ __all__ = [
     "perlin_mask",
     "ArrayCache",
     "ProceduralTextures",
+    "draw_blotch",
     "pseudo_anomaly",
     "corrupt_views",
 ]
@@ -209,10 +210,11 @@ def perlin(
     angle = (2 * np.pi * rng.random((cells[0] + 1, cells[1] + 1))).astype(np.float32)
     gy, gx = np.cos(angle), np.sin(angle)
     (i, y), (j, x) = _cell_and_place(size[0], cells[0]), _cell_and_place(size[1], cells[1])
-    y, rows, cols = y[:, None], i[:, None], j[None]
+    y = y[:, None]
 
     def corner(a, b):
-        return gy[rows + a, cols + b] * (y - a) + gx[rows + a, cols + b] * (x - b)
+        down, right = (g[i + a][:, j + b] for g in (gy, gx))
+        return down * (y - a) + right * (x - b)
 
     def row(a):
         left, right = corner(a, 0), corner(a, 1)
@@ -247,50 +249,75 @@ def perlin_mask(
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #70dabb02
 class ArrayCache:
-    """At most `keep` arrays by key; the oldest goes first.
+    """Arrays by key, of `limit_bytes` together at most; the oldest goes first.
 
     Can travel to another process, unlike `lru_cache`.
 
-    >>> ArrayCache(2).get("ones", lambda: np.ones(3)).tolist()
+    >>> ArrayCache().get("ones", lambda: np.ones(3)).tolist()
     [1.0, 1.0, 1.0]
     """
 
-    def __init__(self, keep: int):
-        self.keep, self.arrays = keep, {}
+    def __init__(self, limit_bytes: int = 2**31):
+        self.limit_bytes, self.arrays, self.used = limit_bytes, {}, 0
 
     def get(self, key, make: Callable) -> np.ndarray:
         "The array of this key; `make()` makes it where it is not there."
         if key not in self.arrays:
-            if len(self.arrays) >= self.keep:
-                self.arrays.pop(next(iter(self.arrays)))
-            self.arrays[key] = make()
+            made = make()
+            self.used += made.nbytes
+            while self.arrays and self.used > self.limit_bytes:
+                self.used -= self.arrays.pop(next(iter(self.arrays))).nbytes
+            self.arrays[key] = made
         return self.arrays[key]
 
 
 class ProceduralTextures:
     """`count` procedural textures, each computed once and kept as 8 bits.
 
-    Call: (rng, (H, W)) -> rgb (3, H, W) float32 in [0, 1].
+    Call: (rng, (H, W)) -> rgb (3, H, W) float32 in [0, 1]. `pixels` gives the same as 8 bits.
 
     >>> ProceduralTextures(4)(np.random.default_rng(1), (8, 8)).shape
     (3, 8, 8)
     """
 
     def __init__(self, count: int = 64, seed: int = 0):
-        self.count, self.seed, self.cache = count, seed, ArrayCache(count)
+        self.count, self.seed, self.cache = count, seed, ArrayCache()
 
-    def __call__(
-        self, rng: np.random.Generator, size: tuple[int, int]
-    ) -> Float[np.ndarray, "3 H W"]:
+    def pixels(self, rng: np.random.Generator, size: tuple[int, int]) -> UInt8[np.ndarray, "3 H W"]:
+        "A texture with 8 bits a value."
         i = self.seed * self.count + int(rng.integers(self.count))
 
         def make():
             return np.round(procedural_texture(i, size) * 255).astype(np.uint8)
 
-        return self.cache.get((i, tuple(size)), make).astype(np.float32) / 255
+        return self.cache.get((i, tuple(size)), make)
+
+    def __call__(
+        self, rng: np.random.Generator, size: tuple[int, int]
+    ) -> Float[np.ndarray, "3 H W"]:
+        return self.pixels(rng, size).astype(np.float32) / 255
 
 
 # %% ../../nbs/core/06a_pseudo_anomaly.ipynb #3939217b
+def draw_blotch(
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    opacity: tuple[float, float] = (0.0, 0.8),
+    p: float = 1.0,
+    foreground: Bool[np.ndarray, "H W"] | None = None,
+) -> tuple[Bool[np.ndarray, "H W"], np.float32]:
+    """Where to paint, M, and the opacity beta of the image there; arguments as of `pseudo_anomaly`.
+
+    >>> draw_blotch((60, 90), np.random.default_rng(0))[0].shape
+    (60, 90)
+    """
+    wanted, M, beta = rng.random() < p, perlin_mask(size, rng), np.float32(rng.uniform(*opacity))
+    if not wanted:
+        return np.zeros(size, bool), beta
+    return M if foreground is None else M & foreground, beta
+
+
 def pseudo_anomaly(
     rgb: Float[np.ndarray, "3 H W"],
     rng: np.random.Generator,
@@ -319,12 +346,8 @@ def pseudo_anomaly(
     if foreground is not None:
         what, found = "foreground has another size than the image", foreground.shape
         require(found == size, what, found=found, expected=size)
-    wanted, M, beta = rng.random() < p, perlin_mask(size, rng), np.float32(rng.uniform(*opacity))
+    M, beta = draw_blotch(size, rng, opacity=opacity, p=p, foreground=foreground)
     A = textures(rng, size)
-    if not wanted:
-        M = np.zeros(size, bool)
-    elif foreground is not None:
-        M = M & foreground
     return np.where(M, (1 - beta) * A + beta * rgb, rgb).astype(np.float32), M
 
 

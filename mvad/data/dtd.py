@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from ..core.pseudo_anomaly import TEXTURE_KINDS, ArrayCache, procedural_texture
 from ..core.pixels import open_image
 from ..core.sample import MvadError
@@ -73,19 +73,20 @@ def texture_files(root: str | Path, limit: int | None = None) -> list[Path]:
 class DTDTextures:
     """Textures from image files, drawn uniformly, resized (bilinear), as rgb (3, H, W) in [0, 1].
 
-    `source`: the folder of DTD, or the files themselves. At most `keep` textures stay in memory,
-    with 8 bits a value.
+    `source`: the folder of DTD, or the files themselves. Textures stay in memory with 8 bits a
+    value, at most `limit_bytes` of them: all 5640 at 256 x 256 take 1.1 GB, and each file is read
+    once.
 
     >>> DTDTextures("/data/dtd")(np.random.default_rng(0), (256, 256)).shape
     (3, 256, 256)
     """
 
-    def __init__(self, source: str | Path | Sequence[str | Path], keep: int = 256):
+    def __init__(self, source: str | Path | Sequence[str | Path], limit_bytes: int = 2**31):
         if isinstance(source, (str, Path)):
             self.paths = texture_files(source)
         else:
             self.paths = [Path(p) for p in source]
-        self.kept = ArrayCache(keep)
+        self.kept = ArrayCache(limit_bytes)
         if not self.paths:
             fix = "core.pseudo_anomaly.ProceduralTextures() needs no files"
             raise MvadError("no textures", found="0 files", expected="image files", fix=fix)
@@ -97,13 +98,16 @@ class DTDTextures:
             small = im.convert("RGB").resize(size[::-1], Image.BILINEAR)
             return np.asarray(small).transpose(2, 0, 1)
 
+    def pixels(self, rng: np.random.Generator, size: tuple[int, int]) -> UInt8[np.ndarray, "3 H W"]:
+        """A texture of `size` (rows, columns), drawn by `rng`, with 8 bits a value."""
+        path = self.paths[int(rng.integers(len(self.paths)))]
+        return self.kept.get((path, tuple(size)), lambda: self._read(path, size))
+
     def __call__(
         self, rng: np.random.Generator, size: tuple[int, int]
     ) -> Float[np.ndarray, "3 H W"]:
-        """A texture of `size` (rows, columns), drawn by `rng`."""
-        path = self.paths[int(rng.integers(len(self.paths)))]
-        texture = self.kept.get((path, tuple(size)), lambda: self._read(path, size))
-        return texture.astype(np.float32) / 255
+        """The same in [0, 1]."""
+        return self.pixels(rng, size).astype(np.float32) / 255
 
 
 # %% ../../nbs/data/27d_dtd.ipynb #6ebe5326

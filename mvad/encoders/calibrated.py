@@ -4,6 +4,8 @@
 
 # %% ../../nbs/encoders/16_calibrated.ipynb #a91cd774
 from __future__ import annotations
+import copy
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 import numpy as np
@@ -27,6 +29,7 @@ __all__ = [
     "tokens_touching",
     "evenly_chosen_views",
     "square_view",
+    "read_small",
     "image_and_depth_encoders",
     "ObjectFeatures",
     "assign_views",
@@ -129,6 +132,19 @@ def square_view(view: View, size: int) -> View:
     return replace(view, rgb=view.rgb / max(float(view.rgb.max()), 1e-6))
 
 
+# %% ../../nbs/encoders/16_calibrated.ipynb #c74a5809
+def read_small(samples: Sequence[Sample], size: int) -> Sequence[Sample]:
+    """The samples, each view brought to `size` once it is read, where the data set can do that.
+
+    Example: `detector.fit(read_small(SiM3D(root, "stool"), 896))`
+    """
+    if getattr(samples, "prepare", "cannot") is not None:
+        return samples
+    small = copy.copy(samples)
+    small.prepare = functools.partial(square_view, size=size)
+    return small
+
+
 # %% ../../nbs/encoders/16_calibrated.ipynb #988311fa
 _GREY = dict(mean=(0.445,) * 3, std=(0.269,) * 3)  # how the released code normalises grey images
 
@@ -177,6 +193,11 @@ class ObjectFeatures:
     on_object: Bool[Tensor, "N T"] | None = None
     grid: tuple[int, int] | None = None
 
+    @functools.cached_property
+    def pool(self) -> Int[Tensor, " k"]:
+        "The tokens that hold the object in some view, on the host, looked up once."
+        return self.on_object.any(0).nonzero()[:, 0].cpu()
+
 
 # %% ../../nbs/encoders/16_calibrated.ipynb #afeeb940
 def _scale_tokens(x: Float[Tensor, "N T c"], scale: ChannelScale) -> Float[Tensor, "N T c"]:
@@ -220,10 +241,10 @@ class _ObjectEncoder:
         out = []
         for features in found:
             shape = (len(sample.views), self.grid[0] * self.grid[1], features[0].channels)
-            x = torch.zeros(shape)
+            x = torch.zeros(shape, device=self.device)
             for i, f in zip(present, features):
-                x[i] = tokens_on_grid(f, self.grid)
-            out.append(x.to(self.device))
+                x[i] = tokens_on_grid(f.to(self.device), self.grid)
+            out.append(x)
         f_i, f_d = (_scale_tokens(x, scale) for x, scale in zip(out, self.scales))
         return ObjectFeatures(f_i, f_d, tuple(present), grid=self.grid)
 
@@ -428,8 +449,8 @@ class CalibratedDetector(Detector):
         "Maps (V, size, size) and score (largest pixel in the grid) of each branch, and a volume."
         self.require_ready(sample)
         require_views(sample, self.names)
-        maps = self.branch_maps(sample)
-        where = assign_views(sample, self.masks(sample), self.grid)
+        masks = self.masks(sample)
+        maps, where = self.branch_maps(sample, masks), assign_views(sample, masks, self.grid)
         scores = {b: max_score_in_grid(where, [m]) for b, m in maps.items()}
         fused, volume = maps[self.settings.fusion], None
         if self.grid is not None and all(v.camera is not None for v in sample.views if v):

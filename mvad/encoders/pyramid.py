@@ -5,7 +5,9 @@
 # %% ../../nbs/encoders/14_pyramid.ipynb #cf2598f6
 from __future__ import annotations
 import functools
+import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -15,11 +17,20 @@ from jaxtyping import Float
 from torch import Tensor
 from ..core.computing import accelerated, in_fitting_chunks, precision_tag
 from ..core.sample import MvadError, require_known
+from ..core.training import epoch_batches
 from .features import Folder, TimmEncoder, content_hash, counted_as_encoding
 from .features import is_transformer, pack_entry, settings_hash, unpack_entry
 
 # %% auto #0
-__all__ = ["Levels", "Teacher", "pick", "cached_levels"]
+__all__ = [
+    "Levels",
+    "Teacher",
+    "place_for_levels",
+    "pick",
+    "image_stock",
+    "cached_levels",
+    "LevelFeed",
+]
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #beb20eda
 # the maps (b, c, h, w) of a network's stages, fine to coarse
@@ -128,10 +139,109 @@ class Teacher(_TeacherSettings):
 
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #43b0c517
+def place_for_levels(n_bytes: int, device: str | torch.device) -> torch.device:
+    """Where so many bytes of levels wait for a model on `device`.
+
+    On a GPU itself, if they leave half of its free memory to the training; else on the host.
+
+    >>> place_for_levels(2**40, "cpu")
+    device(type='cpu')
+    """
+    device = torch.device(device)
+    if device.type != "cuda" or n_bytes <= torch.cuda.mem_get_info(device)[0] // 2:
+        return device
+    return torch.device("cpu")
+
+
+def _pinned(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    "Memory of the host that a GPU reads by itself, or plain memory where there is none to pin."
+    try:
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+    except RuntimeError:
+        return torch.empty(shape, dtype=dtype)
+
+
+def _rows_of(level: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    if not level.is_pinned():
+        return level[rows].to(device).float()
+    some = _pinned((len(rows), *level.shape[1:]), level.dtype)
+    torch.index_select(level, 0, rows, out=some)
+    return some.to(device, non_blocking=True).float()
+
+
 def pick(levels: Levels, rows, device: str | torch.device = "cpu") -> Levels:
-    "Some images of stacked levels as a batch in single precision, on `device`."
-    rows = torch.as_tensor(rows)
-    return tuple(level[rows.to(level.device)].to(device, torch.float32) for level in levels)
+    """Some images of stacked levels as a batch in single precision, on `device`.
+
+    Out of pinned memory they travel while the host goes on.
+    """
+    rows, device = torch.as_tensor(rows), torch.device(device)
+    rows = rows.to(levels[0].device, non_blocking=True)
+    return tuple(_rows_of(level, rows, device) for level in levels)
+
+
+# %% ../../nbs/encoders/14_pyramid.ipynb #178dfedc
+@dataclass
+class _Stack:
+    "Levels of `n` images, one tensor a level; room is made when the first image's are known."
+
+    n: int
+    dtype: torch.dtype
+    device: torch.device
+    levels: tuple[Tensor, ...] = ()
+
+    def put(self, rows: Sequence[int], maps: Sequence[Float[Tensor, "c h w"]]):
+        "One image's levels into some rows."
+        if not self.levels:
+            self.levels = tuple(self._room([(self.n, *m.shape) for m in maps]))
+        for level, m in zip(self.levels, maps):
+            for row in rows:
+                level[row].copy_(m)
+
+    def _room(self, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+        n_bytes = sum(map(math.prod, shapes)) * torch.empty(0, dtype=self.dtype).element_size()
+        place = place_for_levels(n_bytes, self.device)
+        if place.type == "cpu" and self.device.type == "cuda":
+            return [_pinned(shape, self.dtype) for shape in shapes]
+        return [torch.empty(shape, dtype=self.dtype, device=place) for shape in shapes]
+
+
+def image_stock(
+    images: Sequence[Float[np.ndarray, "3 H W"]], device: str | torch.device = "cpu"
+) -> Levels:
+    """Images of one size as a single level: for `pick`, where a training asks for them again.
+
+    Example:
+        >>> stock = image_stock(list(np.zeros((3, 3, 8, 8), np.float32)))
+        >>> pick(stock, [2, 0])[0].shape
+        torch.Size([2, 3, 8, 8])
+    """
+    stack = _Stack(len(images), torch.float32, torch.device(device))
+    for row, image in enumerate(images):
+        stack.put([row], [torch.from_numpy(np.ascontiguousarray(image))])
+    return stack.levels
+
+
+# %% ../../nbs/encoders/14_pyramid.ipynb #bb296caf
+def _levels_in_batches(teacher: Teacher, images: Sequence[np.ndarray]) -> list[Tensor]:
+    "The teacher's levels of some images, in as large batches as memory holds."
+
+    def levels(batch: int) -> list[Tensor]:
+        parts = []
+        for start in range(0, len(images), batch):
+            some = torch.from_numpy(np.stack(images[start : start + batch]))
+            parts.append(teacher.levels(some))
+        return [torch.cat(level) for level in zip(*parts)]
+
+    return in_fitting_chunks(f"images for {teacher.name}", levels, len(images))
+
+
+def _put_from_disk(stack: _Stack, rows: Sequence[int], folder: Folder | None, key: str) -> bool:
+    "Whether an image's levels were whole on disk; they are in their rows then."
+    blob = folder.read(key) if folder else None
+    found = unpack_entry(blob, key) if blob else None
+    if found:
+        stack.put(rows, [found[str(n)] for n in range(len(found))])
+    return bool(found)
 
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #e84d0f87
@@ -144,9 +254,10 @@ def cached_levels(
     device: str | torch.device = "cpu",
     progress: bool = True,
 ) -> Levels:
-    """The teacher's levels of fixed images of one size, stacked on `device`.
+    """The teacher's levels of fixed images of one size, stacked.
 
     Args:
+        device: of the model that they are for; they wait where `place_for_levels` says.
         folder: where they also stay on disk, by the hash of image, teacher and dtype; the teacher
             then sees only what is missing, and no image twice.
         dtype: "float16" halves them and rounds.
@@ -165,42 +276,68 @@ def cached_levels(
         raise MvadError(message, found=found, expected="one (3, H, W)", fix="resize them first")
     arrays = [np.ascontiguousarray(i, np.float32) for i in images]
     start = f"{teacher.identity} {dtype} levels 1{precision_tag()}"
-    keys = [content_hash({"image": a}, start=start) for a in arrays]
-    found = _read_levels(folder, keys) if folder else {}
-    todo = {k: a for k, a in zip(keys, arrays) if k not in found}
+    rows: dict[str, list[int]] = {}
+    for row, array in enumerate(arrays):
+        rows.setdefault(content_hash({"image": array}, start=start), []).append(row)
     if folder:
         folder.working_set.expect(len(arrays))
+    stack = _Stack(len(arrays), getattr(torch, dtype), torch.device(device))
+    todo = [k for k in rows if not _put_from_disk(stack, rows[k], folder, k)]
     starts = range(0, len(todo), teacher.batch_size)
     silent = not progress or not todo
     for start in tqdm(starts, desc=teacher.name, unit="batch", leave=False, disable=silent):
-        part = list(todo)[start : start + teacher.batch_size]
+        part = todo[start : start + teacher.batch_size]
         with counted_as_encoding():
-            levels = _levels_in_batches(teacher, [todo[k] for k in part], getattr(torch, dtype))
-        for i, k in enumerate(part):
-            found[k] = {str(n): level[i].clone() for n, level in enumerate(levels)}
-            if folder:
-                blob = pack_entry(found[k], k)
-                folder.working_set.note(teacher.identity, len(blob))
-                folder.write(k, blob)
-    names = [str(n) for n in range(len(teacher.layers))]
-    return tuple(torch.stack([found[k][n] for k in keys]).to(device) for n in names)
+            levels = _levels_in_batches(teacher, [arrays[rows[k][0]] for k in part])
+            for k, *maps in zip(part, *levels):
+                stack.put(rows[k], maps)
+        for k in part if folder else ():
+            kept = {str(n): level[rows[k][0]].cpu() for n, level in enumerate(stack.levels)}
+            blob = pack_entry(kept, k)
+            folder.working_set.note(teacher.identity, len(blob))
+            folder.write(k, blob)
+    return stack.levels
 
 
-def _levels_in_batches(teacher: Teacher, images: Sequence[np.ndarray], dtype) -> list[Tensor]:
-    "The teacher's levels of some images on the CPU, in as large batches as memory holds."
+# %% ../../nbs/encoders/14_pyramid.ipynb #9990b1f9
+class LevelFeed:
+    """`pick` for a training that asks in the order of `epoch_batches`, one batch ahead.
 
-    def levels(batch: int) -> list[Tensor]:
-        parts = []
-        for start in range(0, len(images), batch):
-            some = torch.from_numpy(np.stack(images[start : start + batch]))
-            parts.append([level.to("cpu", dtype) for level in teacher.levels(some)])
-        return [torch.cat(level) for level in zip(*parts)]
+    Args:
+        levels: stacked, by name; all of one number of images.
+        device: of the model. Levels that are there are picked when they are asked for.
+        epochs: after so many of them nothing is picked ahead.
+        ahead: whether a thread does so; None: where levels are elsewhere.
 
-    return in_fitting_chunks(f"images for {teacher.name}", levels, len(images))
+    Example:
+        >>> stock = image_stock(np.ones((4, 3, 2, 2)))
+        >>> feed = LevelFeed({"rgb": stock}, "cpu", batch_size=2, seed=0)
+        >>> feed([3, 1])["rgb"][0].shape
+        torch.Size([2, 3, 2, 2])
+    """
 
+    def __init__(self, levels, device, *, batch_size: int, seed: int, epochs=1, ahead=None):
+        self.levels, self.device, self.coming = levels, torch.device(device), ([], None)
+        first = next(iter(levels.values()))[0]
+        ahead = first.device.type != self.device.type if ahead is None else ahead
+        self.pool = ThreadPoolExecutor(1) if ahead else None
+        orders = (epoch_batches(len(first), batch_size, e, seed) for e in range(epochs))
+        self.order = (batch.tolist() for order in orders for batch in order)
 
-def _read_levels(folder: Folder, keys: Sequence[str]) -> dict[str, dict[str, Tensor]]:
-    "The levels that are whole on disk, by key."
-    blobs = {k: folder.read(k) for k in dict.fromkeys(keys)}
-    found = {k: unpack_entry(blob, k) for k, blob in blobs.items() if blob}
-    return {k: tensors for k, tensors in found.items() if tensors}
+    def _pick(self, rows: Sequence[int]) -> dict[str, Levels]:
+        where = next(iter(self.levels.values()))[0].device
+        rows = torch.as_tensor(rows).to(where, non_blocking=True)  # once for all
+        return {name: pick(levels, rows, self.device) for name, levels in self.levels.items()}
+
+    def __call__(self, rows: Sequence[int]) -> dict[str, Levels]:
+        "The levels of some images, by name."
+        rows = list(rows)
+        if not self.pool:
+            return self._pick(rows)
+        expected, picked = self.coming
+        if rows != expected:  # the first batch of a training, which may be a resumed one
+            all(batch != rows for batch in self.order)
+            picked = self.pool.submit(self._pick, rows)
+        following = next(self.order, [])
+        self.coming = following, following and self.pool.submit(self._pick, following)
+        return picked.result()

@@ -23,7 +23,7 @@ from ..core.training import seeded, tensors_of, train
 from ..encoders.channels import ChannelScale, PyramidScale
 from ..encoders.depth_images import MODALITIES, modality_image, resize_view
 from ..encoders.features import Folder
-from ..encoders.pyramid import Levels, Teacher, cached_levels, pick
+from ..encoders.pyramid import LevelFeed, Levels, Teacher, cached_levels, pick
 
 # %% auto #0
 __all__ = [
@@ -499,8 +499,11 @@ def fit_branches(
         decay[m] = torch.optim.lr_scheduler.StepLR(adam[m], epoch, s.effective("lr_gamma"))
         parts |= {f"adam_{m}": adam[m], f"decay_{m}": decay[m]}
 
+    how = dict(batch_size=s.batch_size, seed=s.seed, epochs=s.epochs)
+    feed = LevelFeed(levels, net.device, **how)
+
     def step(rows):
-        batch = net.scaled({m: pick(maps, rows, net.device) for m, maps in levels.items()})
+        batch = net.scaled(feed(rows))
         total = 0.0
         for m in s.modalities:
             loss = sum(branch_losses(batch[m], net.run_branch(batch, m), s.loss).values())
@@ -630,7 +633,7 @@ class _CrossmodalDetector(_CRDConfiguration, Detector):
         images = [self.images(sample.views[i]) for sample in ready for i in sample.present]
         _require_depth(s.modalities, images)
         by_modality = [image for each in zip(*images) for image in each]
-        options = dict(folder=self.folder, dtype=s.cache, progress=progress)
+        options = dict(folder=self.folder, dtype=s.cache, device=self.device, progress=progress)
         levels = cached_levels(self.teacher, by_modality, **options)
         split = [level.split(len(images)) for level in levels]
         return dict(zip(s.modalities, zip(*split)))

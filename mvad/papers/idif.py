@@ -26,7 +26,7 @@ from ..core.detector import Detector, Prediction
 from ..core.sample import MvadError, PreparedSample, Sample
 from ..core.training import seeded, train
 from ..encoders.features import source_arrays, source_image
-from ..encoders.pyramid import Teacher, pick
+from ..encoders.pyramid import Levels, Teacher, image_stock, pick
 
 # %% auto #0
 __all__ = [
@@ -821,6 +821,7 @@ def _train_student(d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options) -
     s = d.settings
     V = images.shape[1]
     flat = images.reshape(-1, *images.shape[2:])
+    stock = image_stock(flat, d.device)
     clean = clean_levels(d, flat, options["progress"])
     sizes = [tuple(t.shape[2:]) for t in clean]
 
@@ -828,7 +829,7 @@ def _train_student(d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options) -
         views, keep = _draw_streams(s, len(batch))
         rows = [i * V + v for i in batch for v in views]
         shape = len(batch), len(views)
-        x, _ = paint_defects([flat[row] for row in rows], d.textures, s, d.device)
+        x, _ = paint_defects(pick(stock, rows, d.device)[0], d.textures, s)
         target = [t.unflatten(0, shape) for t in pick(clean, rows, d.device)]
         keep = None if keep is None else keep.to(d.device)
         student, l_ib = d.student(x.unflatten(0, shape), views, sizes, keep)
@@ -844,13 +845,17 @@ def _train_student(d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options) -
 # %% ../../nbs/papers/43_idif.ipynb #58f9a8a0
 @torch.no_grad()
 def _paint_batch(
-    d: IDIF, images: Float[np.ndarray, "N V 3 H W"], batch: Sequence[int]
+    d: IDIF, stock: Levels, batch: Sequence[int]
 ) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
-    """What the head sees of samples with fresh defects painted on, and where these are."""
+    """What the head sees of samples with fresh defects painted on, and where these are.
+
+    `stock`: the images of all streams of all samples, as `image_stock` gives them.
+    """
     s = d.settings
     views, keep = _draw_streams(s, len(batch))
     keep = None if keep is None else keep.to(d.device)
-    x, mask = paint_defects([images[i, v] for i in batch for v in views], d.textures, s, d.device)
+    rows = [i * s.streams + v for i in batch for v in views]
+    x, mask = paint_defects(pick(stock, rows, d.device)[0], d.textures, s)
     teacher = teacher_levels(d, x)
     sizes = [t.shape[2:] for t in teacher]
     student, _ = d.student(x.unflatten(0, (len(batch), len(views))), views, sizes, keep)
@@ -859,14 +864,14 @@ def _paint_batch(
     return (seen, mask) if keep is None else (seen[keep.flatten()], mask[keep.flatten()])
 
 
-def _paint_stock(
-    d: IDIF, images: Float[np.ndarray, "N V 3 H W"]
-) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
-    """The same of `paintings` versions of every view, in half precision."""
+def _paint_versions(
+    d: IDIF, stock: Levels, n: int
+) -> tuple[Float[Tensor, "m c h w"], Bool[Tensor, "m h w"]]:
+    """The same of `paintings` versions of every view of `n` samples, in half precision."""
     seen, masks = [], []
     for _ in range(d.settings.paintings):
-        for i in range(len(images)):
-            x, mask = _paint_batch(d, images, [i])
+        for i in range(n):
+            x, mask = _paint_batch(d, stock, [i])
             seen.append(x.half())
             masks.append(mask)
     return torch.cat(seen), torch.cat(masks)
@@ -879,16 +884,17 @@ def _train_head(d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options) -> n
     """
     s = d.settings
     n, size = len(images), s.batch_size
+    stock = image_stock(images.reshape(-1, *images.shape[2:]), d.device)
     if s.paintings:
         with seeded(s.seed + 1):
-            stock, masks = _paint_stock(d, images)
-        n, size = len(stock), s.batch_size * s.streams
+            painted, masks = _paint_versions(d, stock, n)
+        n, size = len(painted), s.batch_size * s.streams
 
     def step(batch):
         if s.paintings:
-            seen, mask = stock[batch].float(), masks[batch]
+            seen, mask = painted[batch].float(), masks[batch]
         else:
-            seen, mask = _paint_batch(d, images, batch)
+            seen, mask = _paint_batch(d, stock, batch)
         return segmentation_loss(accelerated(d.head.logits)(seen), mask, s.gamma)
 
     optimiser, schedule = head_optimiser(s, d.head)

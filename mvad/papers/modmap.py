@@ -22,7 +22,7 @@ from ..core.sample import MvadError, PreparedSample, Sample
 from ..core.training import seeded, tensors_of, train
 from ..encoders.calibrated import CalibratedDetector, ObjectFeatures
 from ..encoders.calibrated import grid_of_objects, learned_classes
-from ..encoders.calibrated import names_to_tensor, opened_mask, tensor_to_names
+from ..encoders.calibrated import names_to_tensor, opened_mask, read_small, tensor_to_names
 from ..encoders.calibrated import tokens_on_object, tokens_touching, view_names
 from ..encoders.channels import ChannelScale
 
@@ -41,7 +41,7 @@ __all__ = [
     "drawn_sources",
     "drawn_views",
     "source_plan",
-    "view_psi",
+    "object_psi",
     "MODMAP",
     "plant_artefacts",
     "add_evaluation",
@@ -182,13 +182,11 @@ def pairs_loss(
     "MODMAP Eq. 10 summed over some pairs of one object, each a mean over its tokens."
     f_i, f_d, on_object = x.f_i, x.f_d, x.on_object
     if s.tokens:
-        pool = torch.arange(f_i.shape[1])
-        if s.train_tokens == "object":
-            pool = on_object.any(0).nonzero()[:, 0].cpu()
+        pool = x.pool if s.train_tokens == "object" else torch.arange(f_i.shape[1])
         some = pool[torch.randperm(len(pool))[: s.tokens]].to(f_i.device)
         f_i, f_d = f_i[:, some], f_d[:, some]
         on_object = None if on_object is None else on_object[:, some]
-    source, target = torch.tensor(pairs, device=f_i.device).T
+    source, target = torch.tensor(pairs).to(f_i.device, non_blocking=True).T
     category = None if x.category is None else torch.full_like(source, x.category)
     total = sum(pair_distances(nets, f_i, f_d, source, target, category=category))
     if s.train_tokens == "all":
@@ -434,27 +432,31 @@ MODMAP_BRANCHES = ("psi_i", "psi_d", "max", "min", "product", "mean")  # maps; T
 
 
 @torch.no_grad()
-def view_psi(
+def object_psi(
     nets: ModulateAndMap,
     x: ObjectFeatures,
-    mask: Bool[np.ndarray, "H W"],
-    target: int,
-    sources: Sequence[int],
+    masks: Sequence[Bool[np.ndarray, "H W"] | None],
+    plan: Mapping[int, Sequence[int]],
     *,
     s: MODMAPSettings,
-) -> dict[str, Float[np.ndarray, "H W"]]:
-    "Psi_I and Psi_D of one view at its size: minimum over the sources, upsampling, mask."
-    device = x.f_i.device
-    touching = torch.from_numpy(np.flatnonzero(tokens_touching(mask, x.grid))).to(device)
-    how = dict(table=nets.pair_table(len(x.f_i), x.category), ensemble=s.ensemble)
-    psi = best_distances(nets, x, target, sources, tokens=touching, **how)
-    out = {}
-    for name, values in zip(("psi_i", "psi_d"), psi):
-        tokens = torch.zeros(x.grid[0] * x.grid[1], device=device)
-        tokens[touching] = values
-        map_ = upsample(tokens.reshape(x.grid), mask.shape).cpu().numpy()
-        out[name] = mask_map(gaussian_smooth(map_, s.sigma) if s.sigma else map_, mask)
-    return out
+) -> dict[str, Float[np.ndarray, "t H W"]]:
+    """Psi_I and Psi_D of the targets of a plan: minimum over the sources, upsampling, mask.
+
+    The host waits once, when the work on all views has been handed out.
+    """
+    device, grids = x.f_i.device, []
+    table = nets.pair_table(len(x.f_i), x.category)
+    for target, sources in plan.items():
+        touching = torch.from_numpy(np.flatnonzero(tokens_touching(masks[target], x.grid)))
+        touching = touching.to(device, non_blocking=True)
+        how = dict(tokens=touching, table=table, ensemble=s.ensemble)
+        tokens = torch.zeros(2, x.grid[0] * x.grid[1], device=device)
+        tokens[:, touching] = torch.stack(best_distances(nets, x, target, sources, **how))
+        grids.append(tokens.unflatten(1, x.grid))
+    inside = np.stack([masks[target] for target in plan])
+    maps = upsample(torch.stack(grids, 1), inside.shape[1:]).cpu().numpy()
+    maps = gaussian_smooth(maps, s.sigma) if s.sigma else maps
+    return dict(zip(("psi_i", "psi_d"), mask_map(maps, inside)))
 
 
 def _networks_of(
@@ -489,7 +491,7 @@ class MODMAP(CalibratedDetector):
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> MODMAP:
         "Learn from one good object (of each class); `checkpoint`: a file to resume from."
         s = self.settings
-        samples = list(self.prepare_good(samples))
+        samples = list(self.prepare_good(read_small(samples, s.size)))
         self.classes = learned_classes(samples, s.multiclass)
         self.names = view_names(max(samples, key=lambda x: len(x.views)))
         self.encoder.scales = (ChannelScale(), ChannelScale())
@@ -510,17 +512,15 @@ class MODMAP(CalibratedDetector):
         n_views, n_classes = len(self.names), len(self.classes)
         return _networks_of(self.settings, (c_i, c_d), n_views, n_classes).to(self.device)
 
-    def branch_maps(self, sample: PreparedSample) -> dict[str, Float[np.ndarray, "V H W"]]:
+    def branch_maps(self, sample: PreparedSample, masks) -> dict[str, Float[np.ndarray, "V H W"]]:
         "Every branch's maps of a prepared sample; zeros for a view that is missing or not used."
         plan = source_plan(sample, self.settings)
         x = self.features(sample, list(plan))
-        masks = self.masks(sample)
         shape = (len(sample.views), *masks[sample.present[0]].shape)
-        psi = {name: np.zeros(shape, np.float32) for name in ("psi_i", "psi_d")}
-        for t, sources in plan.items():
-            found = view_psi(self.nets, x, masks[t], t, sources, s=self.settings)
-            for name, map_ in found.items():
-                psi[name][t] = map_
+        psi = {}
+        for name, maps in object_psi(self.nets, x, masks, plan, s=self.settings).items():
+            psi[name] = np.zeros(shape, np.float32)
+            psi[name][list(plan)] = maps
         return {b: aggregate(psi, b) for b in MODMAP_BRANCHES}
 
     def state(self) -> dict[str, Tensor]:
@@ -604,14 +604,17 @@ def inference_ms(detector: MODMAP, sample: Sample) -> dict[str, float]:
         f(*arguments)
         return now() - start
 
+    def maps(sample):
+        return detector.branch_maps(sample, detector.masks(sample))
+
     def one_source(source):
         x = detector.features(sample, [source])
         x.f_i[target], x.f_d[target] = goal.f_i[target], goal.f_d[target]
         best_distances(detector.nets, x, target, [source], table=table)
 
     try:
-        detector.branch_maps(sample)
-        whole = min(seconds(detector.branch_maps, sample) for _ in range(2))
+        detector.branch_maps(sample, detector.masks(sample))
+        whole = min(seconds(maps, sample) for _ in range(2))
         goal = detector.features(sample, [target])
         table = detector.nets.pair_table(len(detector.names), goal.category)
         steps = [seconds(one_source, source) for source in sources[:3]]

@@ -7993,6 +7993,10 @@ d = {
                 "reproduce/tables.html#row_matrix",
                 "mvad/reproduce/tables.py",
             ),
+            "mvad.reproduce.tables.shared_options": (
+                "reproduce/tables.html#shared_options",
+                "mvad/reproduce/tables.py",
+            ),
             "mvad.reproduce.tables.shared_setting": (
                 "reproduce/tables.html#shared_setting",
                 "mvad/reproduce/tables.py",

@@ -92,6 +92,22 @@ def test_bad_input_is_one_line(toy, words, says, monkeypatch):
     assert not [p for p in left if p.is_file()], f"left behind: {left}"
 
 
+def test_a_login_node_needs_no_gpu(toy, monkeypatch):
+    """The device of a cluster's workers is looked at there; that of this machine at once."""
+    import torch
+
+    monkeypatch.chdir(toy)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    words = ("reproduce", "cfm/6", "--scale", "smoke", "--root", "data", "--device", "cuda")
+    for executor in ("ray", "slurm"):
+        assert here(*words, "--executor", executor, "--plan").returncode == 0
+        with_tf32 = here(*words, "--executor", executor, "--plan", "--precision", "tf32")
+        assert with_tf32.returncode == 0
+    for where in ((), ("--jobs", "2"), ("--plan",)):
+        assert "there is no GPU that torch can use" in refusal(here(*words, *where))
+    assert not (toy / "out").exists()
+
+
 def test_a_foreign_checkpoint_is_refused(toy):
     import torch
     from safetensors.torch import save_file

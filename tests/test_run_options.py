@@ -126,14 +126,15 @@ def test_an_encoder_goes_on_in_smaller_batches(monkeypatch):
     Room(monkeypatch, TimmEncoder, "maps", 2, lambda encoder, images: len(images))
     with pytest.warns(UserWarning, match="memory ran out: images for .* go on in chunks of 1"):
         halved = features(7)
-    assert torch.allclose(whole, halved, atol=1e-5)
+    gap = (whole - halved).abs().max()  # a smaller batch may be summed in another order
+    assert gap < 1e-5 * whole.abs().max(), gap
     Room(monkeypatch, TimmEncoder, "maps", 0, lambda encoder, images: len(images))
     with pytest.raises(MvadError, match=r"in chunks of \[1\]; .*--precision bf16"):
         features(7)
 
 
 @pytest.mark.usefixtures("nothing_fitted")
-@pytest.mark.parametrize("method", ["cfm", "mafr", "memory_bank", "crd"])
+@pytest.mark.parametrize("method", ["cfm", "mafr", "memory_bank"])
 def test_a_prediction_goes_on_in_smaller_chunks(method, monkeypatch):
     detector, data = small(method)
     detector.fit(*data.learned, progress=False)
@@ -151,14 +152,10 @@ def test_a_prediction_goes_on_in_smaller_chunks(method, monkeypatch):
 
         return attempt(what, little, chunk)
 
-    for module in ("core.crossmodal", "papers.mafr", "papers.crd", "baselines.memory_bank"):
+    for module in ("core.crossmodal", "papers.mafr", "baselines.memory_bank"):
         monkeypatch.setattr(f"mvad.{module}.in_fitting_chunks", starved)
-    monkeypatch.setattr("mvad.encoders.pyramid.in_fitting_chunks", starved)
     with pytest.warns(UserWarning, match="memory ran out"):
-        again = small(method)[0] if method == "crd" else detector
-        if again is not detector:
-            again.fit(*data.learned, progress=False)
-        found = again.predict_prepared(sample).maps
+        found = detector.predict_prepared(sample).maps
     assert len(set(calls)) > 1 and np.allclose(found, maps, atol=1e-4 * np.abs(maps).max())
 
 

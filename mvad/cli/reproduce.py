@@ -81,12 +81,13 @@ def _print_plan(specs, out: str, which: Mapping, retry_failed: bool = False) -> 
 
 def _print_table(spec, reproduction):
     """A table, its verdicts and the matrix of defects on stdout."""
-    from mvad.reproduce.tables import as_text, matrix_metric, row_matrix, table
+    from mvad.reproduce.tables import as_text, matrix_metric, row_matrix, shared_options, table
     from mvad.reproduce.verdicts import judge
 
     records = reproduction.records(spec.name)
     shown = as_text(table(spec, records, reproduction.failures(spec.name)))
-    print(f"\n{spec.name}: {spec.title}\n\n{shown}")
+    title = ", ".join([spec.title, *shared_options(records)])
+    print(f"\n{spec.name}: {title}\n\n{shown}")
     for verdict in judge(spec, records):
         print(f"Claim: {verdict.claim.text}: {verdict.verdict} ({verdict.why}).")
     seen = row_matrix(spec, records)

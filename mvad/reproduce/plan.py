@@ -408,7 +408,7 @@ def with_earlier(r: Reproduction) -> Reproduction:
         return r
 
     def kinds(outcomes: Sequence[Outcome]) -> set:
-        return {(o.run.scale, o.run.protocol, o.run.data) for o in outcomes}
+        return {(o.run.scale, o.run.protocol, o.run.data, o.run.options()) for o in outcomes}
 
     def still_good(o: Outcome) -> bool:
         recorded = o.status in ("done", "skipped")

@@ -27,6 +27,7 @@ __all__ = [
     "find_table",
     "choose",
     "shared_setting",
+    "shared_options",
     "check_comparable",
     "records_of_row",
     "value_of",
@@ -178,10 +179,23 @@ def shared_setting(records: Sequence[dict], key: str):
     return next(iter(found), None)
 
 
+def shared_options(records: Sequence[dict]) -> tuple[str, ...]:
+    """What all records computed in another way than usual, in words: "2 epochs", "bf16"."""
+    from mvad.core.evaluate import option_words
+
+    found = {option_words(r["run"]) for r in records}
+    if len(found) > 1:
+        told = " and ".join(sorted(", ".join(words) or "as usual" for words in found))
+        what = "records of different epochs or precisions cannot share a table"
+        raise MvadError(what, found=told, expected="one; choose first")
+    return next(iter(found), ())
+
+
 def check_comparable(spec: TableSpec, records: Sequence[dict]) -> None:
     """Refuse records that no single table can show: data sets not its own are never mixed."""
     for key in ("data", "protocol", "scale"):
         shared_setting(records, key)
+    shared_options(records)
     if not {r["run"]["dataset"] for r in records} <= set(spec.datasets):
         shared_setting(records, "dataset")
 
@@ -345,7 +359,8 @@ def notes(spec: TableSpec, records: Sequence[dict], estimator: str | None = None
     if records:
         protocol, scale = (shared_setting(records, k) for k in ("protocol", "scale"))
         seeds = ", ".join(map(str, sorted({r["run"]["seed"] for r in records})))
-        lines += [f"Protocol {protocol}, scale {scale}, seeds {seeds}."]
+        how = "".join(f", {words}" for words in shared_options(records))
+        lines += [f"Protocol {protocol}, scale {scale}, seeds {seeds}{how}."]
         lines += _speed_note(spec, records)
         if spec.laptop and scale != "paper":
             lines.append(f"At this scale: {spec.laptop}.")

@@ -323,6 +323,8 @@ def pad_square(view: View, rgb_fill: str = "edge", gt_fill: str = "zero") -> Vie
         found, expected = f"{h} x {w}: {side**2} pixels", f"at most {MOST_PIXELS}"
         problem, fix = "a picture is too long to be padded to a square", "cut it into tiles"
         raise MvadError(problem, file=view.name or None, found=found, expected=expected, fix=fix)
+    if h == w:
+        return view
     top, left = (side - h) // 2, (side - w) // 2
     rows_and_columns = ((top, side - h - top), (left, side - w - left))
 

@@ -814,6 +814,21 @@ d = {
             "mvad.cli.train.size_settings": ("cli/train.html#size_settings", "mvad/cli/train.py"),
             "mvad.cli.train.train_command": ("cli/train.html#train_command", "mvad/cli/train.py"),
         },
+        "mvad.cli.weights": {
+            "mvad.cli.weights._lines_of": ("cli/weights.html#_lines_of", "mvad/cli/weights.py"),
+            "mvad.cli.weights._shortened": ("cli/weights.html#_shortened", "mvad/cli/weights.py"),
+            "mvad.cli.weights._told": ("cli/weights.html#_told", "mvad/cli/weights.py"),
+            "mvad.cli.weights.check_weights": (
+                "cli/weights.html#check_weights",
+                "mvad/cli/weights.py",
+            ),
+            "mvad.cli.weights.get_command": ("cli/weights.html#get_command", "mvad/cli/weights.py"),
+            "mvad.cli.weights.list_weights": (
+                "cli/weights.html#list_weights",
+                "mvad/cli/weights.py",
+            ),
+            "mvad.cli.weights.put_command": ("cli/weights.html#put_command", "mvad/cli/weights.py"),
+        },
         "mvad.core.anomaly_map": {
             "mvad.core.anomaly_map._check_same_shape": (
                 "core/anomaly_map.html#_check_same_shape",
@@ -5738,10 +5753,6 @@ d = {
                 "encoders/features.html#_layer_maps",
                 "mvad/encoders/features.py",
             ),
-            "mvad.encoders.features._load": (
-                "encoders/features.html#_load",
-                "mvad/encoders/features.py",
-            ),
             "mvad.encoders.features._slope": (
                 "encoders/features.html#_slope",
                 "mvad/encoders/features.py",
@@ -5802,6 +5813,10 @@ d = {
                 "encoders/features.html#file_sha256",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features.find_pretrained": (
+                "encoders/features.html#find_pretrained",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features.fpfh": (
                 "encoders/features.html#fpfh",
                 "mvad/encoders/features.py",
@@ -5810,8 +5825,16 @@ d = {
                 "encoders/features.html#give_weights",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features.given_file": (
+                "encoders/features.html#given_file",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features.given_weights": (
                 "encoders/features.html#given_weights",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.hub_files": (
+                "encoders/features.html#hub_files",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.is_reachable": (
@@ -5824,6 +5847,14 @@ d = {
             ),
             "mvad.encoders.features.library_version": (
                 "encoders/features.html#library_version",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.load_timm_weights": (
+                "encoders/features.html#load_timm_weights",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.network_name": (
+                "encoders/features.html#network_name",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.normals_image": (
@@ -5844,6 +5875,10 @@ d = {
             ),
             "mvad.encoders.features.pca_rgb": (
                 "encoders/features.html#pca_rgb",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.placed_weights": (
+                "encoders/features.html#placed_weights",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.pretrained_file": (
@@ -5878,12 +5913,20 @@ d = {
                 "encoders/features.html#settings_hash",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features.short_name": (
+                "encoders/features.html#short_name",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features.source_arrays": (
                 "encoders/features.html#source_arrays",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.source_image": (
                 "encoders/features.html#source_image",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.tensors_apart": (
+                "encoders/features.html#tensors_apart",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.thin_cloud": (
@@ -6363,6 +6406,10 @@ d = {
                 "encoders/point_mae.html#network_sizes",
                 "mvad/encoders/point_mae.py",
             ),
+            "mvad.encoders.point_mae.paper_point_mae": (
+                "encoders/point_mae.html#paper_point_mae",
+                "mvad/encoders/point_mae.py",
+            ),
             "mvad.encoders.point_mae.point_groups": (
                 "encoders/point_mae.html#point_groups",
                 "mvad/encoders/point_mae.py",
@@ -6524,6 +6571,228 @@ d = {
             "mvad.encoders.pyramid.place_for_levels": (
                 "encoders/pyramid.html#place_for_levels",
                 "mvad/encoders/pyramid.py",
+            ),
+        },
+        "mvad.encoders.weight_files": {
+            "mvad.encoders.weight_files.DepthAnythingWeights": (
+                "encoders/weight_files.html#depthanythingweights",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.DepthAnythingWeights.check_tensors": (
+                "encoders/weight_files.html#depthanythingweights.check_tensors",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.DepthAnythingWeights.find": (
+                "encoders/weight_files.html#depthanythingweights.find",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.DepthAnythingWeights.placed": (
+                "encoders/weight_files.html#depthanythingweights.placed",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.DepthAnythingWeights.sources": (
+                "encoders/weight_files.html#depthanythingweights.sources",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.DownloadError": (
+                "encoders/weight_files.html#downloaderror",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.PackagedWeights": (
+                "encoders/weight_files.html#packagedweights",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.PackagedWeights.find": (
+                "encoders/weight_files.html#packagedweights.find",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.PackagedWeights.sources": (
+                "encoders/weight_files.html#packagedweights.sources",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.PointMAEWeights": (
+                "encoders/weight_files.html#pointmaeweights",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.PointMAEWeights.check_tensors": (
+                "encoders/weight_files.html#pointmaeweights.check_tensors",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.PointMAEWeights.find": (
+                "encoders/weight_files.html#pointmaeweights.find",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.PointMAEWeights.known_hash": (
+                "encoders/weight_files.html#pointmaeweights.known_hash",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.PointMAEWeights.placed": (
+                "encoders/weight_files.html#pointmaeweights.placed",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.PointMAEWeights.sources": (
+                "encoders/weight_files.html#pointmaeweights.sources",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.Source": (
+                "encoders/weight_files.html#source",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.Source.file": (
+                "encoders/weight_files.html#source.file",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.Source.known_hash": (
+                "encoders/weight_files.html#source.known_hash",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.TimmWeights": (
+                "encoders/weight_files.html#timmweights",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.TimmWeights._cfg": (
+                "encoders/weight_files.html#timmweights._cfg",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.TimmWeights.check_state": (
+                "encoders/weight_files.html#timmweights.check_state",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.TimmWeights.check_tensors": (
+                "encoders/weight_files.html#timmweights.check_tensors",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.TimmWeights.find": (
+                "encoders/weight_files.html#timmweights.find",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.TimmWeights.licence": (
+                "encoders/weight_files.html#timmweights.licence",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.TimmWeights.placed": (
+                "encoders/weight_files.html#timmweights.placed",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.TimmWeights.sources": (
+                "encoders/weight_files.html#timmweights.sources",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.WeightEntry": (
+                "encoders/weight_files.html#weightentry",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.WeightEntry.check_tensors": (
+                "encoders/weight_files.html#weightentry.check_tensors",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.WeightEntry.find": (
+                "encoders/weight_files.html#weightentry.find",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.WeightEntry.known_hash": (
+                "encoders/weight_files.html#weightentry.known_hash",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.WeightEntry.licence": (
+                "encoders/weight_files.html#weightentry.licence",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.WeightEntry.placed": (
+                "encoders/weight_files.html#weightentry.placed",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.WeightEntry.sources": (
+                "encoders/weight_files.html#weightentry.sources",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.WeightState": (
+                "encoders/weight_files.html#weightstate",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.WeightState.ok": (
+                "encoders/weight_files.html#weightstate.ok",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files._check_hash": (
+                "encoders/weight_files.html#_check_hash",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files._check_resampled": (
+                "encoders/weight_files.html#_check_resampled",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files._fetch": (
+                "encoders/weight_files.html#_fetch",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files._fetch_rest": (
+                "encoders/weight_files.html#_fetch_rest",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files._hash_at_hub": (
+                "encoders/weight_files.html#_hash_at_hub",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files._hash_note": (
+                "encoders/weight_files.html#_hash_note",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.check_file": (
+                "encoders/weight_files.html#check_file",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.download": (
+                "encoders/weight_files.html#download",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.get_weights": (
+                "encoders/weight_files.html#get_weights",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.hash_in_name": (
+                "encoders/weight_files.html#hash_in_name",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.note_placed": (
+                "encoders/weight_files.html#note_placed",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.noted_hash": (
+                "encoders/weight_files.html#noted_hash",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.place": (
+                "encoders/weight_files.html#place",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.put_weights": (
+                "encoders/weight_files.html#put_weights",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.recognise": (
+                "encoders/weight_files.html#recognise",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.refuse_packaged": (
+                "encoders/weight_files.html#refuse_packaged",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.require_room": (
+                "encoders/weight_files.html#require_room",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.weight_entries": (
+                "encoders/weight_files.html#weight_entries",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.weight_entry": (
+                "encoders/weight_files.html#weight_entry",
+                "mvad/encoders/weight_files.py",
+            ),
+            "mvad.encoders.weight_files.weight_state": (
+                "encoders/weight_files.html#weight_state",
+                "mvad/encoders/weight_files.py",
             ),
         },
         "mvad.papers.cfm": {
@@ -7572,6 +7841,24 @@ d = {
             "mvad.reproduce.matrix.write_matrix": (
                 "reproduce/matrix.html#write_matrix",
                 "mvad/reproduce/matrix.py",
+            ),
+        },
+        "mvad.reproduce.needs": {
+            "mvad.reproduce.needs.networks_of": (
+                "reproduce/needs.html#networks_of",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.networks_of_table": (
+                "reproduce/needs.html#networks_of_table",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.settings_of": (
+                "reproduce/needs.html#settings_of",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.tables_by_network": (
+                "reproduce/needs.html#tables_by_network",
+                "mvad/reproduce/needs.py",
             ),
         },
         "mvad.reproduce.plan": {

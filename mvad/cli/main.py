@@ -16,6 +16,7 @@ from .options import check_words, new_app
 from .reproduce import reproduce_command
 from .tables import report_command, tables_command
 from .train import predict_command, train_command
+from .weights import weights_app
 from ..core.sample import MvadError
 
 # %% auto #0
@@ -30,6 +31,7 @@ app = new_app(
 app.command(reproduce_command, name="reproduce")
 app.command(tables_command, name="tables")
 app.command(data_app)
+app.command(weights_app)
 app.command(train_command, name="train")
 app.command(predict_command, name="predict")
 app.command(report_command, name="report")

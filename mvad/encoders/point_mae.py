@@ -25,13 +25,16 @@ from ..core.sample import MvadError, View, require_known
 from ..core.training import checkpoint_header, load_checkpoint, load_pth, save_checkpoint, seeded
 from ..core.training import train
 from .features import Encoder, Features, content_hash, encoder_settings, file_sha256
-from .features import given_weights, on_host, read_arrays, setting_field
+from .features import given_file, given_weights, on_host, read_arrays
+from .features import setting_field
 from .features import settings_hash
 
 # %% auto #0
 __all__ = [
     "UNITS",
+    "PUBLIC_SHA256",
     "PUBLIC_FILE",
+    "PUBLIC_ADDRESS",
     "BODY_KINDS",
     "point_groups",
     "unit_centres",
@@ -46,6 +49,7 @@ __all__ = [
     "read_public_weights",
     "PretrainSettings",
     "build_point_mae",
+    "paper_point_mae",
     "shipped_point_mae",
     "point_mae_file",
     "network_sizes",
@@ -448,9 +452,9 @@ def allow_numpy_scalars():
 
 
 # %% ../../nbs/encoders/11_point_mae.ipynb #7d93b89f
-_PUBLIC_SHA256 = "27ded932bb0a2625d5a8eb006df199b2578598c774aee6d86b985300b6a5fd20"
+PUBLIC_SHA256 = "27ded932bb0a2625d5a8eb006df199b2578598c774aee6d86b985300b6a5fd20"
 PUBLIC_FILE = "pointmae_pretrain.pth"
-_PUBLIC_SOURCE = "pretrain.pth of the release `main` of github.com/Pang-Yatian/Point-MAE"
+PUBLIC_ADDRESS = "https://github.com/Pang-Yatian/Point-MAE/releases/download/main/pretrain.pth"
 # entries of the public checkpoint that are no part of the encoder
 _DECODER = ("MAE_decoder", "decoder", "mask_token", "increase_dim", "blocks.blocks.")
 
@@ -536,6 +540,11 @@ _RANDOM = ("random", "random-small")
 _PAPER_SIZES = dict(dim=384, depth=12, heads=6, widths=(128, 256, 512))
 
 
+def paper_point_mae() -> PointMAE:
+    "An untrained encoder of the paper's sizes, which the public weights belong to."
+    return build_point_mae(_PAPER_SIZES)
+
+
 def shipped_point_mae() -> Path:
     "The weights of the small Point-MAE that comes with the kit."
     return Path(str(resources.files("mvad.encoders"))) / "weights" / "point_mae_small.safetensors"
@@ -549,18 +558,18 @@ def point_mae_file(weights: str) -> Path | None:
     """
     if weights in _RANDOM:
         return None
-    public = Path(given_weights("point_mae") or cache_root() / "weights" / PUBLIC_FILE)
-    path = {"small": shipped_point_mae(), "public": public}.get(weights) or Path(weights)
-    get = f"get {_PUBLIC_SOURCE} (sha256 {_PUBLIC_SHA256[:12]}...)"
+    given, placed = given_file("point_mae"), cache_root() / "weights" / PUBLIC_FILE
+    known = {"small": shipped_point_mae(), "public": given or placed}
+    path = known.get(weights) or Path(weights)
+    get = "`mvad weights get point_mae` where there is a network; `mvad weights put FILE` places "
+    get += f"{PUBLIC_ADDRESS} from elsewhere, --weights point_mae=FILE names another file"
     if not path.is_file():
-        fix = "give weights='small', 'public', or a file"
-        if weights == "public":
-            fix = f"{get} and put it there, or name it: --weights point_mae=FILE"
+        fix = get if weights == "public" else "give weights='small', 'public', or a file"
         message = f"needs weights Point-MAE {weights}"
         raise MvadError(message, file=path, found="no such file", fix=fix)
-    if weights == "public" and file_sha256(path) != _PUBLIC_SHA256:
-        fix = f"{get} again, or name the file: --weights point_mae=FILE"
-        raise MvadError("this is not the public Point-MAE checkpoint", file=path, fix=fix)
+    # a file that the user named may be another one: its own hash is in the identity
+    if weights == "public" and not given and file_sha256(path) != PUBLIC_SHA256:
+        raise MvadError("this is not the public Point-MAE checkpoint", file=path, fix=get)
     return path
 
 

@@ -18,7 +18,7 @@ from mvad.encoders.features import TimmEncoder
 from mvad.reproduce.plan import plan, reproduce
 from mvad.reproduce.specs import SPECS
 from mvad.runs.execute import from_outside
-from mvad.runs.method_run import load_run
+from mvad.runs.method_run import load_run, option_settings
 from mvad.runs.run import valid_record
 
 WITH_EPOCHS = {"cfm", "mafr", "crd", "modmap", "reverse_distillation"}
@@ -33,12 +33,15 @@ def small(method: str, **options):
 
 @pytest.mark.parametrize("method", list_detectors())
 def test_epochs_are_followed_or_refused(method):
+    entry = method_entry(method)
+    cls, run = entry.load(), RunSettings(method, "", scale="smoke", epochs=1)
     if method not in WITH_EPOCHS:
         with pytest.raises(MvadError, match="has no epochs"):
-            small(method, epochs=1)
+            option_settings(cls.class_for(""), run)
         return
-    detector, _ = small(method, epochs=1)
-    assert detector.settings.epochs == 1 and not getattr(detector.settings, "steps", None)
+    options = option_settings(cls.class_for(""), run)
+    settings = cls.settings_for("smoke", dataset=entry.home, **options)
+    assert settings.epochs == 1 and not getattr(settings, "steps", None)
 
 
 def rounded(detector, data):

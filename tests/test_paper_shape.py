@@ -22,6 +22,7 @@ from mvad.data.sim3d import SiM3D
 from mvad.data.synthetic import Synthetic
 from mvad.encoders import features
 from mvad.encoders.features import FeatureCache, give_weights
+from mvad.papers.modmap import MODMAP
 
 # of images, clouds and trainings; what a method computes stays the paper's
 LIFTED = dict(size=32, image_size=32, centres=32, epochs=2)
@@ -143,9 +144,10 @@ def test_modmap_holds_one_raw_view_at_a_time(monkeypatch):
         return view
 
     monkeypatch.setattr(sim3d, "_read_view", watched)
-    small = fresh("modmap", "paper").fit(data, progress=False)
+    settings = MODMAP.settings_for("smoke", epochs=1)
+    small = MODMAP(settings).fit(data, progress=False)
     assert len(counts) >= 4 and max(counts) <= 2
-    held = fresh("modmap", "paper").fit([data[0]], progress=False)
+    held = MODMAP(settings).fit([data[0]], progress=False)
     assert max(counts) >= 4 and same(small, held)
 
 

@@ -751,6 +751,10 @@ d = {
                 "cli/reproduce.html#_print_table",
                 "mvad/cli/reproduce.py",
             ),
+            "mvad.cli.reproduce._with_data": (
+                "cli/reproduce.html#_with_data",
+                "mvad/cli/reproduce.py",
+            ),
             "mvad.cli.reproduce.reproduce_command": (
                 "cli/reproduce.html#reproduce_command",
                 "mvad/cli/reproduce.py",
@@ -760,15 +764,6 @@ d = {
         "mvad.cli.tables": {
             "mvad.cli.tables._compare": ("cli/tables.html#_compare", "mvad/cli/tables.py"),
             "mvad.cli.tables._needs_of": ("cli/tables.html#_needs_of", "mvad/cli/tables.py"),
-            "mvad.cli.tables._on_this_machine": (
-                "cli/tables.html#_on_this_machine",
-                "mvad/cli/tables.py",
-            ),
-            "mvad.cli.tables._runs_of": ("cli/tables.html#_runs_of", "mvad/cli/tables.py"),
-            "mvad.cli.tables._weights_here": (
-                "cli/tables.html#_weights_here",
-                "mvad/cli/tables.py",
-            ),
             "mvad.cli.tables.listing": ("cli/tables.html#listing", "mvad/cli/tables.py"),
             "mvad.cli.tables.report_command": (
                 "cli/tables.html#report_command",
@@ -7844,6 +7839,67 @@ d = {
             ),
         },
         "mvad.reproduce.needs": {
+            "mvad.reproduce.needs.Lack": ("reproduce/needs.html#lack", "mvad/reproduce/needs.py"),
+            "mvad.reproduce.needs._entry_of": (
+                "reproduce/needs.html#_entry_of",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs._feature_sizes": (
+                "reproduce/needs.html#_feature_sizes",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs._kept_seconds": (
+                "reproduce/needs.html#_kept_seconds",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs._missing_data": (
+                "reproduce/needs.html#_missing_data",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs._missing_device": (
+                "reproduce/needs.html#_missing_device",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs._missing_disk": (
+                "reproduce/needs.html#_missing_disk",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs._missing_memory": (
+                "reproduce/needs.html#_missing_memory",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs._missing_textures": (
+                "reproduce/needs.html#_missing_textures",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs._missing_weights": (
+                "reproduce/needs.html#_missing_weights",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.feature_bytes": (
+                "reproduce/needs.html#feature_bytes",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.hopeless_runs": (
+                "reproduce/needs.html#hopeless_runs",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.machine_memory": (
+                "reproduce/needs.html#machine_memory",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.measured_time": (
+                "reproduce/needs.html#measured_time",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.missing_for": (
+                "reproduce/needs.html#missing_for",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.named_roots": (
+                "reproduce/needs.html#named_roots",
+                "mvad/reproduce/needs.py",
+            ),
             "mvad.reproduce.needs.networks_of": (
                 "reproduce/needs.html#networks_of",
                 "mvad/reproduce/needs.py",
@@ -7852,12 +7908,28 @@ d = {
                 "reproduce/needs.html#networks_of_table",
                 "mvad/reproduce/needs.py",
             ),
+            "mvad.reproduce.needs.paper_runs": (
+                "reproduce/needs.html#paper_runs",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.published_count": (
+                "reproduce/needs.html#published_count",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.require_data": (
+                "reproduce/needs.html#require_data",
+                "mvad/reproduce/needs.py",
+            ),
             "mvad.reproduce.needs.settings_of": (
                 "reproduce/needs.html#settings_of",
                 "mvad/reproduce/needs.py",
             ),
             "mvad.reproduce.needs.tables_by_network": (
                 "reproduce/needs.html#tables_by_network",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.tables_with_data": (
+                "reproduce/needs.html#tables_with_data",
                 "mvad/reproduce/needs.py",
             ),
         },
@@ -7886,6 +7958,7 @@ d = {
                 "reproduce/plan.html#reproduction.records_of",
                 "mvad/reproduce/plan.py",
             ),
+            "mvad.reproduce.plan._begin": ("reproduce/plan.html#_begin", "mvad/reproduce/plan.py"),
             "mvad.reproduce.plan._categories": (
                 "reproduce/plan.html#_categories",
                 "mvad/reproduce/plan.py",

@@ -47,6 +47,26 @@ def specs_of(words: Sequence[str]) -> list:
     return list(found.values())
 
 
+def _with_data(
+    words: Sequence[str], specs: Sequence, roots: Mapping[str, str], dataset: str | None
+):
+    """The tables that the roots allow, of words that name several; and the roots, named.
+
+    Says which others are left out. Without a root all are on the embedded objects.
+    """
+    from mvad.reproduce.needs import named_roots, tables_with_data
+
+    whole = [word for word in words if "/" not in word]
+    if dataset or not whole or not set(roots) - {"dtd"}:
+        return specs, roots
+    roots = named_roots(roots, specs)
+    allowed, lacking = tables_with_data(specs, roots)
+    for name, why in lacking.items():
+        if name not in words:
+            print(f"mvad: note: left out {name}: {why}", file=sys.stderr)
+    return [s for s in specs if s in allowed or s.name in words], roots
+
+
 def _default_categories(words: Sequence[str], scale: str, roots: Mapping[str, str]) -> list[str]:
     """One embedded category for whole papers at smoke scale; else none, which means the usual."""
     from mvad.data.embedded import embedded_categories
@@ -58,8 +78,9 @@ def _default_categories(words: Sequence[str], scale: str, roots: Mapping[str, st
 
 
 # %% ../../nbs/cli/53d_reproduce.ipynb #597d84f8
-def _print_plan(specs, out: str, which: Mapping, retry_failed: bool = False) -> int:
-    """How many runs each table needs, how many that are together, and which are there already."""
+def _print_plan(specs, out: str, which: Mapping, retry_failed: bool = False, **how) -> int:
+    """How many runs each table needs, what they miss here, and how many are there already."""
+    from mvad.reproduce.needs import missing_for
     from mvad.reproduce.plan import plan
     from mvad.runs.execute import failed_before
     from mvad.runs.run import valid_record
@@ -68,6 +89,8 @@ def _print_plan(specs, out: str, which: Mapping, retry_failed: bool = False) -> 
     for name, runs in plans.items():
         print(f"{name:10s} {len(runs):4d} runs")
     every = {run: folder for runs in plans.values() for run, folder in runs.items()}
+    for lack in missing_for(every, specs=specs, **how):
+        print(f"missing: {lack.text}")
     done = sum(valid_record(folder, run) is not None for run, folder in every.items())
     failed = 0
     if not retry_failed:
@@ -206,13 +229,14 @@ def reproduce_command(
     executor = executor or ("processes" if jobs > 1 else "sequential")
     here = executor not in ("ray", "slurm")  # else the device is looked at where it is
     Computing.of(options).require_possible(device, here)  # by --plan, too
-    roots = roots_of(root)
+    specs, roots = _with_data(tables, specs, roots_of(root), dataset)
     categories = list(category) or _default_categories(tables, scale, roots)
     which = dict(dataset=dataset, roots=roots, categories=categories, seeds=list(seed))
     which |= dict(scale=scale, protocol=protocol, threads=threads, variants=list(variant))
     which |= options.as_settings()
     if plan:
-        return _print_plan(specs, out, which, retry_failed)
+        where = dict(device=device, here=here, jobs=jobs)
+        return _print_plan(specs, out, which, retry_failed, **where)
     where = dict(jobs=jobs, executor=executor, address=address)
     where |= dict(device=device, gpus=gpus_per_run, cores=cores_per_run)
     done = reproduce(specs, out, limit=limit, retry_failed=retry_failed, **where, **which)

@@ -5,96 +5,45 @@
 # %% ../../nbs/cli/53c_tables.ipynb #7d969034
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from textwrap import wrap
 from typing import Annotated
 
 from .options import Words, option, roots_of
 from ..core.registry import dataset_entry
 from ..core.sample import MvadError
+from ..reproduce.needs import measured_time, networks_of_table, paper_runs
 from ..reproduce.specs import RESERVED, SPECS, TABLES, TableSpec
 
 # %% auto #0
 __all__ = ["Folders", "listing", "tables_command", "report_command"]
 
-# %% ../../nbs/cli/53c_tables.ipynb #da93eb9a
-_TIMM_MODELS = {
-    "DINO ViT-B/8": "vit_base_patch8_224.dino",
-    "SAM ViT-B/16": "samvit_base_patch16.sa1b",
-    "CLIP ViT-B/16": "vit_base_patch16_clip_224.openai",
-    "DINOv3 ViT-B/16": "vit_base_patch16_dinov3.lvd1689m",
-    "DINOv2 ViT-B/14": "vit_base_patch14_dinov2.lvd142m",
-    "WideResNet-50-2 (IMAGENET1K_V1)": "wide_resnet50_2.tv_in1k",
-    "ResNet18 (IMAGENET1K_V1)": "resnet18.tv_in1k",
-}
-
-
-def _on_this_machine(model: str) -> bool:
-    """Whether timm's weights of `model` (with its tag) are in a cache here."""
-    import huggingface_hub
-    import timm
-    import torch
-
-    config = timm.get_pretrained_cfg(model)
-    checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
-    if config.url and (checkpoints / config.url.split("/")[-1]).is_file():
-        return True
-    if not config.hf_hub_id:
-        return False
-    names = filter(None, (config.hf_hub_filename, "model.safetensors", "pytorch_model.bin"))
-    found = (huggingface_hub.try_to_load_from_cache(config.hf_hub_id, name) for name in names)
-    return any(isinstance(path, str) for path in found)
-
-
-def _weights_here(name: str, paper: str = "") -> bool:
-    """Whether the weights that a table names are at hand; MODMAP's DINOv2 has registers."""
-    from mvad.core.files import cache_root
-    from mvad.encoders.point_mae import PUBLIC_FILE
-
-    if name == "FPFH":
-        return True  # no weights at all
-    if name == "Point-MAE":
-        return (cache_root() / "weights" / PUBLIC_FILE).is_file()
-    if name == "DINOv2 ViT-B/14" and paper == "modmap":
-        return _on_this_machine("vit_base_patch14_reg4_dinov2.lvd142m")
-    # the authors' DINO-Depth is not published
-    return name in _TIMM_MODELS and _on_this_machine(_TIMM_MODELS[name])
-
 
 # %% ../../nbs/cli/53c_tables.ipynb #cf2cfba7
-def _runs_of(spec: TableSpec) -> int:
-    """How many runs a table is at the paper's scale, over all categories, for one seed."""
-    from mvad.reproduce.tables import paper_categories
+def _needs_of(spec: TableSpec, roots: Mapping[str, str]) -> str:
+    """Scales that can run here, runs, data and weights of a table; `*`: weights not here."""
+    from mvad.reproduce.needs import missing_for
 
-    return sum(len(spec.runs(d)) * len(paper_categories(spec, d)) for d in spec.datasets)
-
-
-def _needs_of(spec: TableSpec, roots: dict[str, str], here: dict[tuple[str, str], bool]) -> str:
-    """Scales that can run here, runs, data and weights of a table; `*`: weights not here.
-
-    Args:
-        roots: folders of data sets by name, "" for any.
-        here: whether weights are here, by (weights, paper).
-    """
-    have = {w: here[w, spec.paper] for w in spec.weights}
+    runs = paper_runs(spec)
+    absent = {lack.network for lack in missing_for(runs) if lack.kind == "weights"}
     alone = "" in roots and len(spec.datasets) == 1
     data = all(d in roots for d in spec.datasets) or alone
     scales = ["smoke", "laptop"]
-    if data and all(have.values()):
+    if data and not absent:
         scales.append("paper")
     titles = " and ".join(dataset_entry(d).title for d in spec.datasets)
-    weights = ", ".join(w if found else f"{w}*" for w, found in have.items())
-    return f"here: {', '.join(scales)}; {_runs_of(spec)} runs; {titles}; {weights}"
+    weights = (f"{n}*" if n in absent else n for n in networks_of_table(spec))
+    told = f"here: {', '.join(scales)}; {len(runs)} runs; {titles}; {', '.join(weights)}"
+    return f"{told}; {measured_time(spec)}".removesuffix("; ")
 
 
-def listing(roots: dict[str, str]) -> list[str]:
+def listing(roots: Mapping[str, str]) -> list[str]:
     """The lines of `mvad tables`, at most 120 columns wide."""
     from mvad.reproduce.tables import missing, variants_of
 
     specs = [SPECS[name] for name in TABLES]
     methods = {method for spec in specs for method, _ in spec.runs()}
     variants = {method: variants_of(method) for method in methods}
-    here = {(w, s.paper): _weights_here(w, s.paper) for s in specs for w in s.weights}
     indent = " " * 20
     lines = []
     for spec in specs:
@@ -104,7 +53,7 @@ def listing(roots: dict[str, str]) -> list[str]:
             title += f" (lacks {', '.join(lacks)})"
         lines += wrap(title, 120, subsequent_indent=indent, drop_whitespace=False)
         if not lacks:
-            told = _needs_of(spec, roots, here)
+            told = _needs_of(spec, roots)
             lines += wrap(
                 told, 120, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
             )
@@ -113,8 +62,7 @@ def listing(roots: dict[str, str]) -> list[str]:
 
 # %% ../../nbs/cli/53c_tables.ipynb #7f9afcf1
 _EXPLAINED = """
-*      weights that are not on this machine: a run uses the stand-in that its table names,
-       or its cell names them
+*      weights that are not on this machine; `mvad weights list` says where they are to be had
 runs   of one seed at the paper's scale; tables share runs, and --plan counts them
 here   smoke and laptop run on the embedded data; paper needs a GPU, the data
        (--root [NAME=]DIR), and the weights""".strip()

@@ -5,15 +5,41 @@
 # %% ../../nbs/reproduce/50c_needs.ipynb #42d6b5a5
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal
 
-from ..core.registry import method_entry
-from ..encoders.features import short_name
-from ..encoders.weight_files import weight_entries
-from .specs import SPECS, TABLES, TableSpec
+from ..core.files import cache_limit, cache_root
+from ..core.registry import dataset_entry, method_entries, method_entry
+from ..core.sample import MvadError
+from ..encoders.features import given_weights, is_reachable, network_name, short_name
+from ..encoders.weight_files import TimmWeights, weight_entries, weight_entry
+from .specs import RESERVED, SPECS, TABLES, TableSpec
+from ..runs.run import Run
 
 # %% auto #0
-__all__ = ["networks_of", "settings_of", "networks_of_table", "tables_by_network"]
+__all__ = [
+    "networks_of",
+    "settings_of",
+    "networks_of_table",
+    "tables_by_network",
+    "feature_bytes",
+    "published_count",
+    "Lack",
+    "missing_for",
+    "machine_memory",
+    "hopeless_runs",
+    "named_roots",
+    "tables_with_data",
+    "paper_runs",
+    "require_data",
+    "measured_time",
+]
 
 # %% ../../nbs/reproduce/50c_needs.ipynb #b3828215
 _WEIGHTS_OF = {"teacher": ("weights", "teacher_weights"), "network": ("weights",)}
@@ -67,3 +93,363 @@ def tables_by_network() -> dict[str, list[str]]:
         for network in networks_of_table(SPECS[name]):
             found.setdefault(network, []).append(name)
     return found
+
+
+# %% ../../nbs/reproduce/50c_needs.ipynb #90c3dc82
+_TOKENS = {  # pixels a side of a token, channels
+    "dino_vitb8": (8, 768),
+    "dinov2_vitb14": (14, 768),
+    "dinov2_vitb14_reg4": (14, 768),
+    "dinov3_vitb16": (16, 768),
+    "clip_vitb16": (16, 768),
+    "sam_vitb16": (16, 768),
+}
+_STAGES = {  # the same of each stage
+    "wide_resnet50_2": {1: (4, 256), 2: (8, 512), 3: (16, 1024)},
+    "resnet18": {1: (4, 64), 2: (8, 128), 3: (16, 256)},
+}
+_KEEP = ("cfm", "mafr", "crd", "modmap")  # methods that keep what frozen networks gave
+
+
+def feature_bytes(settings) -> int:
+    """Bytes of the frozen features of one view, as settings have them; 0 where nobody counted.
+
+    >>> from mvad.papers.cfm import CFM
+    >>> f"{feature_bytes(CFM.settings_for('paper')) / 1e6:.1f} MB"  # of DINO and Point-MAE
+    '8.0 MB'
+    """
+    size = getattr(settings, "image_size", None) or settings.size
+    numbers = 0
+    for network in networks_of(settings):
+        if network in _TOKENS:
+            side, channels = _TOKENS[network]
+            numbers += (size // side) ** 2 * channels
+        elif network in _STAGES:
+            stages = [_STAGES[network][layer] for layer in settings.layers]
+            every = sum((size // side) ** 2 * channels for side, channels in stages)
+            numbers += every * len(getattr(settings, "modalities", ("rgb",)))
+    if getattr(settings, "encoder_3d", "") == "point_mae":
+        numbers += settings.centres * 1152 + size**2 * 9 // 2  # and three neighbours of a pixel
+    return 4 * numbers
+
+
+def published_count(dataset: str, category: str, splits: Sequence[str]) -> int:
+    """How many samples the splits of a category have, as its recipe counts them; 0: unknown.
+
+    >>> published_count("mvtec3d", "bagel", ["train"])
+    244
+    """
+    from mvad.data.base import recipe, recipes
+
+    if dataset not in recipes():
+        return 0
+    counts = (recipe(dataset)["categories"] or {}).get(category) or {}
+    names = [k for k in counts if k.split("_")[0] in splits]
+    return sum(counts[k] for k in names if isinstance(counts[k], int))
+
+
+# %% ../../nbs/reproduce/50c_needs.ipynb #e51e3194
+@dataclass(frozen=True)
+class Lack:
+    """Something that runs want of this machine and do not find.
+
+    Args:
+        kind: weights, data, textures, disk, memory or device.
+        text: a sentence: what it is, and what to do about it.
+        runs: those that cannot be done without it; () where a stand-in serves.
+        network: whose weights are missing, as the catalogue calls it.
+
+    Example:
+        >>> Lack("textures", "IDIF paints with procedural textures").runs
+        ()
+    """
+
+    kind: Literal["weights", "data", "textures", "disk", "memory", "device"]
+    text: str
+    runs: tuple[Run, ...] = ()
+    network: str = ""
+
+
+def missing_for(
+    runs: Iterable[Run],
+    *,
+    specs: Sequence[TableSpec] = (),
+    device: str = "cpu",
+    here: bool = True,
+    jobs: int = 1,
+) -> list[Lack]:
+    """All that runs want of this machine and do not find, most urgent first.
+
+    Args:
+        specs: the tables that they are for, whose categories should be there.
+        here: whether the runs compute on this machine; for those of a cluster its device and
+            memory say nothing, and weights that are not here may be there.
+        jobs: how many run at a time.
+
+    Example: `[lack.text for lack in missing_for(plan([SPECS["cfm/1"]], out)["cfm/1"])]`
+    """
+    runs = tuple(dict.fromkeys(runs))
+    found = _missing_weights(runs, here) + _missing_data(runs, specs) + _missing_textures(runs)
+    found += _missing_disk(runs)
+    if here:
+        found = _missing_device(runs, device) + found + _missing_memory(runs, jobs)
+    return found
+
+
+# %% ../../nbs/reproduce/50c_needs.ipynb #af7e77d5
+def _missing_device(runs: tuple[Run, ...], device: str) -> list[Lack]:
+    "Whether the GPU is there that the runs are to compute on."
+    import torch
+
+    number = int(device.partition(":")[2] or 0)
+    if device == "cpu" or number < torch.cuda.device_count():
+        return []
+    there = torch.cuda.device_count()
+    told = f"--device {device}: torch finds {there} CUDA devices on this machine"
+    return [Lack("device", told, runs)]
+
+
+def _missing_weights(runs: tuple[Run, ...], here: bool) -> list[Lack]:
+    "The weights that runs load and that are not here."
+    wanted: dict[str, list[Run]] = {}
+    found = []
+    for run in runs:
+        about = (run.method, run.variant, run.scale, run.protocol, run.dataset)
+        try:
+            for name in networks_of(settings_of(*about)):
+                wanted.setdefault(name, []).append(run)
+        except MvadError as e:  # a variant that this scale has no stand-in for, or no method
+            if str(e).startswith("needs weights"):
+                found.append(Lack("weights", str(e), (run,) if here else ()))
+    for name, some in wanted.items():
+        entry = weight_entry(name)
+        if given_weights(network_name(name)) == "random" or entry.find():
+            continue
+        methods = " and ".join(dict.fromkeys(method_entry(r.method).title for r in some))
+        told = f"{entry.title} ({entry.megabytes} MB) for {methods} is not here: `mvad weights get"
+        told += f" {name}`, or `mvad weights put FILE` for a file that was carried here"
+        found.append(Lack("weights", told, tuple(some) if here else (), name))
+    return list(dict.fromkeys(found))
+
+
+# %% ../../nbs/reproduce/50c_needs.ipynb #494e5c35
+def _missing_data(runs: tuple[Run, ...], specs: Sequence[TableSpec]) -> list[Lack]:
+    "Data sets that runs at the paper's scale have no folder of, and categories not in theirs."
+    from mvad.data.base import list_categories
+    from mvad.reproduce.tables import paper_categories
+
+    found, at_paper = [], [run for run in runs if run.scale == "paper"]
+    for dataset in dict.fromkeys(run.dataset for run in at_paper if not run.root):
+        some = tuple(run for run in at_paper if run.dataset == dataset and not run.root)
+        told = f"{dataset_entry(dataset).title}: no --root {dataset}=DIR names its folder"
+        found.append(Lack("data", told, some))
+    for dataset, root in dict.fromkeys((run.dataset, run.root) for run in at_paper if run.root):
+        there = set(list_categories(dataset, root))
+        tables = [spec for spec in specs if spec.paper in RESERVED and dataset in spec.datasets]
+        wanted = set().union(*(paper_categories(spec, dataset) for spec in tables))
+        if lacking := sorted(wanted - there):
+            told = f"{dataset_entry(dataset).title}: {len(lacking)} of {len(wanted)} categories are"
+            found.append(Lack("data", f"{told} not in {root}: {', '.join(lacking)}"))
+    return found
+
+
+def _missing_textures(runs: tuple[Run, ...]) -> list[Lack]:
+    "The textures that methods paint with at the paper's scale."
+    painters = {entry.name: entry.title for entry in method_entries() if entry.paints}
+    some = [run for run in runs if run.scale == "paper" and run.method in painters and not run.dtd]
+    names = " and ".join(dict.fromkeys(painters[run.method] for run in some))
+    told = f"DTD: no --root dtd=DIR names its folder, so {names} paints with procedural textures"
+    return [Lack("textures", told)] if some else []
+
+
+# %% ../../nbs/reproduce/50c_needs.ipynb #5c901f8d
+_VIEWS = {"sim3d": 36}  # that a sample has
+
+
+def _feature_sizes(runs: tuple[Run, ...], splits: Sequence[str]) -> dict[tuple, int]:
+    "{(what is kept, data set, category): bytes} of the features of users' data, each once."
+    found = {}
+    for run in runs:
+        if run.scale != "paper" or not run.root or run.method not in _KEEP:
+            continue
+        with suppress(MvadError):
+            about = (run.method, run.variant, run.scale, run.protocol, run.dataset)
+            settings = settings_of(*about)
+            count = published_count(run.dataset, run.category, splits) * _VIEWS.get(run.dataset, 1)
+            kept = (networks_of(settings), feature_bytes(settings))
+            found[(*kept, run.dataset, run.category)] = feature_bytes(settings) * count
+    return found
+
+
+def _missing_disk(runs: tuple[Run, ...]) -> list[Lack]:
+    "Whether the cache's disk has room for the features."
+    needed = min(sum(_feature_sizes(runs, ("train", "validation", "test")).values()), cache_limit())
+    folder = cache_root()
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    held = sum(p.stat().st_size for p in (folder / "features").glob("??/*"))
+    free = shutil.disk_usage(there).free
+    if needed <= held + free:
+        return []
+    told = f"the cache of features will take {needed / 1e9:.0f} GB (an estimate), {there} has"
+    told += f" {free / 1e9:.0f} GB free: free some, or set MVAD_CACHE to a folder on another disk"
+    return [Lack("disk", told)]
+
+
+def _missing_memory(runs: tuple[Run, ...], jobs: int) -> list[Lack]:
+    "Whether the machine can hold the features that trainings keep in memory."
+    sizes = sorted(_feature_sizes(runs, ("train",)).values(), reverse=True)
+    needed, there = sum(sizes[:jobs]), machine_memory()
+    if needed <= there:
+        return []
+    told = f"the features of {jobs} training{'s' if jobs > 1 else ''} at a time take at least"
+    told += f" {needed / 1e9:.0f} GB of memory (an estimate), this machine has {there / 1e9:.0f} GB"
+    return [Lack("memory", f"{told}: fewer runs at a time with --jobs" if jobs > 1 else told)]
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine has; a very large number where the system does not tell.
+
+    >>> machine_memory() > 1e8
+    True
+    """
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
+
+
+# %% ../../nbs/reproduce/50c_needs.ipynb #3bbbe03d
+def hopeless_runs(lacks: Iterable[Lack]) -> dict[Run, str]:
+    """{run: what its table's cell says} of runs whose weights are missing and will not come.
+
+    Example: `hopeless_runs(missing_for(runs))`
+    """
+    from huggingface_hub import constants
+
+    lacks = [lack for lack in lacks if lack.kind == "weights" and lack.runs]
+    comes = False
+    if any(isinstance(_entry_of(lack), TimmWeights) for lack in lacks):
+        comes = not constants.HF_HUB_OFFLINE and is_reachable(constants.ENDPOINT)
+    found = {}
+    for lack in lacks:
+        entry = _entry_of(lack)
+        if not (comes and isinstance(entry, TimmWeights)):
+            says = f"needs weights {entry.title}" if entry else lack.text.split(";")[0]
+            found |= {run: found.get(run, says) for run in lack.runs}
+    return found
+
+
+def _entry_of(lack: Lack):
+    "The catalogue's row of what is missing; None where the lack names no network."
+    return weight_entry(lack.network) if lack.network else None
+
+
+# %% ../../nbs/reproduce/50c_needs.ipynb #46dc3994
+def named_roots(roots: Mapping[str, str], specs: Sequence[TableSpec]) -> dict[str, str]:
+    """Roots in which a folder without a name goes by the first data set whose layout it has.
+
+    Raises:
+        MvadError: where it has the layout of none that the tables are over.
+    """
+    from mvad.data.base import list_categories
+
+    if "" not in roots:
+        return dict(roots)
+    found = {name: folder for name, folder in roots.items() if name}
+    names = [n for n in dict.fromkeys(d for s in specs for d in s.datasets) if n not in found]
+    for name in names:
+        with suppress(MvadError):
+            list_categories(name, roots[""])
+            return found | {name: roots[""]}
+    what, expected = "no data set of these tables lies here", ", ".join(names)
+    raise MvadError(what, file=roots[""], expected=expected, fix="name it: --root NAME=DIR")
+
+
+def tables_with_data(
+    specs: Sequence[TableSpec], roots: Mapping[str, str]
+) -> tuple[list[TableSpec], dict[str, str]]:
+    """The tables whose data sets all have a root, and {name of another: what it lacks}.
+
+    >>> some, others = tables_with_data([SPECS["cfm/1"], SPECS["cfm/3"]], {"mvtec3d": "."})
+    >>> [spec.name for spec in some], others
+    (['cfm/1'], {'cfm/3': 'no --root eyecandies=DIR'})
+    """
+    allowed, lacking = [], {}
+    for spec in specs:
+        missing = [f"--root {name}=DIR" for name in spec.datasets if name not in roots]
+        if missing:
+            lacking[spec.name] = f"no {' and no '.join(missing)}"
+        else:
+            allowed.append(spec)
+    return allowed, lacking
+
+
+# %% ../../nbs/reproduce/50c_needs.ipynb #e0f43cc7
+def paper_runs(spec: TableSpec) -> list[Run]:
+    """The runs of a table at the paper's scale, over all categories, for one seed.
+
+    Example: `len(paper_runs(SPECS["cfm/6"])) == 10`
+    """
+    from mvad.reproduce.tables import paper_categories
+
+    return [
+        Run(method, variant, dataset, category, scale="paper")
+        for dataset in spec.datasets
+        for method, variant in spec.runs(dataset)
+        for category in sorted(paper_categories(spec, dataset))
+    ]
+
+
+def require_data(specs: Sequence[TableSpec], roots: Mapping[str, str], scale: str) -> None:
+    """Raise `MvadError`, with all that is missing, where the paper's scale lacks a data set.
+
+    Example: `require_data([SPECS["cfm/1"]], {"mvtec3d": "DIR"}, "paper")`
+    """
+    wanted = {dataset for spec in specs for dataset in spec.datasets}
+    if scale != "paper" or "" in roots or wanted <= set(roots):
+        return
+    runs = [run for spec in specs for run in paper_runs(spec)]
+    runs = [replace(run, root=roots.get(run.dataset, ""), dtd=roots.get("dtd", "")) for run in runs]
+    lacks = [lack.text for lack in missing_for(runs, specs=specs)]
+    listed = ", ".join(f"({i}) {text}" for i, text in enumerate(lacks, 1))
+    what, fix = "the paper's scale needs the real data", "or --scale laptop, on embedded objects"
+    raise MvadError(what, found=f"{len(lacks)} things missing: {listed}", fix=fix)
+
+
+# %% ../../nbs/reproduce/50c_needs.ipynb #236eafe5
+_WORK = ("fit", "prepare", "predict", "metrics")
+
+
+def measured_time(spec: TableSpec) -> str:
+    """What a table's runs on the embedded data took, and on which machine; "" if not measured.
+
+    Example: `measured_time(SPECS["cfm/6"])`
+    """
+    from mvad.data.embedded import embedded_categories
+    from mvad.runs.progress import read_timings, timings_file
+
+    kinds = [(m, v, d) for d in spec.datasets for m, v in spec.runs(d)]
+    files = [timings_file(Run(*kind, "puck"), "cpu") for kind in kinds]
+    a_run = [sum(read_timings(file).expected(cached=False).values()) for file in files]
+    machine = "this machine"
+    if not all(a_run):
+        a_run, machine = _kept_seconds(spec, kinds)
+    if not (a_run and all(a_run)):
+        return ""
+    minutes = sum(a_run) * len(embedded_categories([])) / 60
+    return f"laptop took {minutes:.0f} min on {machine}" if minutes >= 1 else ""
+
+
+def _kept_seconds(spec: TableSpec, kinds: Sequence[tuple]) -> tuple[list[float], str]:
+    "Mean seconds of a run of each (method, variant, data set), as kept records have it, and where."
+    from mvad.reproduce.tables import kept_records
+
+    records, seconds, machines = kept_records(spec.name), [], set()
+    for kind in kinds:
+        runs = (r["run"] for r in records)
+        fits = [(run["method"], run["variant"], run["dataset"]) == kind for run in runs]
+        mine = [record for record, fit in zip(records, fits) if fit]
+        took = [sum(r["measured"]["seconds"].get(w, 0.0) for w in _WORK) for r in mine]
+        seconds.append(sum(took) / len(took) if took else 0.0)
+        machines |= {r["environment"]["device"] for r in mine}
+    return seconds, " and ".join(sorted(machines))

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..core.files import WriteError, locked, write_text
 from ..core.registry import method_entries, method_entry
 from ..core.sample import MvadError, did_you_mean
+from .needs import hopeless_runs, missing_for, require_data
 from .specs import SPECS, TableSpec
 from .tables import find_table
 from ..runs.execute import papermill, require_limit
@@ -142,6 +143,8 @@ def plan(
     """
     roots = dict(roots or {})
     dtd = _folder(roots.pop("dtd", ""))
+    if not dataset:
+        require_data(specs, roots | ({"dtd": dtd} if dtd else {}), scale)
     used, plans, hashes = set(), {}, {}
     threads = threads_for(scale, threads)
     _check_variants(specs, variants)
@@ -263,6 +266,22 @@ def _make_data(runs: Sequence[Run], progress: bool) -> None:
         embedded_root(dataset, categories, embedded[0].scale, progress=progress)
 
 
+# %% ../../nbs/reproduce/51_plan.ipynb #df79bf29
+def _begin(runs: dict[Run, Path], specs: Sequence[TableSpec], **how) -> dict[Run, Outcome]:
+    """Say all that is missing; the outcomes of runs that need not begin, since they cannot end."""
+    lacks = missing_for(runs, specs=specs, **how)
+    for lack in lacks:
+        warnings.warn(f"missing: {lack.text}", stacklevel=3)
+    reasons = hopeless_runs(lacks)
+    texts = {run: lack.text for lack in lacks for run in lack.runs}
+    return {
+        run: Outcome(run, runs[run], "needs", says, f"{says}; {texts[run]}")
+        for run, says in reasons.items()
+        if valid_record(runs[run], run) is None
+    }
+
+
+# %% ../../nbs/reproduce/51_plan.ipynb #b6866109
 def reproduce(
     specs: Sequence[TableSpec],
     out: str | Path,
@@ -305,7 +324,9 @@ def reproduce(
         title = " ".join(plans) if len(plans) < 5 else f"{len(plans)} tables"
         shown = dict(progress=progress, title=title, retry_failed=retry_failed)
         how = dict(device=device, engine=engine, limit=limit, table=next(iter(plans), ""))
-        done = {o.run: o for o in run_all(runs.items(), executes, **shown, **how)}
+        done = _begin(runs, specs, device=device, here=executes.here, jobs=jobs)
+        todo = [(r, folder) for r, folder in runs.items() if r not in done]
+        done |= {o.run: o for o in run_all(todo, executes, **shown, **how)}
     outcomes = {name: [done[r] for r in p] for name, p in plans.items()}
     return Reproduction(out, tuple(specs), outcomes)
 

@@ -28,22 +28,22 @@ METHODS = contract.METHODS
 STEPS = {  # a step learns from two samples, MODMAP's from one object
     "cfm": [(0, 0, 1)],
     "mafr": [(1, 0, 1)],
-    "crd": [(18, 0, 19)],
-    "idif": [(8, 1, 10), (2, 0, 3)],
-    "modmap": [(1, 0, 10)],
+    "crd": [(1, 0, 1)],
+    "idif": [(8, 0, 5), (2, 0, 3)],
+    "modmap": [(1, 0, 1)],
     "memory_bank": [],
-    "reverse_distillation": [(3, 0, 4)],
-    "destseg": [(5, 0, 6), (8, 0, 9)],
+    "reverse_distillation": [(1, 0, 1)],
+    "destseg": [(5, 0, 1), (4, 0, 1)],
 }
 PREDICTIONS = {
     "cfm": (10, 1, 5),
     "mafr": (8, 1, 3),
-    "crd": (13, 2, 15),
-    "idif": (14, 1, 15),
-    "modmap": (12, 16, 60),
-    "memory_bank": (8, 1, 12),
+    "crd": (1, 2, 3),
+    "idif": (8, 1, 9),
+    "modmap": (10, 1, 3),
+    "memory_bank": (6, 1, 8),
     "reverse_distillation": (1, 1, 2),
-    "destseg": (7, 2, 9),
+    "destseg": (1, 2, 3),
 }
 LONGER = {"idif": {"steps": (3, 3)}, "destseg": {"steps": (3, 3)}, "memory_bank": {}}
 

@@ -48,8 +48,6 @@ def pick_by_kernel(coordinates: Tensor, far: Tensor, first: Tensor, n: int) -> T
     Args:
         coordinates: (3, B, N), single precision, on a GPU.
         far: (B, N), infinite where a point may be picked and -1 elsewhere.
-
-    Example: `pick_by_kernel(coordinates, far, first, 1024)`
     """
     _, clouds, length = coordinates.shape
     picked = first.new_empty(n, clouds)

@@ -70,7 +70,7 @@ def encode_views(
     Raises:
         MvadError: in the name of `who`, for a view without points.
 
-    Example: `encode_views(sample.views, (f2, f3))[0][1].data`
+    Example: `encode_views([view], encoders)[0][1].data`
     """
     for view in views:
         if view.xyz is None:

@@ -3,8 +3,9 @@
     python tests/official_size.py DIR [--category bagel] [--train 40] [--test 20] [--jobs 2]
 
 writes embedded objects under the name of an official category, in less than two minutes: half of
-the test scans have a defect and a mask. What a real sensor does is put in: noise along the rays,
-lost pixels at grazing rays and highlights, and a strip at one side that it does not see.
+the test scans have a defect and a mask, and there are a tenth as many scans for validation as for
+training. What a real sensor does is put in: noise along the rays, lost pixels at grazing rays and
+highlights, and a strip at one side that it does not see.
 `write_category` does the same from Python. Numbers and files are the same whenever it runs.
 """
 
@@ -27,6 +28,7 @@ SIDE = 800  # pixels
 def list_objects(train: int, test: int) -> list[tuple[str, str, int]]:
     """(split, defect, number) of each scan; every second one of the test split is good."""
     wanted = [("train", "good", i) for i in range(train)]
+    wanted += [("validation", "good", train + i) for i in range(train // 10)]
     for i in range(test):
         bad = DEFECTS[i // 2 % len(DEFECTS)]
         wanted.append(("test", bad if i % 2 else "good", i))

@@ -4966,6 +4966,10 @@ d = {
                 "encoders/calibrated.html#_object_masks",
                 "mvad/encoders/calibrated.py",
             ),
+            "mvad.encoders.calibrated._require_depth": (
+                "encoders/calibrated.html#_require_depth",
+                "mvad/encoders/calibrated.py",
+            ),
             "mvad.encoders.calibrated._scale_tokens": (
                 "encoders/calibrated.html#_scale_tokens",
                 "mvad/encoders/calibrated.py",

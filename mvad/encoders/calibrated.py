@@ -200,11 +200,19 @@ class ObjectFeatures:
 
 
 # %% ../../nbs/encoders/16_calibrated.ipynb #afeeb940
+def _require_depth(sample: Sample, views: Sequence[View]):
+    "Raises `MvadError` where one of a sample's views has no depth."
+    if any(view.valid is None for view in views):
+        about = dict(file=sample.id, expected="an image and a depth map of each view")
+        raise MvadError("both modalities are needed", **about)
+
+
 def _scale_tokens(x: Float[Tensor, "N T c"], scale: ChannelScale) -> Float[Tensor, "N T c"]:
     "The features of all views and tokens, each channel scaled."
     return scale(x.flatten(0, 1)).view_as(x)
 
 
+# %% ../../nbs/encoders/16_calibrated.ipynb #c09f3199
 class _ObjectEncoder:
     """Both frozen encoders and a grid of tokens: prepared samples in, `ObjectFeatures` out.
 
@@ -228,9 +236,7 @@ class _ObjectEncoder:
         "The features of a prepared sample, or of some of its views; zeros for the others."
         present = [i for i in sample.present if views is None or i in views]
         wanted = [sample.views[i] for i in present]
-        if any(view.valid is None for view in wanted):
-            about = dict(file=sample.id, expected="an image and a depth map of each view")
-            raise MvadError("both modalities are needed", **about)
+        _require_depth(sample, wanted)
         found = []
         for encoder in (self.image, self.depth):
             if self.cache:
@@ -343,6 +349,7 @@ def view_names(sample: Sample) -> tuple[str, ...]:
 
 def _object_masks(sample: Sample, keep: str = "largest") -> list[Bool[np.ndarray, "H W"] | None]:
     "The `opened_mask` of each view; None for a missing one."
+    _require_depth(sample, [view for view in sample.views if view])
     return [None if v is None else opened_mask(v.valid, keep) for v in sample.views]
 
 

@@ -304,10 +304,10 @@ def test_tables_and_data_are_listed(toy):
     )
     assert len([x for x in done.stdout.splitlines() if re.match(r"\w+/\w+ ", x)]) == 46
     assert re.search(
-        r"^cfm/1 .*\n +here: smoke, laptop; 20 runs; MVTec 3D-AD; DINO ViT-B/8\*, Point-MAE\*$",
+        r"^cfm/1 .*\n +here: smoke, laptop; 20 runs; MVTec 3D-AD; dino_vitb8\*, point_mae\*; ",
         done.stdout,
         re.M,
-    ), "data, weights, hours, and what can run here"
+    ), "data, weights, measured minutes, and what can run here"
     assert "mvtec3d" in here("data", "list").stdout
 
 

@@ -13,8 +13,9 @@ from mvad.data.base import write_png, write_xyz_tiff
 ROOT = mvad.__path__[0]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 COMMAND = re.compile(r"`mvad ([^`]+)`")
-# of other programs: apt-get, hf, ray, and the kernel
+# of other programs: apt-get, hf, ray, the kernel, and nvidia-smi
 OTHERS = {"--no-install-recommends", "--local-dir", "--head", "--log-level", "--help"}
+OTHERS |= {"--query-gpu"}
 
 
 def commands(some, words=()):

@@ -531,7 +531,7 @@ def _fetch_rest(address: str, part: Path, progress: bool) -> bool:
 def download(address: str, part: Path, progress: bool = True) -> None:
     """Fetch a file to `part`, going on from what is there. Raises `DownloadError`.
 
-    Example: `download("https://example.org/w.pth", Path("w.pth.part"))`
+    Example: `download("http://127.0.0.1:9/w.pth", Path("w.pth.part"))`
     """
     from http.client import HTTPException
     from urllib import error
@@ -553,7 +553,7 @@ def download(address: str, part: Path, progress: bool = True) -> None:
         tries = 0 if after > before else tries + 1
         time.sleep(0.2 * tries)
     came = part.stat().st_size / 1e6 if part.is_file() else 0
-    raise DownloadError(f"the download failed: {why}", found=f"{came:.1f} MB so far")
+    raise DownloadError(f"the download failed: {why}", file=part, found=f"{came:.1f} MB so far")
 
 
 # %% ../../nbs/encoders/10b_weight_files.ipynb #c7f10a05
@@ -607,7 +607,7 @@ def get_weights(name: str, progress: bool = True) -> Path:
     Raises:
         MvadError: where no source gives them: the address, the file's name, and the folder.
 
-    Example: `get_weights("dino_vitb8")`
+    On the command line: mvad weights get dino_vitb8
     """
     entry = weight_entry(name)
     refuse_packaged(entry)

@@ -186,7 +186,7 @@ def missing_for(
             memory say nothing, and weights that are not here may be there.
         jobs: how many run at a time.
 
-    Example: `[lack.text for lack in missing_for(plan([SPECS["cfm/1"]], out)["cfm/1"])]`
+    Example: `missing_for([Run("cfm", "ours", "mvtec3d", "bagel", scale="paper")])`
     """
     runs = tuple(dict.fromkeys(runs))
     found = _missing_weights(runs, here) + _missing_data(runs, specs) + _missing_textures(runs)
@@ -322,7 +322,8 @@ def machine_memory() -> int:
 def hopeless_runs(lacks: Iterable[Lack]) -> dict[Run, str]:
     """{run: what its table's cell says} of runs whose weights are missing and will not come.
 
-    Example: `hopeless_runs(missing_for(runs))`
+    >>> hopeless_runs([])  # nothing is missing
+    {}
     """
     from huggingface_hub import constants
 

@@ -127,9 +127,9 @@ def cosine_loss(
     pred: Float[Tensor, "*P C"],
     target: Float[Tensor, "*P C"],
     eps: float = 1e-6,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> Float[Tensor, ""]:
-    """1 - cos between rows, averaged or summed (CFM Eq. 2, eps 1e-6; MODMAP Eq. 8, eps 1e-8).
+    reduction: Literal["mean", "sum", "none"] = "mean",
+) -> Float[Tensor, ""] | Float[Tensor, "*P"]:
+    """1 - cos between rows, averaged, summed or each (CFM Eq. 2, eps 1e-6; MODMAP Eq. 8, eps 1e-8).
 
     >>> cosine_loss(torch.tensor([[2.0, 0]]), torch.tensor([[0, 3.0]])).item()
     1.0
@@ -137,8 +137,10 @@ def cosine_loss(
     found, expected = tuple(pred.shape), tuple(target.shape)
     what = "prediction and target differ in shape"
     require(found == expected, what, found=found, expected=expected)
-    require_known("reduction", reduction, ("mean", "sum"))
+    require_known("reduction", reduction, ("mean", "sum", "none"))
     distance = 1 - F.cosine_similarity(pred, target, dim=-1, eps=eps)
+    if reduction == "none":
+        return distance
     return distance.mean() if reduction == "mean" else distance.sum()
 
 

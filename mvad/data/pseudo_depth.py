@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from jaxtyping import Float
+from ..core.files import cache_root
 from ..core.sample import MvadError, View, resize
 from .base import DatasetError, FileDataset, InvalidDepth, dataset_class, file_hash
 from .base import read_json, read_rgb, with_file, write_npy
@@ -82,6 +83,7 @@ def _network_input(rgb: Float[np.ndarray, "3 H W"], short: int = 518) -> Float[n
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #ea92d010
 _SMALL_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
+_PLACED = "weights/depth_anything_v2_small"  # below the cache: where `mvad weights` puts it
 _WEIGHT_FILES = ("config.json", "model.safetensors")
 
 
@@ -96,13 +98,16 @@ def weights_folder(
 ) -> Path:
     """The folder with the model's `config.json` and `model.safetensors`. Raises `MvadError`.
 
-    `weights`: a folder, a name on the Hugging Face hub, or None for the small model. A name is
-    looked up in the user's Hugging Face cache (or in `cache`), and fetched only with
-    `download=True`.
+    `weights`: a folder, a name on the Hugging Face hub, or None for the small model, which may have
+    been placed by `mvad weights`. A name is looked up in the user's Hugging Face cache (or in
+    `cache`), and fetched only with `download=True`.
 
     >>> weights_folder("/weights/Depth-Anything-V2-Small-hf")
     """
     name, expected = weights or _SMALL_MODEL, " and ".join(_WEIGHT_FILES)
+    placed = cache_root() / _PLACED
+    if name == _SMALL_MODEL and all((placed / n).is_file() for n in _WEIGHT_FILES):
+        return placed
     if not _is_hub_name(name):
         folder = Path(name).expanduser()
         lacking = [n for n in _WEIGHT_FILES if not (folder / n).is_file()]
@@ -120,6 +125,8 @@ def weights_folder(
     except Exception as e:
         why = str(e).strip().splitlines()[0][:200]
         get = f"get them with: hf download {name} (or download=True)"
+        if name == _SMALL_MODEL:
+            get = "get them with: mvad weights get depth_anything_v2_small"
         problem = f"needs weights {name}"
         found = why if download else "not in the Hugging Face cache"
         fix = f"{get}, or give a folder that holds them"

@@ -59,8 +59,9 @@ def predict_pixels(
 
 def crossmodal_loss(views: Sequence[FeaturePairs]) -> Float[Tensor, ""]:
     "CFM Eq. 2 over the pooled foreground pixels of a batch of views."
-    e2, p2, e3, p3 = map(torch.cat, zip(*views))
-    return cosine_loss(p2, e2) + cosine_loss(p3, e3)
+    two = [cosine_loss(p2, e2, reduction="none") for e2, p2, _, _ in views]
+    three = [cosine_loss(p3, e3, reduction="none") for _, _, e3, p3 in views]
+    return torch.cat(two).mean() + torch.cat(three).mean()
 
 
 # %% ../../nbs/papers/40_cfm.ipynb #4e17712a

@@ -946,9 +946,11 @@ def voxel_index(
     >>> voxel_index(np.array([[0.15, 0, 0], [9, 9, 9]]), np.zeros(3), 0.1, (2, 2, 3))
     (array([6]), array([ True, False]))
     """
-    cell = np.floor((np.asarray(points, np.float64) - origin) / size)
-    inside = np.isfinite(cell).all(1) & (cell >= 0).all(1) & (cell < shape).all(1)
-    return np.ravel_multi_index(tuple(cell[inside].astype(int).T), shape), inside
+    along = zip(np.asarray(points, np.float64).T, origin)
+    cells = [np.floor((coordinate - start) / size) for coordinate, start in along]
+    within = [(cell >= 0) & (cell < n) for cell, n in zip(cells, shape)]  # NaN and infinity are not
+    inside = np.logical_and.reduce(within)
+    return np.ravel_multi_index([cell[inside].astype(int) for cell in cells], shape), inside
 
 
 def voxel_scatter_max(

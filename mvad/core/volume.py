@@ -125,8 +125,10 @@ class DefectVolume:
 
 
 # %% ../../nbs/core/04a_volume.ipynb #82847896
-def world_points(view: View) -> Float[np.ndarray, "N 3"]:
-    """The view's valid points in the world frame, row-major.
+def world_points(
+    view: View, mask: Bool[np.ndarray, "H W"] | None = None
+) -> Float[np.ndarray, "N 3"]:
+    """The view's valid points (those in `mask`) in the world frame, row-major.
 
     Raises `MvadError` for a view without xyz or camera.
 
@@ -136,7 +138,8 @@ def world_points(view: View) -> Float[np.ndarray, "N 3"]:
         fix = "is there a calibration, and does the recipe name its files?"
         raise MvadError("world points need xyz and a camera", file=view.name or None, fix=fix)
     E = view.camera.world_to_camera
-    return (valid_points(view.xyz, view.valid)[0].astype(np.float64) - E[:3, 3]) @ E[:3, :3]
+    wanted = view.valid if mask is None else view.valid & mask
+    return (valid_points(view.xyz, wanted)[0].astype(np.float64) - E[:3, 3]) @ E[:3, :3]
 
 
 # %% ../../nbs/core/04a_volume.ipynb #cf4bd2a0
@@ -160,12 +163,9 @@ def assign_voxels(
 
     Example: `assign_voxels(view, grid_around(world_points(view)))`
     """
-    pixels = np.flatnonzero(view.valid)
-    voxels, inside = grid.index(world_points(view))
-    wanted = np.ones(len(pixels), bool) if mask is None else np.asarray(mask).ravel()[pixels]
-    keep = wanted[inside]
-    outside = int((wanted & ~inside).sum())
-    return VoxelAssignment(pixels[inside][keep], voxels[keep], outside)
+    voxels, inside = grid.index(world_points(view, mask))
+    pixels = np.flatnonzero(view.valid if mask is None else view.valid & mask)
+    return VoxelAssignment(pixels[inside], voxels, int((~inside).sum()))
 
 
 # %% ../../nbs/core/04a_volume.ipynb #65e4e29b

@@ -305,7 +305,7 @@ def grid_of_objects(
             if view.camera is None or view.xyz is None:
                 return None
             if mask.any():
-                points.append(world_points(replace(view, valid=mask & view.valid)))
+                points.append(world_points(view, mask))
     return grid_around(np.concatenate(points), voxels) if points else None
 
 

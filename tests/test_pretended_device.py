@@ -17,7 +17,7 @@ from pretended import Counts, Ledger, StepWatch, pretended
 
 from mvad.baselines import destseg, memory_bank, reverse_distillation
 from mvad.core.detector import Detector, Prediction
-from mvad.encoders import dino_training
+from mvad.encoders import dino_training, pyramid
 from mvad.runs.run import NOT_RUN
 
 METHODS = contract.METHODS
@@ -316,7 +316,7 @@ def index_on_the_wrong_device(monkeypatch):
         rows = torch.as_tensor(rows, device="cuda")
         return tuple(level.cpu()[rows].to(device) for level in levels)
 
-    monkeypatch.setattr(reverse_distillation, "pick", pick)
+    monkeypatch.setattr(pyramid, "pick", pick)
 
 
 def generator_of_the_cpu(monkeypatch):

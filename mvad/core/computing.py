@@ -196,7 +196,7 @@ def in_computing(method: Callable) -> Callable:
 
     Where memory runs out, its error says what would need less.
 
-    Example: `Toy.fit = in_computing(Toy.fit)`
+    Example: `fit = in_computing(type(detector).fit)`
     """
 
     @wraps(method)
@@ -314,7 +314,7 @@ _FITTED: dict[str, int] = {}  # how many at a time memory held, by what they are
 def memory_error(where: str, cause: BaseException) -> MvadError:
     """The error for memory that ran out somewhere; it names options that need less of it.
 
-    Example: `raise memory_error("in CFM.fit", error) from error`
+    Example: `memory_error("in CFM.fit", MemoryError())`
     """
     found = " ".join(str(cause).split())[:160] or type(cause).__name__
     return MvadError(f"memory ran out {where}", found=found, fix=_LESS)

@@ -1573,6 +1573,7 @@ d = {
             "mvad.core.files.cache_root": ("core/files.html#cache_root", "mvad/core/files.py"),
             "mvad.core.files.locked": ("core/files.html#locked", "mvad/core/files.py"),
             "mvad.core.files.make_folder": ("core/files.html#make_folder", "mvad/core/files.py"),
+            "mvad.core.files.placed_root": ("core/files.html#placed_root", "mvad/core/files.py"),
             "mvad.core.files.require_regular": (
                 "core/files.html#require_regular",
                 "mvad/core/files.py",
@@ -7880,10 +7881,6 @@ d = {
                 "reproduce/needs.html#_missing_weights",
                 "mvad/reproduce/needs.py",
             ),
-            "mvad.reproduce.needs.feature_bytes": (
-                "reproduce/needs.html#feature_bytes",
-                "mvad/reproduce/needs.py",
-            ),
             "mvad.reproduce.needs.hopeless_runs": (
                 "reproduce/needs.html#hopeless_runs",
                 "mvad/reproduce/needs.py",
@@ -7934,6 +7931,10 @@ d = {
             ),
             "mvad.reproduce.needs.tables_with_data": (
                 "reproduce/needs.html#tables_with_data",
+                "mvad/reproduce/needs.py",
+            ),
+            "mvad.reproduce.needs.view_feature_bytes": (
+                "reproduce/needs.html#view_feature_bytes",
                 "mvad/reproduce/needs.py",
             ),
         },

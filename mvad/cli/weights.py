@@ -57,7 +57,7 @@ a file is fetched. The authors' DINO-Depth is not published: a small one of the 
 @weights_app.command(name="list")
 def list_weights() -> int:
     """The networks, the tables that load them, sizes, licences, addresses, and what is here."""
-    from mvad.core.files import cache_root
+    from mvad.core.files import placed_root
     from mvad.encoders.weight_files import weight_entries, weight_state
     from mvad.reproduce.needs import tables_by_network
 
@@ -66,7 +66,7 @@ def list_weights() -> int:
     for state in states:
         print(*_lines_of(state, tables[state.entry.name]), sep="\n")
     here = sum(state.file is not None for state in states)
-    folder = cache_root() / "weights"
+    folder = placed_root()
     print(f"\n{here} of {len(states)} are here. `mvad weights get NAME` downloads one;")
     print("without a network, carry the file here and give it to `mvad weights put FILE`.")
     print(f"Both place it in {folder} (MVAD_CACHE names another), where every run looks first.")

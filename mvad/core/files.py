@@ -23,6 +23,7 @@ from .sample import MvadError
 # %% auto #0
 __all__ = [
     "cache_root",
+    "placed_root",
     "cache_limit",
     "set_cache_limit",
     "sync_folder",
@@ -55,6 +56,15 @@ def cache_root() -> Path:
             return folder
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"mvad-{user}"
+
+
+def placed_root() -> Path:
+    """Where `mvad weights` places published weights, so that every run finds them.
+
+    >>> placed_root() == cache_root() / "weights"
+    True
+    """
+    return cache_root() / "weights"
 
 
 _NAME_A_CACHE = "set MVAD_CACHE to a folder that you may write to"

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from jaxtyping import Float
-from ..core.files import cache_root
+from ..core.files import placed_root
 from ..core.sample import MvadError, View, resize
 from .base import DatasetError, FileDataset, InvalidDepth, dataset_class, file_hash
 from .base import read_json, read_rgb, with_file, write_npy
@@ -83,7 +83,7 @@ def _network_input(rgb: Float[np.ndarray, "3 H W"], short: int = 518) -> Float[n
 
 # %% ../../nbs/data/28b_pseudo_depth.ipynb #ea92d010
 _SMALL_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
-_PLACED = "weights/depth_anything_v2_small"  # below the cache: where `mvad weights` puts it
+_PLACED = "depth_anything_v2_small"  # what `mvad weights` calls it
 _WEIGHT_FILES = ("config.json", "model.safetensors")
 
 
@@ -105,7 +105,7 @@ def weights_folder(
     >>> weights_folder("/weights/Depth-Anything-V2-Small-hf")
     """
     name, expected = weights or _SMALL_MODEL, " and ".join(_WEIGHT_FILES)
-    placed = cache_root() / _PLACED
+    placed = placed_root() / _PLACED
     if name == _SMALL_MODEL and all((placed / n).is_file() for n in _WEIGHT_FILES):
         return placed
     if not _is_hub_name(name):

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from ..core.computing import accelerated, in_fitting_chunks, precision_tag
 from ..core.device import to_device
-from ..core.files import WriteError, cache_limit, cache_root, write_bytes
+from ..core.files import WriteError, cache_limit, cache_root, placed_root, write_bytes
 from ..core.geometry import SparseOperator, bilinear_operator, farthest_point_sample, nn3_weights
 from ..core.geometry import valid_points
 from ..core.sample import MvadError, View, did_you_mean, import_open3d, require_image
@@ -488,8 +488,8 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def placed_weights(name: str) -> Path | None:
-    """The file that `mvad weights` placed for a network in `cache_root()`; None where none is."""
-    files = [cache_root() / "weights" / f"{name}{suffix}" for suffix in WEIGHT_SUFFIXES]
+    """The file that `mvad weights` placed for a network; None where none is."""
+    files = [placed_root() / f"{name}{suffix}" for suffix in WEIGHT_SUFFIXES]
     return next(filter(Path.is_file, files), None)
 
 
@@ -543,7 +543,7 @@ def pretrained_file(model: str) -> Path:
         file, why = _download_first(cfg.hf_hub_id, names)
         if file:
             return file
-    found = f"nothing in {cache_root() / 'weights'} and {constants.HF_HUB_CACHE}, and {why}"
+    found = f"nothing in {placed_root()} and {constants.HF_HUB_CACHE}, and {why}"
     expected, name = f"{names[0]} of {cfg.hf_hub_id or cfg.url}", short_name(model)
     fix = f"`mvad weights get {name}` where there is a network; a file from elsewhere is placed by "
     fix += f"`mvad weights put FILE {name}`, or named for one command: --weights {name}=FILE"

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from ..core.computing import accelerated, in_fitting_chunks
 from ..core.device import farthest_points, nearest_points, neighbour_weights, to_device
-from ..core.files import cache_root
+from ..core.files import placed_root
 from ..core.geometry import farthest_point_sample, group_points, nn3_weights, valid_points
 from ..core.sample import MvadError, View, require_known
 from ..core.training import checkpoint_header, load_checkpoint, load_pth, save_checkpoint, seeded
@@ -558,7 +558,7 @@ def point_mae_file(weights: str) -> Path | None:
     """
     if weights in _RANDOM:
         return None
-    given, placed = given_file("point_mae"), cache_root() / "weights" / PUBLIC_FILE
+    given, placed = given_file("point_mae"), placed_root() / PUBLIC_FILE
     known = {"small": shipped_point_mae(), "public": given or placed}
     path = known.get(weights) or Path(weights)
     get = "`mvad weights get point_mae` where there is a network; `mvad weights put FILE` places "

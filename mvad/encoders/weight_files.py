@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core.files import by_rename, cache_root, locked, make_folder, write_text
+from ..core.files import by_rename, locked, make_folder, placed_root, write_text
 from ..core.sample import MvadError, did_you_mean, require
 from .features import LITE0_SHA256, NETWORKS, WEIGHT_SUFFIXES, current_timm_name
 from .features import embedded_weights, file_sha256, find_pretrained, given_file
@@ -121,7 +121,7 @@ class WeightEntry:
 
     def placed(self, suffix: str = ".safetensors") -> Path:
         "Where `put` and `get` place the file, so that every run finds it."
-        return cache_root() / "weights" / f"{self.name}{suffix}"
+        return placed_root() / f"{self.name}{suffix}"
 
     def find(self) -> Path | None:
         "The file that a run would take, whole or not; None where it would find none."
@@ -193,7 +193,7 @@ class TimmWeights(WeightEntry):
 
     def placed(self, suffix: str = ".safetensors") -> Path:
         "Under timm's name, which all short and old names lead to."
-        return cache_root() / "weights" / f"{self.model}{suffix}"
+        return placed_root() / f"{self.model}{suffix}"
 
     def find(self) -> Path | None:
         "Named by `--weights`, placed, or in the caches of torch and the hub."
@@ -244,7 +244,7 @@ class PointMAEWeights(WeightEntry):
 
     def placed(self, suffix: str = ".pth") -> Path:
         "One file, whatever it was called."
-        return cache_root() / "weights" / PUBLIC_FILE
+        return placed_root() / PUBLIC_FILE
 
     def find(self) -> Path | None:
         "Named by `--weights`, or placed."
@@ -278,7 +278,7 @@ class DepthAnythingWeights(WeightEntry):
 
     def placed(self, suffix: str = ".safetensors") -> Path:
         "In a folder, since its configuration belongs to it."
-        return cache_root() / "weights" / self.name / "model.safetensors"
+        return placed_root() / self.name / "model.safetensors"
 
     def find(self) -> Path | None:
         "Placed, or in the hub's cache."

@@ -28,7 +28,7 @@ __all__ = [
     "settings_of",
     "networks_of_table",
     "tables_by_network",
-    "feature_bytes",
+    "view_feature_bytes",
     "published_count",
     "Lack",
     "missing_for",
@@ -111,11 +111,11 @@ _STAGES = {  # the same of each stage
 _KEEP = ("cfm", "mafr", "crd", "modmap")  # methods that keep what frozen networks gave
 
 
-def feature_bytes(settings) -> int:
+def view_feature_bytes(settings) -> int:
     """Bytes of the frozen features of one view, as settings have them; 0 where nobody counted.
 
     >>> from mvad.papers.cfm import CFM
-    >>> f"{feature_bytes(CFM.settings_for('paper')) / 1e6:.1f} MB"  # of DINO and Point-MAE
+    >>> f"{view_feature_bytes(CFM.settings_for('paper')) / 1e6:.1f} MB"  # of DINO and Point-MAE
     '8.0 MB'
     """
     size = getattr(settings, "image_size", None) or settings.size
@@ -276,8 +276,8 @@ def _feature_sizes(runs: tuple[Run, ...], splits: Sequence[str]) -> dict[tuple, 
             about = (run.method, run.variant, run.scale, run.protocol, run.dataset)
             settings = settings_of(*about)
             count = published_count(run.dataset, run.category, splits) * _VIEWS.get(run.dataset, 1)
-            kept = (networks_of(settings), feature_bytes(settings))
-            found[(*kept, run.dataset, run.category)] = feature_bytes(settings) * count
+            size = view_feature_bytes(settings)
+            found[(networks_of(settings), size, run.dataset, run.category)] = size * count
     return found
 
 

@@ -620,6 +620,14 @@ d = {
                 "baselines/reverse_distillation.html#reversestudent.forward",
                 "mvad/baselines/reverse_distillation.py",
             ),
+            "mvad.baselines.reverse_distillation._Stage": (
+                "baselines/reverse_distillation.html#_stage",
+                "mvad/baselines/reverse_distillation.py",
+            ),
+            "mvad.baselines.reverse_distillation._Stage.forward": (
+                "baselines/reverse_distillation.html#_stage.forward",
+                "mvad/baselines/reverse_distillation.py",
+            ),
             "mvad.baselines.reverse_distillation._TaughtDetector": (
                 "baselines/reverse_distillation.html#_taughtdetector",
                 "mvad/baselines/reverse_distillation.py",
@@ -943,6 +951,10 @@ d = {
                 "core/computing.html#computing.words",
                 "mvad/core/computing.py",
             ),
+            "mvad.core.computing._buffers_kept": (
+                "core/computing.html#_buffers_kept",
+                "mvad/core/computing.py",
+            ),
             "mvad.core.computing._compiled_method": (
                 "core/computing.html#_compiled_method",
                 "mvad/core/computing.py",
@@ -1009,6 +1021,10 @@ d = {
             ),
             "mvad.core.computing.precision_tag": (
                 "core/computing.html#precision_tag",
+                "mvad/core/computing.py",
+            ),
+            "mvad.core.computing.recomputed": (
+                "core/computing.html#recomputed",
                 "mvad/core/computing.py",
             ),
             "mvad.core.computing.usable_device": (
@@ -1238,6 +1254,10 @@ d = {
             ),
             "mvad.core.detector.Preparing.prepare_good": (
                 "core/detector.html#preparing.prepare_good",
+                "mvad/core/detector.py",
+            ),
+            "mvad.core.detector.Preparing.read_as_needed": (
+                "core/detector.html#preparing.read_as_needed",
                 "mvad/core/detector.py",
             ),
             "mvad.core.detector.Preparing.training_file": (
@@ -2599,6 +2619,10 @@ d = {
                 "core/training.html#_in_precision",
                 "mvad/core/training.py",
             ),
+            "mvad.core.training._own_storage": (
+                "core/training.html#_own_storage",
+                "mvad/core/training.py",
+            ),
             "mvad.core.training._raw_header": (
                 "core/training.html#_raw_header",
                 "mvad/core/training.py",
@@ -2918,6 +2942,10 @@ d = {
             "mvad.data.base.Records.labels": ("data/base.html#records.labels", "mvad/data/base.py"),
             "mvad.data.base.Records.only": ("data/base.html#records.only", "mvad/data/base.py"),
             "mvad.data.base.Records.select": ("data/base.html#records.select", "mvad/data/base.py"),
+            "mvad.data.base.Records.view_count": (
+                "data/base.html#records.view_count",
+                "mvad/data/base.py",
+            ),
             "mvad.data.base._Folders": ("data/base.html#_folders", "mvad/data/base.py"),
             "mvad.data.base._Folders.categories": (
                 "data/base.html#_folders.categories",
@@ -4905,6 +4933,10 @@ d = {
             ),
             "mvad.encoders.calibrated.CalibratedDetector.predict_prepared": (
                 "encoders/calibrated.html#calibrateddetector.predict_prepared",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated.CalibratedDetector.read_as_needed": (
+                "encoders/calibrated.html#calibrateddetector.read_as_needed",
                 "mvad/encoders/calibrated.py",
             ),
             "mvad.encoders.calibrated.CalibratedDetector.reads": (
@@ -7014,6 +7046,7 @@ d = {
                 "papers/crd.html#_crossmodaldetector.transform",
                 "mvad/papers/crd.py",
             ),
+            "mvad.papers.crd._fit_branch": ("papers/crd.html#_fit_branch", "mvad/papers/crd.py"),
             "mvad.papers.crd._held_back": ("papers/crd.html#_held_back", "mvad/papers/crd.py"),
             "mvad.papers.crd._maps_of_view": (
                 "papers/crd.html#_maps_of_view",
@@ -8738,6 +8771,10 @@ d = {
             ),
             "mvad.runs.method_run._synthetic_options": (
                 "runs/method_run.html#_synthetic_options",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run._view_count": (
+                "runs/method_run.html#_view_count",
                 "mvad/runs/method_run.py",
             ),
             "mvad.runs.method_run.describe_textures": (

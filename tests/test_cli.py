@@ -103,8 +103,9 @@ def test_a_login_node_needs_no_gpu(toy, monkeypatch):
         assert here(*words, "--executor", executor, "--plan").returncode == 0
         with_tf32 = here(*words, "--executor", executor, "--plan", "--precision", "tf32")
         assert with_tf32.returncode == 0
-    for where in ((), ("--jobs", "2"), ("--plan",)):
+    for where in ((), ("--jobs", "2")):
         assert "there is no GPU that torch can use" in refusal(here(*words, *where))
+    assert "missing: there is no GPU that torch can use" in here(*words, "--plan").stdout
     assert not (toy / "out").exists()
 
 

@@ -125,7 +125,7 @@ def test_goes_on_with_the_same_data_only(method, tmp_path):
     fresh(method).fit(first, checkpoint=file, progress=False)
     with pytest.raises(OtherTraining) as told:
         fresh(method).fit(other, checkpoint=file, progress=False)
-    assert "begin anew" in str(told.value) and str(file) in str(told.value)
+    assert "begin anew" in str(told.value) and str(file.with_suffix("")) in str(told.value)
     fresh(method).fit(first, checkpoint=file, progress=False)
 
 

@@ -17,7 +17,7 @@ from pretended import Counts, Ledger, StepWatch, pretended
 
 from mvad.baselines import destseg, memory_bank, reverse_distillation
 from mvad.core.detector import Detector, Prediction
-from mvad.encoders import dino_training, pyramid
+from mvad.encoders import dino_training, lifted, pyramid
 from mvad.runs.run import NOT_RUN
 
 METHODS = contract.METHODS
@@ -28,7 +28,7 @@ METHODS = contract.METHODS
 STEPS = {  # a step learns from two samples, MODMAP's from one object
     "cfm": [(0, 0, 1)],
     "mafr": [(1, 0, 1)],
-    "crd": [(1, 0, 1)],
+    "crd": [(1, 0, 1), (1, 0, 1)],  # a student after the other
     "idif": [(8, 0, 5), (2, 0, 3)],
     "modmap": [(1, 0, 1)],
     "memory_bank": [],
@@ -145,6 +145,15 @@ def test_a_prediction_stays_within_its_budget(method, trial):
     cost, allowed = trial(method).prediction, PREDICTIONS[method]
     within = all(n <= most for n, most in zip(cost, allowed))
     assert within, f"over budget: {cost}, allowed {allowed}\n{trial(method).ledger}"
+
+
+@pytest.mark.parametrize("method", ("cfm", "mafr"))
+def test_views_that_do_not_fit_stay_on_the_host(method, on_cpu, monkeypatch):
+    monkeypatch.setattr(lifted, "room_for_views", lambda device: 1.0)
+    with pretended() as gpu, StepWatch(gpu) as watch:
+        told = fitted(method, "cuda").predict(contract.defective(method))
+    assert np.allclose(told.maps, on_cpu(method).maps, rtol=1e-4, atol=1e-6)
+    assert all(step.to_device > STEPS[method][0][0] for step in watch.phases())
 
 
 def test_nothing_of_the_pretended_device_remains():

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from ..core.anomaly_map import gaussian_smooth, upsample
-from ..core.computing import network_precision
+from ..core.computing import network_precision, recomputed
 from ..core.detector import Detector, Prediction
 from ..core.training import seeded, tensor_bytes, train
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize
@@ -98,6 +98,15 @@ def _three(channels: Sequence[int]) -> tuple[int, ...]:
     return channels
 
 
+class _Stage(nn.Sequential):
+    "Blocks one after the other, of which only what goes in is kept where maps are large."
+
+    def forward(self, x):
+        for block in self:
+            x = recomputed(block, x)
+        return x
+
+
 class OCBE(nn.Module):
     """The one-class bottleneck embedding: three levels, fine to coarse, become one small map.
 
@@ -129,7 +138,7 @@ class OCBE(nn.Module):
         elif unused:
             self.conv4 = _conv(4 * c3, 2 * c3)
             self.bn4 = nn.BatchNorm2d(2 * c3)
-        self.bn_layer = nn.Sequential(
+        self.bn_layer = _Stage(
             ResidualBlock(3 * c3, c3, 2 * c3, stride=2),
             ResidualBlock(2 * c3, c3, 2 * c3),
             ResidualBlock(2 * c3, c3, 2 * c3),
@@ -170,7 +179,7 @@ class ReverseDecoder(nn.Module):
                 c_in = c if k else before
                 last = signed and k == n - 1
                 stage.append(ResidualBlock(c_in, inner, c, up=not k, signed=last))
-            setattr(self, f"layer{i + 1}", nn.Sequential(*stage))
+            setattr(self, f"layer{i + 1}", _Stage(*stage))
             before = c
 
     @property
@@ -239,14 +248,13 @@ def level_distance(F_E: Levels, F_S: Levels, loss: str = "flattened") -> Float[T
     """
     if loss not in LEVEL_LOSSES:
         raise MvadError("unknown loss", found=loss, expected=" or ".join(LEVEL_LOSSES))
-    if loss == "flattened":
-        F_E = [f.flatten(1) for f in F_E]
-        F_S = [f.flatten(1) for f in F_S]
-    cosines = [
-        F.cosine_similarity(e.float(), s.float(), dim=1, eps=1e-8)
-        for e, s in zip(F_E, F_S, strict=True)
-    ]
-    return sum((1 - cosine).mean() for cosine in cosines)
+
+    def distance(e, s):
+        if loss == "flattened":
+            e, s = e.flatten(1), s.flatten(1)
+        return (1 - F.cosine_similarity(e.float(), s.float(), dim=1, eps=1e-8)).mean()
+
+    return sum(recomputed(distance, e, s) for e, s in zip(F_E, F_S, strict=True))
 
 
 # %% ../../nbs/baselines/31_reverse_distillation.ipynb #c28451bb

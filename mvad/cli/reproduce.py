@@ -228,7 +228,7 @@ def reproduce_command(
     require_limit(limit)
     executor = executor or ("processes" if jobs > 1 else "sequential")
     here = executor not in ("ray", "slurm")  # else the device is looked at where it is
-    Computing.of(options).require_possible(device, here)  # by --plan, too
+    Computing.of(options).require_possible(device, here=False)  # what no machine can do
     specs, roots = _with_data(tables, specs, roots_of(root), dataset)
     categories = list(category) or _default_categories(tables, scale, roots)
     which = dict(dataset=dataset, roots=roots, categories=categories, seeds=list(seed))

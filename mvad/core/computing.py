@@ -16,7 +16,8 @@ from typing import Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .sample import MvadError, require, require_known
 
@@ -40,6 +41,7 @@ __all__ = [
     "out_of_memory",
     "memory_error",
     "in_fitting_chunks",
+    "recomputed",
 ]
 
 
@@ -356,3 +358,37 @@ def in_fitting_chunks(what: str, compute: Callable[[int], T], chunk: int) -> T:
         chunk = _FITTED[what] = chunk // 2
         _free_memory()
         warnings.warn(f"memory ran out: {what} go on in chunks of {chunk}", stacklevel=2)
+
+
+# %% ../../nbs/core/05c_computing.ipynb #5c0a1e02
+_LARGE = 2**23  # bytes of an input, from which on a part of a network is computed again
+
+
+@contextmanager
+def _buffers_kept(part):
+    "A batch that is seen again does not count again, say in a batch norm's running statistics."
+    modules = part.modules() if isinstance(part, nn.Module) else ()
+    kept = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
+    for module, name, buffer in kept:
+        setattr(module, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for module, name, buffer in kept:
+            setattr(module, name, buffer)
+
+
+def recomputed(part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """`part(*inputs)`; on the CPU, a part with large inputs keeps these alone for the gradient.
+
+    What else the gradient needs is computed again, dropout and batch norms as before, so that
+    values and gradients are the same, bit for bit.
+
+    >>> recomputed(nn.ReLU(), torch.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+    large = inputs[0].device.type == "cpu" and sum(x.nbytes for x in inputs) >= _LARGE
+    if not large or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return part(*inputs)
+    contexts = nullcontext(), _buffers_kept(part)
+    return checkpoint(part, *inputs, use_reentrant=False, context_fn=lambda: contexts)

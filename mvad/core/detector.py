@@ -393,7 +393,7 @@ def prepare_in_turn(detector: Detector, samples: Iterable[Sample]) -> Iterator[P
 
     Example: `next(prepare_in_turn(detector, test)).size`
     """
-    workers = reader_workers(detector.device)
+    samples, workers = detector.read_as_needed(samples), reader_workers(detector.device)
     if not workers:
         yield from map(detector.prepare, samples)
         return
@@ -417,6 +417,10 @@ class Preparing:
         "The sample at the method's own size, padding and unit, `gt` with it."
         return sample
 
+    def read_as_needed(self, samples: Iterable[Sample]) -> Iterable[Sample]:
+        "The samples as this method reads them: smaller, where whole ones would not fit in memory."
+        return samples
+
     def prepare(self, sample: Sample) -> PreparedSample:
         """What `predict_prepared` takes: `transform` of a sample, once.
 
@@ -437,7 +441,8 @@ class Preparing:
         """
         notes = PreparationNotes(getattr(samples, "preparation", {}))
         work, workers = partial(_prepare_good, self), reader_workers(self.device)
-        for ready, noted in read_ahead(require_samples(samples), work, workers):
+        samples = self.read_as_needed(require_samples(samples))
+        for ready, noted in read_ahead(samples, work, workers):
             notes.join(*noted)
             yield ready
         self.preparation = notes.preparation()

@@ -129,6 +129,15 @@ def checkpoint_hash(header: Mapping, tensors: Mapping[str, Tensor]) -> str:
     return h.hexdigest()
 
 
+def _own_storage(tensor: Tensor, known: set[int]) -> Tensor:
+    "A tensor that shares its memory with none before it, as a file wants it: copied if it does."
+    storage = tensor.untyped_storage()
+    if storage.nbytes() > tensor.nbytes or storage.data_ptr() in known:
+        return tensor.clone()
+    known.add(storage.data_ptr())
+    return tensor
+
+
 def save_checkpoint(
     path: str | Path, tensors: Mapping[str, Tensor], settings: Mapping, method: str, **more
 ) -> None:
@@ -141,9 +150,9 @@ def save_checkpoint(
     from safetensors.torch import save_file
 
     header = {"schema": 1, "method": method, "settings": dict(settings), **more}
-    plain = {}
+    plain, known = {}, set()
     for name, tensor in tensors.items():
-        plain[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        plain[name] = _own_storage(tensor.detach().cpu().contiguous(), known)
     header["sha256"] = checkpoint_hash(header, plain)
     with by_rename(path) as part:
         save_file(plain, part, metadata={_HEADER: json.dumps(header, sort_keys=True)})
@@ -502,7 +511,7 @@ def train(
             if checkpoint and (len(losses) % every == 0 or len(losses) == steps):
                 save_training(checkpoint, parts, plan, losses)
         for network in networks:
-            network.eval()
+            network.eval().zero_grad(set_to_none=True)
     return np.asarray(losses)
 
 

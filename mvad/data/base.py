@@ -808,6 +808,11 @@ class Records(Sequence):
         return [r.id for r in self.records]
 
     @property
+    def view_count(self) -> int:
+        """How many views a sample has, as the first one says; files are not opened for it."""
+        return len(self.records[0].files) or len(self[0].views)
+
+    @property
     def defects(self) -> list[str | None]:
         """Each sample's defect type, "good", or None where unlabelled."""
         return [r.defect for r in self.records]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 import numpy as np
 import torch
@@ -133,7 +133,7 @@ def square_view(view: View, size: int) -> View:
 
 
 # %% ../../nbs/encoders/16_calibrated.ipynb #c74a5809
-def read_small(samples: Sequence[Sample], size: int) -> Sequence[Sample]:
+def read_small(samples: Iterable[Sample], size: int) -> Iterable[Sample]:
     """The samples, each view brought to `size` once it is read, where the data set can do that.
 
     Example: `detector.fit(read_small(SiM3D(root, "stool"), 896))`
@@ -399,9 +399,8 @@ def tokens_on_object(
 class CalibratedDetector(Detector):
     """A detector of objects seen by calibrated cameras, by maps `psi_i` and `psi_d` of each view.
 
-    A method adds `fit` and `branch_maps`, and sets `nets` and `names`, those of its views. Its
-    settings hold `views`, `size`, `grid`, `mask_keep`, `fusion`, and what
-    `image_and_depth_encoders` reads.
+    A method adds `fit` and `branch_maps`, and sets `nets` and `names` (of its views). Settings:
+    `views`, `size`, `grid`, `mask_keep`, `fusion`, and what `image_and_depth_encoders` reads.
 
     Example: `MODMAP(MODMAP.settings_for("smoke")).encoders()`
     """
@@ -420,6 +419,10 @@ class CalibratedDetector(Detector):
         chosen = evenly_chosen_views(sample, self.settings.views)
         return map_views(chosen, lambda view: square_view(view, self.settings.size))
 
+    def read_as_needed(self, samples: Iterable[Sample]) -> Iterable[Sample]:
+        "Views of twelve megapixels are brought down one by one: an object of them takes 13 GB."
+        return read_small(samples, self.settings.size)
+
     @property
     def reads(self) -> frozenset[str]:
         "Both modalities."
@@ -436,15 +439,14 @@ class CalibratedDetector(Detector):
     def features(self, sample: PreparedSample, views: Sequence[int] | None = None):
         "The `ObjectFeatures` of a prepared sample, with the number of its class."
         x = self.encoder.encode(sample, views)
-        x.category = class_number(sample, self.classes)
-        return x
+        return replace(x, category=class_number(sample, self.classes))
 
     def state(self) -> dict[str, Tensor]:
         "Token grid and channel statistics, the names of the views, and the grid of voxels."
         if self.nets is None:
             raise self.not_learned()
-        out = {"names": names_to_tensor(self.names)}
-        return out | self.encoder.state() | _grid_to_tensors(self.grid)
+        names = {"names": names_to_tensor(self.names)}
+        return names | self.encoder.state() | _grid_to_tensors(self.grid)
 
     def restore(self, tensors: Mapping[str, Tensor]):
         "Take over a `state`."
@@ -459,11 +461,10 @@ class CalibratedDetector(Detector):
         masks = self.masks(sample)
         maps, where = self.branch_maps(sample, masks), assign_views(sample, masks, self.grid)
         scores = {b: max_score_in_grid(where, [m]) for b, m in maps.items()}
-        fused, volume = maps[self.settings.fusion], None
+        b, more = self.settings.fusion, {}
         if self.grid is not None and all(v.camera is not None for v in sample.views if v):
-            volume = score_volume(where, [fused], self.grid)
-        score = scores[self.settings.fusion]
-        return Prediction(fused, score, branches=maps, branch_scores=scores, volume=volume)
+            more["volume"] = score_volume(where, [maps[b]], self.grid)
+        return Prediction(maps[b], scores[b], branches=maps, branch_scores=scores, **more)
 
 
 # %% ../../nbs/encoders/16_calibrated.ipynb #eca6e21d

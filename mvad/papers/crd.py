@@ -16,10 +16,10 @@ from jaxtyping import Float
 from ..baselines.reverse_distillation import OCBE, ReverseDecoder, initialise_kaiming
 from ..baselines.reverse_distillation import level_distance, level_map
 from ..core.anomaly_map import gaussian_smooth
-from ..core.computing import in_fitting_chunks, network_precision
+from ..core.computing import in_fitting_chunks, network_precision, recomputed
 from ..core.detector import Configurable, Detector, Prediction, require_samples
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, require_known
-from ..core.training import seeded, tensors_of, train
+from ..core.training import TrainingFile, seeded, tensors_of, train
 from ..encoders.channels import ChannelScale, PyramidScale
 from ..encoders.depth_images import MODALITIES, modality_image, resize_view
 from ..encoders.features import Folder
@@ -83,7 +83,7 @@ class Projection(nn.Module):
 
     def forward(self, levels: Levels) -> Levels:
         """The other modality's levels, as they are guessed from these."""
-        return tuple(sequence(level) for sequence, level in zip(self.children(), levels))
+        return tuple(map(recomputed, self.children(), levels))
 
 
 def bottleneck_projection(
@@ -390,7 +390,7 @@ class _BranchModels:
         with seeded(s.seed):
             for m in s.modalities:
                 net = CRDStudent(channels, strides, s, others, signed=signed or s.standardise)
-                self.students[m] = net.to(device, memory_format=torch.channels_last).eval()
+                self.students[m] = net.to(device).eval()
 
     def fit_scales(self, levels: Mapping[str, Levels]):
         """Measure the channels of the training images, if the settings say so."""
@@ -487,47 +487,33 @@ def fit_branches(
 ) -> Float[np.ndarray, "steps"]:
     """Train every student on a teacher's levels; the sum of all losses of each step (CRD Eq. 9).
 
-    `checkpoint`: a file to save the training to and resume it from.
+    One after the other, since they share nothing that is learned: memory holds one optimiser.
+    `checkpoint`: a file to save the training to and resume it from; each student has one beside it.
     """
-    s = net.settings
-    n = len(next(iter(levels.values()))[0])
-    epoch = math.ceil(n / s.batch_size)
-    parts = {f"student_{m}": student for m, student in net.students.items()}
-    adam, decay = {}, {}
-    for m, student in net.students.items():
-        adam[m] = torch.optim.Adam(student.parameters(), lr=s.lr, betas=s.effective("betas"))
-        decay[m] = torch.optim.lr_scheduler.StepLR(adam[m], epoch, s.effective("lr_gamma"))
-        parts |= {f"adam_{m}": adam[m], f"decay_{m}": decay[m]}
+    net.fit_scales(levels)
+    losses = 0.0
+    for m in net.students:
+        file = checkpoint and TrainingFile.at(checkpoint).beside(m)
+        losses = losses + _fit_branch(net, m, levels, progress, file)
+    return losses
 
+
+def _fit_branch(net, m, levels, progress, checkpoint) -> Float[np.ndarray, "steps"]:
+    "Train the student of modality `m`; the loss of each step."
+    s, student, n = net.settings, net.students[m], len(levels[m][0])
     how = dict(batch_size=s.batch_size, seed=s.seed, epochs=s.epochs)
     feed = LevelFeed(levels, net.device, **how)
 
     def step(rows):
         batch = net.scaled(feed(rows))
-        total = 0.0
-        for m in s.modalities:
-            loss = sum(branch_losses(batch[m], net.run_branch(batch, m), s.loss).values())
-            adam[m].zero_grad(set_to_none=True)
-            loss.backward()
-            adam[m].step()
-            decay[m].step()
-            total += loss.detach()
-        return total
+        return sum(branch_losses(batch[m], net.run_branch(batch, m), s.loss).values())
 
-    net.fit_scales(levels)
-    return train(
-        step,
-        range(n),
-        parts,
-        epochs=s.epochs,
-        batch_size=s.batch_size,
-        seed=s.seed,
-        settings=asdict(s),
-        progress=progress,
-        name="CRD",
-        checkpoint=checkpoint,
-        every=max(1, s.epochs // 10),
-    )
+    adam = torch.optim.Adam(student.parameters(), lr=s.lr, betas=s.effective("betas"))
+    epoch = math.ceil(n / s.batch_size)
+    decay = torch.optim.lr_scheduler.StepLR(adam, epoch, s.effective("lr_gamma"))
+    how |= dict(optimiser=adam, schedule=decay, settings=asdict(s), checkpoint=checkpoint)
+    how |= dict(name=f"CRD, {m}", progress=progress, every=max(1, s.epochs // 10))
+    return train(step, range(n), {"student": student}, **how)
 
 
 # %% ../../nbs/papers/42_crd.ipynb #056ae588

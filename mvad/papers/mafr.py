@@ -6,6 +6,7 @@
 from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Literal
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from jaxtyping import Float, Int
 from ..core.anomaly_map import box_operator, filter_tensors
-from ..core.computing import in_fitting_chunks
+from ..core.computing import in_fitting_chunks, recomputed
 from ..core.device import to_device
 from ..core.sample import MvadError, View
 from ..core.training import seeded, train, tensors_of
@@ -380,9 +381,12 @@ def restorer(encoder: FusionEncoder, decoders: Sequence[Decoder], melt: bool = F
     exact).
     """
 
+    def fused(x):
+        return encoder.output_fc(encoder.hidden(x))
+
     def layers(x):
-        z = encoder.output_fc(encoder.hidden(x))
-        return [d(z) for d in decoders]
+        z = recomputed(fused, x)
+        return [recomputed(d, z) for d in decoders]
 
     if not melt:
         return layers
@@ -405,8 +409,9 @@ def _batch_loss(
     weights = (s.lambda_1, s.lambda_2, s.lambda_3)
     total = 0
     for v, r2, r3 in zip(batch, *(r.split(lengths) for r in restored)):
+        term = partial(restoration_loss, size=v.size, weights=weights, protocol=s.protocol)
         for e, r in ((v.e2, r2), (v.e3, r3)):
-            total = total + restoration_loss(e, r, v.size, weights, s.protocol)
+            total = total + recomputed(term, e, r)
     return total / len(batch)
 
 

@@ -22,7 +22,7 @@ from ..core.sample import MvadError, PreparedSample, Sample
 from ..core.training import seeded, tensors_of, train
 from ..encoders.calibrated import CalibratedDetector, ObjectFeatures
 from ..encoders.calibrated import grid_of_objects, learned_classes
-from ..encoders.calibrated import names_to_tensor, opened_mask, read_small, tensor_to_names
+from ..encoders.calibrated import names_to_tensor, opened_mask, tensor_to_names
 from ..encoders.calibrated import tokens_on_object, tokens_touching, view_names
 from ..encoders.channels import ChannelScale
 
@@ -491,7 +491,7 @@ class MODMAP(CalibratedDetector):
     def fit(self, samples: Sequence[Sample], *, progress: bool = True, checkpoint=None) -> MODMAP:
         "Learn from one good object (of each class); `checkpoint`: a file to resume from."
         s = self.settings
-        samples = list(self.prepare_good(read_small(samples, s.size)))
+        samples = list(self.prepare_good(samples))
         self.classes = learned_classes(samples, s.multiclass)
         self.names = view_names(max(samples, key=lambda x: len(x.views)))
         self.encoder.scales = (ChannelScale(), ChannelScale())

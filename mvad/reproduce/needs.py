@@ -182,7 +182,7 @@ def missing_for(
 
     Args:
         specs: the tables that they are for, whose categories should be there.
-        here: whether the runs compute on this machine; for those of a cluster its device and
+        here: whether the runs compute on this machine; for those of a cluster its GPUs and
             memory say nothing, and weights that are not here may be there.
         jobs: how many run at a time.
 
@@ -192,21 +192,24 @@ def missing_for(
     found = _missing_weights(runs, here) + _missing_data(runs, specs) + _missing_textures(runs)
     found += _missing_disk(runs)
     if here:
-        found = _missing_device(runs, device) + found + _missing_memory(runs, jobs)
-    return found
+        found += _missing_memory(runs, jobs)
+    return _missing_device(runs, device, here) + found
 
 
 # %% ../../nbs/reproduce/50c_needs.ipynb #af7e77d5
-def _missing_device(runs: tuple[Run, ...], device: str) -> list[Lack]:
-    "Whether the GPU is there that the runs are to compute on."
-    import torch
+def _missing_device(runs: tuple[Run, ...], device: str, here: bool) -> list[Lack]:
+    "Why runs cannot compute on the device, each as it wants to."
+    from mvad.core.computing import Computing
 
-    number = int(device.partition(":")[2] or 0)
-    if device == "cpu" or number < torch.cuda.device_count():
-        return []
-    there = torch.cuda.device_count()
-    told = f"--device {device}: torch finds {there} CUDA devices on this machine"
-    return [Lack("device", told, runs)]
+    by_computing, found = {}, []
+    for run in runs:
+        by_computing.setdefault(Computing.of(run), []).append(run)
+    for how, some in by_computing.items():
+        try:
+            how.require_possible(device, here)
+        except MvadError as e:
+            found.append(Lack("device", str(e), tuple(some)))
+    return found
 
 
 def _missing_weights(runs: tuple[Run, ...], here: bool) -> list[Lack]:

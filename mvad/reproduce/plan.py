@@ -268,9 +268,11 @@ def _make_data(runs: Sequence[Run], progress: bool) -> None:
 
 # %% ../../nbs/reproduce/51_plan.ipynb #df79bf29
 def _begin(runs: dict[Run, Path], specs: Sequence[TableSpec], **how) -> dict[Run, Outcome]:
-    """Say all that is missing; the outcomes of runs that need not begin, since they cannot end."""
+    """Say what is missing beside the device; the outcomes of runs that cannot end."""
     lacks = missing_for(runs, specs=specs, **how)
     for lack in lacks:
+        if lack.kind == "device":  # is refused
+            continue
         warnings.warn(f"missing: {lack.text}", stacklevel=3)
     reasons = hopeless_runs(lacks)
     texts = {run: lack.text for lack in lacks for run in lack.runs}
@@ -316,15 +318,16 @@ def reproduce(
     told = {k: which[k] for k in ("scale", "protocol") if k in which}
     settings_from(RunSettings, method="", **told)  # refused before any work
     options = {k: which[k] for k in ("precision", "compiled", "cudnn_benchmark") if k in which}
-    Computing(**options).require_possible(device, here=executes.here)
+    computing, where = Computing(**options), dict(device=device, here=executes.here)
+    plans = plan(specs, out, **which)
+    runs = {r: folder for p in plans.values() for r, folder in p.items()}
+    done = _begin(runs, specs, **where, jobs=jobs)
+    computing.require_possible(**where)  # only now: all else that is missing has been said
     with only_runner(out):
-        plans = plan(specs, out, **which)
-        runs = {r: folder for p in plans.values() for r, folder in p.items()}
         _make_data(list(runs), progress)
         title = " ".join(plans) if len(plans) < 5 else f"{len(plans)} tables"
         shown = dict(progress=progress, title=title, retry_failed=retry_failed)
         how = dict(device=device, engine=engine, limit=limit, table=next(iter(plans), ""))
-        done = _begin(runs, specs, device=device, here=executes.here, jobs=jobs)
         todo = [(r, folder) for r, folder in runs.items() if r not in done]
         done |= {o.run: o for o in run_all(todo, executes, **shown, **how)}
     outcomes = {name: [done[r] for r in p] for name, p in plans.items()}

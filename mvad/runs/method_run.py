@@ -87,6 +87,11 @@ def option_settings(cls: type[Detector], run: RunSettings) -> dict:
 
 
 # %% ../../nbs/runs/45a_method_run.ipynb #fcad6c07
+def _view_count(samples: Sequence[Sample]) -> int:
+    "How many views a sample has; a data set says so without opening a file."
+    return getattr(samples, "view_count", 0) or len(samples[0].views)
+
+
 @dataclass(frozen=True)
 class RunData:
     """What a run learns from and is judged on.
@@ -129,7 +134,7 @@ class RunData:
         run = self.run
         asked = (run.scale, run.variant, run.protocol, run.seed)
         options = option_settings(cls.class_for(run.variant), run) | self.changes | changes
-        options |= dict(dataset=run.dataset, views=len(self.train[0].views))
+        options |= dict(dataset=run.dataset, views=_view_count(self.train))
         return _in_unit(cls.settings_for(*asked, **options), self.unit)
 
     def detector(self, cls: type[Detector], settings=None, **options) -> Detector:
@@ -305,7 +310,7 @@ def fit_run(detector: Detector, data: RunData, *learned: Sequence[Sample]) -> Cl
         learned = [few_shot(split, shots, seed=run.seed) for split in learned]
     options = {"checkpoint": Path(run.out) / TRAINING} if run.out else {}
     if cache := getattr(detector, "cache", None):
-        views = sum(map(len, data.splits.values())) * len(data.train[0].views)
+        views = sum(map(len, data.splits.values())) * _view_count(data.train)
         cache.store.working_set.expect(views)
     with clock("fit"):
         detector.fit(*learned, **options)

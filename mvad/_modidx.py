@@ -2309,6 +2309,11 @@ d = {
                 "mvad/core/reading.py",
             ),
             "mvad.core.reading._as_it_is": ("core/reading.html#_as_it_is", "mvad/core/reading.py"),
+            "mvad.core.reading._quota": ("core/reading.html#_quota", "mvad/core/reading.py"),
+            "mvad.core.reading.cores_here": (
+                "core/reading.html#cores_here",
+                "mvad/core/reading.py",
+            ),
             "mvad.core.reading.read_ahead": (
                 "core/reading.html#read_ahead",
                 "mvad/core/reading.py",
@@ -2451,6 +2456,10 @@ d = {
                 "core/sample.html#_checked_array",
                 "mvad/core/sample.py",
             ),
+            "mvad.core.sample._resize_padded": (
+                "core/sample.html#_resize_padded",
+                "mvad/core/sample.py",
+            ),
             "mvad.core.sample.did_you_mean": (
                 "core/sample.html#did_you_mean",
                 "mvad/core/sample.py",
@@ -2491,6 +2500,10 @@ d = {
             ),
             "mvad.core.sample.resize_mask_as_pillow": (
                 "core/sample.html#resize_mask_as_pillow",
+                "mvad/core/sample.py",
+            ),
+            "mvad.core.sample.resize_square": (
+                "core/sample.html#resize_square",
                 "mvad/core/sample.py",
             ),
         },
@@ -2790,10 +2803,6 @@ d = {
             ),
             "mvad.core.volume._labelled_voxels": (
                 "core/volume.html#_labelled_voxels",
-                "mvad/core/volume.py",
-            ),
-            "mvad.core.volume._maximum_by_index": (
-                "core/volume.html#_maximum_by_index",
                 "mvad/core/volume.py",
             ),
             "mvad.core.volume._metric_name": (
@@ -4997,6 +5006,10 @@ d = {
             ),
             "mvad.encoders.calibrated._object_masks": (
                 "encoders/calibrated.html#_object_masks",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._over_window": (
+                "encoders/calibrated.html#_over_window",
                 "mvad/encoders/calibrated.py",
             ),
             "mvad.encoders.calibrated._require_depth": (
@@ -8685,7 +8698,6 @@ d = {
                 "runs/executors.html#_outcome_of",
                 "mvad/runs/executors.py",
             ),
-            "mvad.runs.executors._quota": ("runs/executors.html#_quota", "mvad/runs/executors.py"),
             "mvad.runs.executors._slurm_parameters": (
                 "runs/executors.html#_slurm_parameters",
                 "mvad/runs/executors.py",
@@ -8700,10 +8712,6 @@ d = {
             ),
             "mvad.runs.executors.connect": (
                 "runs/executors.html#connect",
-                "mvad/runs/executors.py",
-            ),
-            "mvad.runs.executors.cores_here": (
-                "runs/executors.html#cores_here",
                 "mvad/runs/executors.py",
             ),
             "mvad.runs.executors.executor_for": (

@@ -18,7 +18,7 @@ from ..core.computing import in_fitting_chunks
 from ..core.detector import Detector, Prediction, require_samples
 from ..core.training import OtherTraining, tensor_bytes
 from ..core.geometry import SparseOperator
-from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize_square
 from ..encoders.features import FeatureCache, Features, FPFHEncoder, TimmEncoder
 
 # %% auto #0
@@ -302,7 +302,7 @@ class _PatchDetector(Detector):
     def transform(self, sample: Sample) -> Sample:
         """Views padded to a square of `image_size` pixels; what is padded is not valid."""
         size = self.settings.image_size
-        return map_views(sample, lambda view: resize(pad_square(with_valid(view)), size))
+        return map_views(sample, lambda view: resize_square(with_valid(view), size))
 
     @property
     def reads(self) -> frozenset[str]:

@@ -5,9 +5,11 @@
 # %% ../../nbs/core/04b_reading.ipynb #13bb4b6f
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -15,7 +17,37 @@ from torch.utils.data import DataLoader, Dataset
 from .sample import require
 
 # %% auto #0
-__all__ = ["WORKERS", "reader_workers", "read_ahead"]
+__all__ = ["WORKERS", "cores_here", "reader_workers", "read_ahead"]
+
+
+# %% ../../nbs/core/04b_reading.ipynb #6e873008
+def _quota(folder: Path) -> float:
+    """The cores that a control group (version 2) allows; infinity where it sets no limit."""
+    try:
+        allowed, period = (folder / "cpu.max").read_text().split()
+        return float(allowed) / float(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf  # "max", or another system
+
+
+def cores_here(
+    groups: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")
+) -> int:
+    """The cores that this process may use: bound to it, and within its control group's limit.
+
+    >>> cores_here() >= 1
+    True
+    """
+    bound = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        bound = len(os.sched_getaffinity(0))
+    folders = [groups]
+    try:
+        folders += [groups / line.split(":")[2].strip("/") for line in mine.read_text().split()]
+    except (OSError, IndexError):
+        pass
+    return max(1, int(min(bound, *map(_quota, folders))))
+
 
 # %% ../../nbs/core/04b_reading.ipynb #64dc6697
 WORKERS = "MVAD_WORKERS"  # the variable that decides, where it is set
@@ -40,8 +72,7 @@ def reader_workers(device: str | torch.device = "cpu") -> int:
         return int(given)
     if torch.device(device).type == "cpu":
         return 0
-    here = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
-    return min(_MOST, len(here) - 1)
+    return min(_MOST, cores_here() - 1)
 
 
 # %% ../../nbs/core/04b_reading.ipynb #6de5b453

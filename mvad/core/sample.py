@@ -34,6 +34,7 @@ __all__ = [
     "resize_channels",
     "resize_mask_as_pillow",
     "resize",
+    "resize_square",
     "PreparedSample",
     "map_views",
     "import_open3d",
@@ -466,6 +467,51 @@ def resize(view: View, size: int | tuple[int, int], protocol: str = "paper") -> 
         gt=gt,
         camera=view.camera and view.camera.scaled(1 / sx, 1 / sy),
         **{name: pick_nearest(getattr(view, name), size) for name in _PICKED},
+    )
+
+
+# %% ../../nbs/core/01_sample.ipynb #5d0c2002
+def _resize_padded(
+    image: Float[np.ndarray, "c H W"], top: int, side: int, size: int
+) -> Float[np.ndarray, "c size size"]:
+    "Landscape channels at a width of `size`, then their borders repeated, then the height."
+    from PIL import Image
+
+    pad, out = (top, side - image.shape[1] - top), []
+    for channel in image:
+        narrow = Image.fromarray(channel).resize((size, len(channel)), Image.BICUBIC)
+        padded = np.pad(np.asarray(narrow), (pad, (0, 0)), mode="edge")
+        out.append(np.asarray(Image.fromarray(padded).resize((size, size), Image.BICUBIC)))
+    return np.clip(np.stack(out), 0, 1)
+
+
+def resize_square(view: View, size: int) -> View:
+    """`resize(pad_square(view), size)`, bit for bit; of a landscape no large square is made.
+
+    >>> resize_square(View(np.zeros((3, 4, 6))), 8).size
+    (8, 8)
+    """
+    h, side = view.size
+    if not h < side != size or side**2 > MOST_PIXELS:
+        return resize(pad_square(view), size)
+    top = (side - h) // 2
+
+    def pick(array, centred=False):
+        if array is None:
+            return None
+        columns = nearest_indices(size, side, centred)
+        rows = columns - top
+        there = (rows >= 0) & (rows < h)
+        out = np.zeros((*array.shape[:-2], size, size), array.dtype)
+        out[..., there, :] = array[..., rows[there][:, None], columns]
+        return out
+
+    return replace(
+        view,
+        rgb=_resize_padded(view.rgb, top, side, size),
+        gt=pick(view.gt, centred=True),
+        camera=view.camera and view.camera.shifted(0, top).scaled(size / side, size / side),
+        **{name: pick(getattr(view, name)) for name in _PICKED},
     )
 
 

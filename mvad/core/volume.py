@@ -169,18 +169,6 @@ def assign_voxels(
 
 
 # %% ../../nbs/core/04a_volume.ipynb #65e4e29b
-def _maximum_by_index(
-    index: Int[np.ndarray, "N"], values: Float[np.ndarray, "N"]
-) -> tuple[Int[np.ndarray, "M"], Float[np.ndarray, "M"]]:
-    "The distinct indices, ascending, and the largest value of each."
-    order = np.argsort(index, kind="stable")
-    index, values = index[order], np.asarray(values)[order]
-    if not len(index):
-        return index, values
-    start = np.flatnonzero(np.append(True, index[1:] != index[:-1]))
-    return index[start], np.maximum.reduceat(values, start)
-
-
 @dataclass(frozen=True, eq=False)
 class ScoreVolume:
     """Scores of the observed voxels of a grid. All others are unobserved and count as 0.
@@ -235,14 +223,16 @@ def score_volume(
 
     Example: `score_volume([assign_voxels(view, grid) for view in views], [psi_2d, psi_3d], grid)`
     """
-    index, values = np.empty(0, np.int64), np.empty(0, np.float32)
-    for i, where in enumerate(assignments):  # one at a time: memory stays that of what is observed
+    largest, outside = np.full(grid.n, -np.inf, np.float32), 0
+    for i, where in enumerate(assignments):
         if where is None:
             continue
-        best = np.maximum.reduce([np.asarray(m[i], np.float32).ravel()[where.pixels] for m in maps])
-        index, values = np.append(index, where.voxels), np.append(values, best)
-        index, values = _maximum_by_index(index, values)
-    return ScoreVolume(grid, index, values, sum(where.outside for where in assignments if where))
+        outside += where.outside
+        for m in maps:
+            scores = np.asarray(m[i], np.float32).ravel()[where.pixels]
+            np.maximum.at(largest, where.voxels, scores)
+    index = np.flatnonzero(largest != -np.inf)
+    return ScoreVolume(grid, index, largest[index], outside)
 
 
 def max_score_in_grid(

@@ -15,7 +15,7 @@ from torch import Tensor
 from jaxtyping import Bool, Float, Int
 from ..core.detector import Detector, Prediction
 from ..core.geometry import SparseOperator
-from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square, resize
+from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize_square
 from ..core.volume import ScoreVolume, VoxelAssignment, VoxelGrid, assign_voxels
 from ..core.volume import grid_around, max_score_in_grid, score_volume, world_points
 from .channels import ChannelScale
@@ -84,6 +84,15 @@ def tokens_on_grid(features: Features, grid: tuple[int, int]) -> Float[Tensor, "
 
 
 # %% ../../nbs/encoders/16_calibrated.ipynb #7fabebaf
+def _over_window(
+    mask: Bool[np.ndarray, "H W"], combine: np.ufunc, outside: bool
+) -> Bool[np.ndarray, "H W"]:
+    "A mask's 3 x 3 windows combined; of what lies `outside` the image this is assumed."
+    m = np.pad(mask, 1, constant_values=outside)
+    rows = combine(combine(m[:-2], m[1:-1]), m[2:])
+    return combine(combine(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+
+
 def opened_mask(
     valid: Bool[np.ndarray, "H W"], keep: str = "largest", min_share: float = 0.01
 ) -> Bool[np.ndarray, "H W"]:
@@ -95,19 +104,21 @@ def opened_mask(
     >>> int(opened_mask(np.ones((5, 5), bool)).sum())
     25
     """
-    from scipy.ndimage import binary_dilation, binary_erosion, label
+    import cc3d
 
     if keep not in ("largest", "all", "min_area"):
         raise MvadError("unknown mask_keep", found=keep, expected="largest, all or min_area")
-    square = np.ones((3, 3), bool)
-    opened = binary_dilation(binary_erosion(valid, square, border_value=1), square)
-    pieces, n = label(opened)
+    eroded = _over_window(valid, np.logical_and, outside=True)
+    opened = _over_window(eroded, np.logical_or, outside=False)
+    pieces, n = cc3d.connected_components(opened, connectivity=4, return_N=True)
     if keep == "all" or n == 0:
         return opened
     area = np.bincount(pieces.ravel(), minlength=n + 1)[1:]
     enough = area.max() if keep == "largest" else min_share * valid.size
-    chosen = np.flatnonzero(area >= enough) + 1
-    return np.isin(pieces, chosen[:1] if keep == "largest" else chosen)
+    chosen = area >= enough
+    if keep == "largest":
+        chosen &= np.arange(n) == chosen.argmax()  # one of several equal ones
+    return np.append(False, chosen)[pieces]
 
 
 def tokens_touching(mask: Bool[np.ndarray, "H W"], grid: tuple[int, int]) -> Bool[np.ndarray, "T"]:
@@ -128,7 +139,7 @@ def evenly_chosen_views(sample: Sample, n: int | None) -> Sample:
 
 def square_view(view: View, size: int) -> View:
     "A view of `size` x `size` pixels, the image divided by its own maximum."
-    view = resize(pad_square(view), size)
+    view = resize_square(view, size)
     return replace(view, rgb=view.rgb / max(float(view.rgb.max()), 1e-6))
 
 

@@ -19,7 +19,7 @@ from ..core.device import to_device
 from ..core.detector import Detector, Prediction, require_samples
 from ..core.geometry import SparseOperator, mean3_operator, pooled_mask
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square
-from ..core.sample import require_known, resize
+from ..core.sample import require_known, resize, resize_square
 from .features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
 from .features import on_host
 from .point_mae import PointMAEEncoder
@@ -279,7 +279,7 @@ def _square_view(view: View, s) -> View:
     coordinates other than 0.
     """
     if s.protocol != "released":
-        return shrink_cloud(resize(pad_square(view), s.size), s.shrink)
+        return shrink_cloud(resize_square(view, s.size), s.shrink)
     small = resize(pad_square(view, gt_fill="edge"), s.size, s.protocol)
     if small.xyz is not None:
         small = replace(small, valid=small.valid & (small.xyz != 0).all(0))

@@ -30,7 +30,6 @@ __all__ = [
     "EXECUTORS",
     "InSequence",
     "run_job",
-    "cores_here",
     "runs_a_gpu",
     "places_here",
     "shares",
@@ -128,35 +127,6 @@ def _follow_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-# %% ../../nbs/runs/49_executors.ipynb #6e873008
-def _quota(folder: Path) -> float:
-    """The cores that a control group (version 2) allows; infinity where it sets no limit."""
-    try:
-        allowed, period = (folder / "cpu.max").read_text().split()
-        return float(allowed) / float(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return math.inf  # "max", or another system
-
-
-def cores_here(
-    groups: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")
-) -> int:
-    """The cores that this process may use: bound to it, and within its control group's limit.
-
-    >>> cores_here() >= 1
-    True
-    """
-    bound = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        bound = len(os.sched_getaffinity(0))
-    folders = [groups]
-    try:
-        folders += [groups / line.split(":")[2].strip("/") for line in mine.read_text().split()]
-    except (OSError, IndexError):
-        pass
-    return max(1, int(min(bound, *map(_quota, folders))))
-
-
 # %% ../../nbs/runs/49_executors.ipynb #cf5028b0
 _CONTEXT = 600 * 2**20  # bytes of a GPU that a process needs before its first tensor
 
@@ -195,6 +165,8 @@ def places_here(asked: int, runs: Sequence[Run], device: str = "cpu", **machine)
     >>> places_here(4, [Run("cfm", "ours", "mvtec3d", "puck", threads=8)], cores=16)
     (2, '2 runs at a time: 16 cores, 8 threads a run')
     """
+    from mvad.core.reading import cores_here
+
     cores = machine.get("cores") or cores_here()
     threads = max(run.threads for run in runs)
     places, why = max(1, cores // threads), f"{cores} cores, {threads} threads a run"

@@ -5898,6 +5898,10 @@ d = {
                 "encoders/features.html#load_timm_weights",
                 "mvad/encoders/features.py",
             ),
+            "mvad.encoders.features.named_image_encoder": (
+                "encoders/features.html#named_image_encoder",
+                "mvad/encoders/features.py",
+            ),
             "mvad.encoders.features.network_name": (
                 "encoders/features.html#network_name",
                 "mvad/encoders/features.py",
@@ -5968,6 +5972,10 @@ d = {
             ),
             "mvad.encoders.features.source_image": (
                 "encoders/features.html#source_image",
+                "mvad/encoders/features.py",
+            ),
+            "mvad.encoders.features.split_source": (
+                "encoders/features.html#split_source",
                 "mvad/encoders/features.py",
             ),
             "mvad.encoders.features.tensors_apart": (
@@ -6616,6 +6624,245 @@ d = {
             "mvad.encoders.pyramid.place_for_levels": (
                 "encoders/pyramid.html#place_for_levels",
                 "mvad/encoders/pyramid.py",
+            ),
+        },
+        "mvad.encoders.relief": {
+            "mvad.encoders.relief._blur": ("encoders/relief.html#_blur", "mvad/encoders/relief.py"),
+            "mvad.encoders.relief._footprint": (
+                "encoders/relief.html#_footprint",
+                "mvad/encoders/relief.py",
+            ),
+            "mvad.encoders.relief._slope": (
+                "encoders/relief.html#_slope",
+                "mvad/encoders/relief.py",
+            ),
+            "mvad.encoders.relief.height_arrays": (
+                "encoders/relief.html#height_arrays",
+                "mvad/encoders/relief.py",
+            ),
+            "mvad.encoders.relief.height_map": (
+                "encoders/relief.html#height_map",
+                "mvad/encoders/relief.py",
+            ),
+            "mvad.encoders.relief.relief_channels": (
+                "encoders/relief.html#relief_channels",
+                "mvad/encoders/relief.py",
+            ),
+        },
+        "mvad.encoders.relief_training": {
+            "mvad.encoders.relief_training.ReliefSettings": (
+                "encoders/relief_training.html#reliefsettings",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._Batch": (
+                "encoders/relief_training.html#_batch",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._Crop": (
+                "encoders/relief_training.html#_crop",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._Crop.turned": (
+                "encoders/relief_training.html#_crop.turned",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._PieceLog": (
+                "encoders/relief_training.html#_piecelog",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._PieceLog.__init__": (
+                "encoders/relief_training.html#_piecelog.__init__",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._PieceLog.add": (
+                "encoders/relief_training.html#_piecelog.add",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._PieceLog.flush": (
+                "encoders/relief_training.html#_piecelog.flush",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._PieceLog.rows": (
+                "encoders/relief_training.html#_piecelog.rows",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._PieceLog.seconds": (
+                "encoders/relief_training.html#_piecelog.seconds",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._block": (
+                "encoders/relief_training.html#_block",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._cut": (
+                "encoders/relief_training.html#_cut",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._groove": (
+                "encoders/relief_training.html#_groove",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._load_piece": (
+                "encoders/relief_training.html#_load_piece",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._optimiser": (
+                "encoders/relief_training.html#_optimiser",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._rate": (
+                "encoders/relief_training.html#_rate",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._ring": (
+                "encoders/relief_training.html#_ring",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._save_piece": (
+                "encoders/relief_training.html#_save_piece",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._steps": (
+                "encoders/relief_training.html#_steps",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._stud": (
+                "encoders/relief_training.html#_stud",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training._waves": (
+                "encoders/relief_training.html#_waves",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training.add_marks": (
+                "encoders/relief_training.html#add_marks",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training.draw_batch": (
+                "encoders/relief_training.html#draw_batch",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training.draw_overlapping": (
+                "encoders/relief_training.html#draw_overlapping",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training.matching_tokens": (
+                "encoders/relief_training.html#matching_tokens",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training.relief_objective": (
+                "encoders/relief_training.html#relief_objective",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training.relief_scene": (
+                "encoders/relief_training.html#relief_scene",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training.relief_scenes": (
+                "encoders/relief_training.html#relief_scenes",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training.relief_train_command": (
+                "encoders/relief_training.html#relief_train_command",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training.spoil_heights": (
+                "encoders/relief_training.html#spoil_heights",
+                "mvad/encoders/relief_training.py",
+            ),
+            "mvad.encoders.relief_training.train_relief_piece": (
+                "encoders/relief_training.html#train_relief_piece",
+                "mvad/encoders/relief_training.py",
+            ),
+        },
+        "mvad.encoders.unseen_shapes": {
+            "mvad.encoders.unseen_shapes._add_surface": (
+                "encoders/unseen_shapes.html#_add_surface",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._agreement": (
+                "encoders/unseen_shapes.html#_agreement",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._distance_map": (
+                "encoders/unseen_shapes.html#_distance_map",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._draw_spots": (
+                "encoders/unseen_shapes.html#_draw_spots",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._elbow": (
+                "encoders/unseen_shapes.html#_elbow",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._from_spot": (
+                "encoders/unseen_shapes.html#_from_spot",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._judged_on_shape": (
+                "encoders/unseen_shapes.html#_judged_on_shape",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._lid": (
+                "encoders/unseen_shapes.html#_lid",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._line": (
+                "encoders/unseen_shapes.html#_line",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._lost_pixels": (
+                "encoders/unseen_shapes.html#_lost_pixels",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._panel": (
+                "encoders/unseen_shapes.html#_panel",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._plant": (
+                "encoders/unseen_shapes.html#_plant",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._random_pose": (
+                "encoders/unseen_shapes.html#_random_pose",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._rows_on_object": (
+                "encoders/unseen_shapes.html#_rows_on_object",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes._star": (
+                "encoders/unseen_shapes.html#_star",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes.cast_surfaces": (
+                "encoders/unseen_shapes.html#cast_surfaces",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes.dome": (
+                "encoders/unseen_shapes.html#dome",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes.effective_rank": (
+                "encoders/unseen_shapes.html#effective_rank",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes.judge_on_unseen_shapes": (
+                "encoders/unseen_shapes.html#judge_on_unseen_shapes",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes.tube": (
+                "encoders/unseen_shapes.html#tube",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes.turned_surface": (
+                "encoders/unseen_shapes.html#turned_surface",
+                "mvad/encoders/unseen_shapes.py",
+            ),
+            "mvad.encoders.unseen_shapes.unseen_view": (
+                "encoders/unseen_shapes.html#unseen_view",
+                "mvad/encoders/unseen_shapes.py",
             ),
         },
         "mvad.encoders.weight_files": {

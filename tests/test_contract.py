@@ -185,3 +185,11 @@ def test_shrinks_clouds_once(cls, monkeypatch):
     detector.predict(large)
     expected = cls(settings).prepare(sample).view.xyz
     assert seen and all(np.allclose(view.xyz, expected, atol=1e-6) for view in seen)
+
+
+@pytest.mark.parametrize("method, field", [("cfm", "3d"), ("mafr", "3d"), ("modmap", "depth")])
+def test_an_image_network_on_normals_is_an_encoder_by_name(method, field):
+    named = {f"encoder_{field}": "normals:efficientnet_lite0"}
+    train = objects(method, "train")
+    detector = fresh(method, **named).fit([train[0]], progress=False)
+    assert np.isfinite(detector.predict(defective(method)).maps).all()

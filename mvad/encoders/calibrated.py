@@ -19,7 +19,8 @@ from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, re
 from ..core.volume import ScoreVolume, VoxelAssignment, VoxelGrid, assign_voxels
 from ..core.volume import grid_around, max_score_in_grid, score_volume, world_points
 from .channels import ChannelScale
-from .features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
+from .features import Encoder, FeatureCache, Features, FPFHEncoder
+from .features import named_image_encoder
 
 # %% auto #0
 __all__ = [
@@ -161,11 +162,14 @@ _GREY = dict(mean=(0.445,) * 3, std=(0.269,) * 3)  # how the released code norma
 
 
 def image_and_depth_encoders(s, device: str = "cpu") -> tuple[Encoder, Encoder]:
-    'The frozen (E_I, E_D) that settings name; `MvadError` "needs weights ..." without them.'
+    """The frozen (E_I, E_D) that settings name; `MvadError` "needs weights ..." without them.
+
+    An image network in `encoder_depth` sees depth; `normals:NETWORK` sees the cloud's normals.
+    """
 
     def image_network(name, **options):
         options |= dict(layers=s.layers, size=s.image_size or s.size, device=device)
-        return TimmEncoder(name, **options)
+        return named_image_encoder(name, **options)
 
     image = image_network(s.encoder_image, **_GREY)
     if s.encoder_depth == "fpfh":
@@ -179,7 +183,8 @@ def image_and_depth_encoders(s, device: str = "cpu") -> tuple[Encoder, Encoder]:
 
         size = s.depth_size or s.size
         return image, DinoDepthEncoder(s.weights_depth, size=size, fill=s.depth_fill, device=device)
-    return image, image_network(s.encoder_depth, source="depth")
+    name = s.encoder_depth if ":" in s.encoder_depth else f"depth:{s.encoder_depth}"
+    return image, image_network(name)
 
 
 # %% ../../nbs/encoders/16_calibrated.ipynb #c2cee7ac

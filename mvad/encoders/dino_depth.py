@@ -20,10 +20,12 @@ from ..core.sample import MvadError, View, require_image, require_known
 from ..core.training import checkpoint_header, load_checkpoint, seeded
 from .features import Encoder, Features, encoder_settings, file_sha256, library_version
 from .features import setting_field, settings_hash, source_arrays
+from .relief import RELIEF_CHANNELS, height_arrays, height_map, relief_channels
 
 # %% auto #0
 __all__ = [
     "PAPER_NETWORK",
+    "RELIEF_NETWORK",
     "prepare_depth_map",
     "fill_small_holes",
     "resize_depth_maps",
@@ -101,6 +103,7 @@ def resize_depth_maps(
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #6da5beb3
 _POSITIONS = ("rotary", "learned")
+_CHANNELS = {"depth": 1, "relief": RELIEF_CHANNELS}  # what a network sees
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,11 @@ class NetworkSettings:
     layer_scale: float = 1.0
     drop_path: float = 0.0
     relief: float = 20.0  # filters without their mean, times this; 0: timm's initialisation
+    channels: str = "depth"  # the prepared map, or "relief": the channels of encoders/12b_relief
 
     def __post_init__(self):
         require_known("position code", self.position, _POSITIONS)
+        require_known("channels", self.channels, _CHANNELS)
         if self.dim % (4 * self.heads):
             message = "the width must divide into heads of four coordinates each"
             raise MvadError(message, found=f"{self.dim} / {self.heads}")
@@ -133,11 +138,15 @@ class NetworkSettings:
 
 _VIT_S = dict(dim=384, depth=12, heads=6, table=16)
 PAPER_NETWORK = NetworkSettings(**_VIT_S, layer_scale=1e-5, drop_path=0.3, relief=0.0)
+_SMALL_RELIEF = dict(dim=128, depth=4, heads=4, patch=8, table=12, relief=0.0)
+RELIEF_NETWORK = NetworkSettings(**_SMALL_RELIEF, channels="relief")
 
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #6df8ee80
 class DepthViT(nn.Module):
-    """A vision transformer of one input channel: class token and patch tokens of depth maps.
+    """A vision transformer of depth maps: a class token and patch tokens.
+
+    It has one input channel, or those of `relief_channels`.
 
     timm's blocks: pre-norm, LayerScale, stochastic depth, rotary position code on normalised
     coordinates. `masks` says of which patches the content is hidden behind a learned token.
@@ -156,7 +165,7 @@ class DepthViT(nn.Module):
         self.net = Eva(
             img_size=s.table * s.patch,
             patch_size=s.patch,
-            in_chans=1,
+            in_chans=_CHANNELS[s.channels],
             num_classes=0,
             global_pool="token",
             embed_dim=s.dim,
@@ -180,14 +189,14 @@ class DepthViT(nn.Module):
                 weight.sub_(weight.mean((1, 2, 3), keepdim=True)).mul_(s.relief)
 
     def forward(
-        self, maps: Float[Tensor, "b 1 H W"], masks: Bool[Tensor, "b t"] | None = None
+        self, maps: Float[Tensor, "b c H W"], masks: Bool[Tensor, "b t"] | None = None
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b t d"]]:
         "Class token and patch tokens of the last block."
         return self.layers(maps, (len(self.net.blocks) - 1,), masks)[0]
 
     def layers(
         self,
-        maps: Float[Tensor, "b 1 H W"],
+        maps: Float[Tensor, "b c H W"],
         taps: Sequence[int],
         masks: Bool[Tensor, "b t"] | None = None,
     ) -> list[tuple[Float[Tensor, "b d"], Float[Tensor, "b t d"]]]:
@@ -204,24 +213,30 @@ class DepthViT(nn.Module):
 
 
 # %% ../../nbs/encoders/12_dino_depth.ipynb #6d6310f5
-# ViT-S/14 or the small network; the encoder's own name then says so
-_RANDOM = ("random", "random-small")
+# the networks behind random weights; the encoder's own name then says so
+_RANDOM = {
+    "random": PAPER_NETWORK,
+    "random-small": NetworkSettings(),
+    "random-relief": RELIEF_NETWORK,
+}
+_SHIPPED = ("small", "relief")
 
 
-def shipped_dino_depth() -> Path:
-    "The weights of the small DINO-Depth that comes with the kit."
-    return Path(str(resources.files("mvad.encoders"))) / "weights" / "dino_depth_small.safetensors"
+def shipped_dino_depth(name: str = "small") -> Path:
+    "The weights of a DINO-Depth that comes with the kit: `small`, or `relief`."
+    folder = Path(str(resources.files("mvad.encoders"))) / "weights"
+    return folder / f"dino_depth_{name}.safetensors"
 
 
 def _dino_depth_file(weights: str | Path) -> Path | None:
-    """The file behind `small` or a path; None for random weights.
+    """The file behind `small`, `relief` or a path; None for random weights.
 
     Raises:
         MvadError: where there is no such file, or where it holds another network.
     """
     if weights in _RANDOM:
         return None
-    path = shipped_dino_depth() if weights == "small" else Path(weights)
+    path = shipped_dino_depth(weights) if weights in _SHIPPED else Path(weights)
     if not path.is_file():
         train = "python -m mvad.encoders.dino_training --out FILE"
         fix = f"give weights='small', or train your own: {train}"
@@ -235,7 +250,7 @@ def _dino_depth_file(weights: str | Path) -> Path | None:
 def _read_network_settings(weights: str | Path, file: Path | None) -> NetworkSettings:
     "The network behind some weights: as the file's header says, or the random ones' name."
     if file is None:
-        return PAPER_NETWORK if weights == "random" else NetworkSettings()
+        return _RANDOM[weights]
     names = {f.name for f in fields(NetworkSettings)}
     given = checkpoint_header(file)["settings"]
     return settings_from(NetworkSettings, {k: v for k, v in given.items() if k in names})
@@ -246,7 +261,8 @@ def _read_network_settings(weights: str | Path, file: Path | None) -> NetworkSet
 class _DinoDepthSettings(Encoder):
     "The settings of a `DinoDepthEncoder`."
 
-    weights: str = setting_field("small", False)  # small, a file; random (ViT-S/14), random-small
+    # small, relief, a file; random (ViT-S/14), random-small, random-relief
+    weights: str = setting_field("small", False)
     size: int | tuple[int, int] | None = 224  # None: the multiple of the patch nearest to a view's
     layers: tuple[int, ...] | None = None  # blocks, stacked on channels; None: the last
     fill: int = 36  # holes of up to so many pixels are closed first; 0: none, as in the paper
@@ -280,7 +296,7 @@ class _DinoDepthSettings(Encoder):
         n = self.network_settings
         which = "random"
         if self.file is not None:
-            which = "small" if self.weights == "small" else "own"
+            which = self.weights if self.weights in _SHIPPED else "own"
         layers = "" if self.layers is None else " " + "+".join(map(str, self.layers))
         return f"{which} DINO-Depth {n.dim}x{n.depth}/{n.patch}{layers}"
 
@@ -317,8 +333,10 @@ class DinoDepthEncoder(_DinoDepthSettings):
             net = DepthViT(self.network_settings)
         if self.file:
             tensors, _ = load_checkpoint(self.file, "dino_depth")
+            heads = ("heads.",)  # of training that goes on from this file
             try:
-                net.load_state_dict({k: v.float() for k, v in tensors.items()})
+                own = {k: v.float() for k, v in tensors.items() if not k.startswith(heads)}
+                net.load_state_dict(own)
             except RuntimeError as e:
                 found = " ".join(str(e).split())[:200]
                 message = "the weights do not fit the network"
@@ -328,11 +346,16 @@ class DinoDepthEncoder(_DinoDepthSettings):
 
     def inputs(self, view: View) -> dict[str, np.ndarray]:
         "The arrays of a view that are read: depth, or the cloud."
+        if self.network_settings.channels == "relief":
+            return height_arrays(view)
         return source_arrays(view, "depth")
 
-    def depth_map(self, view: View) -> Float[Tensor, "1 1 h w"]:
-        "The view's prepared depth map at the encoder's size."
+    def depth_map(self, view: View) -> Float[Tensor, "1 c h w"]:
+        "The view's prepared depth map, or its relief channels, at the encoder's size."
         arrays, patch = self.inputs(view), self.network_settings.patch
+        if self.network_settings.channels == "relief":
+            size = self.size or tuple(max(1, round(v / patch)) * patch for v in view.size)
+            return relief_channels(*height_map(arrays, size))
         depth = arrays["depth"] if "depth" in arrays else arrays["xyz"][2]
         m = prepare_depth_map(depth, arrays["valid"])
         if self.fill:

@@ -72,6 +72,8 @@ __all__ = [
     "prune_network",
     "TimmEncoder",
     "efficientnet_lite0",
+    "split_source",
+    "named_image_encoder",
     "pca_rgb",
     "fpfh",
     "thin_cloud",
@@ -695,16 +697,19 @@ def normals_image(
 
 
 # %% ../../nbs/encoders/10_features.ipynb #a7ad8187
-_SOURCES = ("rgb", "depth", "normals")
+_SOURCES = ("rgb", "depth", "normals", "cloud_normals")
 
 
 def source_arrays(view: View, source: str) -> dict[str, np.ndarray]:
     """The arrays behind an image of kind `source`.
 
-    Colours, or the loader's depth or normals, else the cloud that has both in it.
+    Colours, or the loader's depth or normals, else the cloud that has both in it. For
+    `cloud_normals` always the cloud.
     """
     if source == "rgb":
         return read_arrays(view, "rgb", who="an image encoder")
+    if source == "cloud_normals":
+        return read_arrays(view, "xyz", "valid", who="an encoder of normals")
     name = source if getattr(view, source) is not None else "xyz"
     return read_arrays(view, name, "valid", who=f"an encoder of {source}")
 
@@ -798,7 +803,7 @@ class _ImageSettings(Encoder):
     output: str = "auto"  # "tokens" (transformers), "map" (convolutional), or what the network is
     blocks: int | None = None  # keep the first so many blocks of a transformer
     norm: bool | None = None  # final norm on each tapped block; None: for tokens
-    source: str = "rgb"  # or "depth", "normals"
+    source: str = "rgb"  # or "depth", "normals", "cloud_normals"
     mean: tuple[float, ...] | None = None  # None: as the weights were trained (timm's data config)
     std: tuple[float, ...] | None = None
     seed: int = 0  # of random weights
@@ -937,6 +942,39 @@ def efficientnet_lite0(
     Layers 0 to 4 have strides 2, 4, 8, 16, 32 and 16, 24, 40, 112, 320 channels.
     """
     return TimmEncoder("efficientnet_lite0", layers=layers, size=size, **settings)
+
+
+# %% ../../nbs/encoders/10_features.ipynb #036903be
+_NAMED_SOURCES = {"depth": "depth", "normals": "cloud_normals"}
+
+
+def split_source(name: str) -> tuple[str, str]:
+    """The source and the network that a name in settings stands for.
+
+    >>> split_source("normals:efficientnet_lite0"), split_source("dino_vitb8")
+    (('cloud_normals', 'efficientnet_lite0'), ('rgb', 'dino_vitb8'))
+    """
+    source, colon, network = name.partition(":")
+    if not colon:
+        return "rgb", name
+    require_known("source before an encoder's name", source, _NAMED_SOURCES)
+    return _NAMED_SOURCES[source], network
+
+
+def named_image_encoder(name: str, **settings) -> TimmEncoder:
+    """The image network that settings name, and what it sees.
+
+    The normals of a sphere before the camera, as EfficientNet-Lite0 sees them:
+
+    >>> y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    >>> z = 5 - np.sqrt(np.maximum(1 - x**2 - y**2, 0))
+    >>> view = View(rgb=np.zeros((3, 64, 64)), xyz=np.stack([x, y, z]), valid=z < 5)
+    >>> encoder = named_image_encoder("normals:efficientnet_lite0", size=64)
+    >>> encoder.source, encoder(view).data.shape
+    ('cloud_normals', torch.Size([64, 152]))
+    """
+    source, network = split_source(name)
+    return TimmEncoder(network, source=source, **settings)
 
 
 # %% ../../nbs/encoders/10_features.ipynb #7330bcb1

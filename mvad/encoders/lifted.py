@@ -21,6 +21,7 @@ from ..core.geometry import SparseOperator, mean3_operator, pooled_mask
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, pad_square
 from ..core.sample import require_known, resize, resize_square
 from .features import Encoder, FeatureCache, Features, FPFHEncoder, TimmEncoder
+from .features import named_image_encoder
 from .features import on_host
 from .point_mae import PointMAEEncoder
 
@@ -105,14 +106,19 @@ def build_shape_encoder(s, device: str = "cpu") -> Encoder:
     """F_3D, as settings name it in `encoder_3d`.
 
     `point_mae` and `point_mae_small` also read `centres`, `protocol` and `blocks`; `fpfh` reads
-    `centres` and `radii` in metres.
+    `centres` and `radii` in metres. `normals:NETWORK` and `depth:NETWORK` are an image network on
+    the normals of the cloud or on depth, at `image_size`.
+
+    Example: `build_shape_encoder(CFMSettings(encoder_3d="normals:efficientnet_lite0"))`
     """
+    if ":" in s.encoder_3d:
+        return named_image_encoder(s.encoder_3d, size=s.image_size, device=device)
     if s.encoder_3d == "fpfh":
         return FPFHEncoder(radii=s.radii, n_centres=s.centres)
     if s.encoder_3d in _POINT_MAE:
         how = dict(protocol=s.protocol, groups=s.centres, blocks=s.blocks, device=device)
         return PointMAEEncoder(_POINT_MAE[s.encoder_3d], **how)
-    known = ", ".join((*_POINT_MAE, "fpfh"))
+    known = ", ".join((*_POINT_MAE, "fpfh", "normals:NETWORK", "depth:NETWORK"))
     fix = "or give the detector encoders=(F_2D, F_3D)"
     raise MvadError("unknown 3D encoder", found=s.encoder_3d, expected=known, fix=fix)
 

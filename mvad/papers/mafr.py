@@ -266,7 +266,7 @@ class MAFRSettings:
     """
 
     encoder_2d: str = "dino_vitb8"
-    encoder_3d: str = "point_mae"  # the public weights; or point_mae_small, fpfh
+    encoder_3d: str = "point_mae"  # the public weights; or point_mae_small, fpfh, normals:NET
     size: int = 224  # maps are size x size
     image_size: int = 224  # what the image encoder sees
     layers: tuple[int, ...] | None = None  # of the image encoder; None: its usual ones

@@ -303,7 +303,8 @@ class MODMAPSettings(PairTraining):
     """
 
     encoder_image: str = "dinov2_vitb14_reg4"
-    # fpfh, point_mae, or an image network, which then sees depth (Tables 4, 9)
+    # fpfh, point_mae, or an image network, which then sees depth (Tables 4, 9), or the cloud's
+    # normals: normals:efficientnet_lite0
     encoder_depth: str = "dino_depth"
     weights_depth: str = "small"  # of dino_depth and point_mae: the kit's own, or a file
     size: int = 896  # of the maps, and of what the encoders see

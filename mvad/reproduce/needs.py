@@ -18,6 +18,7 @@ from ..core.files import cache_limit, cache_root
 from ..core.registry import dataset_entry, method_entries, method_entry
 from ..core.sample import MvadError
 from ..encoders.features import given_weights, is_reachable, network_name, short_name
+from ..encoders.features import split_source
 from ..encoders.weight_files import TimmWeights, weight_entries, weight_entry
 from .specs import RESERVED, SPECS, TABLES, TableSpec
 from ..runs.run import Run
@@ -45,6 +46,8 @@ __all__ = [
 _WEIGHTS_OF = {"teacher": ("weights", "teacher_weights"), "network": ("weights",)}
 _SHIPPED = ("fpfh", "point_mae", "point_mae_small", "dino_depth")  # without a file to get
 _PUBLISHED = (None, "pretrained", "embedded")  # weights that are a network's own
+# where settings name a network
+_NETWORK_FIELDS = "encoder_2d encoder_3d teacher network encoder_image encoder_depth".split()
 
 
 def networks_of(settings) -> tuple[str, ...]:
@@ -55,8 +58,8 @@ def networks_of(settings) -> tuple[str, ...]:
     ('dino_vitb8', 'point_mae')
     """
     found = []
-    for name in ("encoder_2d", "teacher", "network", "encoder_image", "encoder_depth"):
-        network = getattr(settings, name, None)
+    for name in _NETWORK_FIELDS:
+        network = split_source(getattr(settings, name, None) or "")[1]
         own = [getattr(settings, key, None) for key in _WEIGHTS_OF.get(name, ())]
         unused = name == "network" and getattr(settings, "features", "") == "fpfh"
         if network and network not in _SHIPPED and set(own) <= set(_PUBLISHED) and not unused:

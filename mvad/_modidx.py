@@ -3652,6 +3652,31 @@ d = {
             "mvad.data.jobs.run_parallel": ("data/jobs.html#run_parallel", "mvad/data/jobs.py"),
             "mvad.data.jobs.worker_count": ("data/jobs.html#worker_count", "mvad/data/jobs.py"),
         },
+        "mvad.data.lacquer": {
+            "mvad.data.lacquer.Lacquer": ("data/lacquer.html#lacquer", "mvad/data/lacquer.py"),
+            "mvad.data.lacquer.Lamps": ("data/lacquer.html#lamps", "mvad/data/lacquer.py"),
+            "mvad.data.lacquer.chance_of_loss": (
+                "data/lacquer.html#chance_of_loss",
+                "mvad/data/lacquer.py",
+            ),
+            "mvad.data.lacquer.draw_lamps": (
+                "data/lacquer.html#draw_lamps",
+                "mvad/data/lacquer.py",
+            ),
+            "mvad.data.lacquer.facets": ("data/lacquer.html#facets", "mvad/data/lacquer.py"),
+            "mvad.data.lacquer.fresnel": ("data/lacquer.html#fresnel", "mvad/data/lacquer.py"),
+            "mvad.data.lacquer.highlight": ("data/lacquer.html#highlight", "mvad/data/lacquer.py"),
+            "mvad.data.lacquer.lacquered_radiance": (
+                "data/lacquer.html#lacquered_radiance",
+                "mvad/data/lacquer.py",
+            ),
+            "mvad.data.lacquer.patchy": ("data/lacquer.html#patchy", "mvad/data/lacquer.py"),
+            "mvad.data.lacquer.rippled_normals": (
+                "data/lacquer.html#rippled_normals",
+                "mvad/data/lacquer.py",
+            ),
+            "mvad.data.lacquer.shadows": ("data/lacquer.html#shadows", "mvad/data/lacquer.py"),
+        },
         "mvad.data.layout": {
             "mvad.data.layout.Item": ("data/layout.html#item", "mvad/data/layout.py"),
             "mvad.data.layout.Item.from_id": (
@@ -3670,6 +3695,10 @@ d = {
             ),
             "mvad.data.layout.Layout.items": (
                 "data/layout.html#layout.items",
+                "mvad/data/layout.py",
+            ),
+            "mvad.data.layout.Layout.known": (
+                "data/layout.html#layout.known",
                 "mvad/data/layout.py",
             ),
             "mvad.data.layout.Layout.pixels": (
@@ -4709,6 +4738,10 @@ d = {
                 "data/sim3d.html#_write_volume",
                 "mvad/data/sim3d.py",
             ),
+            "mvad.data.sim3d._written_objects": (
+                "data/sim3d.html#_written_objects",
+                "mvad/data/sim3d.py",
+            ),
             "mvad.data.sim3d._wrong_type": ("data/sim3d.html#_wrong_type", "mvad/data/sim3d.py"),
             "mvad.data.sim3d.match_files": ("data/sim3d.html#match_files", "mvad/data/sim3d.py"),
             "mvad.data.sim3d.reprojection_error": (
@@ -4767,6 +4800,10 @@ d = {
                 "data/synthetic.html#syntheticobject",
                 "mvad/data/synthetic.py",
             ),
+            "mvad.data.synthetic._Hiding": (
+                "data/synthetic.html#_hiding",
+                "mvad/data/synthetic.py",
+            ),
             "mvad.data.synthetic._body_texture": (
                 "data/synthetic.html#_body_texture",
                 "mvad/data/synthetic.py",
@@ -4787,8 +4824,20 @@ d = {
                 "data/synthetic.html#_draw_wrong_paint",
                 "mvad/data/synthetic.py",
             ),
+            "mvad.data.synthetic._flaw_shares": (
+                "data/synthetic.html#_flaw_shares",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._glossy_light": (
+                "data/synthetic.html#_glossy_light",
+                "mvad/data/synthetic.py",
+            ),
             "mvad.data.synthetic._grid_triangles": (
                 "data/synthetic.html#_grid_triangles",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._lamp_draws": (
+                "data/synthetic.html#_lamp_draws",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic._make_body": (
@@ -4797,6 +4846,10 @@ d = {
             ),
             "mvad.data.synthetic._mark_profile": (
                 "data/synthetic.html#_mark_profile",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._matt_light": (
+                "data/synthetic.html#_matt_light",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic._measure": (
@@ -4817,6 +4870,14 @@ d = {
             ),
             "mvad.data.synthetic._seen_once": (
                 "data/synthetic.html#_seen_once",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._stage_hidden": (
+                "data/synthetic.html#_stage_hidden",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic._stage_object": (
+                "data/synthetic.html#_stage_object",
                 "mvad/data/synthetic.py",
             ),
             "mvad.data.synthetic._surface_albedo": (
@@ -4855,6 +4916,10 @@ d = {
                 "data/synthetic.html#draw_appearance",
                 "mvad/data/synthetic.py",
             ),
+            "mvad.data.synthetic.known_categories": (
+                "data/synthetic.html#known_categories",
+                "mvad/data/synthetic.py",
+            ),
             "mvad.data.synthetic.look_at": (
                 "data/synthetic.html#look_at",
                 "mvad/data/synthetic.py",
@@ -4875,8 +4940,20 @@ d = {
                 "data/synthetic.html#render_view",
                 "mvad/data/synthetic.py",
             ),
+            "mvad.data.synthetic.require_category": (
+                "data/synthetic.html#require_category",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic.require_version": (
+                "data/synthetic.html#require_version",
+                "mvad/data/synthetic.py",
+            ),
             "mvad.data.synthetic.split_contents": (
                 "data/synthetic.html#split_contents",
+                "mvad/data/synthetic.py",
+            ),
+            "mvad.data.synthetic.split_sizes": (
+                "data/synthetic.html#split_sizes",
                 "mvad/data/synthetic.py",
             ),
         },
@@ -8371,6 +8448,10 @@ d = {
                 "mvad/reproduce/site.py",
             ),
             "mvad.reproduce.site._cross": ("reproduce/site.html#_cross", "mvad/reproduce/site.py"),
+            "mvad.reproduce.site._data_of": (
+                "reproduce/site.html#_data_of",
+                "mvad/reproduce/site.py",
+            ),
             "mvad.reproduce.site._device": (
                 "reproduce/site.html#_device",
                 "mvad/reproduce/site.py",
@@ -8573,6 +8654,10 @@ d = {
             ),
             "mvad.reproduce.tables._values": (
                 "reproduce/tables.html#_values",
+                "mvad/reproduce/tables.py",
+            ),
+            "mvad.reproduce.tables._versions_note": (
+                "reproduce/tables.html#_versions_note",
                 "mvad/reproduce/tables.py",
             ),
             "mvad.reproduce.tables.aligned": (

@@ -79,7 +79,7 @@ def samples(data: Data, split: str) -> list:
     """The samples of one split that the cases use: in "test" two good ones and two defects."""
     from mvad.data.base import load_dataset
 
-    options = dict(size="smoke", views=data.views, background=data.background)
+    options = dict(size="smoke", views=data.views, background=data.background, version=1)
     dataset = load_dataset("synthetic", None, data.category, split, **options)
     wanted = {"train": range(data.learn_from), "validation": range(2), "test": (0, 1, 3, 6)}
     return [dataset[i] for i in wanted[split]]

@@ -31,6 +31,25 @@ def small(method: str, **options):
     return data.detector(method_entry(method).load()), data
 
 
+def test_a_run_names_the_version_of_its_data(tmp_path, monkeypatch):
+    """Version 2 has a glossy category that version 1 refuses; runs of both are two runs."""
+    monkeypatch.setenv("MVAD_CACHE", str(tmp_path))
+    which = dict(category="knob", scale="smoke")
+    with pytest.raises(MvadError, match="take version 2"):
+        load_run(RunSettings("modmap", dataset="sim3d", **which, data_version=1))
+    run = RunSettings("modmap", dataset="sim3d", **which, data_version=2)
+    data = load_run(run, splits=("train", "test"))
+    assert len(data.train) == 1 and len(data.test[0].views) == 12
+    plans = [
+        plan([SPECS["cfm/6"]], tmp_path, scale="smoke", categories=["puck"], data_version=v)
+        for v in (1, 2)
+    ]
+    first, second = (set(p["cfm/6"].values()) for p in plans)
+    assert first and second and not first & second  # other folders
+    words = {r.options() for r in plans[1]["cfm/6"]}
+    assert words == {("data version 2",)} and {r.options() for r in plans[0]["cfm/6"]} == {()}
+
+
 @pytest.mark.parametrize("method", list_detectors())
 def test_epochs_are_followed_or_refused(method):
     entry = method_entry(method)

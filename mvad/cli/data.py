@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from .options import DATA, WHAT, Categories, DatasetName, Device, NewFolder, Root, Seed
 from .options import Words, Workers, new_app, on_disk, option
-from ..core.registry import list_datasets
+from ..core.registry import EMBEDDED_VERSION, list_datasets
 from ..core.sample import MvadError, require_known
 from ..data.base import dataset_class, recipe, recipes
 
@@ -121,12 +121,17 @@ def make_command(
     ] = "small",
     category: Categories = (),
     split: Annotated[Words, option("some splits (default: all)", DATA, many=True)] = (),
+    version: Annotated[int, option("of the embedded objects, 1 or 2", WHAT)] = EMBEDDED_VERSION,
+    views: Annotated[
+        int | None, option("of each object, for sim3d (default: 12 or 24)", WHAT)
+    ] = None,
     jobs: Workers = None,
 ) -> int:
     """The embedded objects in a data set's official layout."""
     from mvad.data.layout import make
 
-    made = make(layout, out, size=size, categories=list(category), splits=list(split), workers=jobs)
+    which = dict(size=size, categories=list(category), splits=list(split))
+    made = make(layout, out, **which, version=version, views=views, workers=jobs)
     print(
         f"embedded objects in the layout of {layout}: {made}; look them over with: "
         f"mvad data check {layout} --root {made} --deep"

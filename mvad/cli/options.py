@@ -14,7 +14,7 @@ from cyclopts import App, Group, Parameter, validators
 from rich.console import Console
 
 from ..core.files import require_regular
-from ..core.registry import dataset_entry, list_datasets
+from ..core.registry import EMBEDDED_VERSION, dataset_entry, list_datasets
 from ..core.sample import MvadError, require
 
 # %% auto #0
@@ -104,7 +104,8 @@ class RunOptions:
 
     Example:
         >>> RunOptions(epochs=2).as_settings()
-        {'epochs': 2, 'precision': 'fp32', 'compiled': False, 'cudnn_benchmark': False}
+        {'epochs': 2, 'precision': 'fp32', 'compiled': False, 'cudnn_benchmark': False,
+         'data_version': 1}
     """
 
     epochs: Annotated[
@@ -123,6 +124,14 @@ class RunOptions:
         False
     )
     cudnn_benchmark: Annotated[bool, option("let cuDNN try its convolutions", WHAT)] = False
+    data_version: Annotated[
+        int,
+        option(
+            f"of the embedded objects, 1 or 2 (default: {EMBEDDED_VERSION}); 2 has glossy ones",
+            WHAT,
+            validator=validators.Number(gte=1, lte=2),
+        ),
+    ] = EMBEDDED_VERSION
 
     def as_settings(self) -> dict:
         "As `RunSettings` and `plan` want them."

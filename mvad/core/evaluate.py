@@ -36,6 +36,7 @@ from .computing import Computing
 from .detector import Detector, Prediction, prepare_in_turn, settings_from
 from .files import by_rename
 from .metrics import StreamingPRO, auroc, average_precision, region_areas
+from .registry import EMBEDDED_VERSION
 from .sample import MvadError, PreparedSample, Sample, did_you_mean, require
 
 # %% auto #0
@@ -565,6 +566,7 @@ class RunSettings:
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compiled: bool = False  # networks go through torch.compile
     cudnn_benchmark: bool = False
+    data_version: int = EMBEDDED_VERSION  # of the embedded data
 
     def __post_init__(self):
         self.computing.require_possible(self.device)
@@ -697,7 +699,9 @@ def environment(device: str | torch.device = "cpu") -> dict:
 
 # %% ../../nbs/core/06_evaluate.ipynb #64821051
 _RUN_KEYS = ("method", "variant", "dataset", "data", "category", "seed", "protocol", "scale")
+# what a run was that does not say so: the records of before name none of these
 RUN_OPTIONS = {"epochs": 0, "precision": "fp32", "compiled": False, "cudnn_benchmark": False}
+RUN_OPTIONS["data_version"] = 1
 
 
 def make_record(
@@ -717,11 +721,15 @@ def make_record(
     rows = [{**r, "value": r["value"] if math.isfinite(r["value"]) else None} for r in result.rows]
     settings = dataclasses.asdict(run)
     usual = [name for name, value in RUN_OPTIONS.items() if settings[name] == value]
-    for name in ("out", "device", "root", "table", *usual):
+    told = {name: getattr(run, name) for name in (*_RUN_KEYS, *RUN_OPTIONS)}
+    if run.root:  # only the embedded data have a version of ours
+        del told["data_version"]
+        usual.append("data_version")
+    for name in {"out", "device", "root", "table", *usual}:
         del settings[name]
     return {
         "schema": 1,
-        "run": {name: getattr(run, name) for name in (*_RUN_KEYS, *RUN_OPTIONS)},
+        "run": told,
         "hashes": {"settings": stable_hash(settings), "code": library_hash(), **hashes},
         "encoders": dict(encoders or {}),
         "rows": rows,
@@ -750,6 +758,7 @@ class _RecordedRun(TypedDict):
     precision: NotRequired[str]
     compiled: NotRequired[bool]
     cudnn_benchmark: NotRequired[bool]
+    data_version: NotRequired[int]
 
 
 class _RecordedRow(TypedDict):
@@ -811,8 +820,10 @@ def option_words(run: Mapping) -> tuple[str, ...]:
     ('2 epochs', 'bf16')
     """
     told = {name: run.get(name, usual) for name, usual in RUN_OPTIONS.items()}
-    epochs = told.pop("epochs")
+    epochs, version = told.pop("epochs"), told.pop("data_version")
     words = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
+    if version != RUN_OPTIONS["data_version"]:
+        words.append(f"data version {version}")
     return (*words, *Computing(**told).words())
 
 

@@ -15,6 +15,7 @@ from .sample import MvadError, require, require_known
 __all__ = [
     "NEEDS",
     "SCANS",
+    "EMBEDDED_VERSION",
     "load_class",
     "MatrixLine",
     "MethodEntry",
@@ -246,6 +247,7 @@ def list_datasets(offers: str | Iterable[str] = ()) -> list[str]:
 # %% ../../nbs/core/05b_registry.ipynb #b86af601
 _RGB, _XYZ, _VIEWS = ("rgb",), ("xyz",), ("rgb", "views")
 _BOTH = ("rgb", "xyz")
+EMBEDDED_VERSION = 1  # of the embedded objects that a run takes unless told otherwise
 _ALL = ("rgb", "xyz", "views", "cameras")
 
 _OURS = {

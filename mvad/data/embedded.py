@@ -12,12 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.files import cache_root, locked, write_json, write_text
+from ..core.registry import EMBEDDED_VERSION
 from ..core.sample import MvadError, require_known
 from .base import file_hash, list_folder
 from .eyecandies import organise
 from .layout import SIZE_SCALES, files_below, layout_class, make
 from .mvtec3d import preprocess
-from .synthetic import CATEGORIES, VERSION
+from .synthetic import VERSIONS, known_categories, require_category, require_version
 
 # %% auto #0
 __all__ = [
@@ -32,17 +33,17 @@ __all__ = [
 EMBEDDED_CATEGORIES = 2  # how many categories a table uses unless told otherwise
 
 
-def embedded_categories(wanted: Sequence[str] = ()) -> list[str]:
+def embedded_categories(wanted: Sequence[str] = (), version: int = EMBEDDED_VERSION) -> list[str]:
     """The wanted embedded categories, or the first two.
 
-    Raises `MvadError` for one that the generator does not know.
+    Raises `MvadError` for one that this version of the data does not have.
 
     >>> embedded_categories()
     ['puck', 'tile']
     """
     for category in wanted:
-        require_known("embedded category", category, CATEGORIES)
-    return list(wanted) or list(CATEGORIES)[:EMBEDDED_CATEGORIES]
+        require_category(category, version)
+    return list(wanted) or known_categories(version)[:EMBEDDED_CATEGORIES]
 
 
 def embedded_size(scale: str) -> str:
@@ -67,20 +68,25 @@ def embedded_root(
     splits: Sequence[str] = ("train", "test"),
     workers: int | None = None,
     progress: bool = True,
+    version: int = EMBEDDED_VERSION,
+    views: int | None = None,
 ) -> Path | None:
     """The folder to give a data set's loader as root, with the embedded objects made if need be.
 
     None for `synthetic` itself, which needs no files. `splits`: those of them that the layout has.
+    `version`: of the embedded data; `views`: of each object, where the layout has a choice.
     Raises `MvadError` for a data set without a layout, an unknown category, or scale paper.
 
     >>> embedded_root("mvtec3d", ["puck"], "smoke")  # .../data/synthetic-1.1/small/mvtec3d/ready
     """
     if dataset == "synthetic":
         return None
-    size, categories = embedded_size(scale), embedded_categories(categories)
+    size, categories = embedded_size(scale), embedded_categories(categories, version)
     splits = [s for s in splits if s in layout_class(dataset).splits]
-    home = cache_root() / "data" / f"synthetic-{VERSION}" / size / dataset
+    folder = dataset if views is None else f"{dataset}-{views}-views"
+    home = cache_root() / "data" / f"synthetic-{VERSIONS[require_version(version)]}" / size / folder
     what = {"workers": workers, "progress": progress}
+    kind = {"version": version, "views": views}
     read = home / ("ready" if dataset == "mvtec3d" else "raw")
     with locked(home):
         for category in categories:
@@ -88,7 +94,7 @@ def embedded_root(
                 _forget(home, read, category)
         todo = [c for c in categories if not set(splits) <= _complete_splits(home, c)]
         if todo:
-            make(dataset, home / "raw", size=size, categories=todo, splits=splits, **what)
+            make(dataset, home / "raw", size=size, categories=todo, splits=splits, **kind, **what)
         if todo and dataset == "mvtec3d":
             preprocess(home / "raw", home / "ready", categories=todo, **what)
         for category in todo:

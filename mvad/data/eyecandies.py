@@ -27,7 +27,7 @@ from .jobs import Job, convert
 from .layout import Item, Layout
 from .synthetic import AMBIENT, CATEGORIES, SIZES, Appearance, Scene, SyntheticObject
 from .synthetic import add_defect, camera_rig, look_at, make_good_object
-from .synthetic import object_seed, render_view, split_contents
+from .synthetic import known_categories, object_seed, render_view, split_contents
 
 # %% auto #0
 __all__ = [
@@ -593,13 +593,14 @@ class EyecandiesLayout(Layout):
     """
 
     splits = ("train", "validation", "dev", "test", "test_private")
+    known = tuple(known_categories(1))  # the matt ones: it has lamps of its own
 
     def items(self, category: str) -> list[Item]:
         """The objects of a category, in all splits."""
         return [Item(category, s, *which) for s in self.splits for which in self._order(s)]
 
     def _order(self, split: str) -> list[tuple[str, int]]:
-        return split_contents("dev" if split == "test_private" else split, self.size)
+        return split_contents("dev" if split == "test_private" else split, self.size, self.version)
 
     def sample(self, item: Item, light: int = 4) -> Sample:
         """The object as the layout can hold it: under one light, complete depth, the camera."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.files import locked, write_text
-from ..core.registry import dataset_entry, layout_names
-from ..core.sample import MvadError, Sample, require_known
+from ..core.registry import EMBEDDED_VERSION, dataset_entry, layout_names
+from ..core.sample import MvadError, Sample, require, require_known
 from .base import file_hash, list_folder
 from .jobs import Job, convert
-from .synthetic import CATEGORIES, SIZES, VERSION
-from .synthetic import make_sample, split_contents
+from .synthetic import CATEGORIES, SIZES, VERSIONS, known_categories, make_sample
+from .synthetic import require_category, require_version, split_contents
 
 # %% auto #0
 __all__ = [
@@ -66,6 +66,8 @@ class Layout:
 
     Args:
         size: small (100 px) or medium (200 px).
+        version: of the embedded data.
+        views: of each object; only a subclass may have another number than its usual one.
 
     >>> Layout("small").sample(Item("puck", "test", "dent", 0)).view.size
     (100, 100)
@@ -73,10 +75,19 @@ class Layout:
 
     views = 1
     splits = ("train", "validation", "dev", "test")
-    known = tuple(CATEGORIES)
 
-    def __init__(self, size: str = "small"):
+    def __init__(
+        self, size: str = "small", version: int = EMBEDDED_VERSION, views: int | None = None
+    ):
+        what, fix = "this layout has no choice of views", "leave the number of views out"
+        require(views in (None, self.views), what, found=views, expected=self.views, fix=fix)
         self.size = SIZE_SCALES[require_known("size", size, SIZE_SCALES)]
+        self.version = require_version(version)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The categories that it can hold."""
+        return tuple(known_categories(self.version))
 
     @property
     def pixels(self) -> int:
@@ -85,8 +96,11 @@ class Layout:
 
     def items(self, category: str) -> list[Item]:
         """The objects of a category, in all splits."""
-        which = [(split, *w) for split in self.splits for w in split_contents(split, self.size)]
-        return [Item(category, *w) for w in which]
+        found = []
+        for split in self.splits:
+            contents = split_contents(split, self.size, self.version)
+            found += [Item(category, split, *which) for which in contents]
+        return found
 
     def sample(self, item: Item) -> Sample:
         """The object as the generator makes it, on its table."""
@@ -98,6 +112,7 @@ class Layout:
             views=self.views,
             size=self.pixels,
             background=True,
+            version=self.version,
         )
 
     def write(self, root: Path, item: Item) -> None:
@@ -145,8 +160,8 @@ def write_sums(root: Path) -> None:
 # %% ../../nbs/data/21a_layout.ipynb #b1e33ed4
 def _write_item(job: Job, parameters: dict) -> None:
     """Write one object, in another process."""
-    item, root = job.extra
-    layout_class(parameters["layout"])(parameters["size"]).write(root, item)
+    item, root, options = job.extra
+    layout_class(parameters["layout"])(**options).write(root, item)
 
 
 def make(
@@ -158,6 +173,8 @@ def make(
     splits: Sequence[str] = (),
     workers: int | None = None,
     progress: bool = True,
+    version: int = EMBEDDED_VERSION,
+    views: int | None = None,
 ) -> Path:
     """Write embedded objects under `out` in a data set's official layout; returns `out`.
 
@@ -167,21 +184,26 @@ def make(
         size: small (seconds; 100 px) or medium (200 px, the laptop scale's objects).
         categories: two by default.
         splits: all by default.
+        version: of the embedded data, 1 or 2.
+        views: of each object, for a layout that has a choice (sim3d); its own number by default.
 
     Raises:
         MvadError: for an unknown layout, size, category or split.
 
     >>> make("realiad", "Real-IAD", categories=["puck"])
     """
-    kind, out = layout_class(layout)(size), Path(out)
+    options = {"size": size, "version": version} | ({"views": views} if views else {})
+    kind, out = layout_class(layout)(**options), Path(out)
     categories = tuple(categories) or kind.known[:2]
     for category in categories:
+        if category in CATEGORIES and category not in kind.known:
+            require_category(category, version)  # says that another version has it
         require_known("embedded category", category, kind.known)
     for split in splits:
         require_known(f"split of {layout}", split, kind.splits)
     items = [i for c in categories for i in kind.items(c) if not splits or i.split in splits]
-    jobs = [Job(i.id, extra=(i, out)) for i in items]
-    told = {"layout": layout, "size": size, "version": VERSION}
+    jobs = [Job(i.id, extra=(i, out, options)) for i in items]
+    told = options | {"layout": layout, "version": VERSIONS[version]}
     how = dict(name="make", parameters=told, workers=workers, progress=progress, manifest=False)
     with locked(out / ".making"):
         done = convert(jobs, _write_item, out, **how)

@@ -14,7 +14,8 @@ from .base import DatasetError, PairingError, Record, write_png
 from .images import ImageDataset, files_by_stem, scan_defect_folders, subfolders
 from .layout import Item, Layout
 from .mvtec import running_number
-from .synthetic import CATEGORIES, Scene, object_seed, make_good_object, render_view
+from .synthetic import CATEGORIES, Scene, known_categories, make_good_object
+from .synthetic import object_seed, render_view
 from .synthetic import camera_rig, add_defect
 
 # %% auto #0
@@ -167,6 +168,7 @@ class MVTec2Layout(Layout):
     Example: `make("mvtec2", "mvtec2", categories=["puck"])`
     """
 
+    known = tuple(known_categories(1))  # the matt ones: it has lamps of its own
     lights = {
         "train": ("regular",),
         "validation": ("regular",),

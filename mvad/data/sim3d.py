@@ -23,6 +23,7 @@ from .base import DatasetError, EmptyCategory, FileDataset, InvalidDepth, Pairin
 from .base import Record, file_hash, read_header, natural_key, read_exr, read_json
 from .base import read_npy, read_rgb, reading, recipe, list_folder, write_exr, write_npy
 from .base import view_from_depth, write_png
+from ..core.registry import EMBEDDED_VERSION
 from .images import require_keys
 from .layout import Item, Layout
 from .synthetic import CATEGORIES, DEFECTS, SERIES, SyntheticObject, Scene
@@ -319,7 +320,8 @@ def _synthetic_scene(category: str) -> Scene:
     """
     o = _cad_model(category)
     texture = "marble" if o.recipe.texture == "brushed" else "brushed"
-    scene = _place_object(replace(o, recipe=replace(o.recipe, texture=texture)))
+    matt = replace(o.recipe, texture=texture, lacquer=None)  # a renderer knows of no coat
+    scene = _place_object(replace(o, recipe=matt))
     paints = 0.30 + 0.45 * scene.look.paints
     above = np.array([0, 0, 1.0])
     body = np.full(3, 0.72)
@@ -419,29 +421,49 @@ def _matrix_text(matrix: np.ndarray) -> str:
 
 
 # %% ../../nbs/data/25_sim3d.ipynb #c8bed94c
+def _written_objects(category: str, split: str, size: str, version: int) -> list[Item]:
+    """The objects of dev or test, good ones first.
+
+    The benchmark has about 40 a class. An interval of the object AUROC needs more.
+    """
+    counts = {"dev": (20, 4), "test": (60, 12)}  # good, and of each defect
+    if version == 1:
+        counts = {"dev": (4, 1), "test": (12, 4)}
+    if size == "smoke":
+        counts = {"dev": (2, 1), "test": (3, 1)}
+    good, each = counts[split]
+    items = [Item(category, split, "good", i) for i in range(good)]
+    return items + [Item(category, split, d, i) for d in WRITTEN_DEFECTS for i in range(each)]
+
+
+# %% ../../nbs/data/25_sim3d.ipynb #9eedeacd
 class SiM3DLayout(Layout):
     """Embedded objects as SiM3D: `views` cameras, volumes whose longest side has `voxels`.
 
-    Depth of the table only with `table`. Example: `make("sim3d", "sim3d")`
+    By default 12 views, at laptop scale 24 from version 2 of the data on. Depth of the table only
+    with `table`. Example: `make("sim3d", "sim3d")`
     """
 
     splits = ("train", "dev", "test")
-    # good, and of each defect: the benchmark has about 40 a class
-    counts = {"smoke": {"dev": (2, 1), "test": (3, 1)}, "laptop": {"dev": (4, 1), "test": (12, 4)}}
 
     def __init__(
-        self, size: str = "small", views: int = 12, voxels: int | None = None, table: bool = False
+        self,
+        size: str = "small",
+        views: int | None = None,
+        voxels: int | None = None,
+        table: bool = False,
+        version: int = EMBEDDED_VERSION,
     ):
-        super().__init__(size)
-        self.views, self.table = views, table
+        super().__init__(size, version)
+        several = 24 if self.size == "laptop" and version > 1 else 12
+        self.views, self.table = views or several, table
         self.voxels = voxels or {"smoke": 64, "laptop": 128}[self.size]
 
     def items(self, category: str) -> list[Item]:
         """The training object, then those of dev and test, good ones first."""
         items = [Item(category, "train", "good", 0)]
-        for split, (good, each) in self.counts[self.size].items():
-            items += [Item(category, split, "good", i) for i in range(good)]
-            items += [Item(category, split, d, i) for d in WRITTEN_DEFECTS for i in range(each)]
+        for split in ("dev", "test"):
+            items += _written_objects(category, split, self.size, self.version)
         return items
 
     def instance(self, item: Item) -> str:

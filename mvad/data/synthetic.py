@@ -11,18 +11,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ..core.sample import Camera, MvadError, Sample, View, import_open3d, require_known
+from ..core.registry import EMBEDDED_VERSION
+from ..core.sample import Camera, MvadError, Sample, View, import_open3d, require, require_known
 from .base import Dataset, Record
+from .lacquer import Lacquer, Lamps, chance_of_loss, draw_lamps, lacquered_radiance
+from .lacquer import patchy, rippled_normals
 
 # %% auto #0
 __all__ = [
-    "VERSION",
+    "VERSIONS",
     "SERIES",
     "DEFECTS",
     "CATEGORIES",
     "AMBIENT",
     "SIZES",
     "ObjectRecipe",
+    "require_version",
+    "known_categories",
+    "require_category",
     "SyntheticObject",
     "make_good_object",
     "add_defect",
@@ -35,13 +41,14 @@ __all__ = [
     "object_seed",
     "make_sample",
     "SplitSizes",
+    "split_sizes",
     "split_contents",
     "Synthetic",
     "cross_view_errors",
 ]
 
 # %% ../../nbs/data/21_synthetic.ipynb #56584960
-VERSION = "1.1"  # frozen: another version is another data set
+VERSIONS = {1: "1.1", 2: "2"}  # frozen, each of them: another version is another data set
 SERIES = 1  # what two versions share comes from one series of seeds
 DEFECTS = ("colour", "dent", "bump", "hole", "mismatch", "hidden")
 
@@ -64,6 +71,9 @@ class ObjectRecipe:
     body: tuple[float, float, float]  # colour of the body
     lobes: tuple[int, float] = (0, 0)  # how many, and how deep as a share of the radius
     rough: float = 0.0  # irregularity, drawn anew for each object
+    arch: tuple[float, float] = (0.55, 0.75)  # how flat flank and top are: (1, 1) is an ellipsoid
+    lacquer: Lacquer | None = None  # a glossy coat
+    since: int = 1  # the version of the data that it came with
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #1214f7e1
@@ -73,6 +83,8 @@ _BODIES = {
     "cog": dict(radius=0.042, height=0.028, outline=2, mark=0.0065, texture="brushed"),
     "pebble": dict(radius=0.040, height=0.034, outline=2, mark=0.0068, texture="marble"),
 }
+_BODIES["knob"] = dict(radius=0.042, height=0.036, outline=2, mark=0.0056, texture="plain")
+_BODIES["knob"] |= dict(arch=(0.75, 0.85), lacquer=Lacquer(), since=2)
 _BODIES["cog"] |= dict(lobes=(6, 0.10))
 _BODIES["pebble"] |= dict(lobes=(3, 0.04), rough=0.05)
 _SHAPES = {
@@ -80,12 +92,14 @@ _SHAPES = {
     "tile": ("bar", "groove", "dimple"),
     "cog": ("cone", "ring", "dimple"),
     "pebble": ("cone", "groove", "ring"),
+    "knob": ("dome", "groove", "ring"),
 }
 _COLOURS = {  # c1, c2, c3 and the body
     "puck": ((0.72, 0.25, 0.20), (0.80, 0.55, 0.22), (0.22, 0.35, 0.66), (0.62, 0.58, 0.50)),
     "tile": ((0.80, 0.66, 0.22), (0.30, 0.56, 0.34), (0.48, 0.28, 0.56), (0.46, 0.48, 0.51)),
     "cog": ((0.28, 0.54, 0.30), (0.25, 0.50, 0.62), (0.66, 0.30, 0.48), (0.56, 0.50, 0.46)),
     "pebble": ((0.28, 0.30, 0.36), (0.36, 0.48, 0.30), (0.78, 0.45, 0.25), (0.66, 0.60, 0.56)),
+    "knob": ((0.32, 0.07, 0.06), (0.30, 0.17, 0.04), (0.22, 0.32, 0.38), (0.09, 0.19, 0.15)),
 }
 CATEGORIES = {
     name: ObjectRecipe(
@@ -93,6 +107,34 @@ CATEGORIES = {
     )
     for name, given in _BODIES.items()
 }
+
+
+def require_version(version: int) -> int:
+    """The version of the embedded data, if it is one of `VERSIONS`; else `MvadError`."""
+    known = version in VERSIONS
+    require(known, "unknown version of the embedded data", found=version, expected="1 or 2")
+    return version
+
+
+def known_categories(version: int = EMBEDDED_VERSION) -> list[str]:
+    """The categories that a version of the data has. Raises `MvadError` for another version.
+
+    >>> known_categories(1)
+    ['puck', 'tile', 'cog', 'pebble']
+    """
+    require_version(version)
+    return [name for name, recipe in CATEGORIES.items() if recipe.since <= version]
+
+
+def require_category(category: str, version: int = EMBEDDED_VERSION) -> str:
+    """The category, if that version of the data has it; else `MvadError`."""
+    known = known_categories(version)
+    if category in CATEGORIES and category not in known:
+        what, since = f"version {version} of the data has no {category}", CATEGORIES[category].since
+        fix = f"take version {since}"
+        raise MvadError(what, found=category, expected=", ".join(known), fix=fix)
+    return require_known("embedded category", category, known)
+
 
 # %% ../../nbs/data/21_synthetic.ipynb #d3f0bbe4
 _N_ANGLE, _N_PROFILE = 200, 130
@@ -104,9 +146,9 @@ def _make_body(
     """Vertices (metres, standing on z = 0) and triangles of one body."""
     angle = np.linspace(0, 2 * np.pi, _N_ANGLE, endpoint=False)
     s = np.linspace(0, np.pi, _N_PROFILE)[:, None]
-    r = recipe.radius * np.abs(np.sin(s)) ** 0.55 * _outline(recipe, angle, rng)
+    r = recipe.radius * np.abs(np.sin(s)) ** recipe.arch[0] * _outline(recipe, angle, rng)
     x, y = r * np.cos(angle), r * np.sin(angle)
-    profile = np.sign(np.cos(s)) * np.abs(np.cos(s)) ** 0.75
+    profile = np.sign(np.cos(s)) * np.abs(np.cos(s)) ** recipe.arch[1]
     z = recipe.height * (0.5 + 0.5 * profile) * np.ones_like(x)
     wave = np.sin(60 * x + rng.uniform(0, 6)) + np.cos(55 * y + rng.uniform(0, 6))
     z = z * (1 + 0.6 * recipe.rough * wave)
@@ -286,8 +328,18 @@ def make_good_object(recipe: ObjectRecipe, seed: np.random.SeedSequence) -> Synt
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #77535525
-_SQUARELY = 0.4  # the cosine at which a hidden defect's one view sees it, or better
-_LEAST = 1e-3  # the share of that view's pixels that it covers, or more
+@dataclass(frozen=True)
+class _Hiding:
+    """What makes a place good for a `hidden` defect among several views."""
+
+    margin: float  # metres around its centre that no other view sees
+    squarely: float  # the cosine at which its one view sees it, or better
+    least: float  # the share of that view's pixels that it covers, or more
+
+
+_WELL = _Hiding(margin=0.006, squarely=0.4, least=1e-3)
+_BARELY = _Hiding(margin=0.0035, squarely=0.25, least=5e-4)
+_TRIES = {1: (_WELL,), 2: (_WELL,) * 4 + (_BARELY,) * 12}  # on one body, by version
 
 
 def _defect_site(
@@ -295,6 +347,7 @@ def _defect_site(
     defect: str,
     visible: Float[np.ndarray, "v n"] | None,
     rng: np.random.Generator,
+    hiding: _Hiding = _WELL,
 ) -> int | None:
     """The vertex at which a defect is centred, or None where there is no such place."""
     normals, (x, y, z) = _vertex_normals(o.rest, o.triangles), o.rest.T
@@ -305,7 +358,8 @@ def _defect_site(
     elif visible is None:
         possible = (normals[:, 2] > 0.35) & (normals[:, 2] < 0.8)
     else:
-        possible = _seen_once(o, visible > 0) & (visible.max(0) > _SQUARELY)
+        once = _seen_once(o, visible > 0, hiding.margin)
+        possible = once & (visible.max(0) > hiding.squarely)
     spots = np.flatnonzero(possible)
     if not len(spots):
         return None
@@ -314,7 +368,7 @@ def _defect_site(
 
 
 def _seen_once(
-    o: SyntheticObject, visible: Bool[np.ndarray, "v n"], reach: float = 0.006
+    o: SyntheticObject, visible: Bool[np.ndarray, "v n"], reach: float
 ) -> Bool[np.ndarray, " n"]:
     """Vertices that one view sees and whose neighbourhood (`reach` metres) no other view sees."""
     from scipy.spatial import cKDTree
@@ -347,11 +401,13 @@ def add_defect(
     defect: str,
     seed: np.random.SeedSequence,
     visible: Float[np.ndarray, "v n"] | None = None,
+    hiding: _Hiding = _WELL,
 ) -> SyntheticObject | None:
     """The object with one defect (of `DEFECTS`).
 
     Args:
         visible: what `_vertex_visibility` says, for a `hidden` defect among several views.
+        hiding: what a place for it has to give.
 
     Returns:
         None where no spot of the object is seen from exactly one of the views.
@@ -364,7 +420,7 @@ def add_defect(
         k = int(rng.integers(len(o.shapes)))
         paints = [_draw_wrong_paint(p, rng) if j == k else p for j, p in enumerate(o.paints)]
         return replace(o, paints=paints, flaw=(o.inside[:, k] < 1).astype(float))
-    site = _defect_site(o, defect, visible, rng)
+    site = _defect_site(o, defect, visible, rng, hiding)
     if site is None:
         return None
     normals = _vertex_normals(o.rest, o.triangles)
@@ -404,6 +460,8 @@ def _body_texture(
 ) -> Float[np.ndarray, " n"]:
     """What the body's grain adds to its brightness."""
     match kind:
+        case "plain":
+            return 0.01 * _plane_waves(rest, rng, 200, 12)
         case "speckle":
             light = 0.10 * np.maximum(_plane_waves(rest, rng, 900, 24) - 0.9, 0)
             return light - 0.05 * np.maximum(_plane_waves(rest, rng, 700, 24) - 1, 0)
@@ -418,6 +476,10 @@ def _body_texture(
 
 # %% ../../nbs/data/21_synthetic.ipynb #301f168e
 _STAINS = np.array([(0.72, 0.70, 0.18), (0.16, 0.16, 0.14), (0.85, 0.85, 0.84), (0.22, 0.60, 0.64)])
+# below a coat: pale ones, as a highlight is
+_PALE_STAINS = np.array(
+    [(0.39, 0.39, 0.36), (0.36, 0.32, 0.25), (0.30, 0.35, 0.36), (0.34, 0.29, 0.30)]
+)
 AMBIENT = 0.80  # the share of the light that has no direction
 _GLOSS = 0.10
 
@@ -440,6 +502,7 @@ class Appearance:
     yaw: float
     shift: np.ndarray
     grain: int  # seed of the texture
+    lamps: Lamps | None = None  # of a lacquered object, instead of `light`
 
 
 def draw_appearance(o: SyntheticObject) -> Appearance:
@@ -448,16 +511,25 @@ def draw_appearance(o: SyntheticObject) -> Appearance:
     hue = rng.normal(0, 0.02, 3)
     paints = [np.array(o.recipe.paints[p]) + hue + rng.normal(0, 0.025, 3) for p in o.paints]
     light = np.array([0, 0, 1]) + rng.normal(size=3) * (0.5, 0.5, 0.15)
+    coat = o.recipe.lacquer
+    stains = _STAINS if coat is None else _PALE_STAINS
     return Appearance(
         body=np.array(o.recipe.body) + hue,
         paints=np.array(paints),
-        stain=_STAINS[rng.integers(4)],
+        stain=stains[rng.integers(4)],
         bright=1 + 0.05 * rng.normal(),
         light=light / np.linalg.norm(light),
         yaw=rng.uniform(0, 2 * np.pi),
         shift=np.array([*rng.normal(0, 0.003, 2), 0]),
         grain=int(rng.integers(2**31)),
+        lamps=None if coat is None else draw_lamps(_lamp_draws(o), coat),
     )
+
+
+def _lamp_draws(o: SyntheticObject) -> np.random.Generator:
+    """Draws beside those of the look, so that these stay what they are without a coat."""
+    key = (*o.look.spawn_key, 1)
+    return np.random.default_rng(np.random.SeedSequence(o.look.entropy, spawn_key=key))
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #8f06c7f4
@@ -515,17 +587,19 @@ def camera_rig(views: int = 1, size: int = 200) -> list[Camera]:
 
 # %% ../../nbs/data/21_synthetic.ipynb #515f2a3e
 class Scene:
-    """A posed object on a table, ready for rays.
+    """A posed object on a table, ready for rays. `yaw`: another one than the object's own.
 
     >>> hits = Scene(puck).cast(camera_rig(1, 100)[0], 100)
     """
 
-    def __init__(self, o: SyntheticObject):
+    def __init__(self, o: SyntheticObject, yaw: float | None = None):
         o3d = import_open3d()
         self.object, self.look = o, draw_appearance(o)
+        if yaw is not None:
+            self.look = replace(self.look, yaw=yaw)
         c, s = np.cos(self.look.yaw), np.sin(self.look.yaw)
-        turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-        self.vertices = o.vertices @ turn.T + self.look.shift
+        self.turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+        self.vertices = o.vertices @ self.turn.T + self.look.shift
         self.normals = _vertex_normals(self.vertices, o.triangles)
         table = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32) / 2
         halves = np.array([[0, 1, 2], [0, 2, 3]])
@@ -606,21 +680,17 @@ def render_view(
     >>> view = render_view(Scene(puck), camera_rig()[0], 200, np.random.SeedSequence(9))
     """
     hits, rng = scene.cast(camera, size), np.random.default_rng(seed)
-    on, normals, to_eye, look = hits["on"], hits["normals"], -hits["direction"], scene.look
+    on, coat = hits["on"], scene.object.recipe.lacquer
     dark, flaw = np.zeros((2, size, size))
     dark[on] = scene.interpolate(hits, scene.object.dark)
     flaw[on] = scene.interpolate(hits, scene.object.flaw)
-    half = to_eye + look.light
-    half /= np.linalg.norm(half, axis=-1, keepdims=True)
-    gloss = _GLOSS * on * np.maximum((normals * half).sum(-1), 0) ** 60 * (1 - dark)
-    shade = AMBIENT + (1 - AMBIENT) * np.maximum(normals @ look.light, 0)
-    rgb = _colours(scene, hits, dark[on]) * (look.bright * shade)[..., None] + gloss[..., None]
-    rgb = np.clip(rgb + rng.normal(0, _PIXEL_NOISE, rgb.shape), 0, 1)
-    u = rng.random((size, size))
-    lost = u < 0.003
-    lost |= ((normals * to_eye).sum(-1) < 0.25) & (u < 0.5)  # a grazing ray
-    lost |= (gloss > 0.085) & (u < 0.4)  # a highlight
-    lost |= (dark > 0.95) & (u < 0.3)  # a pit
+    light = _matt_light if coat is None else _glossy_light
+    radiance, chance = light(scene, hits, dark)
+    rgb = np.clip(radiance + rng.normal(0, _PIXEL_NOISE, radiance.shape), 0, 1)
+    if coat is None:
+        lost = rng.random((size, size)) < chance
+    else:
+        lost = patchy(rng.normal(size=(size, size))) < chance
     return View(
         rgb.transpose(2, 0, 1),
         valid=hits["hit"] & ~lost & (on | background),
@@ -629,6 +699,45 @@ def render_view(
         name=name,
         **_measure(hits, camera, rng),
     )
+
+
+# %% ../../nbs/data/21_synthetic.ipynb #44ae1af1
+def _matt_light(
+    scene: Scene, hits: dict, dark: Float[np.ndarray, "H W"]
+) -> tuple[Float[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]]:
+    """Radiance, and the chance of lost depth, of a matt object and its table."""
+    on, normals, to_eye, look = hits["on"], hits["normals"], -hits["direction"], scene.look
+    half = to_eye + look.light
+    half /= np.linalg.norm(half, axis=-1, keepdims=True)
+    gloss = _GLOSS * on * np.maximum((normals * half).sum(-1), 0) ** 60 * (1 - dark)
+    shade = AMBIENT + (1 - AMBIENT) * np.maximum(normals @ look.light, 0)
+    radiance = _colours(scene, hits, dark[on]) * (look.bright * shade)[..., None] + gloss[..., None]
+    chance = np.full(on.shape, 0.003)
+    chance[dark > 0.95] = 0.3  # a pit
+    chance[gloss > 0.085] = 0.4  # a highlight
+    chance[(normals * to_eye).sum(-1) < 0.25] = 0.5  # a grazing ray
+    return radiance, chance
+
+
+def _glossy_light(
+    scene: Scene, hits: dict, dark: Float[np.ndarray, "H W"]
+) -> tuple[Float[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]]:
+    """Radiance, and the chance of lost depth, of a lacquered object and its matt table."""
+    on, look, coat = hits["on"], scene.look, scene.object.recipe.lacquer
+    to_eye, lamps = -hits["direction"], look.lamps
+    colours = _colours(scene, hits, dark[on]) * look.bright
+    facing = np.maximum(hits["normals"] @ lamps.towards.T, 0) @ lamps.strength
+    radiance = colours * (lamps.ambient + facing)[..., None]
+    rest = scene.interpolate(hits, scene.object.rest)
+    turned = hits["normals"][on] @ scene.turn  # into the frame of the object
+    normals = rippled_normals(rest, turned, coat, lamps.waves) @ scene.turn.T
+    radiance[on] = lacquered_radiance(
+        colours[on], normals, to_eye[on], lamps=lamps, coat=coat, whole=1 - dark[on]
+    )
+    chance = np.full(on.shape, 0.003)
+    n_v = (hits["normals"] * to_eye).sum(-1)
+    chance[on] = chance_of_loss(radiance[on], n_v[on], dark[on])
+    return radiance, chance
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #7ab3cc66
@@ -669,6 +778,58 @@ def object_seed(*words) -> np.random.SeedSequence:
     return np.random.SeedSequence([SERIES] + numbers)
 
 
+def _flaw_shares(scene: Scene, cameras: list[Camera], size: int) -> Float[np.ndarray, " v"]:
+    """The share of each view's pixels that show the flaw."""
+    shares = []
+    for camera in cameras:
+        hits = scene.cast(camera, size)
+        shares.append((scene.interpolate(hits, scene.object.flaw) > 0.5).sum() / size**2)
+    return np.array(shares)
+
+
+def _stage_hidden(words: tuple, cameras: list[Camera], size: int, version: int):
+    """A scene whose defect exactly one of several cameras sees, and the seed of its sensor.
+
+    Places are tried on one body after another, good ones first. The yaw is that of the first body
+    and stays, but in version 1: there it was drawn with each body.
+    """
+    tries, known, hopeless = _TRIES[version], {}, set()
+    yaw = None
+    for attempt in range(200):
+        body, hiding = attempt // len(tries), tries[attempt % len(tries)]
+        if (body, hiding) in hopeless:
+            continue
+        o = make_good_object(CATEGORIES[words[0]], object_seed(*words, 0, body))
+        if version > 1 and yaw is None:
+            yaw = draw_appearance(o).yaw
+        if body not in known:
+            known = {body: _vertex_visibility(Scene(o, yaw), cameras)}
+        o = add_defect(o, "hidden", object_seed(*words, 1, attempt), known[body], hiding)
+        if o is None:
+            hopeless.add((body, hiding))
+            continue
+        scene = Scene(o, yaw)
+        shares = _flaw_shares(scene, cameras, size)
+        if (shares > 0).sum() == 1 and shares.max() >= hiding.least:
+            return scene, object_seed(*words, 2, attempt)
+    problem, found = "no object has a spot that exactly one view sees", f"{len(cameras)} views"
+    raise MvadError(problem, found=f"{found}, 200 places tried", fix="use fewer views")
+
+
+def _stage_object(
+    words: tuple, cameras: list[Camera], size: int, version: int
+) -> tuple[Scene, np.random.SeedSequence]:
+    """The scene that (category, split, defect, index) name, and the seed of its sensor."""
+    category, _, defect, _ = words
+    if defect == "hidden" and len(cameras) > 1:
+        return _stage_hidden(words, cameras, size, version)
+    o = make_good_object(CATEGORIES[category], object_seed(*words, 0, 0))
+    if defect != "good":
+        o = add_defect(o, defect, object_seed(*words, 1, 0))
+    return Scene(o), object_seed(*words, 2, 0)
+
+
+# %% ../../nbs/data/21_synthetic.ipynb #3a21fa6f
 def make_sample(
     category: str,
     split: str,
@@ -678,39 +839,31 @@ def make_sample(
     views: int = 1,
     size: int = 200,
     background: bool = True,
+    version: int = EMBEDDED_VERSION,
 ) -> Sample:
     """Object number `index` of that category, split and defect, seen by `camera_rig(views, size)`.
 
     Not every object has a spot that exactly one of several cameras sees, and sees well; a `hidden`
-    defect takes the first object of its number's series that has one.
+    defect takes the first one of its number's series.
 
     Args:
         defect: "good" or one of `DEFECTS`.
         background: keep the table's points.
+        version: of the data, one of `VERSIONS`.
 
     >>> bool(make_sample("puck", "dev", "dent", 0, size=100).view.gt.any())
     True
     """
-    cameras, alone = camera_rig(views, size), defect == "hidden" and views > 1
-    for attempt in range(200):
-        shape, flaw, sensor = (
-            object_seed(category, split, defect, index, k, attempt) for k in range(3)
-        )
-        o = make_good_object(CATEGORIES[category], shape)
-        if defect != "good":
-            visible = _vertex_visibility(Scene(o), cameras) if alone else None
-            o = add_defect(o, defect, flaw, visible)
-        if o is None:
-            continue
-        scene, shots = Scene(o), zip(cameras, sensor.spawn(views))
-        seen = tuple(
-            render_view(scene, camera, size, seed, background, f"C{i + 1}")
-            for i, (camera, seed) in enumerate(shots)
-        )
-        if not alone or [v.gt.mean() >= _LEAST for v in seen if v.gt.any()] == [True]:
-            return Sample(f"{category}/{split}/{defect}/{index:03d}", category, split, defect, seen)
-    problem = "no object has a spot that exactly one view sees"
-    raise MvadError(problem, found=f"{views} views, 200 objects tried", fix="use fewer views")
+    require_category(category, version)
+    words = category, split, defect, index
+    cameras = camera_rig(views, size)
+    scene, sensor = _stage_object(words, cameras, size, version)
+    seen = [
+        render_view(scene, camera, size, seed, background, f"C{i}")
+        for i, (camera, seed) in enumerate(zip(cameras, sensor.spawn(views)), 1)
+    ]
+    id = f"{category}/{split}/{defect}/{index:03d}"
+    return Sample(id, category, split, defect, tuple(seen))
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #e16e9778
@@ -732,19 +885,29 @@ class SplitSizes:
 
 SIZES = {
     "smoke": SplitSizes(train=6, validation=2, dev=(2, 1), test=(3, 1), pixels=100),
-    "laptop": SplitSizes(train=60, validation=10, dev=(12, 3), test=(30, 12), pixels=200),
+    "laptop": SplitSizes(train=60, validation=10, dev=(12, 3), test=(60, 12), pixels=200),
 }
 
 
-def split_contents(split: str, size: str) -> list[tuple[str, int]]:
+def split_sizes(size: str, version: int = EMBEDDED_VERSION) -> SplitSizes:
+    """The sizes of a version's splits; version 1 tests half as many good objects at laptop scale.
+
+    >>> split_sizes("laptop", 1).test
+    (30, 12)
+    """
+    sizes = SIZES[require_known("size of the synthetic data", size, SIZES)]
+    halved = (size, require_version(version)) == ("laptop", 1)
+    return replace(sizes, test=(30, 12)) if halved else sizes
+
+
+def split_contents(split: str, size: str, version: int = EMBEDDED_VERSION) -> list[tuple[str, int]]:
     """(defect, index) of every object of a split.
 
     >>> len(split_contents("train", "laptop"))
     60
     """
     require_known("split", split, _SPLITS)
-    require_known("size of the synthetic data", size, SIZES)
-    n = getattr(SIZES[size], split)
+    n = getattr(split_sizes(size, version), split)
     good, each = n if isinstance(n, tuple) else (n, 0)
     return [("good", i) for i in range(good)] + [(d, i) for d in DEFECTS for i in range(each)]
 
@@ -757,6 +920,7 @@ class Synthetic(Dataset):
         root: not used; there are no files.
         size: "smoke" or "laptop".
         background: keep the table's points too.
+        version: of the data, one of `VERSIONS`.
 
     >>> Synthetic(None, "cog", "test")[0].defect
     'good'
@@ -772,12 +936,14 @@ class Synthetic(Dataset):
         size: str = "laptop",
         views: int = 1,
         background: bool = False,
+        version: int = EMBEDDED_VERSION,
     ):
-        require_known("synthetic category", category, CATEGORIES)
+        require_category(category, version)
         self.size, self.views, self.background = size, views, background
+        self.version_of_data = version
         records = [
             Record(f"{category}/{split}/{d}/{i:03d}", category, split, d, info={"index": i})
-            for d, i in split_contents(split, size)
+            for d, i in split_contents(split, size, version)
         ]
         super().__init__(None, category, split, records)
 
@@ -791,16 +957,18 @@ class Synthetic(Dataset):
             views=self.views,
             size=SIZES[self.size].pixels,
             background=self.background,
+            version=self.version_of_data,
         )
 
     def content(self, record: Record, masks: bool = True) -> str:
         """What stands for an object's content: all that it follows from."""
-        return f"{VERSION} {record.id} {self.views} {self.size} {self.background}"
+        version = VERSIONS[self.version_of_data]
+        return f"{version} {record.id} {self.views} {self.size} {self.background}"
 
     @classmethod
     def categories(cls, root=None) -> list[str]:
         """The names of all categories."""
-        return list(CATEGORIES)
+        return known_categories(max(VERSIONS))
 
 
 # %% ../../nbs/data/21_synthetic.ipynb #ffc9534a

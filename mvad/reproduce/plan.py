@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from ..core.files import WriteError, locked, write_text
-from ..core.registry import method_entries, method_entry
+from ..core.registry import EMBEDDED_VERSION, method_entries, method_entry
 from ..core.sample import MvadError, did_you_mean
 from .needs import hopeless_runs, missing_for, require_data
 from .specs import SPECS, TableSpec
@@ -35,13 +35,13 @@ __all__ = [
 
 
 # %% ../../nbs/reproduce/51_plan.ipynb #179fe19d
-def _categories(dataset: str, root: str, wanted: Sequence[str]) -> list[str]:
+def _categories(dataset: str, root: str, wanted: Sequence[str], version: int) -> list[str]:
     """The wanted categories (checked), or all under a root, or the first embedded ones."""
     from mvad.data.base import did_you_mean, list_categories
     from mvad.data.embedded import embedded_categories
 
     if not root:
-        return embedded_categories(wanted)
+        return embedded_categories(wanted, version)
     there = list_categories(dataset, root)
     for c in wanted:
         if c not in there:
@@ -69,7 +69,8 @@ def _runs_of(spec: TableSpec, dataset: str, categories, seeds, named: bool, **ho
     dtd, variants = how.pop("dtd"), how.pop("variants")
     for method, variant in _chosen(spec, spec.runs("" if named else dataset), variants):
         textures = dtd if method in paint else ""
-        for category in _categories(dataset, how["root"], categories):
+        version = how.get("data_version", EMBEDDED_VERSION)
+        for category in _categories(dataset, how["root"], categories, version):
             for seed in dict.fromkeys(seeds):
                 yield Run(method, variant, dataset, category, seed, dtd=textures, **how)
 
@@ -137,7 +138,8 @@ def plan(
         categories: by default all under the root, or two embedded ones.
         threads: that each run computes with; by default as its scale says.
         variants: only these of the tables, by their own names or those of their rows.
-        options: of each run: `epochs`, `precision`, `compiled`, `cudnn_benchmark`.
+        options: of each run: `epochs`, `precision`, `compiled`, `cudnn_benchmark`, and the
+            `data_version` of embedded objects.
 
     Example: `plan([SPECS["cfm/6"]], Path("out"), scale="smoke", seeds=(0, 1))`
     """
@@ -263,7 +265,9 @@ def _make_data(runs: Sequence[Run], progress: bool) -> None:
     embedded = [r for r in runs if not r.root]
     for dataset in sorted({r.dataset for r in embedded}):
         categories = sorted({r.category for r in embedded if r.dataset == dataset})
-        embedded_root(dataset, categories, embedded[0].scale, progress=progress)
+        first = embedded[0]  # all are of one scale and one version of the data
+        how = dict(version=first.data_version, progress=progress)
+        embedded_root(dataset, categories, first.scale, **how)
 
 
 # %% ../../nbs/reproduce/51_plan.ipynb #df79bf29

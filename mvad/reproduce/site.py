@@ -24,7 +24,7 @@ from .specs import Row, TableSpec
 from .tables import defect_matrix, matrix_metric, table, value_of
 from .verdicts import SHOWS, Verdict, judge
 from ..runs.examples import EXAMPLES, Example, load_examples
-from ..runs.run import LOG, NOTEBOOK, Outcome
+from ..runs.run import LOG, NOTEBOOK, Outcome, Run
 
 # %% auto #0
 __all__ = ["Site", "tracer", "write_site"]
@@ -467,12 +467,17 @@ def _counted(values: Iterable[str], code: bool = False) -> list[Fact]:
     return facts
 
 
+def _data_of(run: Run) -> str:
+    """Whose objects a run is on, in words."""
+    return run.root or f"the embedded synthetic objects (version {run.data_version})"
+
+
 def _shared_facts(site: Site) -> list[tuple[str, list[Fact]]]:
     """What all runs share and where they differ: protocol, data, device, versions, weights."""
     runs, records = [o.run for o in site.r.every], site.records(site.r.every)
     names = ("protocol", "scale", "seed", "dataset", "category")
     facts = [(k, _counted(str(getattr(run, k)) for run in runs)) for k in names]
-    facts.append(("data", _counted(run.root or "the embedded synthetic objects" for run in runs)))
+    facts.append(("data", _counted(map(_data_of, runs))))
     facts.append(("device", _counted(map(_device, records))))
     facts.append(("versions", _counted(map(_versions, records))))
     weights = [f"{k} {v}" for record in records for k, v in record["encoders"].items()]
@@ -506,8 +511,9 @@ def _about(site: Site, judged: dict[str, list[Verdict]]) -> str:
     if not site.r.every:
         return "no runs"
     run, every = site.r.every[0].run, [v for some in judged.values() for v in some]
-    data = run.root or "the embedded synthetic objects"
-    about = f"{len(site.r.every)} runs on {data}, protocol {run.protocol}, scale {run.scale}"
+    about = (
+        f"{len(site.r.every)} runs on {_data_of(run)}, protocol {run.protocol}, scale {run.scale}"
+    )
     shown = sum(v.verdict == SHOWS for v in every)
     return f"{about}; {shown} of {len(every)} claims show" if every else about
 

@@ -186,7 +186,7 @@ def shared_options(records: Sequence[dict]) -> tuple[str, ...]:
     found = {option_words(r["run"]) for r in records}
     if len(found) > 1:
         told = " and ".join(sorted(", ".join(words) or "as usual" for words in found))
-        what = "records of different epochs or precisions cannot share a table"
+        what = "records of different epochs, precisions or data cannot share a table"
         raise MvadError(what, found=told, expected="one; choose first")
     return next(iter(found), ())
 
@@ -279,11 +279,17 @@ def _names(datasets: Iterable[str]) -> str:
     return " and ".join(dataset_title(d) for d in datasets)
 
 
+def _versions_note(records: Sequence[dict]) -> str:
+    """ "version 1", of the embedded data; records of before do not name it and are of that."""
+    found = sorted({r["run"].get("data_version", 1) for r in records})
+    return " and ".join(f"version {v}" for v in found)
+
+
 def _data_note(spec: TableSpec, records: Sequence[dict]) -> list[str]:
     used = sorted({r["run"]["dataset"] for r in records})
     theirs, ours = _names(spec.datasets), _names([d for d in spec.datasets if d in used] or used)
     if shared_setting(records, "data") == "embedded":
-        ours = "the embedded synthetic objects"
+        ours = f"the embedded synthetic objects ({_versions_note(records)})"
     if not records or ours == theirs:
         return []
     origin = f"the paper's numbers are from {theirs}, ours from {ours}"

@@ -425,7 +425,8 @@ def _parameters_of_run(run: Run, out: Path, device: str, table: str) -> dict:
     told = {name: getattr(run, name) for name in names}
     told |= dict(table=table, device=device, out=str(out))
     usual = Run(run.method, run.variant, run.dataset, run.category)
-    for name in ("dtd", "epochs", "precision", "compiled", "cudnn_benchmark"):
+    options = ("epochs", "precision", "compiled", "cudnn_benchmark", "data_version")
+    for name in ("dtd", *options):
         if getattr(run, name) != getattr(usual, name):
             told[name] = getattr(run, name)
     return told

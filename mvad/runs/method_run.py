@@ -182,7 +182,8 @@ def _folder(run: RunSettings, entry: MethodEntry, splits) -> Path | None:
     """The folder of the run's data, the embedded objects made if need be."""
     if run.root:
         return Path(run.root)
-    root = embedded_root(run.dataset, [run.category or entry.category], run.scale, splits=splits)
+    how = dict(splits=splits, version=run.data_version)
+    root = embedded_root(run.dataset, [run.category or entry.category], run.scale, **how)
     raw = entry.scans == "with table" and run.dataset == "mvtec3d"
     return root.parent / "raw" if raw else root
 
@@ -190,6 +191,7 @@ def _folder(run: RunSettings, entry: MethodEntry, splits) -> Path | None:
 def _synthetic_options(run: RunSettings, entry: MethodEntry) -> dict:
     """How the embedded objects are made in memory for a method."""
     options = {"size": "smoke" if run.scale == "smoke" else "laptop"}
+    options["version"] = run.data_version
     if entry.scans in ("with table", "rendered"):
         options["background"] = True
     if entry.scans == "rendered":

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
+from ..core.registry import EMBEDDED_VERSION
 from ..core.sample import MvadError, require, require_known
 
 # %% auto #0
@@ -132,6 +133,7 @@ class Run:
     precision: str = "fp32"  # or tf32, bf16
     compiled: bool = False  # networks go through torch.compile
     cudnn_benchmark: bool = False
+    data_version: int = EMBEDDED_VERSION  # of the embedded objects
 
     def __post_init__(self):
         from mvad.core.computing import PRECISIONS
@@ -148,13 +150,14 @@ class Run:
     def settings(self) -> dict:
         """What the record says under "run": where data and textures lie is no part of it."""
         told = asdict(self) | {"data": self.data}
-        return {k: v for k, v in told.items() if k not in ("root", "dtd", "threads")}
+        unsaid = ("root", "dtd", "threads", *(("data_version",) if self.root else ()))
+        return {k: v for k, v in told.items() if k not in unsaid}
 
     def options(self) -> tuple[str, ...]:
         """What it computes in another way than usual, in words."""
         from mvad.core.evaluate import option_words
 
-        return option_words(asdict(self))
+        return option_words(self.settings())
 
     def __str__(self) -> str:
         named = f"{self.method} {self.variant}", self.category, f"seed {self.seed}"
@@ -273,7 +276,7 @@ def fingerprint(root: str | Path, category: str) -> str:
 
 def run_data_hash(run: Run) -> str:
     """What stands for the data in an address: the generator and its code, or a fingerprint."""
-    from mvad.data import synthetic
+    from mvad.data import lacquer, synthetic
     from mvad.data.base import dataset_class
     from mvad.data.embedded import embedded_size
 
@@ -284,9 +287,10 @@ def run_data_hash(run: Run) -> str:
     if run.root:
         find_root = getattr(dataset_class(run.dataset), "find_root", Path)
         return fingerprint(find_root(run.root), run.category)
-    code = plain_code(Path(synthetic.__file__).read_text())
+    code = "".join(plain_code(Path(m.__file__).read_text()) for m in (synthetic, lacquer))
     generator = hashlib.sha256(code.encode()).hexdigest()
-    return f"synthetic {synthetic.VERSION} {embedded_size(run.scale)} {generator}"
+    version = synthetic.VERSIONS[run.data_version]
+    return f"synthetic {version} {embedded_size(run.scale)} {generator}"
 
 
 def address(run: Run, code: str, data: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.computing import Computing
 from ..core.detector import Detector
-from ..core.registry import detector_class, method_entry
+from ..core.registry import EMBEDDED_VERSION, detector_class, method_entry
 from ..core.training import checkpoint_header
 from ..data.base import Dataset, load_dataset
 
@@ -101,6 +101,7 @@ def load_data(
     *,
     root: str | Path | None = None,
     size: str = "laptop",
+    version: int = EMBEDDED_VERSION,
     **options,
 ) -> Dataset:
     """One category and split of a data set, a lazy sequence of samples.
@@ -109,6 +110,7 @@ def load_data(
         name: of the data set, one of `list_datasets()`.
         root: its folder; None for the embedded objects.
         size: of the embedded objects, "smoke" or "laptop".
+        version: of the embedded objects, 1 or 2.
         options: of the data set's loader, such as `views` of "synthetic".
 
     Raises:
@@ -121,7 +123,8 @@ def load_data(
     from mvad.data.embedded import embedded_root
 
     if name == "synthetic":
-        return load_dataset(name, None, category, split, size=size, **options)
+        options |= {"size": size, "version": version}
+        return load_dataset(name, None, category, split, **options)
     if root is None:
-        root = embedded_root(name, [category], size, splits=(split,))
+        root = embedded_root(name, [category], size, splits=(split,), version=version)
     return load_dataset(name, root, category, split, **options)

@@ -120,7 +120,7 @@ def highlight(
     """What points mirror of a lamp of strength 1; white paint that faces it gives 1.
 
     >>> up = np.array([[0, 0, 1.0]])
-    >>> float(highlight(up, up, up[0], 0.1, 0.05)[0])
+    >>> round(float(highlight(up, up, up[0], 0.1, 0.05)[0]), 2)
     1.25
     """
     half = to_eye + towards

@@ -6702,6 +6702,10 @@ d = {
                 "encoders/pyramid.html#place_for_levels",
                 "mvad/encoders/pyramid.py",
             ),
+            "mvad.encoders.pyramid.send_together": (
+                "encoders/pyramid.html#send_together",
+                "mvad/encoders/pyramid.py",
+            ),
         },
         "mvad.encoders.relief": {
             "mvad.encoders.relief._blur": ("encoders/relief.html#_blur", "mvad/encoders/relief.py"),
@@ -7588,6 +7592,7 @@ d = {
                 "mvad/papers/idif.py",
             ),
             "mvad.papers.idif._bottleneck": ("papers/idif.html#_bottleneck", "mvad/papers/idif.py"),
+            "mvad.papers.idif._centred": ("papers/idif.html#_centred", "mvad/papers/idif.py"),
             "mvad.papers.idif._draw_streams": (
                 "papers/idif.html#_draw_streams",
                 "mvad/papers/idif.py",
@@ -7604,6 +7609,7 @@ d = {
                 "papers/idif.html#_predict_streams",
                 "mvad/papers/idif.py",
             ),
+            "mvad.papers.idif._preference": ("papers/idif.html#_preference", "mvad/papers/idif.py"),
             "mvad.papers.idif._rendered_turn": (
                 "papers/idif.html#_rendered_turn",
                 "mvad/papers/idif.py",

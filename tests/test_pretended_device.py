@@ -29,17 +29,17 @@ STEPS = {  # a step learns from two samples, MODMAP's from one object
     "cfm": [(0, 0, 1)],
     "mafr": [(1, 0, 1)],
     "crd": [(1, 0, 1), (1, 0, 1)],  # a student after the other
-    "idif": [(8, 0, 5), (2, 0, 3)],
+    "idif": [(2, 0, 1), (1, 0, 1)],
     "modmap": [(1, 0, 1)],
     "memory_bank": [],
     "reverse_distillation": [(1, 0, 1)],
-    "destseg": [(5, 0, 1), (4, 0, 1)],
+    "destseg": [(2, 0, 1), (2, 0, 1)],
 }
 PREDICTIONS = {
     "cfm": (10, 1, 5),
     "mafr": (8, 1, 3),
     "crd": (1, 2, 3),
-    "idif": (8, 1, 9),
+    "idif": (1, 1, 2),
     "modmap": (10, 1, 3),
     "memory_bank": (6, 1, 8),
     "reverse_distillation": (1, 1, 2),

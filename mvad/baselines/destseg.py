@@ -25,6 +25,7 @@ from ..core.training import TrainingFile, seeded, tensors_of, train
 from ..encoders.channels import PyramidScale
 from ..encoders.features import Folder
 from ..encoders.pyramid import Levels, Teacher, cached_levels, image_stock, pick
+from ..encoders.pyramid import send_together
 
 # %% auto #0
 __all__ = [
@@ -487,7 +488,7 @@ def paint_defects(
     draw = getattr(textures, "pixels", textures)
     drawn = np.stack([draw(rng, size) for rng in generators])
     arrays = np.stack(masks), np.stack(opacities), drawn
-    M, beta, A = (torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+    M, beta, A = send_together(arrays, device)
     if device.type != "cpu":
         return _lay_on(images, M, beta, A), M
     one_by_one = zip(*(part.split(1) for part in (images, M, beta, A)))  # each fits into the cache
@@ -684,10 +685,11 @@ def _train_student(d: TeacherStudent, images: Sequence[np.ndarray], **options) -
     stock = image_stock(images, d.device)
 
     def step(batch):
-        x = pick(stock, batch, d.device)[0]
+        rows = torch.as_tensor(batch).to(stock[0].device, non_blocking=True)  # once for both
+        x = pick(stock, rows, d.device)[0]
         if s.denoise:
             x = paint_defects(x, d.textures, s)[0]
-        target = pick(clean, batch, d.device)
+        target = pick(clean, rows, d.device)
         return distillation_loss(target, d.student(x, [t.shape[2:] for t in target]))
 
     how = dict(momentum=s.momentum, weight_decay=s.weight_decay)

@@ -27,6 +27,7 @@ __all__ = [
     "Teacher",
     "place_for_levels",
     "pick",
+    "send_together",
     "image_stock",
     "cached_levels",
     "LevelFeed",
@@ -177,6 +178,24 @@ def pick(levels: Levels, rows, device: str | torch.device = "cpu") -> Levels:
     rows, device = torch.as_tensor(rows), torch.device(device)
     rows = rows.to(levels[0].device, non_blocking=True)
     return tuple(_rows_of(level, rows, device) for level in levels)
+
+
+def send_together(arrays: Sequence[np.ndarray], device: str | torch.device) -> list[Tensor]:
+    """Arrays as tensors on `device`; to a GPU in a single copy, while the host goes on.
+
+    >>> masks, shares = np.zeros((2, 8, 8), bool), np.ones(2, np.float32)
+    >>> [t.dtype for t in send_together([masks, shares], "cpu")]
+    [torch.bool, torch.float32]
+    """
+    parts, device = [torch.from_numpy(array) for array in arrays], torch.device(device)
+    if device.type == "cpu":
+        return parts
+    room = [-(-part.nbytes // 8) * 8 for part in parts]  # each begins where any type may begin
+    packed = _pinned((sum(room),), torch.uint8)
+    for place, part in zip(packed.split(room), parts):
+        place[: part.nbytes].copy_(part.reshape(-1).view(torch.uint8))
+    there = packed.to(device, non_blocking=True).split(room)
+    return [t[: p.nbytes].view(p.dtype).reshape(p.shape) for t, p in zip(there, parts)]
 
 
 # %% ../../nbs/encoders/14_pyramid.ipynb #178dfedc

@@ -288,7 +288,7 @@ class FusionBlock(nn.Module):
 
 
 # %% ../../nbs/papers/43_idif.ipynb #4813d643
-def sine_positions(h: int, w: int, c: int) -> Float[Tensor, "h*w c"]:
+def sine_positions(h: int, w: int, c: int, device="cpu") -> Float[Tensor, "h*w c"]:
     """2D sine-cosine positions: half of the channels for the row, half for the column.
 
     Wavelengths go from 2 pi to 20 000 pi. `MvadError` unless `c` divides by four.
@@ -298,17 +298,18 @@ def sine_positions(h: int, w: int, c: int) -> Float[Tensor, "h*w c"]:
     """
     if c % 4:
         raise MvadError("positions need channels in fours", found=c)
-    omega = 10_000 ** (-torch.arange(c // 4) / (c // 4))
-    row, column = (torch.arange(n)[:, None] * omega for n in (h, w))
+    omega = 10_000 ** (-torch.arange(c // 4, device=device) / (c // 4))
+    row, column = (torch.arange(n, device=device)[:, None] * omega for n in (h, w))
     row, column = (torch.cat([a.sin(), a.cos()], 1) for a in (row, column))
     both = [row[:, None].expand(-1, w, -1), column[None].expand(h, -1, -1)]
     return torch.cat(both, 2).flatten(0, 1)
 
 
+# %% ../../nbs/papers/43_idif.ipynb #3184d6dc
 class ImplicitVoxel(nn.Module):
     """The learned prototype P_0 (grid^3 cells) and the blocks that fill it (IDIF Eq. 7).
 
-    `key_pos`: tokens are told their view and place (A12).
+    `key_pos`: tokens are told their view and place (A12). `norm`: a last norm of the cells (A11).
 
     >>> voxel = ImplicitVoxel(16, views=5, grid=3, n_blocks=1)
     >>> voxel(torch.rand(2, 5, 16, 4, 4), range(5)).shape
@@ -316,7 +317,15 @@ class ImplicitVoxel(nn.Module):
     """
 
     def __init__(
-        self, c: int, views: int, *, grid: int = 8, n_blocks: int = 2, heads: int = 8, key_pos=True
+        self,
+        c: int,
+        views: int,
+        *,
+        grid: int = 8,
+        n_blocks: int = 2,
+        heads: int = 8,
+        key_pos: bool = True,
+        norm: bool = False,
     ):
         super().__init__()
         self.grid = grid
@@ -325,6 +334,7 @@ class ImplicitVoxel(nn.Module):
         self.view = nn.Parameter(0.02 * torch.randn(views, c))
         self.norm = nn.LayerNorm(c)
         self.blocks = nn.ModuleList(FusionBlock(c, heads) for _ in range(n_blocks))
+        self.last = nn.LayerNorm(c) if norm else nn.Identity()
 
     def tokens(
         self, f_s: Float[Tensor, "B v c h w"], views: Sequence[int]
@@ -333,7 +343,8 @@ class ImplicitVoxel(nn.Module):
         t = f_s.flatten(3).transpose(2, 3)
         if self.key_pos:
             c, h, w = f_s.shape[2:]
-            t = t + self.view[list(views)][:, None] + sine_positions(h, w, c).to(t)
+            which = torch.stack([self.view[k] for k in views])
+            t = t + which[:, None] + sine_positions(h, w, c, t.device)
         return self.norm(t.flatten(1, 2))
 
     def forward(
@@ -351,7 +362,7 @@ class ImplicitVoxel(nn.Module):
         P = self.P0[None]  # one for all samples: what comes before the first CA is done once
         for block in self.blocks:
             P = block(P, tokens, attend, bias)
-        return P.transpose(1, 2).unflatten(2, (self.grid,) * 3)
+        return self.last(P).transpose(1, 2).unflatten(2, (self.grid,) * 3)
 
 
 # %% ../../nbs/papers/43_idif.ipynb #2c4ec96a
@@ -507,8 +518,8 @@ class ViewSTN(nn.Module):
     def theta(self, views: Sequence[int]) -> Float[Tensor, "v 3 4"]:
         """The matrices that `resample_volume` takes."""
         if self.affine is None:
-            return F.pad(euler_to_matrix(self.angles[list(views)]), (0, 1))
-        return self.affine[list(views)]
+            return F.pad(euler_to_matrix(torch.stack([self.angles[k] for k in views])), (0, 1))
+        return torch.stack([self.affine[k] for k in views])
 
     def flatten_depth(self, volume: Float[Tensor, "B c d h w"]) -> Float[Tensor, "B k h w"]:
         """Without the axis of depth: k is c d or c channels."""
@@ -559,6 +570,9 @@ class IDIFNetSettings:
     grid: int = 8  # A10
     n_blocks: int = 2  # A11
     attention_heads: int = 8  # A11
+    voxel_norm: bool = False  # A11: a norm behind the last block
+    voxel_residual: bool = False  # ours: f_s is added to f_p, as 3D convolutions add to f_E
+    feature_norm: bool = False  # ours: f_E of every place at mean 0 and deviation 1
     key_pos: bool = True  # A12
     near: float = 0.0  # A12: the reach of `proximity_bias` in tokens; 0: no preference
     stn: Literal["euler", "affine"] = "euler"  # A13
@@ -654,7 +668,17 @@ def _bottleneck(s: IDIFNetSettings, c: int) -> ConsistencyBottleneck:
 def _voxel(s: IDIFNetSettings, c: int) -> ImplicitVoxel:
     """The implicit voxel of the settings."""
     options = dict(grid=s.grid, n_blocks=s.n_blocks, heads=s.attention_heads, key_pos=s.key_pos)
-    return ImplicitVoxel(c, s.streams, **options)
+    return ImplicitVoxel(c, s.streams, norm=s.voxel_norm, **options)
+
+
+def _preference(s: IDIFNetSettings, stn: ViewSTN, views, size) -> Float[Tensor, "m n"] | None:
+    """The bias with which cells prefer what hangs before them; None where they do not."""
+    return proximity_bias(stn.theta(views).detach(), s.grid, size, s.near) if s.near else None
+
+
+def _centred(f: Float[Tensor, "B v c h w"]) -> Float[Tensor, "B v c h w"]:
+    """The features of every place at mean 0 and deviation 1 over their channels."""
+    return F.layer_norm(f.movedim(2, 4), f.shape[2:3]).movedim(4, 2)
 
 
 # %% ../../nbs/papers/43_idif.ipynb #aa3cbde6
@@ -675,7 +699,7 @@ class IDIFNet(nn.Module):
         super().__init__()
         widths = stage_widths(s.width)
         c = widths[s.fusion_stage - 1]
-        self.near = s.near
+        self.s = s
         self.F_E = StudentEncoder(widths[: s.fusion_stage])
         self.CB = _bottleneck(s, c) if s.consistency else None
         self.IVC = None
@@ -694,6 +718,7 @@ class IDIFNet(nn.Module):
     ) -> Float[Tensor, "B v c h w"]:
         """f_E; zeros where a view is not kept."""
         f = self.F_E(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        f = _centred(f) if self.s.feature_norm else f
         return f if keep is None else torch.where(keep[:, :, None, None, None], f, 0)
 
     def fuse(self, f: Float[Tensor, "B v c h w"], views: Sequence[int], keep=None) -> FusedFeatures:
@@ -704,12 +729,12 @@ class IDIFNet(nn.Module):
         f_s = f - f_c[:, None]
         if not self.IVC:
             return FusedFeatures(f_c, f_s, None, self.mix(f_s), l_ib)
-        bias = None
         size = f.shape[3:]
-        if self.near:
-            bias = proximity_bias(self.STN.theta(views).detach(), self.IVC.grid, size, self.near)
-        voxel = self.IVC(f_s, views, keep, bias)
-        return FusedFeatures(f_c, f_s, voxel, self.STN(voxel, views, size), l_ib)
+        voxel = self.IVC(f_s, views, keep, _preference(self.s, self.STN, views, size))
+        f_p = self.STN(voxel, views, size)
+        if self.s.voxel_residual:
+            f_p = f_p + f_s
+        return FusedFeatures(f_c, f_s, voxel, f_p, l_ib)
 
     def decode(self, fused: FusedFeatures, views: Sequence[int], sizes) -> tuple[Tensor, ...]:
         """Eq. 9: the teacher's levels, (B, v, c, h, w) each, `sizes` their (h, w)."""
@@ -827,7 +852,8 @@ def _train_student(d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options) -
 
     def step(batch):
         views, keep = _draw_streams(s, len(batch))
-        rows = [i * V + v for i in batch for v in views]
+        rows = torch.tensor([i * V + v for i in batch for v in views])
+        rows = rows.to(stock[0].device, non_blocking=True)  # once for images and levels
         shape = len(batch), len(views)
         x, _ = paint_defects(pick(stock, rows, d.device)[0], d.textures, s)
         target = [t.unflatten(0, shape) for t in pick(clean, rows, d.device)]
@@ -892,7 +918,8 @@ def _train_head(d: IDIF, images: Float[np.ndarray, "N V 3 H W"], **options) -> n
 
     def step(batch):
         if s.paintings:
-            seen, mask = painted[batch].float(), masks[batch]
+            rows = torch.tensor(batch).to(d.device, non_blocking=True)
+            seen, mask = painted[rows].float(), masks[rows]
         else:
             seen, mask = _paint_batch(d, stock, batch)
         return segmentation_loss(accelerated(d.head.logits)(seen), mask, s.gamma)
@@ -930,17 +957,18 @@ def _predict_streams(
     Example: `_predict_streams(detector, *stack_images(detector.settings, prepared)).score`
     """
     s = d.settings
-    asked = list(range(len(streams)) if asked is None else asked)
-    teacher = teacher_levels(d, images[asked]) if teacher is None else teacher
+    images, every = images.to(d.device), asked is None
+    if teacher is None:
+        teacher = teacher_levels(d, images if every else images[asked])
     sizes = [t.shape[2:] for t in teacher]
-    levels, _ = accelerated(d.student.forward)(images[None].to(d.device), streams, sizes)
-    student = [level[0, asked] for level in levels]
+    levels, _ = accelerated(d.student.forward)(images[None], streams, sizes)
+    student = [level[0] if every else level[0, asked] for level in levels]
     if s.score == "head":
         maps = accelerated(d.head.forward)(head_features(s.seg_input, teacher, student))
     else:
         maps = product_map(teacher, student)
     maps = upsample(maps, tuple(images.shape[2:])).cpu().numpy()
-    return merge_streams(s, maps, [streams[i] for i in asked])
+    return merge_streams(s, maps, streams if every else [streams[i] for i in asked])
 
 
 # %% ../../nbs/papers/43_idif.ipynb #9ad4132c
@@ -988,6 +1016,9 @@ _VARIANTS = {
     "anywhere": dict(near=0.0),
     "mean": dict(project="mean"),
     "one-decoder": dict(shared_decoder=True),
+    "voxel-norm": dict(voxel_norm=True),
+    "voxel-residual": dict(voxel_residual=True),
+    "feature-norm": dict(feature_norm=True),
     "painted-half": dict(p_anomaly=0.5),
 }
 

@@ -11,7 +11,7 @@ from mvad.cli.main import app, main
 from mvad.data.base import write_png, write_xyz_tiff
 
 ROOT = mvad.__path__[0]
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
 COMMAND = re.compile(r"`mvad ([^`]+)`")
 # of other programs: apt-get, hf, ray, the kernel, and nvidia-smi
 OTHERS = {"--no-install-recommends", "--local-dir", "--head", "--log-level", "--help"}

@@ -120,7 +120,9 @@ def add_marks(heights: Float[np.ndarray, "H W"], rng: np.random.Generator, n: in
 
     A mark of size s is s/16 to s/2 high or deep.
 
-    Example: `add_marks(heights, np.random.default_rng(0), 20)`
+    Example:
+        >>> heights = np.zeros((64, 64))
+        >>> add_marks(heights, np.random.default_rng(0), 20)
     """
     H, W = heights.shape
     for _ in range(n):

@@ -2833,6 +2833,72 @@ d = {
                 "mvad/core/volume.py",
             ),
         },
+        "mvad.course.exercise": {
+            "mvad.course.exercise.Exercise": (
+                "course/exercise.html#exercise",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise.Exercise._fault": (
+                "course/exercise.html#exercise._fault",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise.Exercise._verdict": (
+                "course/exercise.html#exercise._verdict",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise.Exercise.check": (
+                "course/exercise.html#exercise.check",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise.Exercise.hint": (
+                "course/exercise.html#exercise.hint",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise.Exercise.verify": (
+                "course/exercise.html#exercise.verify",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise.NotYet": (
+                "course/exercise.html#notyet",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise._as_array": (
+                "course/exercise.html#_as_array",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise._compare": (
+                "course/exercise.html#_compare",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise._count": (
+                "course/exercise.html#_count",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise._named_wrong": (
+                "course/exercise.html#_named_wrong",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise._number_wrong": (
+                "course/exercise.html#_number_wrong",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise._require_answer": (
+                "course/exercise.html#_require_answer",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise._require_answers": (
+                "course/exercise.html#_require_answers",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise._shape_of": (
+                "course/exercise.html#_shape_of",
+                "mvad/course/exercise.py",
+            ),
+            "mvad.course.exercise.how_far": (
+                "course/exercise.html#how_far",
+                "mvad/course/exercise.py",
+            ),
+        },
         "mvad.data.archives": {
             "mvad.data.archives._algorithm": (
                 "data/archives.html#_algorithm",

@@ -25,6 +25,7 @@ MODULES = [
 
 # which room may import which; a room may always import from itself, papers excepted
 MAY_IMPORT = {
+    "course": set(),
     "core": set(),
     "encoders": {"core"},
     "data": {"core"},
@@ -182,12 +183,12 @@ def test_no_import_circle():
         raise AssertionError(" -> ".join(e.args[1])) from None
 
 
-# what a lesson may use beside what its room's modules may: samples to show, runs, tables
+# what a lesson may use beside what its room's modules may: exercises, samples, runs, tables
 LESSONS_MAY = {
-    "core": {"data"},
-    "encoders": {"data", "baselines", "papers"},
-    "baselines": {"data", "runs"},
-    "papers": {"data", "runs", "reproduce"},
+    "core": {"course", "data"},
+    "encoders": {"course", "data", "baselines", "papers"},
+    "baselines": {"course", "data", "runs"},
+    "papers": {"course", "data", "runs", "reproduce"},
 }
 
 

@@ -1027,6 +1027,10 @@ d = {
                 "core/computing.html#recomputed",
                 "mvad/core/computing.py",
             ),
+            "mvad.core.computing.set_aside": (
+                "core/computing.html#set_aside",
+                "mvad/core/computing.py",
+            ),
             "mvad.core.computing.usable_device": (
                 "core/computing.html#usable_device",
                 "mvad/core/computing.py",
@@ -8897,6 +8901,30 @@ d = {
         },
         "mvad.runs.examples": {
             "mvad.runs.examples.Example": ("runs/examples.html#example", "mvad/runs/examples.py"),
+            "mvad.runs.examples.ExampleMaps": (
+                "runs/examples.html#examplemaps",
+                "mvad/runs/examples.py",
+            ),
+            "mvad.runs.examples.ExampleMaps.__init__": (
+                "runs/examples.html#examplemaps.__init__",
+                "mvad/runs/examples.py",
+            ),
+            "mvad.runs.examples.ExampleMaps.areas": (
+                "runs/examples.html#examplemaps.areas",
+                "mvad/runs/examples.py",
+            ),
+            "mvad.runs.examples.ExampleMaps.rows": (
+                "runs/examples.html#examplemaps.rows",
+                "mvad/runs/examples.py",
+            ),
+            "mvad.runs.examples.ExampleMaps.save": (
+                "runs/examples.html#examplemaps.save",
+                "mvad/runs/examples.py",
+            ),
+            "mvad.runs.examples.ExampleMaps.update": (
+                "runs/examples.html#examplemaps.update",
+                "mvad/runs/examples.py",
+            ),
             "mvad.runs.examples._arrays_of": (
                 "runs/examples.html#_arrays_of",
                 "mvad/runs/examples.py",
@@ -9151,6 +9179,10 @@ d = {
             ),
             "mvad.runs.method_run.RunData.detector": (
                 "runs/method_run.html#rundata.detector",
+                "mvad/runs/method_run.py",
+            ),
+            "mvad.runs.method_run.RunData.examples": (
+                "runs/method_run.html#rundata.examples",
                 "mvad/runs/method_run.py",
             ),
             "mvad.runs.method_run.RunData.learned": (

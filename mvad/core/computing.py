@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gc
 import re
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import cache, wraps
@@ -42,6 +43,7 @@ __all__ = [
     "memory_error",
     "in_fitting_chunks",
     "recomputed",
+    "set_aside",
 ]
 
 
@@ -392,3 +394,30 @@ def recomputed(part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         return part(*inputs)
     contexts = nullcontext(), _buffers_kept(part)
     return checkpoint(part, *inputs, use_reentrant=False, context_fn=lambda: contexts)
+
+
+# %% ../../nbs/core/05c_computing.ipynb #201d2b26
+_HEAVY = 2**28  # bytes of weights, from which on a network that waits lies in a file
+
+
+@contextmanager
+def set_aside(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """While the block runs, large networks on the CPU lie in a temporary file, not in memory.
+
+    Example: `with set_aside(students_that_wait): train(student)`
+    """
+    weights = [p for network in networks for p in network.parameters()]
+    weights = [p for p in weights if p.device.type == "cpu"]
+    if sum(p.nbytes for p in weights) < _HEAVY:
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        torch.save([p.data for p in weights], file)
+        for p in weights:
+            p.data = p.data.new_empty(0)
+        try:
+            yield
+        finally:
+            file.seek(0)
+            for p, data in zip(weights, torch.load(file, weights_only=True)):
+                p.data = data

@@ -398,7 +398,7 @@ def evaluate(
     progress: bool = True,
     clock: Clock | None = None,
     memory: bool = True,
-    extra=None,
+    extra: Sequence = (),
 ) -> Result:
     """Predict every sample once; metrics for each branch over all defects and for each type.
 
@@ -411,8 +411,8 @@ def evaluate(
         progress: Whether bars show it.
         clock: One that already holds the seconds of fit.
         memory: Measure activations, by two extra predictions.
-        extra: A collector of further metrics, such as `VolumeMetrics`: its
-            `update(sample, prediction)` sees each, its `rows()` and `areas()` join the result's.
+        extra: Collectors of more, such as `VolumeMetrics`: their `update(sample, prediction)` sees
+            each, their `rows()` and `areas()` join the result's.
 
     Example: `evaluate(detector, test, branches=["psi_2d"]).table()`
     """
@@ -431,14 +431,14 @@ def evaluate(
                 predictions = detector.predict_batch(some)
             for sample, prediction in zip(some, predictions):
                 seen.append(_checked_sample(len(seen), sample, prediction, branches, spool))
-                if extra is not None:
-                    extra.update(sample, prediction)
+                for collector in extra:
+                    collector.update(sample, prediction)
         require(bool(seen), "nothing to evaluate", found="0 samples", expected="at least one")
         with clock("metrics"):
             rows, areas = _rows_and_areas(seen, spool, detector, estimators, limits, progress)
-    if extra is not None:
-        rows += extra.rows()
-        for name, more in extra.areas().items():
+    for collector in extra:
+        rows += collector.rows()
+        for name, more in collector.areas().items():
             areas[name] = {**areas.get(name, {}), **more} if isinstance(more, dict) else more
     scores = [{"id": s.id, "defect": s.defect, **s.scores} for s in seen]
     each = (clock.seconds["predict"] - before) / len(seen)

@@ -384,12 +384,12 @@ def _permuted(volume: ScoreVolume, rng: np.random.Generator) -> ScoreVolume:
 
 # %% ../../nbs/core/04a_volume.ipynb #f6f2e6b9
 class VolumeMetrics:
-    """Collects volumes for `evaluate(..., extra=...)` and judges them up to the FPR `limits`.
+    """Collects volumes for `evaluate(..., extra=[...])` and judges them up to the FPR `limits`.
 
     `volumes(sample, prediction)` gives a `ScoreVolume` for each branch, by name; `truth(id)` an
     instance's `DefectVolume`, or None where it is good. `seed`: of the chance values.
 
-    Example: `evaluate(detector, samples, extra=VolumeMetrics(detector.volumes, truth))`
+    Example: `evaluate(detector, samples, extra=[VolumeMetrics(detector.volumes, truth)])`
     """
 
     def __init__(

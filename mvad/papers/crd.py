@@ -16,7 +16,7 @@ from jaxtyping import Float
 from ..baselines.reverse_distillation import OCBE, ReverseDecoder, initialise_kaiming
 from ..baselines.reverse_distillation import level_distance, level_map
 from ..core.anomaly_map import gaussian_smooth
-from ..core.computing import in_fitting_chunks, network_precision, recomputed
+from ..core.computing import in_fitting_chunks, network_precision, recomputed, set_aside
 from ..core.detector import Configurable, Detector, Prediction, require_samples
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, require_known
 from ..core.training import TrainingFile, seeded, tensors_of, train
@@ -494,7 +494,8 @@ def fit_branches(
     losses = 0.0
     for m in net.students:
         file = checkpoint and TrainingFile.at(checkpoint).beside(m)
-        losses = losses + _fit_branch(net, m, levels, progress, file)
+        with set_aside(student for other, student in net.students.items() if other != m):
+            losses = losses + _fit_branch(net, m, levels, progress, file)
     return losses
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from jaxtyping import Float
+from ..core.detector import Detector, Prediction
+from ..core.evaluate import MAIN
 from ..core.files import by_rename
-from ..core.sample import MvadError, Sample, View
+from ..core.sample import MvadError, PreparedSample, Sample, View
 
 # %% auto #0
-__all__ = ["EXAMPLES", "RATES", "Example", "save_examples", "load_examples"]
+__all__ = ["EXAMPLES", "RATES", "Example", "ExampleMaps", "save_examples", "load_examples"]
 
 # %% ../../nbs/runs/46_examples.ipynb #fc9a766a
 EXAMPLES = "maps.npz"  # the file's name
@@ -77,54 +79,89 @@ def _arrays_of(sample: Sample, maps: dict[str, np.ndarray]) -> dict[str, np.ndar
 
 
 # %% ../../nbs/runs/46_examples.ipynb #8a65286e
+class ExampleMaps:
+    """Collects for `evaluate(..., extra=[...])` what a run leaves behind to look at.
+
+    Args:
+        samples: those that will be shown to it, in any order.
+        per_defect: how many of each type are kept.
+
+    Example: `evaluate(detector, test, extra=[kept := ExampleMaps(test)])`, then `kept.save("out")`
+    """
+
+    def __init__(self, samples: Sequence[Sample], *, per_defect: int = 2):
+        ids = getattr(samples, "ids", None) or [s.id for s in samples]
+        defects = getattr(samples, "defects", None) or [s.defect for s in samples]
+        self.chosen = {ids[i] for i in _choose_examples(ids, defects, per_defect)}
+        self.missing = set(ids)  # not shown yet
+        self.pro, self.arrays, self.heads, self.names = {}, {}, [], []
+
+    def update(self, sample: PreparedSample, prediction: Prediction) -> None:
+        "See one sample."
+        from mvad.core.metrics import StreamingPRO
+
+        self.missing.discard(sample.id)
+        maps = {MAIN: prediction.maps, **prediction.branches}
+        self.names = list(maps)
+        if all(sample.views[v].gt is not None for v in sample.present):
+            for name in self.names:
+                curve = self.pro.setdefault(name, StreamingPRO(bits=16))
+                for v in sample.present:
+                    curve.update(maps[name][v], sample.views[v].gt)
+        if sample.id in self.chosen:
+            place = len(self.heads)
+            own = _arrays_of(sample, maps)
+            self.arrays |= {f"{place}/{k}": a for k, a in own.items()}
+            head = dict(id=sample.id, defect=sample.defect, score=prediction.score)
+            self.heads.append(head)
+
+    def rows(self) -> list[dict]:
+        "No metrics."
+        return []
+
+    def areas(self) -> dict:
+        "No metrics."
+        return {}
+
+    def save(self, out: str | Path) -> Path:
+        "Write `out`/maps.npz; returns its path."
+        told = {
+            k: np.array(json.dumps(v)) for k, v in (("heads", self.heads), ("names", self.names))
+        }
+        if self.pro and self.pro[MAIN].regions:
+            for name, curve in self.pro.items():
+                told[f"pro/{name}"] = np.interp(RATES, *curve.curve()).astype(np.float32)
+        with by_rename(Path(out) / EXAMPLES) as part, open(part, "wb") as f:
+            np.savez_compressed(f, **told, **self.arrays)
+        return Path(out) / EXAMPLES
+
+
+# %% ../../nbs/runs/46_examples.ipynb #2c6ae0ac
 def save_examples(
     out: str | Path,
-    detector,
+    detector: Detector,
     samples: Sequence[Sample],
     *,
     per_defect: int = 2,
-    curves: bool = True,
     progress: bool = True,
 ) -> Path:
-    """Predict `samples` once more; a few with their maps, and PRO curves, go to `out`/maps.npz.
+    """Predict `samples`; a few with their maps, and PRO curves of all, go to `out`/maps.npz.
 
     Args:
         per_defect: how many samples of each type are kept.
-        curves: whether the PRO curve of each map over all samples is kept.
 
     Returns:
         The file's path.
 
     Example: `save_examples("out", detector, test)`
     """
-    from mvad.core.metrics import StreamingPRO
     from tqdm.auto import tqdm
 
-    ids = getattr(samples, "ids", None) or [s.id for s in samples]
-    defects = getattr(samples, "defects", None) or [s.defect for s in samples]
-    chosen = set(_choose_examples(ids, defects, per_defect))
-    pro, arrays, heads, names = {}, {}, [], []
-    wanted = range(len(ids)) if curves else sorted(chosen)
-    for i in tqdm(wanted, desc="example maps", disable=not progress):
-        s = detector.prepare(samples[i])
-        p = detector.predict_prepared(s)
-        maps = {"map": p.maps, **p.branches}
-        names = list(maps)
-        masked = all(s.views[v].gt is not None for v in s.present)
-        for name in names if curves and masked else ():
-            curve = pro.setdefault(name, StreamingPRO(bits=16))
-            for v in s.present:
-                curve.update(maps[name][v], s.views[v].gt)
-        if i in chosen:
-            arrays |= {f"{len(heads)}/{k}": a for k, a in _arrays_of(s, maps).items()}
-            heads.append(dict(id=s.id, defect=s.defect, score=p.score))
-    if pro and pro["map"].regions:
-        for name, curve in pro.items():
-            arrays[f"pro/{name}"] = np.interp(RATES, *curve.curve()).astype(np.float32)
-    told = dict(heads=np.array(json.dumps(heads)), names=np.array(json.dumps(names)))
-    with by_rename(Path(out) / EXAMPLES) as part, open(part, "wb") as f:
-        np.savez_compressed(f, **told, **arrays)
-    return Path(out) / EXAMPLES
+    kept = ExampleMaps(samples, per_defect=per_defect)
+    for sample in tqdm(samples, desc="example maps", disable=not progress):
+        ready = detector.prepare(sample)
+        kept.update(ready, detector.predict_prepared(ready))
+    return kept.save(out)
 
 
 # %% ../../nbs/runs/46_examples.ipynb #572a23e4

@@ -79,9 +79,14 @@ _THREAD_POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
 
 
 @contextmanager
-def _kernel_environment(threads: int) -> Iterator[None]:
-    """`run_environment`, threads and an empty profile for kernels that start inside the block."""
+def _kernel_environment(threads: int, large: bool = False) -> Iterator[None]:
+    """`run_environment`, threads and an empty profile for kernels that start inside the block.
+
+    `large`: for tensors of the papers' sizes, which glibc gives back to the system at once instead
+    of keeping the gaps between them (a gigabyte in a training of CRD).
+    """
     pools = {f"{pool}_NUM_THREADS": str(threads) for pool in _THREAD_POOLS}
+    pools |= {"MALLOC_MMAP_THRESHOLD_": str(2**22)} if large else {}
     with tempfile.TemporaryDirectory(prefix="mvad-ipython-", ignore_cleanup_errors=True) as profile:
         folders = {"IPYTHONDIR": profile, "JUPYTER_RUNTIME_DIR": profile}
         with _with_environment(run_environment() | pools | folders):
@@ -301,7 +306,8 @@ def run_notebook(
         nb.cells.insert(0, nbformat.v4.new_code_cell(first, metadata={"tags": ["runner"]}))
     nbformat.write(nb, source)
     how = {"engine_name": engine} if engine else {}
-    around = _with_environment(run_environment()) if engine else _kernel_environment(threads)
+    around = _kernel_environment(threads, parameters.get("scale") == "paper")
+    around = _with_environment(run_environment()) if engine else around
     try:
         with around, _at_most(limit, started), _quiet("papermill"):
             pm.execute_notebook(

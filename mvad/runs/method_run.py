@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..core.sample import Sample, require
 from ..core.training import remove_training
 from ..data.base import Dataset, list_categories, data_hash, few_shot, load_dataset
 from ..data.embedded import embedded_root, organised_root
+from .examples import ExampleMaps, save_examples
 from .verbs import cache_for
 
 # %% auto #0
@@ -124,6 +126,11 @@ class RunData:
         """What it is judged on."""
         return self.splits["test"]
 
+    @cached_property
+    def examples(self) -> ExampleMaps:
+        """What `evaluate(..., extra=[data.examples])` shows of the test set, to be kept."""
+        return ExampleMaps(self.test)
+
     @property
     def learned(self) -> list[Dataset]:
         """All splits that `fit` sees."""
@@ -138,15 +145,11 @@ class RunData:
         return _in_unit(cls.settings_for(*asked, **options), self.unit)
 
     def detector(self, cls: type[Detector], settings=None, **options) -> Detector:
-        """A detector for the run that has learned nothing yet.
+        """A detector for the run, untrained; a variant may have a class of its own.
 
-        Args:
-            cls: of the method; a variant may have another class run it.
-            settings: those of the run unless others are given.
-            options: more of what the class takes.
+        `settings`: those of the run unless others are given; `options`: more of what it takes.
         """
-        run = self.run
-        cls_of_variant = cls.class_for(run.variant)
+        run, cls_of_variant = self.run, cls.class_for(self.run.variant)
         options = cache_for(cls_of_variant) | options
         if getattr(run, "dtd", ""):
             from mvad.data.dtd import DTDTextures
@@ -335,26 +338,23 @@ def describe_textures(detector: Detector) -> str:
     return f"DTD, {len(paths)} images"
 
 
-def record_run(
-    data: RunData, detector: Detector, result: Result, *, curves: bool = True
-) -> Path | None:
+def record_run(data: RunData, detector: Detector, result: Result) -> Path | None:
     """Write a run's checkpoint, examples and record, if it names a folder for them.
 
-    What an interrupted training would go on from is removed then.
-
-    Args:
-        curves: keep the PRO curve of the examples' maps, too.
+    What an interrupted training would go on from is removed then. `data.examples` saw what was
+    evaluated; where it did not, the test set is predicted for it.
 
     Returns:
         The record's path.
     """
-    from mvad.runs.examples import save_examples
-
     run = data.run
     if not run.out:
         return None
     detector.save(Path(run.out) / f"{run.method}.safetensors")
-    save_examples(run.out, detector, data.test, curves=curves)
+    if data.examples.missing:
+        save_examples(run.out, detector, data.test)
+    else:
+        data.examples.save(run.out)
     encoders = detector.encoders()
     if method_entry(run.method).paints:
         encoders = {**encoders, "textures": describe_textures(detector)}

@@ -2837,6 +2837,76 @@ d = {
                 "mvad/core/volume.py",
             ),
         },
+        "mvad.course.architectures": {
+            "mvad.course.architectures._lifted_features": (
+                "course/architectures.html#_lifted_features",
+                "mvad/course/architectures.py",
+            ),
+            "mvad.course.architectures.draw_cfm": (
+                "course/architectures.html#draw_cfm",
+                "mvad/course/architectures.py",
+            ),
+            "mvad.course.architectures.draw_crd": (
+                "course/architectures.html#draw_crd",
+                "mvad/course/architectures.py",
+            ),
+            "mvad.course.architectures.draw_idif": (
+                "course/architectures.html#draw_idif",
+                "mvad/course/architectures.py",
+            ),
+            "mvad.course.architectures.draw_mafr": (
+                "course/architectures.html#draw_mafr",
+                "mvad/course/architectures.py",
+            ),
+            "mvad.course.architectures.draw_modmap": (
+                "course/architectures.html#draw_modmap",
+                "mvad/course/architectures.py",
+            ),
+        },
+        "mvad.course.drawing": {
+            "mvad.course.drawing.Box": ("course/drawing.html#box", "mvad/course/drawing.py"),
+            "mvad.course.drawing.Box.side": (
+                "course/drawing.html#box.side",
+                "mvad/course/drawing.py",
+            ),
+            "mvad.course.drawing.Drawing": (
+                "course/drawing.html#drawing",
+                "mvad/course/drawing.py",
+            ),
+            "mvad.course.drawing.Drawing.__repr__": (
+                "course/drawing.html#drawing.__repr__",
+                "mvad/course/drawing.py",
+            ),
+            "mvad.course.drawing.Drawing._repr_svg_": (
+                "course/drawing.html#drawing._repr_svg_",
+                "mvad/course/drawing.py",
+            ),
+            "mvad.course.drawing.Drawing.arrow": (
+                "course/drawing.html#drawing.arrow",
+                "mvad/course/drawing.py",
+            ),
+            "mvad.course.drawing.Drawing.box": (
+                "course/drawing.html#drawing.box",
+                "mvad/course/drawing.py",
+            ),
+            "mvad.course.drawing.Drawing.note": (
+                "course/drawing.html#drawing.note",
+                "mvad/course/drawing.py",
+            ),
+            "mvad.course.drawing.Drawing.svg": (
+                "course/drawing.html#drawing.svg",
+                "mvad/course/drawing.py",
+            ),
+            "mvad.course.drawing._corners": (
+                "course/drawing.html#_corners",
+                "mvad/course/drawing.py",
+            ),
+            "mvad.course.drawing._text": ("course/drawing.html#_text", "mvad/course/drawing.py"),
+            "mvad.course.drawing.rich_text": (
+                "course/drawing.html#rich_text",
+                "mvad/course/drawing.py",
+            ),
+        },
         "mvad.course.exercise": {
             "mvad.course.exercise.Exercise": (
                 "course/exercise.html#exercise",

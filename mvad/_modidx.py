@@ -2568,6 +2568,7 @@ d = {
                 "core/show.html#_painted_points",
                 "mvad/core/show.py",
             ),
+            "mvad.core.show._panel_side": ("core/show.html#_panel_side", "mvad/core/show.py"),
             "mvad.core.show._plotly_eye": ("core/show.html#_plotly_eye", "mvad/core/show.py"),
             "mvad.core.show._png_address": ("core/show.html#_png_address", "mvad/core/show.py"),
             "mvad.core.show._predicted": ("core/show.html#_predicted", "mvad/core/show.py"),
@@ -2582,6 +2583,7 @@ d = {
             "mvad.core.show._view_label": ("core/show.html#_view_label", "mvad/core/show.py"),
             "mvad.core.show._view_title": ("core/show.html#_view_title", "mvad/core/show.py"),
             "mvad.core.show._widget_box": ("core/show.html#_widget_box", "mvad/core/show.py"),
+            "mvad.core.show._wrapped": ("core/show.html#_wrapped", "mvad/core/show.py"),
             "mvad.core.show.draw_image": ("core/show.html#draw_image", "mvad/core/show.py"),
             "mvad.core.show.explorer": ("core/show.html#explorer", "mvad/core/show.py"),
             "mvad.core.show.image_panels": ("core/show.html#image_panels", "mvad/core/show.py"),
@@ -2600,6 +2602,7 @@ d = {
             "mvad.core.show.show_matrix": ("core/show.html#show_matrix", "mvad/core/show.py"),
             "mvad.core.show.show_montage": ("core/show.html#show_montage", "mvad/core/show.py"),
             "mvad.core.show.show_sample": ("core/show.html#show_sample", "mvad/core/show.py"),
+            "mvad.core.show.show_strip": ("core/show.html#show_strip", "mvad/core/show.py"),
             "mvad.core.show.show_volume": ("core/show.html#show_volume", "mvad/core/show.py"),
             "mvad.core.show.with_figure_style": (
                 "core/show.html#with_figure_style",

@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import functools
 import io
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -34,6 +35,7 @@ __all__ = [
     "show_sample",
     "show_maps",
     "show_montage",
+    "show_strip",
     "show_matrix",
     "plotly_colours",
     "plotly_points",
@@ -57,13 +59,15 @@ class FigureStyle:
     'inferno'
     """
 
-    panel: float = 2.3  # side of an image panel
-    plot: tuple = (4.6, 3.4)  # a plot with axes
-    dpi: int = 70
+    page: float = 9.0  # width of a figure that fills a page: 900 pixels
+    panel: float = 2.8  # side of an image panel, at most
+    plot: tuple = (5.6, 3.6)  # a plot with axes
+    dpi: int = 100
     font: float = 9
     cloud: tuple = (560, 430)
     score: str = "inferno"  # anomaly scores: dark = normal, bright = anomalous
     depth: str = "viridis"
+    mask: str = "gray"
     matrix: str = "viridis"  # metrics
     difference: str = "PuOr"  # values on both sides of zero
     missing: str = "#c4c4c4"  # grey is never a value, only its absence
@@ -118,6 +122,8 @@ def with_figure_style(draw):
             fig = draw(*args, **kwargs)
             for ax in fig.axes:  # ticks are made later, outside of this context
                 ax.tick_params(labelsize=font - 2)
+                if ax.images and ax.get_ylabel() == "v / px":
+                    ax.label_outer()  # axes are named once a row and once a column
             plt.close(fig)
         return fig
 
@@ -233,21 +239,37 @@ def _check_size(what: str, image, size: tuple, **details) -> None:
 
 
 # %% ../../nbs/core/07_show.ipynb #fae63de6
+def _panel_side(columns: int, most: float) -> float:
+    "Inches of a panel, so that as many fit on a page."
+    return min(most, (FIGURE_STYLE.page - 0.5) / columns)
+
+
 def image_panels(rows: int, columns: int, size: float | None = None):
     """A matplotlib figure with `rows` x `columns` image panels of `size` inches.
 
-    Returns the figure and its axes as a 2-D array.
+    Without a size, panels are as large as a page allows. Returns the figure and its axes as a 2-D
+    array.
 
     >>> image_panels(2, 3)[1].shape
     (2, 3)
     """
     import matplotlib.pyplot as plt
 
-    size = size or FIGURE_STYLE.panel
+    size = size or _panel_side(columns, FIGURE_STYLE.panel)
     figsize = (size * columns + 0.5, size * rows + 0.35)
     return plt.subplots(rows, columns, squeeze=False, figsize=figsize, layout="constrained")
 
 
+def _wrapped(ax, title: str) -> str:
+    "A title in lines that are no wider than its panel."
+    inches = ax.get_figure().get_figwidth() * ax.get_position().width
+    if ax.get_subplotspec():
+        inches = ax.get_figure().get_figwidth() / ax.get_subplotspec().get_gridspec().ncols
+    letters = max(8, int(inches * 135 / FIGURE_STYLE.font))
+    return textwrap.fill(title, letters)
+
+
+# %% ../../nbs/core/07_show.ipynb #ad442d8e
 def draw_image(
     ax,
     image=None,
@@ -274,6 +296,7 @@ def draw_image(
 
     Example: `draw_image(image_panels(1, 1)[1][0, 0], view.rgb, gt=view.gt)`
     """
+    title = _wrapped(ax, title)
     ax.set(title=title, xlabel="u / px", ylabel="v / px", facecolor=FIGURE_STYLE.missing)
     if image is None:
         ax.set(xticks=[], yticks=[], aspect="equal")
@@ -382,7 +405,7 @@ def show_maps(
     limits: tuple | None = None,
     scale: str = "shared",
 ):
-    """Image, ground truth, each branch's map and the final map: a row a view.
+    """Image, each branch's map and the final map, a row a view; the ground truth is outlined.
 
     Args:
         sample: As `detector.prepare` gives it.
@@ -405,15 +428,10 @@ def show_maps(
     present = list(sample.present)
     shared = limits or score_limits(maps[name][present] for name in names)
     masks = [view.gt if view else None for view in sample.views]
-    first = 2 if any(gt is not None for gt in masks) else 1
-    fig, axes = image_panels(len(masks), first + len(names))
+    fig, axes = image_panels(len(masks), 1 + len(names))
     for i, (row, view, gt) in enumerate(zip(axes, sample.views, masks)):
         draw_image(row[0], view and view.rgb, gt=gt, title=_view_title(view, i, "image"))
-        if first == 2:
-            options = dict(title="ground truth", colours="gray", limits=(0, 1))
-            absent = "no ground truth" if view else "missing view"
-            draw_image(row[1], None if gt is None else gt.astype(float), absent=absent, **options)
-    for column, name in zip(axes.T[first:], names):
+    for column, name in zip(axes.T[1:], names):
         own = shared if scale == "shared" else limits or score_limits([maps[name][present]])
         for ax, view, gt, image in zip(column, sample.views, masks, maps[name]):
             draw_image(ax, image if view else None, gt=gt, title=name, limits=own)
@@ -464,7 +482,8 @@ def show_montage(
         there = (m for m, s in zip(maps, samples) if s.views[view] is not None)
         limits = limits or score_limits(there)
     columns = min(columns, len(samples))
-    fig, axes = image_panels(-(-len(samples) // columns), columns, 0.7 * FIGURE_STYLE.panel)
+    side = _panel_side(columns, 0.7 * FIGURE_STYLE.panel)
+    fig, axes = image_panels(-(-len(samples) // columns), columns, side)
     for ax in axes.flat[len(samples) :]:
         ax.set_axis_off()
     for i, (ax, sample) in enumerate(zip(axes.flat, samples)):
@@ -480,13 +499,56 @@ def show_montage(
     return fig
 
 
+# %% ../../nbs/core/07_show.ipynb #5256dd9f
+@with_figure_style
+def show_strip(
+    images: Mapping[str, np.ndarray],
+    *,
+    kind: str = "score",
+    gt: Bool[np.ndarray, "H W"] | None = None,
+    limits: tuple | None = None,
+    label: str = "",
+    columns: int = 6,
+):
+    """Images side by side under their names, maps on one colour scale, ground truth outlined.
+
+    Args:
+        images: Colours (3, H, W) or maps (H, W), NaN where missing, by title.
+        kind: What the maps are: "score", "depth", "difference" (both sides of zero) or "mask".
+        gt: Mask that is outlined in all of them.
+        limits: Of the colour scale; by default those of all maps together.
+        label: Of the colour bar.
+        columns: At most six; more images go to the next row.
+
+    Returns:
+        A matplotlib figure.
+
+    Example: `show_strip({"psi_2d": psi_2d[0], "psi_3d": psi_3d[0]}, gt=view.gt)`
+    """
+    require_known("kind", kind, ("score", "depth", "difference", "mask"))
+    maps = [image for image in images.values() if np.ndim(image) == 2]
+    if maps and limits is None:
+        low, high = score_limits(maps)
+        limits = (-max(-low, high), max(-low, high)) if kind == "difference" else (low, high)
+    columns = min(columns, 6, len(images))
+    fig, axes = image_panels(-(-len(images) // columns), columns)
+    colours = getattr(FIGURE_STYLE, kind)
+    for ax, (title, image) in zip(axes.flat, images.items()):
+        draw_image(ax, np.asarray(image), gt=gt, title=title, colours=colours, limits=limits)
+    for ax in axes.flat[len(images) :]:
+        ax.set_axis_off()
+    if maps and kind != "mask":
+        _colour_bar(fig, axes, limits, label or kind, colours)
+    return fig
+
+
 # %% ../../nbs/core/07_show.ipynb #70f568d6
 @with_figure_style
 def show_matrix(
     table,
     *,
     label: str = "I-AUROC",
-    limits: tuple | None = (0, 1),
+    limits: tuple | None = (0.4, 1),
     centre: float | None = None,
     digits: int = 2,
     title: str = "",
@@ -497,7 +559,7 @@ def show_matrix(
         table: A DataFrame, or a mapping of rows, each a mapping of columns. The axes carry the
             names of its index and columns.
         label: What the numbers are.
-        limits: Of the colour scale; None: those of the numbers.
+        limits: Of the colour scale; by default where an AUROC lives, None: those of the numbers.
         centre: Values on both sides of it get different hues, for differences.
         digits: After the decimal point.
         title: Above the figure.
@@ -517,7 +579,8 @@ def show_matrix(
         reach = max(abs(low - centre), abs(high - centre))
         low, high = centre - reach, centre + reach
     rows, columns = table.shape
-    fig, ax = plt.subplots(figsize=(1.9 + 0.62 * columns, 1.15 + 0.36 * rows), layout="constrained")
+    width = min(FIGURE_STYLE.page, 2.4 + 0.75 * columns)
+    fig, ax = plt.subplots(figsize=(width, 1.2 + 0.36 * rows), layout="constrained")
     ax.set(title=title, facecolor=FIGURE_STYLE.missing)
     ax.set(xlabel=table.columns.name or "column", ylabel=table.index.name or "row")
     colours = FIGURE_STYLE.matrix if centre is None else FIGURE_STYLE.difference
@@ -941,7 +1004,7 @@ def _still_figure(shown: _Picture, limits: tuple, threshold: float, max_points: 
     "The explorer's picture as a matplotlib figure, the painted points turned a little to the side."
     import matplotlib.pyplot as plt
 
-    size = 3.6 * FIGURE_STYLE.panel, 1.75 * FIGURE_STYLE.panel
+    size = FIGURE_STYLE.page, 0.46 * FIGURE_STYLE.page
     fig = plt.figure(figsize=size, layout="constrained")
     left = fig.add_subplot(1, 2, 1)
     draw_image(left, shown.image, gt=shown.gt)

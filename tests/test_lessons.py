@@ -30,7 +30,7 @@ MOST = {"words": 3000, "cells": 90, "code lines": 900, "median": 12, "longest": 
 LEAST = {"shown": 0.7, "predictions": 4, "exercises": 3}
 # what each lesson keeps by now: it may not be lost again
 KEPT = {
-    "40_cfm": ("cells", "code lines", "median", "longest", "shown"),
+    "40_cfm": (*MOST, *LEAST),
     "41_mafr": ("words", "code lines", "median", "longest"),
     "42_crd": ("cells", "code lines", "median", "longest", "predictions"),
     "43_idif": ("longest", "predictions"),

@@ -2830,6 +2830,7 @@ d = {
                 "core/volume.html#max_score_in_grid",
                 "mvad/core/volume.py",
             ),
+            "mvad.core.volume.mean_volume": ("core/volume.html#mean_volume", "mvad/core/volume.py"),
             "mvad.core.volume.score_volume": (
                 "core/volume.html#score_volume",
                 "mvad/core/volume.py",
@@ -5220,6 +5221,10 @@ d = {
                 "encoders/calibrated.html#_objectencoder.state",
                 "mvad/encoders/calibrated.py",
             ),
+            "mvad.encoders.calibrated._branch_scores": (
+                "encoders/calibrated.html#_branch_scores",
+                "mvad/encoders/calibrated.py",
+            ),
             "mvad.encoders.calibrated._grid_to_tensors": (
                 "encoders/calibrated.html#_grid_to_tensors",
                 "mvad/encoders/calibrated.py",
@@ -5242,6 +5247,10 @@ d = {
             ),
             "mvad.encoders.calibrated._tensors_to_grid": (
                 "encoders/calibrated.html#_tensors_to_grid",
+                "mvad/encoders/calibrated.py",
+            ),
+            "mvad.encoders.calibrated._volume_of_maps": (
+                "encoders/calibrated.html#_volume_of_maps",
                 "mvad/encoders/calibrated.py",
             ),
             "mvad.encoders.calibrated.assign_views": (

@@ -121,7 +121,9 @@ def make_command(
     ] = "small",
     category: Categories = (),
     split: Annotated[Words, option("some splits (default: all)", DATA, many=True)] = (),
-    version: Annotated[int, option("of the embedded objects, 1 or 2", WHAT)] = EMBEDDED_VERSION,
+    data_version: Annotated[
+        int, option("of the embedded objects, 1 or 2", WHAT)
+    ] = EMBEDDED_VERSION,
     views: Annotated[
         int | None, option("of each object, for sim3d (default: 12 or 24)", WHAT)
     ] = None,
@@ -131,7 +133,7 @@ def make_command(
     from mvad.data.layout import make
 
     which = dict(size=size, categories=list(category), splits=list(split))
-    made = make(layout, out, **which, version=version, views=views, workers=jobs)
+    made = make(layout, out, **which, version=data_version, views=views, workers=jobs)
     print(
         f"embedded objects in the layout of {layout}: {made}; look them over with: "
         f"mvad data check {layout} --root {made} --deep"

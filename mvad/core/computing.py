@@ -311,7 +311,10 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(said)
 
 
-_LESS = "--precision bf16 (networks), a smaller --image-size, fewer runs at a time, or --device cpu"
+_LESS = (
+    "--precision bf16 (networks), a smaller --image-size (mvad train), "
+    "fewer runs at a time, or --device cpu"
+)
 _FITTED: dict[str, int] = {}  # how many at a time memory held, by what they are
 
 

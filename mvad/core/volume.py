@@ -27,6 +27,7 @@ __all__ = [
     "ScoreVolume",
     "score_volume",
     "max_score_in_grid",
+    "mean_volume",
     "VolumePRO",
     "v_aupro",
     "chance_floor",
@@ -182,11 +183,16 @@ class ScoreVolume:
     index: Int[np.ndarray, "M"]  # flat, ascending
     values: Float[np.ndarray, "M"]  # float32
     outside: int = 0  # pixels that fell beside the grid
+    views: Int[np.ndarray, "M"] | None = None  # so many see each voxel, if that was counted
+    witnesses: int = 1  # so many have to, for a voxel to count in the score
 
     @property
     def score(self) -> float:
-        "The largest score."
-        return float(self.values.max()) if len(self.values) else 0.0
+        "The largest score; of voxels that enough views see, if there are any."
+        values = self.values
+        if self.views is not None and (self.views >= self.witnesses).any():
+            values = values[self.views >= self.witnesses]
+        return float(values.max()) if len(values) else 0.0
 
     @property
     def occupied(self) -> float:
@@ -248,6 +254,35 @@ def max_score_in_grid(
         if where and len(where.pixels):
             best += [np.max(m[i].ravel()[where.pixels]) for m in maps]
     return float(max(best, default=0.0))
+
+
+# %% ../../nbs/core/04a_volume.ipynb #7989cfb4
+def mean_volume(
+    assignments: Sequence[VoxelAssignment | None],
+    maps: Sequence[Float[np.ndarray, "V H W"]],
+    grid: VoxelGrid,
+    witnesses: int = 1,
+) -> ScoreVolume:
+    """As `score_volume`, but a voxel takes the mean of what the views that see it say.
+
+    Each of them says the maximum over its pixels and the stacks. The volume's score is the largest
+    of the voxels that at least `witnesses` views see.
+
+    Example: `mean_volume([assign_voxels(view, grid) for view in views], [psi], grid, witnesses=3)`
+    """
+    parts, outside = [], 0
+    for i, where in enumerate(assignments):
+        if where is not None:
+            outside += where.outside
+            single = [m[i : i + 1] for m in maps]
+            parts.append(score_volume([where], single, grid))
+    if not parts:
+        return ScoreVolume(grid, np.empty(0, np.int64), np.empty(0, np.float32))
+    every = np.concatenate([part.index for part in parts])
+    index, place, views = np.unique(every, return_inverse=True, return_counts=True)
+    total = np.bincount(place, np.concatenate([part.values for part in parts]))
+    mean = (total / views).astype(np.float32)
+    return ScoreVolume(grid, index, mean, outside, views=views, witnesses=witnesses)
 
 
 # %% ../../nbs/core/04a_volume.ipynb #ed6fff7c

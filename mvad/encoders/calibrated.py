@@ -17,7 +17,8 @@ from ..core.detector import Detector, Prediction
 from ..core.geometry import SparseOperator
 from ..core.sample import MvadError, PreparedSample, Sample, View, map_views, resize_square
 from ..core.volume import ScoreVolume, VoxelAssignment, VoxelGrid, assign_voxels
-from ..core.volume import grid_around, max_score_in_grid, score_volume, world_points
+from ..core.volume import grid_around, max_score_in_grid, mean_volume
+from ..core.volume import score_volume, world_points
 from .channels import ChannelScale
 from .features import Encoder, FeatureCache, Features, FPFHEncoder
 from .features import named_image_encoder
@@ -411,12 +412,31 @@ def tokens_on_object(
     return out
 
 
+# %% ../../nbs/encoders/16_calibrated.ipynb #9921ec02
+def _volume_of_maps(detector, where, maps: Float[np.ndarray, "V H W"]) -> ScoreVolume:
+    "The volume of one branch's maps, as the settings say what a voxel takes over the views."
+    s = detector.settings
+    if s.over_views == "max":
+        return score_volume(where, [maps], detector.grid)
+    return mean_volume(where, [maps], detector.grid, s.witnesses)
+
+
+def _branch_scores(detector, sample: Sample, where, maps: dict) -> dict[str, float]:
+    "The score of each branch: its volume's, which the maximum gets without a volume."
+    if detector.settings.over_views == "max":
+        return {b: max_score_in_grid(where, [m]) for b, m in maps.items()}
+    if detector.grid is None or any(v.camera is None for v in sample.views if v):
+        fix = "give the data set its calibration, or over_views=max"
+        raise MvadError("views without cameras share no voxels", file=sample.id, fix=fix)
+    return {b: _volume_of_maps(detector, where, m).score for b, m in maps.items()}
+
+
 # %% ../../nbs/encoders/16_calibrated.ipynb #cddb6bb0
 class CalibratedDetector(Detector):
     """A detector of objects seen by calibrated cameras, by maps `psi_i` and `psi_d` of each view.
 
-    A method adds `fit` and `branch_maps`, and sets `nets` and `names` (of its views). Settings:
-    `views`, `size`, `grid`, `mask_keep`, `fusion`, and what `image_and_depth_encoders` reads.
+    A method adds `fit` and `branch_maps`, and sets `nets` and `names` (of its views). What is read
+    of its settings: see `MODMAPSettings`.
 
     Example: `MODMAP(MODMAP.settings_for("smoke")).encoders()`
     """
@@ -471,15 +491,15 @@ class CalibratedDetector(Detector):
         self.grid = _tensors_to_grid(tensors) or self.grid
 
     def predict_prepared(self, sample: PreparedSample) -> Prediction:
-        "Maps (V, size, size) and score (largest pixel in the grid) of each branch, and a volume."
+        "Maps (V, size, size) and score (largest voxel) of each branch, and a volume."
         self.require_ready(sample)
         require_views(sample, self.names)
         masks = self.masks(sample)
         maps, where = self.branch_maps(sample, masks), assign_views(sample, masks, self.grid)
-        scores = {b: max_score_in_grid(where, [m]) for b, m in maps.items()}
+        scores = _branch_scores(self, sample, where, maps)
         b, more = self.settings.fusion, {}
         if self.grid is not None and all(v.camera is not None for v in sample.views if v):
-            more["volume"] = score_volume(where, [maps[b]], self.grid)
+            more["volume"] = _volume_of_maps(self, where, maps[b])
         return Prediction(maps[b], scores[b], branches=maps, branch_scores=scores, **more)
 
 
@@ -496,4 +516,4 @@ def branch_volumes(
         assign_views(sample, detector.masks(sample), detector.grid),
         prediction.branches,
     )
-    return {b: score_volume(where, [maps], detector.grid) for b, maps in branches.items()}
+    return {b: _volume_of_maps(detector, where, maps) for b, maps in branches.items()}

@@ -329,6 +329,8 @@ class MODMAPSettings(PairTraining):
     mask_keep: Literal["largest", "all", "min_area"] = "largest"
     sigma: float = 0.0  # smoothing, pixels; the paper has none
     voxels: int = 256  # along the longest side, where the data bring no grid
+    over_views: Literal["max", "mean"] = "max"  # what a voxel takes of the views; mean is ours
+    witnesses: int = 1  # so many views see a voxel that counts in the score; with mean (ours)
     protocol: Literal["paper", "released"] = "paper"
 
     def __post_init__(self):

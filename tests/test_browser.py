@@ -212,3 +212,42 @@ def test_report_opens_without_a_network(page, screenshots, reproduced, width):
     assert not outside, f"the report asks for {outside}"
     errors = [e["message"] for e in page.get_log("browser") if e["level"] == "SEVERE"]
     assert not errors, errors
+
+
+OVERLAPS = """
+const boxes = [...document.querySelectorAll('rect.box')].map(b => b.getBBox());
+const meets = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width
+  && a.y < b.y + b.height && b.y < a.y + a.height;
+const within = (a, b) => a.x >= b.x && a.x + a.width <= b.x + b.width
+  && a.y >= b.y - 2 && a.y + a.height <= b.y + b.height + 2;
+const faults = [];
+for (const text of document.querySelectorAll('text[class]')) {
+  const place = text.getBBox(), met = boxes.filter(b => meets(place, b));
+  const inside = met.length === 1 && within(place, met[0]);
+  const beside = text.classList.contains('shape') && met.length === 0 && place.x >= 0
+    && place.x + place.width <= 900;
+  if (!inside && !beside) faults.push(text.textContent);
+}
+return faults;
+"""
+
+
+@pytest.mark.parametrize("paper", ["cfm", "mafr", "crd", "idif", "modmap"])
+def test_architecture_can_be_read(page, screenshots, paper):
+    "Words stay inside their boxes and shapes outside, in a light and in a dark page."
+    from mvad.course import architectures
+
+    drawing = getattr(architectures, f"draw_{paper}")()
+    file = screenshots / f"{paper}.html"
+    file.write_text(f"<body style='margin:0'>{drawing.svg()}", encoding="utf-8")
+    paper_of = "getComputedStyle(document.querySelector('.paper')).fill"
+    seen = {}
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        page.set_window_size(900, drawing.height + 160)
+        page.get(file.as_uri())
+        page.save_screenshot(str(screenshots / f"{paper}_{scheme}.png"))
+        assert page.execute_script(OVERLAPS) == []
+        seen[scheme] = page.execute_script(f"return {paper_of}")
+    assert seen == {"light": "rgb(255, 255, 255)", "dark": "rgb(27, 27, 27)"}

@@ -32,7 +32,7 @@ LEAST = {"shown": 0.7, "predictions": 4, "exercises": 3}
 KEPT = {
     "40_cfm": (*MOST, *LEAST),
     "41_mafr": ("words", "code lines", "median", "longest"),
-    "42_crd": ("cells", "code lines", "median", "longest", "predictions"),
+    "42_crd": (*MOST, *LEAST),
     "43_idif": ("longest", "predictions"),
     "44_modmap": ("code lines", "median", "longest", "predictions"),
 }

@@ -43,15 +43,15 @@ def draw_cfm() -> Drawing:
     to_3d = d.box(562, 260, "M_{2D→3D}", "MLP", w=96)
     d.arrow(e_3d, to_2d, direct=True)
     d.arrow(e_2d, to_3d, direct=True)
+    together = d.box(
+        838, 200, "Ψ_{2D} · Ψ_{3D}", "smooth, σ = 4", "max: score", kind="score", w=104, h=64
+    )
     for m, mapping, e, y, side in (("2D", to_2d, e_2d, 140, -1), ("3D", to_3d, e_3d, 260, 1)):
         predicted = d.box(668, y, f"Ê_{{{m}}}", kind="feature", w=52)
         compare = d.box(738, y + 35 * side, "D", kind="score", w=36, h=116)
         d.arrow(mapping, predicted)
         d.arrow(predicted, compare, along=(0, -35 * side))
         d.arrow(e, compare, along=(0, 35 * side))
-        together = d.box(
-            838, 200, "Ψ_{2D} · Ψ_{3D}", "smooth, σ = 4", "max: score", kind="score", w=104, h=64
-        )
         d.arrow(compare, together, f"Ψ_{{{m}}}", sides="rt" if m == "2D" else "rb")
     return d
 

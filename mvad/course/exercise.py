@@ -190,7 +190,7 @@ class Exercise:
         except NotImplementedError:
             return "not yet. Its hint() gives a first step."
         except Exception as error:
-            return f"it stops with {type(error).__name__}: {str(error)[:200]}."
+            return f"it stops with {type(error).__name__}: {' '.join(str(error).split())[:200]}."
         self.solved = not fault
         return f"{fault.rstrip('.')}." if fault else "right."
 

@@ -8054,8 +8054,16 @@ d = {
                 "papers/modmap.html#_networks_of",
                 "mvad/papers/modmap.py",
             ),
+            "mvad.papers.modmap._with_place": (
+                "papers/modmap.html#_with_place",
+                "mvad/papers/modmap.py",
+            ),
             "mvad.papers.modmap.add_evaluation": (
                 "papers/modmap.html#add_evaluation",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.append_place": (
+                "papers/modmap.html#append_place",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.best_distances": (
@@ -8088,6 +8096,10 @@ d = {
             ),
             "mvad.papers.modmap.pairs_loss": (
                 "papers/modmap.html#pairs_loss",
+                "mvad/papers/modmap.py",
+            ),
+            "mvad.papers.modmap.place_code": (
+                "papers/modmap.html#place_code",
                 "mvad/papers/modmap.py",
             ),
             "mvad.papers.modmap.plant_artefacts": (

@@ -194,8 +194,8 @@ class ObjectFeatures:
     """One object's features on a common grid of tokens.
 
     `f_i` (N, T, c_I) and `f_d` (N, T, c_D); which of the N views are `present`; the number of its
-    class, if there are several; which tokens hold the object, if that was asked for; and the
-    `grid` of rows and columns of tokens.
+    class, if there are several; which tokens hold the object, if that was asked for; the `grid` of
+    rows and columns of tokens; and the code of each token's `place`, if the method reads one.
 
     Example:
         >>> tokens = torch.rand(2, 9, 4)  # two views of 3 x 3 tokens
@@ -209,6 +209,7 @@ class ObjectFeatures:
     category: int | None = None
     on_object: Bool[Tensor, "N T"] | None = None
     grid: tuple[int, int] | None = None
+    place: Float[Tensor, "T p"] | None = None
 
     @functools.cached_property
     def pool(self) -> Int[Tensor, " k"]:

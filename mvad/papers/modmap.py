@@ -30,6 +30,8 @@ from ..encoders.channels import ChannelScale
 __all__ = [
     "MODMAP_BRANCHES",
     "ModulateAndMap",
+    "place_code",
+    "append_place",
     "pair_distances",
     "view_pairs",
     "one_cycle_schedule",
@@ -58,6 +60,7 @@ class ModulateAndMap(nn.Module):
         code: hidden width of the modulators.
         conditioning: False leaves the modulators out, which is CFM.
         n_classes: above 0, one model for so many classes.
+        place: channels of a code of each token's place, read beside its features (ours).
 
     >>> nets = ModulateAndMap(n_views=4, c_i=12, c_d=8)
     >>> [f.shape[-1] for f in nets(torch.ones(1, 5, 12), torch.ones(1, 5, 8), 0, 3)]
@@ -73,12 +76,13 @@ class ModulateAndMap(nn.Module):
         code=128,
         conditioning=True,
         n_classes=0,
+        place=0,
     ):
         super().__init__()
-        self.to_depth = MappingMLP(c_i, c_d, hidden)
-        self.to_image = MappingMLP(c_d, c_i, hidden)
-        self.phi_image = Modulator(n_views, c_i, code, n_classes) if conditioning else None
-        self.phi_depth = Modulator(n_views, c_d, code, n_classes) if conditioning else None
+        self.to_depth = MappingMLP(c_i + place, c_d, hidden)
+        self.to_image = MappingMLP(c_d + place, c_i, hidden)
+        self.phi_image = Modulator(n_views, c_i + place, code, n_classes) if conditioning else None
+        self.phi_depth = Modulator(n_views, c_d + place, code, n_classes) if conditioning else None
 
     def forward(
         self,
@@ -87,8 +91,10 @@ class ModulateAndMap(nn.Module):
         source: Int[Tensor, "B"] | int,
         target: Int[Tensor, "B"] | int,
         category: Int[Tensor, "B"] | int | None = None,
+        place: Float[Tensor, "T p"] | None = None,
     ) -> tuple[Float[Tensor, "B T c_d"], Float[Tensor, "B T c_i"]]:
         "(F_D, F_I) of the target view as the source view predicts them."
+        f_i, f_d = append_place(f_i, place), append_place(f_d, place)
         if self.phi_image is not None:
             f_i = self.phi_image(f_i, source, target, category)
             f_d = self.phi_depth(f_d, source, target, category)
@@ -107,6 +113,30 @@ class ModulateAndMap(nn.Module):
         return [m.coefficients(views[:, None], views[None], number) for m in modulators]
 
 
+# %% ../../nbs/papers/44_modmap.ipynb #8bd81808
+def place_code(grid: tuple[int, int], octaves: int) -> Float[Tensor, "T 4*octaves"]:
+    """Sine and cosine of each token's row and column on a grid, from -1 to 1.
+
+    The first octave is half a wave from edge to edge, each further one twice as fast.
+
+    >>> place_code((2, 3), 2).shape
+    torch.Size([6, 8])
+    """
+    ends = [torch.linspace(-1, 1, n) for n in grid]
+    places = torch.stack(torch.meshgrid(*ends, indexing="ij"), -1).flatten(0, 1)
+    waves = places[:, None] * (torch.pi / 2 * 2 ** torch.arange(octaves))[:, None]
+    return torch.cat([waves.sin(), waves.cos()], -1).flatten(1)
+
+
+def append_place(
+    f: Float[Tensor, "*B T c"], place: Float[Tensor, "T p"] | None
+) -> Float[Tensor, "*B T c+p"]:
+    "Features with the code of each token's place behind them, if there is one."
+    if place is None:
+        return f
+    return torch.cat([f, place.to(f).expand(*f.shape[:-1], -1)], -1)
+
+
 # %% ../../nbs/papers/44_modmap.ipynb #aef0af04
 def pair_distances(
     nets: ModulateAndMap,
@@ -117,6 +147,7 @@ def pair_distances(
     *,
     views: Int[Tensor, "B 2"] | None = None,
     category: Int[Tensor, "B"] | None = None,
+    place: Float[Tensor, "T p"] | None = None,
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
     """1 - cos of predicted and observed depth and image features (MODMAP Eq. 8, 9).
 
@@ -124,7 +155,7 @@ def pair_distances(
     they differ from the row numbers.
     """
     s, t = (source, target) if views is None else views.T
-    p_d, p_i = nets(f_i[source], f_d[source], s, t, category)
+    p_d, p_i = nets(f_i[source], f_d[source], s, t, category, place)
     in_depth = 1 - F.cosine_similarity(p_d, f_d[target], dim=-1, eps=1e-8)
     return in_depth, 1 - F.cosine_similarity(p_i, f_i[target], dim=-1, eps=1e-8)
 
@@ -180,15 +211,17 @@ def pairs_loss(
     nets: ModulateAndMap, x: ObjectFeatures, pairs: Sequence[tuple[int, int]], s: PairTraining
 ) -> Float[Tensor, ""]:
     "MODMAP Eq. 10 summed over some pairs of one object, each a mean over its tokens."
-    f_i, f_d, on_object = x.f_i, x.f_d, x.on_object
+    f_i, f_d, on_object, place = x.f_i, x.f_d, x.on_object, x.place
     if s.tokens:
         pool = x.pool if s.train_tokens == "object" else torch.arange(f_i.shape[1])
         some = pool[torch.randperm(len(pool))[: s.tokens]].to(f_i.device)
         f_i, f_d = f_i[:, some], f_d[:, some]
         on_object = None if on_object is None else on_object[:, some]
+        place = None if place is None else place[some]
     source, target = torch.tensor(pairs).to(f_i.device, non_blocking=True).T
     category = None if x.category is None else torch.full_like(source, x.category)
-    total = sum(pair_distances(nets, f_i, f_d, source, target, category=category))
+    about = dict(category=category, place=place)
+    total = sum(pair_distances(nets, f_i, f_d, source, target, **about))
     if s.train_tokens == "all":
         return total.mean(1).sum()
     weight = on_object[target].to(total)
@@ -269,10 +302,10 @@ def best_distances(
     observed = [F.normalize(f[target, tokens], dim=-1, eps=1e-8) for f in (x.f_d, x.f_i)]
     if ensemble == "others":
         sources = [s for s in sources if s != target] or [target]
-    best = None
+    best, place = None, None if x.place is None else x.place[tokens]
     to_depth, to_image = accelerated(nets.to_depth.forward), accelerated(nets.to_image.forward)
     for s in sources:
-        f = [x.f_i[s, tokens], x.f_d[s, tokens]]
+        f = [append_place(f[s, tokens], place) for f in (x.f_i, x.f_d)]
         if table is not None:
             # gamma * f + beta of this pair, Eq. 5
             f = [torch.addcmul(b[s, target], g[s, target], y) for (g, b), y in zip(table, f)]
@@ -317,6 +350,7 @@ class MODMAPSettings(PairTraining):
     centres: int = 1024
     hidden: int | None = None  # of the mapping networks; None: the mean of both widths
     code: int = 128  # hidden width of the modulators
+    place: int = 0  # octaves of a code of the tokens' places beside their features (ours)
     conditioning: bool = True  # modulators at all (Table 3)
     multiclass: bool = False  # one model for all classes (Table 7)
     setup: Literal["real", "synth"] = "real"  # what the data set gives to learn (Tables 1, 2)
@@ -462,11 +496,17 @@ def object_psi(
     return dict(zip(("psi_i", "psi_d"), mask_map(maps, inside)))
 
 
+def _with_place(x: ObjectFeatures, s: MODMAPSettings) -> ObjectFeatures:
+    "The features with the code of their tokens' places, if the settings ask for it."
+    code = place_code(x.grid, s.place).to(x.f_i.device) if s.place else None
+    return replace(x, place=code)
+
+
 def _networks_of(
     s: MODMAPSettings, widths: tuple[int, int], n_views: int, n_classes: int = 0
 ) -> ModulateAndMap:
     "New networks as settings and seed have them, for features of these widths (c_I, c_D)."
-    shape = dict(hidden=s.hidden, code=s.code, conditioning=s.conditioning)
+    shape = dict(hidden=s.hidden, code=s.code, conditioning=s.conditioning, place=4 * s.place)
     with seeded(s.seed):
         return ModulateAndMap(n_views, *widths, n_classes=n_classes, **shape).eval()
 
@@ -498,7 +538,7 @@ class MODMAP(CalibratedDetector):
         self.classes = learned_classes(samples, s.multiclass)
         self.names = view_names(max(samples, key=lambda x: len(x.views)))
         self.encoder.scales = (ChannelScale(), ChannelScale())
-        objects = [self.features(x) for x in samples]
+        objects = [_with_place(self.features(x), s) for x in samples]
         masks = [self.masks(x) for x in samples]
         for x, of_views in zip(objects, masks):
             x.on_object = tokens_on_object(of_views, self.encoder.grid).to(self.device)
@@ -518,7 +558,7 @@ class MODMAP(CalibratedDetector):
     def branch_maps(self, sample: PreparedSample, masks) -> dict[str, Float[np.ndarray, "V H W"]]:
         "Every branch's maps of a prepared sample; zeros for a view that is missing or not used."
         plan = source_plan(sample, self.settings)
-        x = self.features(sample, list(plan))
+        x = _with_place(self.features(sample, list(plan)), self.settings)
         shape = (len(sample.views), *masks[sample.present[0]].shape)
         psi = {}
         for name, maps in object_psi(self.nets, x, masks, plan, s=self.settings).items():
@@ -611,7 +651,7 @@ def inference_ms(detector: MODMAP, sample: Sample) -> dict[str, float]:
         return detector.branch_maps(sample, detector.masks(sample))
 
     def one_source(source):
-        x = detector.features(sample, [source])
+        x = _with_place(detector.features(sample, [source]), detector.settings)
         x.f_i[target], x.f_d[target] = goal.f_i[target], goal.f_d[target]
         best_distances(detector.nets, x, target, [source], table=table)
 

@@ -31,7 +31,7 @@ LEAST = {"shown": 0.7, "predictions": 4, "exercises": 3}
 # what each lesson keeps by now: it may not be lost again
 KEPT = {
     "40_cfm": (*MOST, *LEAST),
-    "41_mafr": ("words", "code lines", "median", "longest"),
+    "41_mafr": (*MOST, *LEAST),
     "42_crd": (*MOST, *LEAST),
     "43_idif": ("longest", "predictions"),
     "44_modmap": ("code lines", "median", "longest", "predictions"),

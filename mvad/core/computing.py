@@ -407,7 +407,10 @@ _HEAVY = 2**28  # bytes of weights, from which on a network that waits lies in a
 def set_aside(networks: Iterable[nn.Module]) -> Iterator[None]:
     """While the block runs, large networks on the CPU lie in a temporary file, not in memory.
 
-    Example: `with set_aside(students_that_wait): train(student)`
+    Example:
+        >>> waiting, trained = nn.Linear(4, 4), nn.Linear(4, 4)
+        >>> with set_aside([waiting]):
+        ...     y = trained(torch.ones(1, 4))
     """
     weights = [p for network in networks for p in network.parameters()]
     weights = [p for p in weights if p.device.type == "cpu"]

@@ -268,7 +268,7 @@ def mean_volume(
     Each of them says the maximum over its pixels and the stacks. The volume's score is the largest
     of the voxels that at least `witnesses` views see.
 
-    Example: `mean_volume([assign_voxels(view, grid) for view in views], [psi], grid, witnesses=3)`
+    Example: `mean_volume([assign_voxels(view, grid) for view in views], [psi_2d], grid, 3)`
     """
     parts, outside = [], 0
     for i, where in enumerate(assignments):

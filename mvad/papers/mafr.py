@@ -133,7 +133,6 @@ class CBAM(nn.Module):
         return y * torch.sigmoid(place)
 
 
-# %% ../../nbs/papers/41_mafr.ipynb #12321535
 class Decoder(nn.Module):
     """psi_2D or psi_3D (MAFR Eq. 2): 1 + `between` hidden layers of width c, CBAM, an output layer.
 
@@ -187,7 +186,6 @@ def znssd(
     return (normalised(e) - normalised(restored)).square().mean()
 
 
-# %% ../../nbs/papers/41_mafr.ipynb #a26d94e0
 def smoothness(
     error: Float[Tensor, "P c"],
     e: Float[Tensor, "P c"],
@@ -208,7 +206,6 @@ def smoothness(
     return total.mean() * (total.shape[-1] if protocol == "released" else 1)
 
 
-# %% ../../nbs/papers/41_mafr.ipynb #ca583bd3
 def census(
     error: Float[Tensor, "P c"], size: tuple[int, int], window: int = 7
 ) -> Float[Tensor, ""]:
@@ -246,7 +243,6 @@ def restoration_loss(
     return sum(terms)
 
 
-# %% ../../nbs/papers/41_mafr.ipynb #3b12a71c
 def residual(restored: Float[Tensor, "P c"], e: Float[Tensor, "P c"]) -> Float[Tensor, " P"]:
     """MAFR Eq. 7: the Euclidean distance of raw features.
 

@@ -68,7 +68,7 @@ def draw_mafr() -> Drawing:
     encoder = d.box(434, 200, "φ_{enc}", "concat, 3 layers", w=104)
     d.arrow(e_2d, encoder, "", sides="bt")
     d.arrow(e_3d, encoder, "", sides="tb")
-    fused = d.box(556, 200, "E_{fus}", "N×960", kind="feature", w=64)
+    fused = d.box(556, 200, "E_{fus}", "N×968", kind="feature", w=64)
     d.arrow(encoder, fused)
     loss = d.box(660, 200, "L_{total}", "L_{sim}, L_{smooth}, L_{census}", kind="loss", w=130, h=56)
     together = d.box(838, 200, "Ψ_{2D} ⊙ Ψ_{3D}", "smooth", "max: score", kind="score", w=104, h=64)

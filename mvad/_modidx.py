@@ -2842,6 +2842,10 @@ d = {
             ),
         },
         "mvad.course.architectures": {
+            "mvad.course.architectures._compare": (
+                "course/architectures.html#_compare",
+                "mvad/course/architectures.py",
+            ),
             "mvad.course.architectures._lifted_features": (
                 "course/architectures.html#_lifted_features",
                 "mvad/course/architectures.py",

@@ -5,7 +5,7 @@
 # %% ../../nbs/course/02_architectures.ipynb #1dc3baf3
 from __future__ import annotations
 
-from .drawing import Drawing
+from .drawing import Box, Drawing
 
 # %% auto #0
 __all__ = ["draw_cfm", "draw_mafr", "draw_crd", "draw_idif", "draw_modmap"]
@@ -31,6 +31,18 @@ def _lifted_features(d: Drawing):
     return pair
 
 
+def _compare(d: Drawing, m: str, e: Box, guess: Box, together: Box, **box):
+    """The box where features meet their prediction, and the map that goes on from there.
+
+    `box`: its symbol and width.
+    """
+    side = -1 if m == "2D" else 1
+    compare = d.box(738, guess.y + 35 * side, kind="score", h=116, **box)
+    d.arrow(guess, compare, along=(0, -35 * side))
+    d.arrow(e, compare, along=(0, 35 * side))
+    d.arrow(compare, together, f"Ψ_{{{m}}}", sides="rt" if side < 0 else "rb")
+
+
 def draw_cfm() -> Drawing:
     """CFM: two encoders, lifting, two mappings, two discrepancies, their product.
 
@@ -46,13 +58,10 @@ def draw_cfm() -> Drawing:
     together = d.box(
         838, 200, "Ψ_{2D} · Ψ_{3D}", "smooth, σ = 4", "max: score", kind="score", w=104, h=64
     )
-    for m, mapping, e, y, side in (("2D", to_2d, e_2d, 140, -1), ("3D", to_3d, e_3d, 260, 1)):
-        predicted = d.box(668, y, f"Ê_{{{m}}}", kind="feature", w=52)
-        compare = d.box(738, y + 35 * side, "D", kind="score", w=36, h=116)
+    for m, mapping, e in (("2D", to_2d, e_2d), ("3D", to_3d, e_3d)):
+        predicted = d.box(668, mapping.y, f"Ê_{{{m}}}", kind="feature", w=52)
         d.arrow(mapping, predicted)
-        d.arrow(predicted, compare, along=(0, -35 * side))
-        d.arrow(e, compare, along=(0, 35 * side))
-        d.arrow(compare, together, f"Ψ_{{{m}}}", sides="rt" if m == "2D" else "rb")
+        _compare(d, m, e, predicted, together, symbol="D", w=36)
     return d
 
 
@@ -75,12 +84,9 @@ def draw_mafr() -> Drawing:
     for m, e, y, side in (("2D", e_2d, 140, -1), ("3D", e_3d, 260, 1)):
         decoder = d.box(556, y, f"ψ_{{{m}}}", "CBAM", w=64, h=40)
         restored = d.box(660, y, f"Ê_{{{m}}}", kind="feature", w=52, h=40)
-        compare = d.box(738, y + 35 * side, "‖ ‖_2", kind="score", w=44, h=116)
         d.arrow(fused, decoder, sides="tb" if side < 0 else "bt")
         d.arrow(decoder, restored)
-        d.arrow(restored, compare, along=(0, -35 * side))
-        d.arrow(e, compare, along=(0, 35 * side))
-        d.arrow(compare, together, f"Ψ_{{{m}}}", sides="rt" if side < 0 else "rb")
+        _compare(d, m, e, restored, together, symbol="‖ ‖_2", w=44)
         d.arrow(restored, loss, sides="bt" if side < 0 else "tb", dashed=True)
     return d
 

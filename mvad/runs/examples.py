@@ -109,11 +109,9 @@ class ExampleMaps:
                 for v in sample.present:
                     curve.update(maps[name][v], sample.views[v].gt)
         if sample.id in self.chosen:
-            place = len(self.heads)
-            own = _arrays_of(sample, maps)
-            self.arrays |= {f"{place}/{k}": a for k, a in own.items()}
-            head = dict(id=sample.id, defect=sample.defect, score=prediction.score)
-            self.heads.append(head)
+            arrays = _arrays_of(sample, maps)
+            self.arrays |= {f"{len(self.heads)}/{k}": a for k, a in arrays.items()}
+            self.heads.append(dict(id=sample.id, defect=sample.defect, score=prediction.score))
 
     def rows(self) -> list[dict]:
         "No metrics."
@@ -125,14 +123,13 @@ class ExampleMaps:
 
     def save(self, out: str | Path) -> Path:
         "Write `out`/maps.npz; returns its path."
-        told = {
-            k: np.array(json.dumps(v)) for k, v in (("heads", self.heads), ("names", self.names))
-        }
+        heads, names = (np.array(json.dumps(told)) for told in (self.heads, self.names))
+        curves = {}
         if self.pro and self.pro[MAIN].regions:
             for name, curve in self.pro.items():
-                told[f"pro/{name}"] = np.interp(RATES, *curve.curve()).astype(np.float32)
+                curves[f"pro/{name}"] = np.interp(RATES, *curve.curve()).astype(np.float32)
         with by_rename(Path(out) / EXAMPLES) as part, open(part, "wb") as f:
-            np.savez_compressed(f, **told, **self.arrays)
+            np.savez_compressed(f, heads=heads, names=names, **curves, **self.arrays)
         return Path(out) / EXAMPLES
 
 

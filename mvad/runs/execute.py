@@ -306,8 +306,8 @@ def run_notebook(
         nb.cells.insert(0, nbformat.v4.new_code_cell(first, metadata={"tags": ["runner"]}))
     nbformat.write(nb, source)
     how = {"engine_name": engine} if engine else {}
-    around = _kernel_environment(threads, parameters.get("scale") == "paper")
-    around = _with_environment(run_environment()) if engine else around
+    large = parameters.get("scale") == "paper"
+    around = _with_environment(run_environment()) if engine else _kernel_environment(threads, large)
     try:
         with around, _at_most(limit, started), _quiet("papermill"):
             pm.execute_notebook(
